@@ -1,0 +1,1 @@
+"""Label tables, regions and colours: data files and their small readers."""

@@ -1,0 +1,123 @@
+"""Label tables: which number in a label map is which muscle and side."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from bids_muscle.errors import UsageError
+
+#: Body regions with a label table in the package.
+REGIONS = ('cervical', 'lumbar')
+
+
+@dataclass(frozen=True)
+class Label:
+    """One muscle on one side."""
+
+    index: int
+    name: str
+    muscle: str
+    abbreviation: str
+    side: str
+    color: str
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Colour as 0-255 integers.
+
+        Examples
+        --------
+        >>> Label(1, 'right multifidus', 'multifidus', 'MF', 'right', '#FF8000').rgb
+        (255, 128, 0)
+        """
+        value = self.color.lstrip('#')
+        return int(value[0:2], 16), int(value[2:4], 16), int(value[4:6], 16)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The labels of one region, ordered by index.
+
+    Even numbers are left and odd numbers right, as in Weber 2021, Table 1.
+    """
+
+    region: str
+    labels: tuple[Label, ...]
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def segmentation(self) -> str:
+        """Value of the ``seg`` entity of label maps that use this table."""
+        return f'{self.region}muscles'
+
+    @cached_property
+    def by_index(self) -> dict[int, Label]:
+        """Label by its number in the label map."""
+        return {label.index: label for label in self.labels}
+
+    @cached_property
+    def mirrored(self) -> dict[int, int]:
+        """Number of the same muscle on the other side, for left-right flips.
+
+        Examples
+        --------
+        >>> load_label_table('lumbar').mirrored[1]
+        2
+        """
+        by_name = {(label.muscle, label.side): label.index for label in self.labels}
+        other = {'left': 'right', 'right': 'left'}
+        return {label.index: by_name[label.muscle, other[label.side]] for label in self.labels}
+
+
+def load_label_table(region: str) -> LabelTable:
+    """Read the label table of a body region from the package.
+
+    Parameters
+    ----------
+    region
+        ``'cervical'`` (Weber 2021, Table 1) or ``'lumbar'``.
+
+    Raises
+    ------
+    UsageError
+        If the region is unknown.
+
+    Examples
+    --------
+    >>> [label.name for label in load_label_table('lumbar')][:2]
+    ['right multifidus', 'left multifidus']
+    """
+    if region not in REGIONS:
+        raise UsageError(
+            f'There is no label table for the region {region!r}.',
+            f'Use one of {", ".join(REGIONS)}.',
+        )
+    return read_label_table(Path(str(resources.files('bids_muscle') / f'data/labels/{region}.tsv')))
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read a label table with the columns index, name, muscle, abbreviation, side, color."""
+    with path.open(encoding='utf-8', newline='') as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    labels = tuple(
+        Label(
+            int(row['index']),
+            row['name'],
+            row['muscle'],
+            row['abbreviation'],
+            row['side'],
+            row['color'],
+        )
+        for row in rows
+    )
+    return LabelTable(path.stem, tuple(sorted(labels, key=lambda label: label.index)))

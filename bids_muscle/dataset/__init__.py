@@ -1,0 +1,1 @@
+"""BIDS in (discovery, contrasts) and BIDS out (names, sidecars, provenance)."""

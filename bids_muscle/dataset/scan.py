@@ -1,0 +1,97 @@
+"""What is computed on: a scan is the images of one acquisition, on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bids_muscle.errors import Problem
+
+
+class Contrast(StrEnum):
+    """What an image shows; the value is the token used in output names."""
+
+    WATER = 'water'
+    FAT = 'fat'
+    IN_PHASE = 'inphase'
+    OPPOSED_PHASE = 'opposedphase'
+    FAT_FRACTION = 'fatfraction'
+    T1W = 'T1w'
+    T2W = 'T2w'
+    PDW = 'PDw'
+
+
+#: Contrasts that belong together in one Dixon scan, in the order in which they are listed.
+DIXON = (
+    Contrast.WATER,
+    Contrast.FAT,
+    Contrast.IN_PHASE,
+    Contrast.OPPOSED_PHASE,
+    Contrast.FAT_FRACTION,
+)
+
+
+@dataclass(frozen=True)
+class ScanImage:
+    """One image file of a scan."""
+
+    contrast: Contrast
+    path: Path
+    echo_time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The images of one acquisition, grouped and named before anything is computed.
+
+    Parameters
+    ----------
+    entities
+        BIDS entities of the outputs as (key, label) pairs in BIDS order, short keys:
+        ``(('sub', '01'), ('ses', '1'), ('acq', 'dixon'), ('run', '1'))``. ``acq`` always says the
+        kind of scan (``dixon``, ``T2w``, ``axT2w``) so that a T1w and a T2w never collide.
+    suffix
+        Suffix of derived images: that of the source images.
+    region
+        ``'cervical'``, ``'lumbar'``, or None where nothing tells.
+    images
+        The images, at most one per contrast, ordered as in :class:`Contrast`.
+    warnings
+        Sentences for the report about what was found.
+    problem
+        Why nothing can be computed, or None.
+    """
+
+    entities: tuple[tuple[str, str], ...]
+    suffix: str
+    region: str | None
+    images: tuple[ScanImage, ...]
+    warnings: tuple[str, ...] = ()
+    problem: Problem | None = None
+
+    @property
+    def participant(self) -> str:
+        """Participant label without ``sub-``."""
+        return dict(self.entities)['sub']
+
+    @property
+    def session(self) -> str | None:
+        """Session label without ``ses-``, or None."""
+        return dict(self.entities).get('ses')
+
+    @property
+    def name(self) -> str:
+        """File stem shared by all outputs of the scan.
+
+        Examples
+        --------
+        >>> Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ()).name
+        'sub-01_acq-dixon'
+        """
+        return '_'.join(f'{key}-{label}' for key, label in self.entities)
+
+    @property
+    def paths(self) -> dict[Contrast, Path]:
+        """Image path by contrast."""
+        return {image.contrast: image.path for image in self.images}

@@ -1,0 +1,1 @@
+"""The execution plugin and the machine's resources."""

@@ -1,0 +1,178 @@
+"""Every error a user can meet: what happened, to which file, what to do, and the exit code.
+
+The exit codes are those of the BIDS execution specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the BIDS execution specification."""
+
+    OK = 0
+    FAILURE = 1
+    INVALID_INPUT = 16
+    UNKNOWN_LEVEL = 17
+    NOTHING_SELECTED = 18
+    USAGE = 64
+    BAD_DATA = 65
+    NO_INPUT = 66
+    CANNOT_CREATE = 73
+    IO_ERROR = 74
+    TEMPORARY = 75
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as data, as it is written into logs and shown in reports.
+
+    Parameters
+    ----------
+    kind
+        Name of the error class, e.g. ``'GridMismatchError'``.
+    message
+        One sentence that says what happened and names the file.
+    remedy
+        One sentence that says what to do.
+    exit_code
+        Exit code of the BIDS execution specification.
+    """
+
+    kind: str
+    message: str
+    remedy: str
+    exit_code: int = ExitCode.FAILURE
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Return the problem as a JSON-ready dictionary."""
+        return {**asdict(self), 'exit_code': int(self.exit_code)}
+
+    def __str__(self) -> str:
+        return f'{self.message} {self.remedy}'
+
+
+class BidsMuscleError(Exception):
+    """Base of all errors meant for the user.
+
+    Parameters
+    ----------
+    message
+        One sentence that says what happened and names the file.
+    remedy
+        One sentence that says what to do.
+
+    Examples
+    --------
+    >>> error = UnreadableImageError('x.nii.gz ends early.', 'Copy the file again.')
+    >>> print(error)
+    x.nii.gz ends early. Copy the file again.
+    >>> int(error.exit_code)
+    65
+    """
+
+    exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str, remedy: str) -> None:
+        # Both go to Exception so that the error survives pickling between processes.
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f'{self.message} {self.remedy}'
+
+    @property
+    def problem(self) -> Problem:
+        """The error as data."""
+        return Problem(type(self).__name__, self.message, self.remedy, self.exit_code)
+
+
+class UsageError(BidsMuscleError):
+    """The command line or the settings file cannot be understood."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UnknownLevelError(UsageError):
+    """The analysis level is neither participant nor group."""
+
+    exit_code = ExitCode.UNKNOWN_LEVEL
+
+
+class InvalidDatasetError(BidsMuscleError):
+    """The input is not a BIDS dataset."""
+
+    exit_code = ExitCode.INVALID_INPUT
+
+
+class NothingSelectedError(BidsMuscleError):
+    """Labels and filters leave nothing to do."""
+
+    exit_code = ExitCode.NOTHING_SELECTED
+
+
+class MissingInputError(BidsMuscleError):
+    """An input file or folder is absent or cannot be read."""
+
+    exit_code = ExitCode.NO_INPUT
+
+
+class BadDataError(BidsMuscleError):
+    """A file is there but its content cannot be used."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class UnreadableImageError(BadDataError):
+    """The image is truncated, corrupt or not NIfTI."""
+
+
+class ImageShapeError(BadDataError):
+    """The image has the wrong number of dimensions or no extent."""
+
+
+class EmptyImageError(BadDataError):
+    """The image is all zero, constant, or has no finite value."""
+
+
+class GridMismatchError(BadDataError):
+    """Images of one scan, or an image and its labels, do not share a grid."""
+
+
+class IncompleteScanError(BadDataError):
+    """A scan lacks the partner image it needs, such as water without fat."""
+
+
+class UnknownRegionError(BadDataError):
+    """Nothing says whether the scan shows the neck or the lumbar spine."""
+
+
+class ModelError(BadDataError):
+    """Weights are missing, changed, or do not fit the network or the request."""
+
+
+class SegmentationError(BadDataError):
+    """The network found no muscle where some must be."""
+
+
+class OutputError(BidsMuscleError):
+    """The output folder cannot be made or written."""
+
+    exit_code = ExitCode.CANNOT_CREATE
+
+
+class TemporaryError(BidsMuscleError):
+    """Something that another run may not meet: device lost, out of memory, worker killed."""
+
+    exit_code = ExitCode.TEMPORARY
+
+
+class DeviceError(TemporaryError):
+    """The requested computing device is not there or was lost."""
+
+
+class WorkerDiedError(TemporaryError):
+    """The process that ran a step was killed."""

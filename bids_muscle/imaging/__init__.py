@@ -1,0 +1,1 @@
+"""Conform, bias field, Dixon, masks: images in, images out."""

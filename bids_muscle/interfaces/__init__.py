@@ -1,0 +1,1 @@
+"""Nipype interfaces, each a thin coat over one function."""

@@ -1,0 +1,1 @@
+"""Numbers out of images and a label map."""

@@ -1,0 +1,1 @@
+"""Networks, model bundles, inference and post-processing."""

@@ -1,0 +1,1 @@
+"""Training: recipes, synthesis from label maps, the training loop."""

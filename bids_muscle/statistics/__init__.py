@@ -1,0 +1,1 @@
+"""Agreement between label maps and between measures."""

@@ -1,0 +1,1 @@
+"""Workflow builders: they connect, nothing else."""

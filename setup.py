@@ -1,0 +1,60 @@
+"""Packaging of bids_muscle; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r"__version__ = '([^']+)'", (ROOT / 'bids_muscle/__init__.py').read_text(encoding='utf-8')
+).group(1)
+
+# torch is pinned so that an index with a CPU build gives that one; see README.md for CUDA.
+INSTALL = [
+    'torch==2.13.0',
+    'monai==1.6.1',
+    'nipype>=1.11,<1.12',
+    'pybids>=0.22,<0.23',
+    'nibabel>=5.4,<6',
+    'antspyx>=0.6.3,<0.7',
+    'pandas>=3.0,<4',
+    'numpy>=2.2,<2.4',
+    'scipy>=1.15,<2',
+    'scikit-image>=0.25,<0.27',
+    'jinja2>=3.1,<4',
+    'matplotlib>=3.10,<4',
+    'pillow>=11',
+    'safetensors>=0.5,<1',
+    'tomli-w>=1.2,<2',
+]
+TEST = [
+    'pytest>=9,<10',
+    'pytest-xdist>=3.6,<4',
+    'hypothesis>=6.130,<7',
+    'bids-validator-deno>=3,<4',
+    'import-linter>=2.3,<3',
+    'ruff>=0.14',
+    'mypy>=1.18',
+    'codespell>=2.4',
+]
+
+setup(
+    name='bids_muscle',
+    version=VERSION,
+    description='Muscle fat infiltration, volume and area from neck and lumbar-spine MRI in BIDS',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['bids_muscle', 'bids_muscle.*']),
+    package_data={'bids_muscle': ['data/**/*', 'reports/templates/*', 'py.typed']},
+    install_requires=INSTALL,
+    extras_require={'test': TEST},
+    entry_points={
+        'console_scripts': [
+            'bids_muscle = bids_muscle.cli.main:main',
+            'bids_muscle-phantom = bids_muscle.cli.phantom:main',
+        ]
+    },
+)
