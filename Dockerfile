@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+# CPU image:  docker build -t bids_muscle .
+# CUDA image: docker build -t bids_muscle:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+FROM python:3.11-slim-bookworm AS build
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN python -m venv /opt/bids_muscle
+ENV PATH=/opt/bids_muscle/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN pip install torch==2.13.0 ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}}
+COPY . /src
+RUN pip install /src
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="bids_muscle" \
+      org.opencontainers.image.description="Muscle fat infiltration, volume and area from spine MRI in BIDS" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/bids_muscle /opt/bids_muscle
+# Works read-only, under any UID, without a home and without network: caches go to /tmp.
+ENV PATH=/opt/bids_muscle/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONNOUSERSITE=1 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    XDG_CACHE_HOME=/tmp/cache \
+    TORCH_HOME=/tmp/torch \
+    NO_ET=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENTRYPOINT ["bids_muscle"]
