@@ -1,0 +1,80 @@
+"""Fixtures that every test folder may use: the real scans and small datasets made on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+#: Voxel size of a tiny image: thick axial slices, as muscle scans have.
+TINY_ZOOMS_MM = (1.0, 1.0, 4.0)
+
+TinyImage = np.ndarray | nib.Nifti1Image | bytes | None
+TinyDataset = Callable[..., Path]
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """Folder of the real scans, or skip."""
+    default = Path(__file__).parents[1] / '../shared/data'
+    folder = Path(os.environ.get('BIDS_MUSCLE_REAL_DATA', default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f'no real scans: {folder} is not there (set BIDS_MUSCLE_REAL_DATA)')
+    return folder
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path: Path) -> TinyDataset:
+    """Give a function that writes a small BIDS dataset and returns its folder.
+
+    ``tiny_dataset(images, sidecars=None, *, description=True, name='bids')``:
+
+    - ``images``: stem relative to the dataset, such as ``'sub-01/anat/sub-01_T2w'``, to an array
+      (axial slices, 1x1x4 mm), a ``Nifti1Image``, bytes (written as they are, for broken files)
+      or None (a random 8x8x4 uint16 image, the same at every call).
+    - ``sidecars``: file name relative to the dataset, such as
+      ``'sub-01/anat/sub-01_T2w.json'``, to its content.
+    - ``description``: whether ``dataset_description.json`` is written.
+    """
+
+    def write(
+        images: Mapping[str, TinyImage],
+        sidecars: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        description: bool = True,
+        name: str = 'bids',
+    ) -> Path:
+        root = tmp_path / name
+        root.mkdir(parents=True, exist_ok=True)
+        if description:
+            content = {'Name': 'tiny', 'BIDSVersion': '1.10.0', 'DatasetType': 'raw'}
+            (root / 'dataset_description.json').write_text(json.dumps(content))
+        for stem, image in images.items():
+            _write_image(root / f'{stem}.nii.gz', image)
+        for file_name, sidecar in (sidecars or {}).items():
+            path = root / file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(sidecar))
+        return root
+
+    return write
+
+
+def _write_image(path: Path, image: TinyImage) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+        return
+    if image is None:
+        image = np.random.default_rng(0).integers(1, 1000, (8, 8, 4)).astype(np.uint16)
+    if isinstance(image, np.ndarray):
+        zooms = (*TINY_ZOOMS_MM, *[1.0] * (image.ndim - 3))
+        image = nib.Nifti1Image(image, np.diag([*TINY_ZOOMS_MM, 1.0]))
+        image.header.set_zooms(zooms)
+    nib.save(image, path)
