@@ -1,0 +1,398 @@
+"""Reading images and their grids, checking them, and one voxel order for all of them."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel import Nifti1Image
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import Opener
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from bids_muscle.errors import (
+    EmptyImageError,
+    GridMismatchError,
+    ImageShapeError,
+    MissingInputError,
+    UnreadableImageError,
+)
+
+#: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
+MAX_VOXELS = 2**28
+
+#: Two grids are one when no corner lies farther apart than this share of the smallest voxel edge.
+CORNER_TOLERANCE_VOXELS = 0.1
+
+#: Where a header was lost and written again, voxel sizes may differ by rounding up to this share.
+ZOOM_TOLERANCE = 0.01
+
+_READ_ERRORS = (
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an image lie.
+
+    Parameters
+    ----------
+    shape
+        Number of voxels along each of three axes.
+    affine
+        (4, 4) voxel index to RAS+ mm.
+    zooms
+        Voxel edges in mm, taken from the affine.
+    located
+        False where the header has neither sform nor qform, so that position and orientation are
+        nibabel's default rather than knowledge.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    zooms: tuple[float, float, float]
+    located: bool = True
+
+
+def grid_of(img: Nifti1Image) -> Grid:
+    """Return the grid of an image in memory."""
+    located = bool(img.header['sform_code'] or img.header['qform_code'])
+    affine = np.asarray(img.affine, dtype=float)
+    return Grid(img.shape[:3], affine, tuple(voxel_sizes(affine).tolist()), located)
+
+
+def read_grid(path: Path) -> Grid:
+    """Read the grid of an image file from its header alone.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent or may not be read.
+    UnreadableImageError
+        If it is not NIfTI, or holds colours or complex numbers.
+    ImageShapeError
+        If it is not three-dimensional (trailing axes of one element are dropped), has no voxel
+        spacing, or claims more than `MAX_VOXELS` voxels.
+    """
+    return _grid_from_header(_open(path), path)
+
+
+def load_image(path: Path) -> Nifti1Image:
+    """Read a three-dimensional image, whole and checked.
+
+    Intensities are scaled by the header's slope and intercept. Single voxels that are not finite
+    become 0, and a sentence in ``img.extra['warnings']`` (a tuple) tells their number.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+
+    Returns
+    -------
+    Nifti1Image
+        float32, (X, Y, Z), native voxel order; its file name is that of `path`.
+
+    Raises
+    ------
+    MissingInputError, UnreadableImageError, ImageShapeError
+        As :func:`read_grid`; also UnreadableImageError if the data end early or are corrupt.
+    EmptyImageError
+        If all voxels are equal or none is finite.
+    """
+    lazy = _open(path)
+    grid = _grid_from_header(lazy, path)
+    data = _read_data(lazy, path).reshape(grid.shape)
+    finite = np.isfinite(data)
+    warnings: tuple[str, ...] = ()
+    if not finite.all():
+        n_bad = int(data.size - np.count_nonzero(finite))
+        if n_bad == data.size:
+            raise EmptyImageError(
+                f'{path} has no finite voxel: all are NaN or infinite.', 'Convert the scan again.'
+            )
+        data[~finite] = 0
+        warnings = (f'{path.name} has {n_bad} NaN or infinite voxels; they are set to 0.',)
+    if data.min() == data.max():
+        raise EmptyImageError(
+            f'{path} is empty: every voxel is {data.flat[0]:g}.',
+            'Convert the scan again, or leave it out with --bids-filter-file.',
+        )
+    img = make_image(data, grid.affine, located=grid.located)
+    img.set_filename(str(path))
+    img.extra['warnings'] = warnings
+    return img
+
+
+def make_image(data: np.ndarray, affine: np.ndarray, *, located: bool = True) -> Nifti1Image:
+    """Build an image whose sform and qform both say where it lies.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z) array; its type is kept.
+    affine
+        (4, 4) voxel index to RAS+ mm.
+    located
+        Whether the affine is known; if not, both form codes stay 0.
+    """
+    header = nib.Nifti1Header()
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    header.set_zooms(voxel_sizes(affine))
+    header.set_xyzt_units('mm', 'sec')
+    if located:
+        header.set_sform(affine, code='scanner')
+        header.set_qform(affine, code='scanner')
+    return Nifti1Image(data, affine, header)
+
+
+def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
+    """Find the one affine that images of one acquisition share.
+
+    Converters sometimes lose the position of one image and not of its partner: its origin is then
+    exactly zero, or the header has no affine at all. Such an image takes the affine of the
+    partner, and a warning says so. Nothing is ever resampled.
+
+    Parameters
+    ----------
+    grids
+        Grid by name (of the file or of the contrast); the names appear in messages.
+
+    Returns
+    -------
+    affine
+        (4, 4) voxel index to RAS+ mm.
+    warnings
+        One sentence for each image whose affine was replaced.
+
+    Raises
+    ------
+    GridMismatchError
+        If shape, voxel size, orientation or position truly differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> real = np.diag([2.0, 2, 2, 1]); real[:3, 3] = -90, -80, 10
+    >>> grids = {'w.nii': Grid((9, 9, 9), np.diag([2.0, 2, 2, 1]), (2, 2, 2)),
+    ...          'f.nii': Grid((9, 9, 9), real, (2, 2, 2))}
+    >>> affine, warnings = reconcile_grids(grids)
+    >>> affine[:3, 3].tolist()
+    [-90.0, -80.0, 10.0]
+    >>> warnings
+    ['w.nii has lost its position (origin 0, 0, 0 mm): that of f.nii (-90, -80, 10 mm) is used.']
+    """
+    reference = max(grids, key=lambda name: _trust(grids[name]))  # the first of the best
+    warnings = []
+    if not grids[reference].located:
+        warnings.append(
+            f'The header of {reference} has neither sform nor qform: left and right are assumed.'
+        )
+    for name, grid in grids.items():
+        difference = _difference(grid, grids[reference])
+        if not difference:
+            continue
+        if not _lost_position(grid, grids[reference]):
+            raise GridMismatchError(
+                f'{name} and {reference} do not share a grid: {difference}.',
+                'Give images of one acquisition, or resample one of them onto the other.',
+            )
+        origin = ', '.join(f'{value:.4g}' for value in grids[reference].affine[:3, 3])
+        lost = 'origin 0, 0, 0 mm' if grid.located else 'neither sform nor qform'
+        warnings.append(
+            f'{name} has lost its position ({lost}): that of {reference} ({origin} mm) is used.'
+        )
+    return grids[reference].affine, warnings
+
+
+def to_canonical(img: Nifti1Image) -> Nifti1Image:
+    """Reorder voxels to the order closest to RAS+, without resampling.
+
+    Parameters
+    ----------
+    img
+        (X, Y, Z) image in any voxel order.
+
+    Returns
+    -------
+    Nifti1Image
+        The same voxels; axis 0 runs to the right, 1 to the front, 2 upwards, as near as the
+        oblique acquisition allows.
+    """
+    ornt = io_orientation(img.affine)
+    data = np.ascontiguousarray(apply_orientation(np.asanyarray(img.dataobj), ornt))
+    affine = img.affine @ inv_ornt_aff(ornt, img.shape)
+    return make_image(data, affine, located=grid_of(img).located)
+
+
+def to_native(img: Nifti1Image, like: Nifti1Image) -> Nifti1Image:
+    """Undo :func:`to_canonical`: put voxels back in the order of the native image.
+
+    Parameters
+    ----------
+    img
+        Canonical image; its type is kept.
+    like
+        Native image whose voxel order, affine and form codes the result gets.
+
+    Raises
+    ------
+    GridMismatchError
+        If `img` is not on the canonical grid of `like`.
+    """
+    ornt = io_orientation(like.affine)
+    expected = like.affine @ inv_ornt_aff(ornt, like.shape)
+    back = ornt_transform(io_orientation(expected), ornt)
+    data = apply_orientation(np.asanyarray(img.dataobj), back)
+    if data.shape != like.shape or not np.allclose(img.affine, expected, atol=1e-3):
+        raise GridMismatchError(
+            f'A result of shape {img.shape} does not fit the scan it was made from {like.shape}.',
+            'Report this as a fault of bids_muscle.',
+        )
+    return make_image(np.ascontiguousarray(data), like.affine, located=grid_of(like).located)
+
+
+def _open(path: Path) -> Nifti1Image:
+    """Read the header of a NIfTI file."""
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableImageError(f'{path} is an empty file.', 'Copy it again.')
+        img = nib.load(path)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise MissingInputError(
+            f'{path} cannot be read: {error.strerror}.', 'Check the path and its permissions.'
+        ) from error
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(img, Nifti1Image):
+        raise UnreadableImageError(
+            f'{path} is {type(img).__name__}, not NIfTI.', 'Convert it to .nii.gz.'
+        )
+    kind = img.get_data_dtype()
+    if kind.fields is not None or kind.kind not in 'iuf':
+        raise UnreadableImageError(
+            f'{path} holds {kind} values, not magnitudes.', 'Give a grey-scale magnitude image.'
+        )
+    return img
+
+
+def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
+    shape = img.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        size = ' x '.join(str(n) for n in shape)
+        raise ImageShapeError(
+            f'{path} is {len(shape)}-dimensional ({size}), not three-dimensional.',
+            'Give one volume per file.',
+        )
+    if np.prod(shape, dtype=float) > MAX_VOXELS:
+        raise ImageShapeError(
+            f'{path} claims {" x ".join(str(n) for n in shape)} voxels, more than any MRI scan.',
+            'Check the header, or crop the image.',
+        )
+    grid = grid_of(img)
+    volume_mm3 = abs(np.linalg.det(grid.affine[:3, :3]))
+    if not np.isfinite(grid.affine).all() or volume_mm3 < 1e-6 or _lacks_spacing(img, path):
+        raise ImageShapeError(
+            f'The header of {path} has no usable voxel spacing.',
+            'Convert the scan again from DICOM.',
+        )
+    return grid
+
+
+def _lacks_spacing(img: Nifti1Image, path: Path) -> bool:
+    """Whether the affine rests on a voxel edge of 0, which nibabel would replace by 1 mm."""
+    if img.header['sform_code']:
+        return False
+    with Opener(str(path)) as stream:
+        raw = type(img.header).from_fileobj(stream, check=False)
+    pixdim = raw['pixdim'][1:4]
+    return not (np.isfinite(pixdim).all() and (pixdim != 0).all())
+
+
+def _read_data(img: Nifti1Image, path: Path) -> np.ndarray:
+    """Read all voxels as float32; a gzip file is read to its checksum."""
+    try:
+        if path.suffix != '.gz':
+            return np.array(img.get_fdata(dtype=np.float32))
+        voxels = int(np.prod(img.shape))
+        n_bytes = int(img.header['vox_offset']) + voxels * img.get_data_dtype().itemsize
+        with gzip.open(path) as stream:
+            content = stream.read(n_bytes)
+            stream.read(1)  # at the end of the stream gzip compares the checksum
+        return np.array(type(img).from_bytes(content).get_fdata(dtype=np.float32))
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
+    reason = str(error).splitlines()[0].rstrip('.') if str(error) else type(error).__name__
+    return UnreadableImageError(
+        f'{path} is truncated, corrupt or not NIfTI ({reason}).', 'Copy or convert it again.'
+    )
+
+
+def _trust(grid: Grid) -> int:
+    """How much the position of a grid says: none, zero origin, or a real one."""
+    return int(grid.located) + int(grid.located and bool(grid.affine[:3, 3].any()))
+
+
+def _lost_position(grid: Grid, reference: Grid) -> bool:
+    """Whether two grids of one shape differ only because the first lost its position."""
+    if grid.shape != reference.shape or _trust(grid) == _trust(reference):
+        return False
+    same_size = np.allclose(grid.zooms, reference.zooms, rtol=ZOOM_TOLERANCE)
+    return same_size and (not grid.located or _same_direction(grid, reference))
+
+
+def _same_direction(a: Grid, b: Grid) -> bool:
+    return np.allclose(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms, atol=1e-3)
+
+
+def _difference(a: Grid, b: Grid) -> str:
+    """Say how two grids differ, or return an empty string."""
+    if a.shape != b.shape:
+        return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'
+    corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(a.shape) - 1)
+    shift_mm = apply_affine(a.affine, corners) - apply_affine(b.affine, corners)
+    if np.linalg.norm(shift_mm, axis=1).max() <= CORNER_TOLERANCE_VOXELS * min(a.zooms + b.zooms):
+        return ''
+    if not np.allclose(a.zooms, b.zooms, rtol=ZOOM_TOLERANCE):
+        return f'voxel size {_join(a.zooms)} and {_join(b.zooms)} mm'
+    if not _same_direction(a, b):
+        codes = ''.join(aff2axcodes(a.affine)), ''.join(aff2axcodes(b.affine))
+        return f'orientation differs ({codes[0]} and {codes[1]})'
+    return f'origin {_join(a.affine[:3, 3], ", ")} and {_join(b.affine[:3, 3], ", ")} mm'
+
+
+def _join(values: Iterable[float], separator: str = ' x ') -> str:
+    return separator.join(f'{value:.5g}' for value in values)
