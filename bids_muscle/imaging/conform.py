@@ -79,7 +79,9 @@ def grid_of(img: Nifti1Image) -> Grid:
     """Return the grid of an image in memory."""
     located = bool(img.header['sform_code'] or img.header['qform_code'])
     affine = np.asarray(img.affine, dtype=float)
-    return Grid(img.shape[:3], affine, tuple(voxel_sizes(affine).tolist()), located)
+    nx, ny, nz = img.shape[:3]
+    dx, dy, dz = voxel_sizes(affine).tolist()
+    return Grid((nx, ny, nz), affine, (dx, dy, dz), located)
 
 
 def read_grid(path: Path) -> Grid:
