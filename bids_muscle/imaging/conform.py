@@ -7,11 +7,13 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import Opener
 from nibabel.orientations import (
@@ -346,8 +348,8 @@ def _read_data(img: Nifti1Image, path: Path) -> np.ndarray:
     try:
         if path.suffix != '.gz':
             return np.array(img.get_fdata(dtype=np.float32))
-        voxels = int(np.prod(img.shape))
-        n_bytes = int(img.header['vox_offset']) + voxels * img.get_data_dtype().itemsize
+        proxy = cast('ArrayProxy', img.dataobj)
+        n_bytes = proxy.offset + int(np.prod(img.shape)) * proxy.dtype.itemsize
         with gzip.open(path) as stream:
             content = stream.read(n_bytes)
             stream.read(1)  # at the end of the stream gzip compares the checksum
