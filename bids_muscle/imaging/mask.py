@@ -1,0 +1,90 @@
+"""The body, told apart from the air around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+#: In-plane voxel edge at which the outline is found, mm.
+_GRID_MM = 3.0
+
+#: Signal below this share of the bright tissue counts as this share: air, noise and zeros alike.
+_FLOOR = 0.005
+
+#: Where the threshold may be lowered for tissue far from the coil: to this many times the darkest
+#: signal, but not below this share of the bright tissue.
+_ABOVE_AIR = 5.0
+_AIR = 0.04
+
+
+def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Find the body in a magnitude image of any contrast.
+
+    Otsu's threshold is taken on the logarithm of the smoothed signal, so that strong coil fall-off
+    counts no more than it should; then gaps are closed, the largest connected body is kept and
+    its holes (vessels, bowel gas, in a fat image the muscles) are filled in each axial slice.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z) magnitudes in canonical voxel order; any scale.
+    spacing_mm
+        Voxel edges in mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) bool. All True where air cannot be told from body.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    spacing = np.asarray(spacing_mm, dtype=float)
+    shrink = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
+    coarse = _block_mean(np.maximum(data, 0), shrink)
+    coarse = ndimage.gaussian_filter(coarse, np.minimum(3.0 / (spacing * shrink), 1.0))
+    bright = np.percentile(coarse[coarse > 0], 95)
+    log_signal = np.log(np.maximum(coarse, _FLOOR * bright))
+    air = max(np.percentile(coarse, 5), _AIR / _ABOVE_AIR * bright)
+    mask = coarse > min(np.exp(threshold_otsu(log_signal)), _ABOVE_AIR * air)
+
+    disk = ndimage.generate_binary_structure(3, 1) & _in_plane()
+    mask = ndimage.binary_opening(mask, disk)
+    mask = _largest(mask)
+    padded = np.pad(mask, ((4, 4), (4, 4), (0, 0)), mode='edge')
+    mask = ndimage.binary_closing(padded, disk, iterations=3)[4:-4, 4:-4]
+    for k in range(mask.shape[2]):
+        mask[:, :, k] = ndimage.binary_fill_holes(mask[:, :, k])
+    return _enlarge(mask, shrink, data.shape)
+
+
+def _in_plane() -> np.ndarray:
+    cross = np.zeros((3, 3, 3), bool)
+    cross[:, :, 1] = True
+    return cross
+
+
+def _block_mean(data: np.ndarray, shrink: np.ndarray) -> np.ndarray:
+    """Average blocks of voxels; the last block of an axis repeats the edge."""
+    pad = [(0, -n % s) for n, s in zip(data.shape, shrink, strict=True)]
+    padded = np.pad(data, pad, mode='edge')
+    split: list[int] = []
+    for n, s in zip(padded.shape, shrink, strict=True):
+        split += [n // s, s]
+    return padded.reshape(split).mean(axis=(1, 3, 5), dtype=np.float64)
+
+
+def _enlarge(mask: np.ndarray, shrink: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    for axis, factor in enumerate(shrink):
+        mask = np.repeat(mask, factor, axis=axis)
+    return mask[: shape[0], : shape[1], : shape[2]]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    parts, n_parts = ndimage.label(mask)
+    if n_parts == 0:
+        return np.ones_like(mask)
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
