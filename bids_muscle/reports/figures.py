@@ -1,0 +1,255 @@
+"""The pictures of a scan: segmentation, extent, fat fraction, bias field. Images in, PNG out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_muscle.reports import slices as cuts
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    from PIL import Image
+
+    from bids_muscle.anatomy.labels import LabelTable
+
+#: Contrasts from the one that shows muscles best to the one that shows them least.
+BACKGROUNDS = ('water', 'T2w', 'T1w', 'PDw', 'inphase', 'opposedphase', 'fat', 'fatfraction')
+SLICES = 6
+COLUMNS = 3
+BIAS_SLICES = 3
+#: The bias field is shown from half to double, on a logarithmic scale.
+FIELD_RANGE = 2.0
+FRACTION_COLOURS = 'inferno'
+FIELD_COLOURS = 'PuOr_r'
+BAR_WIDTH_PX = 74
+
+
+def scan_figures(
+    raw: Mapping[str, nib.Nifti1Image],
+    corrected: Mapping[str, nib.Nifti1Image],
+    body_mask: nib.Nifti1Image,
+    labels: nib.Nifti1Image,
+    table: LabelTable,
+    fat_fraction: nib.Nifti1Image | None = None,
+) -> dict[str, bytes]:
+    """Draw all pictures of one scan.
+
+    Parameters
+    ----------
+    raw
+        Images by contrast before bias correction; shape (X, Y, Z), RAS+, one grid.
+    corrected
+        The same images after bias correction; the same objects' data where none was done.
+    body_mask
+        Non-zero inside the body, same grid.
+    labels
+        Label numbers, same grid.
+    table
+        Labels and their colours.
+    fat_fraction
+        Fat fraction 0 to 1, NaN where undefined, same grid.
+
+    Returns
+    -------
+    dict
+        PNG by name, which is the ``desc`` entity of its file: ``slices`` and ``segmentation`` (the
+        same slices without and with the labels), ``extent``, ``fatfraction`` (with a fat
+        fraction), ``bias`` (where a bias field was removed).
+    """
+    contrast = next(name for name in BACKGROUNDS if name in corrected)
+    background = corrected[contrast]
+    numbers = np.asarray(labels.dataobj).astype(np.int16)
+    spacing = background.header.get_zooms()[:3]
+    view = cuts.plan_view(numbers > 0, np.asarray(body_mask.dataobj) > 0, spacing, SLICES)
+    figures = {
+        'slices': draw_slices(background, None, table, view),
+        'segmentation': draw_slices(background, numbers, table, view),
+        'extent': draw_extent(background, numbers, table, view),
+    }
+    if fat_fraction is not None:
+        figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
+    before, after = raw[contrast].get_fdata(dtype=np.float32), _data(background)
+    if not np.array_equal(before, after):
+        figures['bias'] = draw_bias(raw[contrast], background, body_mask, view)
+    return figures
+
+
+def draw_slices(
+    background: nib.Nifti1Image,
+    numbers: np.ndarray | None,
+    table: LabelTable,
+    view: cuts.View,
+) -> bytes:
+    """Draw axial slices, with the labels as outlines where ``numbers`` is given.
+
+    Parameters
+    ----------
+    background
+        Image of shape (X, Y, Z), RAS+.
+    numbers
+        Label numbers of the same shape, or None for the bare slices.
+    table
+        Labels and their colours.
+    view
+        What is shown.
+    """
+    data = _data(background)
+    size = cuts.panel_size('axial', view, background.header.get_zooms(), cuts.PANEL_WIDTH_PX)
+    window = _window(data, view)
+    panels = []
+    for index in view.slices:
+        panel = cuts.grey_panel(cuts.cut(data, 'axial', index, view), window, size)
+        if numbers is not None:
+            panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
+        panels.append(cuts.annotate(panel, 'axial', cuts.slice_title(background, view, index)))
+    return cuts.to_png(cuts.montage(panels, COLUMNS))
+
+
+def draw_extent(
+    background: nib.Nifti1Image, numbers: np.ndarray, table: LabelTable, view: cuts.View
+) -> bytes:
+    """Draw a coronal and a sagittal slice through the muscles, with the axial slices as lines.
+
+    Both go through voxels with most muscle in them. Parameters as in :func:`draw_slices`.
+    """
+    from PIL import Image, ImageDraw
+
+    data = _data(background)
+    spacing = background.header.get_zooms()
+    # All slices of the scan are shown, so that muscle cut off by the field of view is seen.
+    view = cuts.View(view.slices, (view.box[0], view.box[1], (0, data.shape[2])))
+    window = _window(data, view)
+    panels: list[Image.Image] = []
+    width_mm = [(high - low) * mm for (low, high), mm in zip(view.box, spacing, strict=False)]
+    widths = {
+        'coronal': round(2 * cuts.PANEL_WIDTH_PX * width_mm[0] / (width_mm[0] + width_mm[1])),
+        'sagittal': round(2 * cuts.PANEL_WIDTH_PX * width_mm[1] / (width_mm[0] + width_mm[1])),
+    }
+    for plane in ('coronal', 'sagittal'):
+        across = cuts.ACROSS[plane]
+        others = tuple(axis for axis in range(3) if axis != across)
+        index = int(np.argmax((numbers > 0).sum(axis=others)))
+        if not numbers.any():
+            index = data.shape[across] // 2
+        size = cuts.panel_size(plane, view, spacing, widths[plane])
+        panel = cuts.grey_panel(cuts.cut(data, plane, index, view), window, size)
+        panel = cuts.draw_labels(panel, cuts.cut(numbers, plane, index, view), table)
+        image = cuts.annotate(panel, plane, plane)
+        draw = ImageDraw.Draw(image)
+        for k in view.slices:
+            row = round((data.shape[2] - k - 0.5) / data.shape[2] * size[1])
+            for start in (20, size[0] - 44):
+                draw.line([(start, row), (start + 24, row)], fill='white')
+        panels.append(image)
+    sheet = Image.new('RGB', (sum(p.width for p in panels) + cuts.GAP_PX, panels[0].height))
+    sheet.paste(panels[0], (0, 0))
+    sheet.paste(panels[1], (panels[0].width + cuts.GAP_PX, 0))
+    return cuts.to_png(sheet)
+
+
+def draw_fat_fraction(
+    fat_fraction: nib.Nifti1Image, numbers: np.ndarray, table: LabelTable, view: cuts.View
+) -> bytes:
+    """Draw the fat fraction on the slices of the segmentation, 0 to 100 %, muscles outlined.
+
+    Parameters
+    ----------
+    fat_fraction
+        Fat fraction 0 to 1 of shape (X, Y, Z), RAS+; NaN is black.
+    numbers
+        Label numbers of the same shape.
+    table
+        Labels.
+    view
+        What is shown.
+    """
+    data = _data(fat_fraction)
+    size = cuts.panel_size('axial', view, fat_fraction.header.get_zooms(), cuts.PANEL_WIDTH_PX)
+    panels = []
+    for index in view.slices:
+        picture = cuts.cut(data, 'axial', index, view)
+        panel = cuts.colour_panel(picture, (0, 1), size, FRACTION_COLOURS)
+        panel = cuts.draw_labels(
+            panel,
+            cuts.cut(numbers, 'axial', index, view),
+            table,
+            opacity=0,
+            line_px=1,
+            colour=(255, 255, 255),
+        )
+        panels.append(cuts.annotate(panel, 'axial', cuts.slice_title(fat_fraction, view, index)))
+    ticks = {fraction / 100: f'{fraction} %' for fraction in (0, 25, 50, 75, 100)}
+    return cuts.to_png(_with_bar(cuts.montage(panels, COLUMNS), FRACTION_COLOURS, ticks))
+
+
+def draw_bias(
+    before: nib.Nifti1Image,
+    after: nib.Nifti1Image,
+    body_mask: nib.Nifti1Image,
+    view: cuts.View,
+) -> bytes:
+    """Draw three slices before and after bias correction and the field between them.
+
+    Parameters
+    ----------
+    before, after
+        The image of shape (X, Y, Z), RAS+, before and after correction.
+    body_mask
+        Non-zero inside the body; the view is widened to it, since the field is largest there.
+    view
+        What is shown.
+    """
+    body = np.asarray(body_mask.dataobj) > 0
+    spacing = before.header.get_zooms()
+    shown = cuts.plan_view(np.zeros_like(body), body, spacing[:3], 1).box
+    middle = np.linspace(0, len(view.slices) - 1, min(BIAS_SLICES + 2, len(view.slices)))
+    picks = [view.slices[round(k)] for k in (middle[1:-1] if middle.size > 2 else middle)]
+    wide = cuts.View(tuple(picks), shown)
+    size = cuts.panel_size('axial', wide, spacing, cuts.PANEL_WIDTH_PX)
+    first, second = _data(before), _data(after)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        field = np.where(body & (second > 0) & (first > 0), np.log2(first / second), np.nan)
+    panels = []
+    for name, data in (('before', first), ('after', second)):
+        window = cuts.robust_window(data[body] if body.any() else data)
+        for index in picks:
+            panel = cuts.grey_panel(cuts.cut(data, 'axial', index, wide), window, size)
+            title = f'{name}, {cuts.slice_title(before, wide, index)}'
+            panels.append(cuts.annotate(panel, 'axial', title))
+    limit = float(np.log2(FIELD_RANGE))
+    for index in picks:
+        picture = cuts.cut(field, 'axial', index, wide)
+        panel = cuts.colour_panel(picture, (-limit, limit), size, FIELD_COLOURS)
+        panels.append(cuts.annotate(panel, 'axial', 'field'))
+    ticks = {0.0: '0.5', 0.25: '0.7', 0.5: '1', 0.75: '1.4', 1.0: '2'}
+    return cuts.to_png(_with_bar(cuts.montage(panels, len(picks)), FIELD_COLOURS, ticks))
+
+
+def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> Image.Image:
+    """Add a colour bar at the right; ticks by position, 0 (bottom) to 1 (top)."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    top, height = 14, max(min(sheet.height, 420) - 28, 20)
+    ramp = (colormaps[colours](np.linspace(1, 0, height))[:, None, :3] * 255).round()
+    whole = Image.new('RGB', (sheet.width + BAR_WIDTH_PX, sheet.height))
+    whole.paste(sheet, (0, 0))
+    bar = np.repeat(ramp.astype(np.uint8), 16, axis=1)
+    whole.paste(Image.fromarray(bar), (sheet.width + 8, top))
+    for position, text in ticks.items():
+        at = sheet.width + 29, top + (1 - position) * height
+        cuts.write(whole, at, text, anchor='lm')
+    return whole
+
+
+def _data(image: nib.Nifti1Image) -> np.ndarray:
+    return image.get_fdata(dtype=np.float32)
+
+
+def _window(data: np.ndarray, view: cuts.View) -> tuple[float, float]:
+    """Grey levels from the shown part of the shown slices."""
+    (x0, x1), (y0, y1), _ = view.box
+    return cuts.robust_window(data[x0:x1, y0:y1, list(view.slices)])

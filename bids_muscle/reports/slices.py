@@ -1,0 +1,311 @@
+"""Cut a volume into slices and draw them: which slices, which part, which grey levels.
+
+Volumes are in RAS+ voxel order; slices are shown as radiologists read them, the patient's right on
+the left of the picture and anterior (axial, sagittal: left) or superior (coronal) where it belongs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    from PIL import Image, ImageFont
+
+    from bids_muscle.anatomy.labels import LabelTable
+
+Plane = Literal['axial', 'coronal', 'sagittal']
+
+#: Voxel axis across each plane, in RAS+ order.
+ACROSS = {'sagittal': 0, 'coronal': 1, 'axial': 2}
+#: Letters at the left, right, top and bottom edge of each plane.
+EDGES = {'axial': 'RLAP', 'coronal': 'RLSI', 'sagittal': 'APSI'}
+#: Space around the muscles that is shown, so that a missed part can be seen.
+MARGIN_MM = 15.0
+PANEL_WIDTH_PX = 440
+FILL_OPACITY = 0.16
+GAP_PX = 4
+TEXT_PX = 15
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a RAS+ volume that a figure shows.
+
+    Parameters
+    ----------
+    slices
+        Axial slice numbers, from superior to inferior.
+    box
+        First and last-plus-one voxel along each of the three axes.
+    """
+
+    slices: tuple[int, ...]
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def choose_slices(area: np.ndarray, count: int) -> tuple[int, ...]:
+    """Pick slices over the covered range, both ends and the largest one included.
+
+    Parameters
+    ----------
+    area
+        What each slice holds of the muscles, e.g. in voxels; shape (Z,).
+    count
+        How many slices to pick at most.
+
+    Returns
+    -------
+    tuple of int
+        Slice numbers in falling order, that is from superior to inferior.
+
+    Examples
+    --------
+    >>> choose_slices(np.array([0, 1, 2, 3, 9, 3, 2, 1]), 3)
+    (7, 4, 1)
+    """
+    covered = np.flatnonzero(area)
+    if covered.size == 0:
+        covered = np.arange(len(area))
+    picks = np.unique(np.linspace(0, covered.size - 1, count).round().astype(int))
+    chosen = covered[picks]
+    largest = int(np.argmax(area))
+    if chosen.size > 2 and area[largest] > 0:
+        # The ends stay: that is where a segmentation goes wrong.
+        inner = chosen[1:-1]
+        inner[np.argmin(np.abs(inner - largest))] = np.clip(largest, covered[0], covered[-1])
+    return tuple(int(k) for k in np.unique(chosen)[::-1])
+
+
+def plan_view(
+    muscles: np.ndarray, body: np.ndarray, spacing_mm: Sequence[float], count: int
+) -> View:
+    """Choose slices and crop to the muscles, or to the body where there is no muscle.
+
+    Parameters
+    ----------
+    muscles
+        Where there is a muscle; shape (X, Y, Z), RAS+.
+    body
+        Where there is a body; same shape.
+    spacing_mm
+        Voxel size along the three axes.
+    count
+        How many slices to show at most.
+    """
+    shown = muscles if muscles.any() else body
+    if not shown.any():
+        shown = np.ones(muscles.shape, bool)
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        where = np.flatnonzero(shown.any(axis=others))
+        margin = round(MARGIN_MM / spacing_mm[axis])
+        size = shown.shape[axis]
+        box.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, size)))
+    return View(choose_slices(shown.sum(axis=(0, 1)), count), (box[0], box[1], box[2]))
+
+
+def cut(data: np.ndarray, plane: Plane, index: int, view: View) -> np.ndarray:
+    """Return one slice as rows and columns of a picture in radiological convention.
+
+    Parameters
+    ----------
+    data
+        Volume of shape (X, Y, Z), RAS+.
+    plane
+        ``'axial'``, ``'coronal'`` or ``'sagittal'``.
+    index
+        Voxel number along the axis across the plane.
+    view
+        What of the slice is shown.
+
+    Examples
+    --------
+    >>> volume = np.zeros((2, 2, 1)); volume[1, 1, 0] = 7  # right, anterior
+    >>> cut(volume, 'axial', 0, View((0,), ((0, 2), (0, 2), (0, 1))))[0, 0]
+    np.float64(7.0)
+    """
+    across = ACROSS[plane]
+    picture = np.take(data, index, axis=across)
+    (r0, r1), (c0, c1) = (view.box[axis] for axis in range(3) if axis != across)
+    picture = picture[r0:r1, c0:c1].T[::-1]
+    # Columns of a sagittal picture run from anterior to posterior, of the others right to left:
+    # each time from high to low voxel numbers.
+    return picture[:, ::-1]
+
+
+def panel_size(
+    plane: Plane, view: View, spacing_mm: Sequence[float], width: int
+) -> tuple[int, int]:
+    """Return (width, height) in pixels of a panel so that a millimetre is square."""
+    across = ACROSS[plane]
+    extent = [
+        (view.box[axis][1] - view.box[axis][0]) * spacing_mm[axis]
+        for axis in range(3)
+        if axis != across
+    ]
+    return width, max(round(width * extent[1] / extent[0]), 1)
+
+
+def robust_window(values: np.ndarray) -> tuple[float, float]:
+    """Return the grey levels shown as black and white: percentiles 1 and 99.5.
+
+    Examples
+    --------
+    >>> robust_window(np.zeros(5))
+    (0.0, 1.0)
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [1, 99.5])
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def grey_panel(
+    picture: np.ndarray, window: tuple[float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """Return a picture as RGB, shape (rows, columns, 3), uint8."""
+    low, high = window
+    scaled = np.clip((np.nan_to_num(picture.astype(np.float32)) - low) / (high - low), 0, 1)
+    grey = (np.clip(_resize(scaled, size, smooth=True), 0, 1) * 255).round().astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def colour_panel(
+    picture: np.ndarray, window: tuple[float, float], size: tuple[int, int], colours: str
+) -> np.ndarray:
+    """Return a picture in a matplotlib colour map as RGB; values that are not finite are black."""
+    from matplotlib import colormaps
+
+    low, high = window
+    known = np.isfinite(picture)
+    scaled = np.where(known, (np.clip(picture, low, high) - low) / (high - low), 0)
+    inside = _resize(known.astype(np.float32), size) >= 0.5
+    # Nearest neighbour: a map of numbers is shown as it is.
+    levels = _resize(scaled.astype(np.float32), size, nearest=True)
+    rgb = (colormaps[colours](levels)[:, :, :3] * 255).round().astype(np.uint8)
+    return rgb * inside[:, :, None]
+
+
+def draw_labels(
+    panel: np.ndarray,
+    labels: np.ndarray,
+    table: LabelTable,
+    *,
+    opacity: float = FILL_OPACITY,
+    line_px: int = 2,
+    colour: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """Draw every label as a filled outline that lies inside the label.
+
+    Parameters
+    ----------
+    panel
+        RGB picture, uint8.
+    labels
+        Label numbers of the slice at its own resolution.
+    table
+        Labels and their colours.
+    opacity
+        Opacity of the fill, 0 to 1.
+    line_px
+        Thickness of the outline.
+    colour
+        One colour for all outlines in place of those of the table.
+    """
+    from scipy.ndimage import binary_erosion
+
+    size = panel.shape[1], panel.shape[0]
+    drawn = panel.astype(np.float32)
+    for label in table:
+        mask = labels == label.index
+        if not mask.any():
+            continue
+        inside = _resize(mask.astype(np.float32), size) >= 0.5
+        rgb = np.array(colour or label.rgb, np.float32)
+        edge = inside & ~binary_erosion(inside, iterations=line_px)
+        drawn[inside] = (1 - opacity) * drawn[inside] + opacity * rgb
+        drawn[edge] = rgb
+    return drawn.round().astype(np.uint8)
+
+
+def annotate(panel: np.ndarray, plane: Plane, title: str) -> Image.Image:
+    """Write a title and the letters of the patient's directions on a panel."""
+    from PIL import Image
+
+    image = Image.fromarray(panel)
+    width, height = image.size
+    left, right, top, bottom = EDGES[plane]
+    write(image, (5, 3), title)
+    write(image, (5, height / 2), left, anchor='lm')
+    write(image, (width - 5, height / 2), right, anchor='rm')
+    write(image, (width / 2, 3), top, anchor='ma')
+    write(image, (width / 2, height - 3), bottom, anchor='md')
+    return image
+
+
+def write(image: Image.Image, at: tuple[float, float], text: str, *, anchor: str = 'la') -> None:
+    """Write white text with a black rim, readable on any grey level."""
+    from PIL import ImageDraw
+
+    ImageDraw.Draw(image).text(
+        at, text, fill='white', font=_font(), anchor=anchor, stroke_width=2, stroke_fill='black'
+    )
+
+
+def montage(panels: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Put panels side by side in rows on black."""
+    from PIL import Image
+
+    columns = min(columns, len(panels))
+    width = max(panel.width for panel in panels)
+    height = max(panel.height for panel in panels)
+    rows = -(-len(panels) // columns)
+    sheet = Image.new(
+        'RGB', (columns * (width + GAP_PX) - GAP_PX, rows * (height + GAP_PX) - GAP_PX)
+    )
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        sheet.paste(panel, (column * (width + GAP_PX), row * (height + GAP_PX)))
+    return sheet
+
+
+def to_png(image: Image.Image) -> bytes:
+    """Encode without metadata, so that the same picture is the same bytes."""
+    stream = io.BytesIO()
+    image.save(stream, 'PNG', optimize=True)
+    return stream.getvalue()
+
+
+def slice_title(image: nib.Nifti1Image, view: View, index: int) -> str:
+    """Return where an axial slice lies: scanner z in mm at the middle of the view."""
+    centre = [(low + high - 1) / 2 for low, high in view.box]
+    z_mm = image.affine[2] @ [centre[0], centre[1], index, 1]
+    return f'z {round(float(z_mm)):+d} mm'
+
+
+def _resize(
+    picture: np.ndarray, size: tuple[int, int], *, smooth: bool = False, nearest: bool = False
+) -> np.ndarray:
+    from PIL import Image
+
+    method = Image.Resampling.BILINEAR
+    if smooth:
+        method = Image.Resampling.BICUBIC
+    if nearest:
+        method = Image.Resampling.NEAREST
+    source = Image.fromarray(np.ascontiguousarray(picture, np.float32))
+    return np.asarray(source.resize(size, method))
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(TEXT_PX)
