@@ -1,0 +1,170 @@
+"""Names of the output files; the names themselves are data, in ``data/io_spec.json``."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.errors import BadDataError
+
+#: Entities that an output keeps from its source: key in file names and name in pybids, in the
+#: order that BIDS 1.11 asks for.
+ENTITIES = (
+    ('sub', 'subject'),
+    ('ses', 'session'),
+    ('task', 'task'),
+    ('acq', 'acquisition'),
+    ('ce', 'ceagent'),
+    ('rec', 'reconstruction'),
+    ('run', 'run'),
+    ('echo', 'echo'),
+    ('part', 'part'),
+    ('chunk', 'chunk'),
+)
+
+_LABEL = re.compile(r'[0-9A-Za-z+]+')
+
+
+@cache
+def io_spec() -> dict[str, Any]:
+    """Return the content of ``data/io_spec.json``."""
+    path = resources.files('bids_muscle') / 'data/io_spec.json'
+    spec: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+    return spec
+
+
+def derivative_path(
+    scan: Scan, key: str, *, contrast: Contrast | str | None = None, seg: str | None = None
+) -> PurePosixPath:
+    """Return the path of one output of a scan, relative to the output folder.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    key
+        A key of the table ``scan`` in ``data/io_spec.json``, such as ``'dseg'``.
+    contrast
+        Which image is meant; needed for the keys ``preproc`` and ``preproc_json``.
+    seg
+        Label of the segmentation; by default that of the region's label table.
+
+    Raises
+    ------
+    BadDataError
+        If a label holds anything but letters, digits and ``+``, so that no name found in a
+        dataset or in a model can lead out of the output folder.
+
+    Examples
+    --------
+    >>> scan = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+    >>> str(derivative_path(scan, 'dseg'))
+    'sub-01/ses-a/anat/sub-01_ses-a_acq-dixon_seg-lumbarmuscles_dseg.nii.gz'
+    >>> str(derivative_path(scan, 'preproc', contrast='fat'))
+    'sub-01/ses-a/anat/sub-01_ses-a_acq-dixonfat_desc-preproc_T1w.nii.gz'
+    """
+    template = io_spec()['scan'][key]
+    labels = {name: _checked(label) for name, label in scan.entities}
+    folder = f'sub-{labels["sub"]}' + (f'/ses-{labels["ses"]}' if 'ses' in labels else '')
+    fields = {
+        'sub': f'sub-{labels["sub"]}',
+        'anat': f'{folder}/anat',
+        'scan': scan.name,
+        'suffix': _checked(scan.suffix),
+    }
+    if '{image}' in template:
+        if contrast is None:
+            raise ValueError(f'{key} is written per contrast: say which')
+        fields['image'] = _image_name(scan, Contrast(contrast))
+    if '{seg}' in template:
+        fields['seg'] = _checked(seg or _segmentation(scan))
+    return PurePosixPath(template.format(**fields))
+
+
+def participant_path(participant: str, key: str) -> PurePosixPath:
+    """Return the path of an output of a participant, relative to the output folder.
+
+    Examples
+    --------
+    >>> str(participant_path('01', 'settings'))
+    'logs/sub-01/settings.toml'
+    """
+    template = io_spec()['participant'][key]
+    return PurePosixPath(template.format(sub=f'sub-{_checked(participant)}'))
+
+
+def dataset_path(key: str, *, seg: str = '') -> PurePosixPath:
+    """Return the path of an output that belongs to the whole dataset.
+
+    Examples
+    --------
+    >>> str(dataset_path('lookup', seg='lumbarmuscles'))
+    'seg-lumbarmuscles_dseg.tsv'
+    """
+    template = io_spec()['dataset'][key]
+    return PurePosixPath(template.format(seg=_checked(seg) if '{seg}' in template else ''))
+
+
+def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
+    """Return the contrasts of which a scan gets a preprocessed image.
+
+    Water and fat are among them where they are computed from in- and opposed-phase images; the
+    fat fraction is not, as it has a file of its own.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from bids_muscle.dataset.scan import ScanImage
+    >>> images = [ScanImage(c, Path()) for c in (Contrast.IN_PHASE, Contrast.OPPOSED_PHASE)]
+    >>> scan = Scan((('sub', '1'), ('acq', 'dixon')), 'T1w', 'lumbar', tuple(images))
+    >>> [str(contrast) for contrast in output_contrasts(scan)]
+    ['water', 'fat', 'inphase', 'opposedphase']
+    """
+    found = set(scan.paths)
+    if {Contrast.IN_PHASE, Contrast.OPPOSED_PHASE} <= found:
+        found |= {Contrast.WATER, Contrast.FAT}
+    return tuple(c for c in Contrast if c in found and c != Contrast.FAT_FRACTION)
+
+
+def expected_outputs(scan: Scan, *, seg: str | None = None) -> list[PurePosixPath]:
+    """List all files that a finished scan has, relative to the output folder."""
+    contrasts = output_contrasts(scan)
+    has_fat_fraction = Contrast.FAT_FRACTION in scan.paths or {
+        Contrast.WATER,
+        Contrast.FAT,
+    } <= set(contrasts)
+    paths = []
+    for key, template in io_spec()['scan'].items():
+        if '{image}' in template:
+            paths += [derivative_path(scan, key, contrast=contrast) for contrast in contrasts]
+        elif has_fat_fraction or not key.startswith('fat_fraction'):
+            paths.append(derivative_path(scan, key, seg=seg))
+    return paths
+
+
+def _image_name(scan: Scan, contrast: Contrast) -> str:
+    """Name of one image: a Dixon scan's ``acq`` label is followed by the contrast."""
+    token = str(contrast) if contrast in DIXON else ''
+    return '_'.join(
+        f'{key}-{label}{token if key == "acq" else ""}' for key, label in scan.entities
+    )
+
+
+def _segmentation(scan: Scan) -> str:
+    if scan.region is None:
+        raise ValueError(f'{scan.name} has no region, so its segmentation has no name')
+    return load_label_table(scan.region).segmentation
+
+
+def _checked(label: str) -> str:
+    if not _LABEL.fullmatch(label):
+        raise BadDataError(
+            f'{label!r} cannot be part of a BIDS file name.', 'Use letters and digits only.'
+        )
+    return label

@@ -1,0 +1,133 @@
+"""Scan records: what was done with a scan, and how it ended, as JSON under ``logs/``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import write_json
+from bids_muscle.errors import BadDataError, Problem
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of a scan cost.
+
+    Parameters
+    ----------
+    name
+        Name of the step.
+    wall_s
+        Wall-clock time in seconds.
+    peak_mb
+        Peak resident memory in MB (10^6 bytes), None where it was not measured.
+    """
+
+    name: str
+    wall_s: float
+    peak_mb: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanRecord:
+    """How one scan ended; everything that may differ between two equal runs is in here only.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    scan
+        Name of the scan, the stem of its outputs.
+    region
+        ``'cervical'``, ``'lumbar'`` or None.
+    status
+        ``'done'`` or ``'failed'``.
+    problem
+        Why it failed, or None.
+    warnings
+        Sentences for the report.
+    inputs
+        Path of each input relative to the raw dataset, by contrast.
+    model
+        Name, version and weights SHA-256 of the model; empty where none was used.
+    versions
+        Version by package.
+    settings_digest
+        SHA-256 of the settings that may change a number.
+    steps
+        The steps that ran, in order.
+    """
+
+    participant: str
+    session: str | None
+    scan: str
+    region: str | None
+    status: str
+    problem: Problem | None = None
+    warnings: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    model: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    settings_digest: str = ''
+    steps: tuple[Step, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as a JSON-ready dictionary."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        content['problem'] = self.problem.as_dict() if self.problem else None
+        content['steps'] = [vars(step) for step in self.steps]
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ScanRecord:
+        """Build a record from what :meth:`as_dict` returned.
+
+        Raises
+        ------
+        TypeError
+            If a field is missing or unknown.
+        """
+        content = dict(content)
+        problem = content.get('problem')
+        content['problem'] = Problem(**problem) if problem else None
+        content['warnings'] = tuple(content.get('warnings', ()))
+        content['steps'] = tuple(Step(**step) for step in content.get('steps', ()))
+        return cls(**content)
+
+
+def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
+    """Write the record of a scan to its place under ``logs/``."""
+    write_json(record.as_dict(), output_dir / derivative_path(scan, 'record'))
+
+
+def read_records(output_dir: Path, participant: str | None = None) -> list[ScanRecord]:
+    """Read the scan records of one participant or of all, ordered by file name.
+
+    A record that cannot be read comes back as a failed scan that says so: it does not stop the
+    others.
+    """
+    folder = f'sub-{participant}' if participant else 'sub-*'
+    return [_read_record(path) for path in sorted((output_dir / 'logs').glob(f'{folder}/*.json'))]
+
+
+def _read_record(path: Path) -> ScanRecord:
+    try:
+        return ScanRecord.from_dict(json.loads(path.read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        problem = BadDataError(
+            f'The scan record {path} cannot be read ({error}).',
+            'Run the participant level again for this participant.',
+        ).problem
+    return ScanRecord(
+        participant=path.parent.name.removeprefix('sub-'),
+        session=None,
+        scan=path.stem,
+        region=None,
+        status='failed',
+        problem=problem,
+    )

@@ -1,0 +1,153 @@
+"""Writing outputs: a file is there whole or not at all; the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_muscle.errors import OutputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Data types in which images are written; others are narrowed to one of these.
+_NARROWED = {'bool': 'uint8', 'float64': 'float32', 'int64': 'int32', 'uint64': 'uint32'}
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file through a temporary one in the same folder, so that it is never half there.
+
+    Parameters
+    ----------
+    content
+        What the file shall hold.
+    path
+        Where; missing folders are made.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the file cannot be written.
+    """
+    # A process id alone is not unique: jobs on several machines may share the folder.
+    temporary = path.with_name(f'.{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open('xb') as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f'{path} could not be written: {error.strerror or error}.',
+            'Check the permissions of the output folder and the space left on the disk.',
+        ) from error
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file as UTF-8; see :func:`write_bytes`."""
+    write_bytes(text.encode('utf-8'), path)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file; see :func:`write_bytes`.
+
+    Numbers of numpy become plain numbers, and numbers that are not finite ``'n/a'``.
+    """
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(text + '\n', path)
+
+
+def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write a table as BIDS asks for: tabs, a header, ``n/a`` for what is missing.
+
+    Parameters
+    ----------
+    table
+        A data frame (its index is left out) or rows that all have the keys of the first one.
+    path
+        Where to; see :func:`write_bytes`.
+    """
+    if isinstance(table, Iterable) and not hasattr(table, 'columns'):
+        rows = list(table)
+        columns = list(rows[0]) if rows else []
+    else:
+        rows = table.to_dict('records')
+        columns = list(table.columns)
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
+    write_text(''.join('\t'.join(map(_cell, line)) + '\n' for line in lines), path)
+
+
+def write_image(img: nib.Nifti1Image, path: Path) -> None:
+    """Write an image as ``.nii.gz`` with nothing in its header but the grid and the data type.
+
+    Values are stored as they are, without slope and intercept; booleans become uint8 and
+    double precision becomes single. The sform is the affine of the image, and the qform too unless
+    the affine is sheared, which a qform cannot say. Their code is that of the image, so an
+    orientation nobody knew (code 0) is not made to look known.
+
+    Parameters
+    ----------
+    img
+        (X, Y, Z) image.
+    path
+        Ends in ``.nii.gz``; see :func:`write_bytes`.
+    """
+    data = np.asanyarray(img.dataobj)
+    data = data.astype(_NARROWED.get(data.dtype.name, data.dtype), copy=False)
+    out = nib.Nifti1Image(data, img.affine)
+    code = int(img.header['sform_code'] or img.header['qform_code'])
+    out.set_sform(img.affine, code)
+    out.set_qform(img.affine, code, strip_shears=True)
+    if not np.allclose(out.get_qform(), img.affine, atol=1e-3):
+        out.header['qform_code'] = 0
+    out.header.set_xyzt_units('mm')
+    write_bytes(gzip.compress(out.to_bytes(), compresslevel=6, mtime=0), path)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return 'n/a'
+    return str(value) if isinstance(value, Path) else value
+
+
+def _cell(value: Any) -> str:
+    """Return a value as it stands in a TSV cell.
+
+    Examples
+    --------
+    >>> [_cell(value) for value in (None, float('nan'), '', 0.1 + 0.2, 4640001.0, True)]
+    ['n/a', 'n/a', 'n/a', '0.3', '4640001', 'true']
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return format(value, '.8g') if math.isfinite(value) else 'n/a'
+    # pandas has two more marks of what is missing; their class names avoid importing it here.
+    if value is None or type(value).__name__ in ('NAType', 'NaTType'):
+        return 'n/a'
+    return ' '.join(str(value).split()) or 'n/a'
