@@ -57,6 +57,10 @@ class ScanRecord:
         Name, version and weights SHA-256 of the model; empty where none was used.
     versions
         Version by package.
+    processing
+        What was done, for the methods text: ``bias_correction`` and ``bounded`` (true or false).
+    participant_info
+        The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
     settings_digest
         SHA-256 of the settings that may change a number.
     steps
@@ -73,6 +77,8 @@ class ScanRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     model: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    processing: Mapping[str, bool] = field(default_factory=dict)
+    participant_info: Mapping[str, str] = field(default_factory=dict)
     settings_digest: str = ''
     steps: tuple[Step, ...] = ()
 
