@@ -1,0 +1,78 @@
+"""Run a Nipype workflow to its end, whatever happens to its nodes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from bids_muscle.engine.outcome import NodeOutcome, RunReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from nipype import Workflow
+
+_CONFIG = {
+    'create_report': 'false',
+    'hash_method': 'content',
+    'remove_unnecessary_outputs': 'false',
+}
+
+
+def run_workflow(
+    workflow: Workflow,
+    *,
+    nprocs: int,
+    memory_gb: float,
+    devices: Sequence[str] = ('cpu',),
+    crash_dir: Path,
+    stop_on_first_crash: bool = False,
+    log_level: int = logging.ERROR,
+    on_outcome: Callable[[NodeOutcome], None] | None = None,
+) -> RunReport:
+    """Run a workflow with one process per node.
+
+    Parameters
+    ----------
+    workflow
+        The workflow, with its ``base_dir`` set.
+    nprocs
+        CPUs that its nodes may use together.
+    memory_gb
+        Memory that its nodes may use together, in GB (10^9 bytes).
+    devices
+        Devices as :func:`~bids_muscle.engine.resources.resolve_device` lists them; a node whose
+        input ``use_gpu`` is true leases one GPU of them.
+    crash_dir
+        Folder for the tracebacks of errors that are not meant for the user.
+    stop_on_first_crash
+        Start no further node after the first that fails.
+    log_level
+        Level of Nipype's loggers.
+    on_outcome
+        Called with each outcome as it arrives.
+
+    Returns
+    -------
+    RunReport
+        What became of every node. A node that fails does not raise.
+    """
+    from bids_muscle.engine.plugin import ProcessPlugin
+    from bids_muscle.engine.worker import quiet_nipype
+
+    quiet_nipype(log_level)
+    workflow.config['execution'] = {**workflow.config.get('execution', {}), **_CONFIG}
+    plugin = ProcessPlugin(
+        {
+            'n_procs': nprocs,
+            'memory_gb': memory_gb,
+            'devices': tuple(device for device in devices if device != 'cpu'),
+            'crash_dir': crash_dir,
+            'stop_on_first_crash': stop_on_first_crash,
+            'log_level': log_level,
+            'on_outcome': on_outcome,
+        }
+    )
+    workflow.run(plugin=plugin)
+    return RunReport(tuple(plugin.outcomes))

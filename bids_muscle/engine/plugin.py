@@ -1,0 +1,214 @@
+"""Nipype plugin: one process per node, so that a killed one is a failure like any other."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+from nipype.pipeline.plugins.base import PluginBase
+
+from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
+from bids_muscle.engine.worker import run_node, start_forkserver, write_crash_file
+from bids_muscle.errors import Problem, WorkerDiedError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from nipype import Node
+
+_SECONDS_TO_EXIT = 5.0
+_SIGNALS = {each.value: each.name for each in signal.Signals}
+
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    """A running node: its process, what it may use, and where its outcome arrives."""
+
+    node: Node
+    process: BaseProcess
+    connection: Connection
+    start_s: float
+    procs: int
+    memory_gb: float
+    device: str | None
+
+
+class ProcessPlugin(PluginBase):
+    """Run each node in a process of its own, as many at once as the resources allow.
+
+    A node that raises or whose process is killed is recorded as failed, and what depends on it
+    as skipped; all others are run, and nothing is raised. A node that wants more than there is
+    runs alone. A node whose input ``use_gpu`` is true holds one of the devices and sees no other
+    one. A MapNode runs its parts one after the other in one process; ``run_without_submitting``
+    makes no difference, since no node may take this process down.
+
+    Parameters
+    ----------
+    plugin_args
+        ``n_procs`` (CPUs for all nodes together), ``memory_gb`` (memory for all together, GB),
+        ``devices`` (GPUs such as ``'cuda:0'``; empty for none), ``crash_dir`` (folder of
+        tracebacks), ``stop_on_first_crash``, ``log_level`` (of Nipype), ``on_outcome`` (called
+        with each outcome as it arrives).
+
+    Attributes
+    ----------
+    outcomes
+        What became of the nodes, in the order in which they ended.
+    """
+
+    def __init__(self, plugin_args: dict[str, Any]) -> None:
+        super().__init__(plugin_args)
+        self.n_procs: int = plugin_args['n_procs']
+        self.memory_gb: float = plugin_args['memory_gb']
+        self.devices: tuple[str, ...] = tuple(plugin_args.get('devices', ()))
+        self.crash_dir: Path = plugin_args['crash_dir']
+        self.stop_on_first_crash: bool = plugin_args.get('stop_on_first_crash', False)
+        self.log_level: int = plugin_args.get('log_level', logging.ERROR)
+        self.on_outcome = plugin_args.get('on_outcome')
+        self.outcomes: list[NodeOutcome] = []
+
+    def run(self, graph: nx.DiGraph, config: Any, updatehash: bool = False) -> None:
+        """Run all nodes of an expanded workflow graph."""
+        waiting = {node: set(graph.predecessors(node)) for node in nx.topological_sort(graph)}
+        running: list[_Worker] = []
+        try:
+            while waiting or running:
+                for node in [node for node, needs in waiting.items() if not needs]:
+                    if node in waiting and self._fits(node, running):
+                        del waiting[node]
+                        try:
+                            running.append(self._start(node, running, updatehash))
+                        except Exception as error:  # such as an input that cannot be pickled
+                            self._settle(node, self._not_started(node, error), waiting, graph)
+                for worker in _wait_for_any(running):
+                    running.remove(worker)
+                    self._settle(worker.node, self._finish(worker), waiting, graph)
+        finally:
+            for worker in running:
+                worker.process.kill()
+                worker.process.join()
+
+    def _settle(
+        self, node: Node, outcome: NodeOutcome, waiting: dict[Node, set[Node]], graph: nx.DiGraph
+    ) -> None:
+        """Record an outcome, and either release or skip the nodes that need it."""
+        self._record(outcome)
+        if outcome.status is Status.DONE:
+            for needs in waiting.values():
+                needs.discard(node)
+            return
+        lost = nx.descendants(graph, node)
+        for other in [each for each in waiting if each in lost or self.stop_on_first_crash]:
+            del waiting[other]
+            self._record(_outcome(other, Status.SKIPPED))
+
+    def _demand(self, node: Node) -> tuple[int, float]:
+        """Return what a node takes: CPUs and memory (GB), at most all there is."""
+        return min(node.n_procs, self.n_procs), min(node.mem_gb, self.memory_gb)
+
+    def _free_device(self, running: list[_Worker]) -> str | None:
+        leased = {worker.device for worker in running}
+        return next((device for device in self.devices if device not in leased), None)
+
+    def _fits(self, node: Node, running: list[_Worker]) -> bool:
+        """Say whether a node can start beside those that run; one always can."""
+        if not running:
+            return True
+        if self.devices and node.is_gpu_node() and self._free_device(running) is None:
+            return False
+        procs, memory_gb = self._demand(node)
+        return (
+            procs + sum(worker.procs for worker in running) <= self.n_procs
+            # A sum of decimal fractions may miss the budget by a rounding error.
+            and memory_gb + sum(worker.memory_gb for worker in running) <= self.memory_gb + 1e-6
+        )
+
+    def _start(self, node: Node, running: list[_Worker], updatehash: bool) -> _Worker:
+        procs, memory_gb = self._demand(node)
+        device = self._free_device(running) if node.is_gpu_node() else None
+        context = start_forkserver()
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=run_node,
+            args=(sender, node),
+            kwargs={
+                'updatehash': updatehash,
+                'threads': procs,
+                'device': device,
+                'crash_file': self._crash_file(node),
+                'log_level': self.log_level,
+            },
+            name=node.itername,
+        )
+        process.start()
+        sender.close()  # so that the end of the worker is the end of the pipe
+        return _Worker(node, process, receiver, time.monotonic(), procs, memory_gb, device)
+
+    def _finish(self, worker: _Worker) -> NodeOutcome:
+        """Return what a worker sent, or what is known of one that died."""
+        outcome = None
+        try:
+            if worker.connection.poll():
+                outcome = worker.connection.recv()
+        except (EOFError, OSError):
+            pass
+        worker.connection.close()
+        worker.process.join(_SECONDS_TO_EXIT)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        if outcome is not None:
+            return outcome
+        return _outcome(
+            worker.node,
+            Status.FAILED,
+            problem=_death(worker.node, worker.process.exitcode),
+            wall_s=time.monotonic() - worker.start_s,
+        )
+
+    def _not_started(self, node: Node, error: Exception) -> NodeOutcome:
+        text = ''.join(traceback.format_exception(error))
+        crash_file = self._crash_file(node)
+        write_crash_file(crash_file, node, text)
+        problem = problem_of(error, node.itername, crash_file)
+        return _outcome(node, Status.FAILED, problem=problem, traceback=text)
+
+    def _crash_file(self, node: Node) -> Path:
+        return self.crash_dir / f'crash-{node.itername}.txt'
+
+    def _record(self, outcome: NodeOutcome) -> None:
+        self.outcomes.append(outcome)
+        if self.on_outcome:
+            self.on_outcome(outcome)
+
+
+def _wait_for_any(running: list[_Worker]) -> list[_Worker]:
+    """Sleep until at least one worker has sent something or ended; return those that have."""
+    ready = set(wait([end for w in running for end in (w.connection, w.process.sentinel)]))
+    return [w for w in running if w.connection in ready or w.process.sentinel in ready]
+
+
+def _outcome(node: Node, status: Status, **more: Any) -> NodeOutcome:
+    return NodeOutcome(name=node.name, fullname=node.itername, status=status, **more)
+
+
+def _death(node: Node, exit_code: int | None) -> Problem:
+    """Describe the death of a worker from its exit code, negative for a signal."""
+    process = f'The process of the step {node.itername}'
+    if exit_code is not None and exit_code < 0:
+        name = _SIGNALS.get(-exit_code, 'a signal')
+        return WorkerDiedError(
+            f'{process} was killed by {name} ({-exit_code}).',
+            'Most often memory ran out: run again with more memory, a smaller --mem or --nprocs.',
+        ).problem
+    return WorkerDiedError(
+        f'{process} ended with status {exit_code} before its result.',
+        'Run again, and if it stays report it with what the step wrote to standard error.',
+    ).problem

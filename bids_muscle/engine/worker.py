@@ -1,0 +1,211 @@
+"""The process that runs one node: forked from a server that has the heavy modules loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerContext
+    from pathlib import Path
+
+    from nipype import Node
+
+#: Modules loaded once by the server. One that cannot be imported is left to the node needing it.
+PRELOAD = (
+    'nipype.pipeline.engine',
+    'nibabel',
+    'scipy.ndimage',
+    'skimage.measure',
+    'pandas',
+    'matplotlib.figure',
+    'ants',
+    'torch',
+    'monai.networks.nets',
+    'monai.inferers',
+)
+_THREAD_VARIABLES = (
+    'OMP_NUM_THREADS',
+    'OPENBLAS_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'NUMEXPR_NUM_THREADS',
+    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
+)
+_PR_SET_PDEATHSIG = 1
+
+
+def start_forkserver(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
+    """Start the server from which workers are forked, unless it runs.
+
+    Called early, it loads its modules while this process does something else. The modules are
+    those of the first call.
+
+    Parameters
+    ----------
+    preload
+        Modules to be loaded by the server.
+
+    Returns
+    -------
+    ForkServerContext
+        Context whose processes come from the server.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(list(preload))
+    # The libraries must not start threads in the server: a fork copies only one of them.
+    with _environment(dict.fromkeys(_THREAD_VARIABLES, '1')):
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def run_node(
+    connection: Connection,
+    node: Node,
+    *,
+    updatehash: bool,
+    threads: int,
+    device: str | None,
+    crash_file: Path,
+    log_level: int,
+) -> None:
+    """Run a node in this process and send its outcome.
+
+    Parameters
+    ----------
+    connection
+        Where the :class:`NodeOutcome` is sent to.
+    node
+        The node.
+    updatehash
+        Passed on to the node.
+    threads
+        Threads that the node may use.
+    device
+        GPU leased to it, such as ``'cuda:1'``; it sees no other one, so for the node it is
+        ``'cuda:0'``. None hides all GPUs.
+    crash_file
+        Where the traceback of an error goes that is not meant for the user.
+    log_level
+        Level of Nipype's loggers.
+    """
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
+    os.dup2(2, 1)  # standard output belongs to the command's results
+    _limit_threads(threads)
+    os.environ['CUDA_VISIBLE_DEVICES'] = _visible(device)
+    quiet_nipype(log_level)
+
+    raised = _remember_errors()
+    outputs: dict[str, Any] = {}
+    problem, text = None, ''
+    start = time.perf_counter()
+    try:
+        outputs = _plain_outputs(node.run(updatehash=updatehash).outputs)
+    except BaseException as error:
+        cause = raised[-1] if raised else error
+        text = ''.join(traceback.format_exception(cause))
+        problem = problem_of(cause, node.itername, crash_file)
+        if str(crash_file) in problem.remedy:
+            write_crash_file(crash_file, node, text)
+    connection.send(
+        NodeOutcome(
+            name=node.name,
+            fullname=node.itername,
+            status=Status.FAILED if problem else Status.DONE,
+            problem=problem,
+            traceback=text,
+            wall_s=time.perf_counter() - start,
+            peak_mb=peak_mb(),
+            outputs=outputs,
+        )
+    )
+
+
+def quiet_nipype(level: int) -> None:
+    """Set the level of Nipype's loggers, which are verbose and write to standard output."""
+    for name in ('workflow', 'utils', 'filemanip', 'interface'):
+        logging.getLogger(f'nipype.{name}').setLevel(level)
+
+
+def write_crash_file(path: Path, node: Node, text: str) -> None:
+    """Write the traceback of a node's error and its inputs, if that is possible."""
+    with contextlib.suppress(OSError):  # the problem is reported all the same
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'Step: {node.itername}\n\n{text}\nInputs:\n{node.inputs}\n')
+
+
+def peak_mb() -> float:
+    """Return the peak resident memory of this process in MB (10^6 bytes)."""
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _die_with_parent() -> None:
+    """Let the kernel kill this process when the server ends, as it does with the main process."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _limit_threads(threads: int) -> None:
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    # A library that is loaded already does not read its variable again.
+    if 'torch' in sys.modules:
+        sys.modules['torch'].set_num_threads(threads)
+
+
+def _visible(device: str | None) -> str:
+    """Return CUDA_VISIBLE_DEVICES for a device that is counted among those visible here."""
+    if device is None:
+        return ''
+    index = int(device.removeprefix('cuda:'))
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return visible.split(',')[index] if visible else str(index)
+
+
+def _remember_errors() -> list[BaseException]:
+    """Return a list that will hold what interfaces raise; Nipype itself keeps only text."""
+    from nipype.interfaces.base.support import RuntimeContext
+
+    raised: list[BaseException] = []
+    leave = RuntimeContext.__exit__
+
+    def remember_and_leave(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+        if error is not None:
+            raised.append(error)
+        return leave(self, kind, error, trace)
+
+    RuntimeContext.__exit__ = remember_and_leave
+    return raised
+
+
+def _plain_outputs(outputs: Any) -> dict[str, Any]:
+    if outputs is None:
+        return {}
+    # A MapNode has a Bunch, any other node a traited specification.
+    free = getattr(outputs, 'get_traitsfree', None)
+    return dict(free() if free else outputs.items())
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
