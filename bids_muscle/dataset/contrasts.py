@@ -1,0 +1,265 @@
+"""Which contrast an image shows, told by rules from its BIDS name and sidecar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bids_muscle.dataset.scan import Contrast
+from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+
+#: Shift between the main fat peak and water, in parts per million (Dixon 1984).
+FAT_WATER_SHIFT_PPM = 3.4
+#: Gyromagnetic ratio of the proton over 2 pi, in MHz/T.
+PROTON_MHZ_PER_T = 42.577
+#: An echo counts as in phase or opposed when it is at most this far from it, in cycles.
+PHASE_TOLERANCE_CYCLES = 0.1
+
+_IGNORE = 'ignore'
+_ANY = 'n/a'
+_PHASES = ('in', 'opposed')
+_FIXED_COLUMNS = ('contrast', 'suffix')
+_ENTITY_COLUMNS = ('acq', 'ce', 'rec', 'run', 'echo', 'part', 'chunk')
+_OTHER_COLUMNS = ('ImageType', 'phase')
+
+
+@dataclass(frozen=True)
+class ContrastRule:
+    """One row of the table of contrast rules.
+
+    Parameters
+    ----------
+    contrast
+        What the image shows, or None if it is to be left out.
+    suffix
+        What the suffix of the file must be.
+    entities
+        What labels must be, by key.
+    image_type
+        What one of the values of ``ImageType`` must be, or None.
+    phase
+        ``'in'`` or ``'opposed'``: what the echo time must give, or None.
+    """
+
+    contrast: Contrast | None
+    suffix: re.Pattern[str]
+    entities: Mapping[str, re.Pattern[str]]
+    image_type: re.Pattern[str] | None = None
+    phase: str | None = None
+
+
+@dataclass(frozen=True)
+class Classified:
+    """An image that fits a rule.
+
+    Parameters
+    ----------
+    contrast
+        What it shows, or None if it is to be left out.
+    entities
+        Its labels without what names the contrast: equal for all images of one scan.
+    """
+
+    contrast: Contrast | None
+    entities: Mapping[str, str]
+
+
+def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
+    """Read a table of contrast rules.
+
+    Parameters
+    ----------
+    path
+        Table with tabs, a header and the columns ``contrast``, ``suffix``, and any of ``acq``,
+        ``ce``, ``rec``, ``run``, ``echo``, ``part``, ``chunk``, ``ImageType``, ``phase``; by
+        default the one in the package, ``data/contrasts.tsv``, which explains itself.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    UsageError
+        If a line of it cannot be understood.
+    """
+    path = path or Path(str(resources.files('bids_muscle') / 'data/contrasts.tsv'))
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(
+            f'The contrast rules {path} cannot be read: {error}.', 'Check --contrast-rules.'
+        ) from error
+    numbered = [
+        (number, line.split('\t'))
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.startswith('#')
+    ]
+    if len(numbered) < 2:
+        raise UsageError(
+            f'The contrast rules {path} hold no rule.', 'Give a header and one row per rule.'
+        )
+    header_line, header = numbered[0]
+    known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_OTHER_COLUMNS)
+    unknown = [column for column in header if column not in known]
+    missing = [column for column in _FIXED_COLUMNS if column not in header]
+    if unknown or missing or len(set(header)) < len(header):
+        wrong = f'has {unknown}' if unknown else f'lacks {missing}' if missing else 'repeats one'
+        raise UsageError(
+            f'Line {header_line} of the contrast rules {path} {wrong} among its columns.',
+            f'Known columns are {", ".join(known)}, separated by tabs.',
+        )
+    return tuple(_read_rule(path, number, header, cells) for number, cells in numbered[1:])
+
+
+def _read_rule(path: Path, number: int, header: list[str], cells: list[str]) -> ContrastRule:
+    def bad(what: str, remedy: str) -> UsageError:
+        return UsageError(f'Line {number} of the contrast rules {path} {what}.', remedy)
+
+    if len(cells) != len(header):
+        raise bad(
+            f'has {len(cells)} cells, not {len(header)}',
+            'Separate cells by tabs; n/a asks nothing.',
+        )
+    row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    contrasts = {str(contrast).lower(): contrast for contrast in Contrast}
+    contrast = row.pop('contrast').lower()
+    if contrast not in (*contrasts, _IGNORE):
+        raise bad(
+            f"names the unknown contrast '{contrast}'",
+            f'Use one of {", ".join([*map(str, Contrast), _IGNORE])}.',
+        )
+    phase = row.pop('phase', _ANY)
+    if phase not in (*_PHASES, _ANY):
+        raise bad(f"has the unknown phase '{phase}'", 'Use in, opposed or n/a.')
+    patterns = {}
+    for column, cell in row.items():
+        if cell != _ANY:
+            try:
+                patterns[column] = re.compile(cell, re.IGNORECASE)
+            except re.error as error:
+                raise bad(
+                    f"has the bad pattern '{cell}' ({error})", 'Correct the regular expression.'
+                ) from error
+    return ContrastRule(
+        contrast=contrasts.get(contrast),
+        suffix=patterns.pop('suffix', re.compile('.*')),
+        image_type=patterns.pop('ImageType', None),
+        entities=patterns,
+        phase=None if phase == _ANY else phase,
+    )
+
+
+def classify(
+    rules: tuple[ContrastRule, ...],
+    suffix: str,
+    entities: Mapping[str, str],
+    metadata: Mapping[str, Any],
+) -> Classified | None:
+    """Tell what an image shows; the first rule that fits counts.
+
+    Parameters
+    ----------
+    rules
+        From :func:`load_contrast_rules`.
+    suffix
+        Suffix of the file, such as ``'T1w'``.
+    entities
+        Labels of the file by key, such as ``{'sub': '01', 'acq': 'dixonwater'}``.
+    metadata
+        Content of the sidecar.
+
+    Returns
+    -------
+    Classified or None
+        None where no rule fits.
+
+    Raises
+    ------
+    BadDataError
+        If the rule asks for the phase and the sidecar does not tell the echo time and field.
+
+    Examples
+    --------
+    >>> found = classify(load_contrast_rules(), 'T1w', {'sub': '1', 'acq': 'dixonwater'}, {})
+    >>> found.contrast.value, found.entities
+    ('water', {'sub': '1', 'acq': 'dixon'})
+    """
+    for rule in rules:
+        if not rule.suffix.fullmatch(suffix) or not _image_type_fits(rule, metadata):
+            continue
+        remaining = _match_entities(rule, entities)
+        if remaining is None:
+            continue
+        if rule.phase and rule.phase != echo_phase(*_echo_and_field(metadata)):
+            continue
+        return Classified(rule.contrast, remaining)
+    return None
+
+
+def echo_phase(echo_time_s: float, field_t: float) -> str | None:
+    """Tell whether fat and water are in phase or opposed at an echo time.
+
+    Parameters
+    ----------
+    echo_time_s
+        Echo time in seconds.
+    field_t
+        Field strength in tesla.
+
+    Returns
+    -------
+    str or None
+        ``'in'``, ``'opposed'``, or None where the echo is near neither.
+
+    Examples
+    --------
+    >>> echo_phase(0.0023, 3.0), echo_phase(0.00115, 3.0), echo_phase(0.0017, 3.0)
+    ('in', 'opposed', None)
+    """
+    shift_hz = FAT_WATER_SHIFT_PPM * PROTON_MHZ_PER_T * field_t
+    cycles = shift_hz * echo_time_s
+    if abs(cycles - round(cycles)) <= PHASE_TOLERANCE_CYCLES and round(cycles) > 0:
+        return 'in'
+    return 'opposed' if abs(cycles % 1 - 0.5) <= PHASE_TOLERANCE_CYCLES else None
+
+
+def _match_entities(rule: ContrastRule, entities: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the labels without what names the contrast, or None if they do not fit."""
+    remaining = dict(entities)
+    for key, pattern in rule.entities.items():
+        match = pattern.fullmatch(entities.get(key, ''))
+        if match is None:
+            return None
+        for start, end in reversed([span for span in match.regs[1:] if span != (-1, -1)]):
+            label = remaining.get(key, '')
+            remaining[key] = label[:start] + label[end:]
+        if not remaining.get(key, ''):
+            remaining.pop(key, None)
+    return remaining
+
+
+def _image_type_fits(rule: ContrastRule, metadata: Mapping[str, Any]) -> bool:
+    if rule.image_type is None:
+        return True
+    values = metadata.get('ImageType')
+    values = values if isinstance(values, list) else [values]
+    return any(isinstance(value, str) and rule.image_type.fullmatch(value) for value in values)
+
+
+def _echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:
+    # The limits catch milliseconds for seconds and gauss for tesla.
+    limits = {'EchoTime': (0.2, 'seconds'), 'MagneticFieldStrength': (20.0, 'tesla')}
+    values = []
+    for key, (highest, unit) in limits.items():
+        value = metadata.get(key)
+        if not isinstance(value, int | float) or not 0 < value < highest:
+            raise BadDataError(
+                f'Its sidecar gives {value!r} as {key}, so nobody knows whether fat and water '
+                'are in phase.',
+                f'Give {key} in {unit} in the sidecar.',
+            )
+        values.append(float(value))
+    return values[0], values[1]

@@ -1,0 +1,335 @@
+"""What there is to do: the participants of a dataset and the scans of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
+from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
+from bids_muscle.dataset.names import ENTITIES
+from bids_muscle.dataset.regions import find_region
+from bids_muscle.dataset.scan import DIXON, Contrast, Scan, ScanImage
+from bids_muscle.errors import (
+    BadDataError,
+    BidsMuscleError,
+    IncompleteScanError,
+    InvalidDatasetError,
+    MissingInputError,
+    UnknownRegionError,
+)
+from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
+
+#: Suffix of derived images by that of the source; all others become T1w. An echo of MEGRE is no
+#: longer one when several are put together, and MuscleMap's ``_water`` is not BIDS.
+_DERIVED_SUFFIX = {'T2w': 'T2w', 'PDw': 'PDw', 'T2starw': 'T2starw', 'MEGRE': 'T2starw'}
+#: How messages call the contrasts whose names are one word in file names.
+_WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'}
+#: Thick slices: the voxel is this much longer through the slice than in it.
+_THICK_SLICE_RATIO = 1.5
+
+_PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
+
+
+def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
+    """Check that a folder is a raw BIDS dataset.
+
+    Parameters
+    ----------
+    bids_dir
+        The folder.
+    skip_validation
+        Ask only that the folder is there.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder is absent or cannot be read.
+    InvalidDatasetError
+        If ``dataset_description.json`` is absent or broken, or says that this is a derivative.
+    """
+    list_participants(bids_dir)
+    if skip_validation:
+        return
+    path = bids_dir / 'dataset_description.json'
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise InvalidDatasetError(
+            f'{bids_dir} has no dataset_description.json, so it is not a BIDS dataset.',
+            'Name the top folder of the dataset, add the file, or use --skip-bids-validation.',
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidDatasetError(
+            f'{path} cannot be read: {error}.', 'Correct it, or use --skip-bids-validation.'
+        ) from error
+    if not isinstance(content, dict) or content.get('DatasetType', 'raw') != 'raw':
+        raise InvalidDatasetError(
+            f'{path} does not describe a raw dataset.',
+            'Name the raw dataset, or use --skip-bids-validation.',
+        )
+
+
+def list_participants(bids_dir: Path) -> list[str]:
+    """List the participant labels of a dataset, sorted, without ``sub-``.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder is absent or cannot be read.
+    """
+    try:
+        with os.scandir(bids_dir) as entries:
+            matches = [_PARTICIPANT.fullmatch(entry.name) for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise MissingInputError(
+            f'The dataset {bids_dir} cannot be read: {error.strerror}.',
+            'Check the path and its permissions.',
+        ) from error
+    return sorted(match[1] for match in matches if match)
+
+
+def select_participants(bids_dir: Path, labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the wanted participants that are there, and the wanted ones that are not.
+
+    Parameters
+    ----------
+    bids_dir
+        The dataset.
+    labels
+        With or without ``sub-``; empty for all.
+    """
+    present = list_participants(bids_dir)
+    wanted = sorted({label.removeprefix('sub-') for label in labels}) if labels else present
+    known = set(present)
+    return [w for w in wanted if w in known], [w for w in wanted if w not in known]
+
+
+def read_participant_info(bids_dir: Path, participant: str) -> dict[str, str]:
+    """Return the row of a participant in ``participants.tsv``; empty where there is none."""
+    path = bids_dir / 'participants.tsv'
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            rows = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
+            for row in rows:
+                label = (row.pop('participant_id', None) or '').removeprefix('sub-')
+                if label == participant:
+                    return {key: value for key, value in row.items() if key and value}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+    return {}
+
+
+def find_scans(
+    bids_dir: Path,
+    participant: str,
+    *,
+    rules: tuple[ContrastRule, ...] | None = None,
+    sessions: Sequence[str] = (),
+    region: str | None = None,
+    filters: Filters | None = None,
+) -> list[Scan]:
+    """Find the scans of one participant: images of one acquisition on one grid.
+
+    Only names, sidecars and headers are read. What is wrong with a scan is said in its
+    ``problem``, so that it does not stop the others.
+
+    Parameters
+    ----------
+    bids_dir
+        The dataset.
+    participant
+        Label without ``sub-``.
+    rules
+        From :func:`~bids_muscle.dataset.contrasts.load_contrast_rules`; by default the package's.
+    sessions
+        Session labels; empty for all.
+    region
+        ``'cervical'`` or ``'lumbar'`` for all scans, or None to find out.
+    filters
+        From :func:`~bids_muscle.dataset.index.read_filters`.
+
+    Returns
+    -------
+    list of Scan
+        Sorted by name.
+
+    Raises
+    ------
+    MissingInputError
+        If the participant is not there.
+    """
+    label = _PARTICIPANT.fullmatch(f'sub-{participant}')
+    if not label or not (bids_dir / label[0]).is_dir():
+        raise MissingInputError(
+            f'The dataset {bids_dir} has no participant {participant!r}.',
+            'Check --participant-label.',
+        )
+    rules = load_contrast_rules() if rules is None else rules
+    images, selected = index_participant(bids_dir, participant, filters)
+    groups: dict[tuple[tuple[str, str], ...], _Group] = defaultdict(_Group)
+    for image in images:
+        if sessions and image.entities.get('ses') not in sessions:
+            continue
+        try:
+            found = classify(rules, image.suffix, image.entities, image.metadata)
+        except BadDataError as error:
+            # Only echoes lead here: they stand for a Dixon scan that cannot be understood.
+            unnamed = {key: value for key, value in image.entities.items() if key != 'echo'}
+            entities = _scan_entities(unnamed, Contrast.IN_PHASE, image.suffix)
+            remark = BadDataError(f'{image.path} is not used. {error.message}', error.remedy)
+            groups[entities].unusable.append((image, remark))
+            continue
+        if found is None or found.contrast is None:
+            continue
+        if found.contrast in selected and image.path not in selected[found.contrast]:
+            continue
+        entities = _scan_entities(found.entities, found.contrast, image.suffix)
+        groups[entities].members.append((found.contrast, image))
+    return sorted(
+        (_make_scan(entities, group, region) for entities, group in groups.items()),
+        key=lambda scan: scan.name,
+    )
+
+
+@dataclass
+class _Group:
+    """Images that belong to one scan."""
+
+    members: list[tuple[Contrast, IndexedImage]] = field(default_factory=list)
+    unusable: list[tuple[IndexedImage, BadDataError]] = field(default_factory=list)
+
+
+def _scan_entities(
+    entities: Mapping[str, str], contrast: Contrast, suffix: str
+) -> tuple[tuple[str, str], ...]:
+    """Return the labels of a scan; ``acq`` says its kind, as label maps have no source suffix.
+
+    Examples
+    --------
+    >>> _scan_entities({'sub': '1', 'acq': 'ax'}, Contrast.T2W, 'T2w')
+    (('sub', '1'), ('acq', 'axT2w'))
+    >>> _scan_entities({'sub': '1', 'run': '2'}, Contrast.FAT, 'T1w')
+    (('sub', '1'), ('acq', 'dixon'), ('run', '2'))
+    >>> _scan_entities({'sub': '1', 'acq': 'dixon'}, Contrast.FAT, 'T2w')
+    (('sub', '1'), ('acq', 'T2wdixon'))
+    """
+    acq = entities.get('acq', '').strip('+')
+    if contrast not in DIXON:
+        acq += '' if acq.lower().endswith(suffix.lower()) else suffix
+    else:
+        acq += '' if 'dixon' in acq.lower() else 'dixon'
+        acq = _DERIVED_SUFFIX.get(suffix, '') + acq
+    labels = {**entities, 'acq': acq}
+    return tuple((key, labels[key]) for key, _ in ENTITIES if key in labels)
+
+
+def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str | None) -> Scan:
+    """Put the images of a group together and check what can be checked without reading them."""
+    name = '_'.join(f'{key}-{label}' for key, label in entities)
+    warnings: list[str] = []
+    problem: BidsMuscleError | None = None
+    images: dict[Contrast, IndexedImage] = {}
+    try:
+        images = _one_per_contrast(group, warnings)
+        _check_complete(images, warnings)
+        grids = {image.path.name: read_grid(image.path) for image in images.values()}
+        warnings += reconcile_grids(grids)[1]
+        warnings += _plane_warnings(next(iter(grids.values())))
+    except BidsMuscleError as error:
+        problem = error
+    sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
+    labels = dict(entities)
+    region = region or find_region(
+        (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
+    )
+    if region is None and problem is None:
+        problem = UnknownRegionError(
+            f'Nothing tells which body region {name} shows.',
+            'Say it with --region cervical or --region lumbar, or as BodyPart in the sidecar.',
+        )
+    left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
+    return Scan(
+        entities=entities,
+        suffix=_DERIVED_SUFFIX.get(sources[0].suffix, 'T1w'),
+        region=region,
+        images=tuple(
+            ScanImage(contrast, images[contrast].path, _echo_time_s(images[contrast]))
+            for contrast in Contrast
+            if contrast in images
+        ),
+        warnings=(*warnings, *left_out),
+        problem=problem.problem if problem else None,
+    )
+
+
+def _one_per_contrast(group: _Group, warnings: list[str]) -> dict[Contrast, IndexedImage]:
+    """Choose one image per contrast: the earliest echo, in the order of :class:`Contrast`."""
+    if not group.members:
+        raise group.unusable[0][1]
+    warnings += [str(remark) for _, remark in group.unusable]
+    candidates: dict[Contrast, list[IndexedImage]] = defaultdict(list)
+    for contrast, image in group.members:
+        candidates[contrast].append(image)
+    chosen = {}
+    for contrast in sorted(candidates, key=list(Contrast).index):
+        first, *others = sorted(candidates[contrast], key=lambda image: _echo_time_s(image) or 0)
+        if any(_echo_time_s(image) == _echo_time_s(first) for image in others):
+            names = ' and '.join(image.path.name for image in (first, *others))
+            raise IncompleteScanError(
+                f'{names} both claim to be the {contrast} image of one scan.',
+                'Keep one of them with --bids-filter-file, or tell them apart by their names.',
+            )
+        warnings += [
+            f'{image.path.name} is a later {contrast} echo and is not used.' for image in others
+        ]
+        chosen[contrast] = first
+    return chosen
+
+
+def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -> None:
+    """Raise IncompleteScanError where a partner is missing; drop an image that is not needed."""
+    if Contrast.FAT_FRACTION in images:
+        return
+    phases = {Contrast.IN_PHASE, Contrast.OPPOSED_PHASE}
+    pairs = (Contrast.WATER, Contrast.FAT), (Contrast.OPPOSED_PHASE, Contrast.IN_PHASE)
+    for wanted, other in (*pairs, (Contrast.FAT, Contrast.WATER)):
+        if wanted not in images or other in images:
+            continue
+        path = images[wanted].path
+        word, partner = (_WORDS.get(contrast, str(contrast)) for contrast in (wanted, other))
+        if wanted not in phases and phases <= set(images):
+            warnings.append(f'{path.name} has no {partner} partner and is not used.')
+            del images[wanted]
+        elif not {Contrast.WATER, Contrast.FAT} <= set(images):
+            raise IncompleteScanError(
+                f'{path} is the {word} image of a scan without {partner} image.',
+                f'Add the {partner} image, or say with --contrast-rules how it is named.',
+            )
+
+
+def _plane_warnings(grid: Grid) -> list[str]:
+    """Warn where thick slices are not axial: muscles are segmented on axial slices."""
+    thickest = int(np.argmax(grid.zooms))
+    others = [zoom for axis, zoom in enumerate(grid.zooms) if axis != thickest]
+    world_axis = int(np.argmax(np.abs(grid.affine[:3, thickest])))
+    if world_axis == 2 or grid.zooms[thickest] < _THICK_SLICE_RATIO * max(others):
+        return []
+    plane = ('sagittal', 'coronal')[world_axis]
+    return [
+        f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
+        'axial slices, which are coarse here.'
+    ]
+
+
+def _echo_time_s(image: IndexedImage) -> float | None:
+    value = image.metadata.get('EchoTime')
+    return float(value) if isinstance(value, int | float) else None
