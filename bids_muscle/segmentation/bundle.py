@@ -1,0 +1,221 @@
+"""Model bundles: a folder with ``model.json`` and ``weights.safetensors``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: File names in a bundle.
+CARD, WEIGHTS = 'model.json', 'weights.safetensors'
+#: Version of the layout of ``model.json``.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A trained model on disk, known from its card; the weights are not read yet.
+
+    Parameters
+    ----------
+    path
+        Folder of the bundle.
+    name, version
+        What the outputs say about the model.
+    region
+        ``'cervical'`` or ``'lumbar'``.
+    labels
+        The numbers in the label maps that the model makes.
+    sha256
+        Checksum that the weights file must have.
+    network
+        Configuration for :func:`~bids_muscle.segmentation.networks.build_network`.
+    spacing_mm
+        Pixel size in plane at which the network works.
+    window_px
+        Least (x, y) extent of the plane that the network sees, in pixels of ``spacing_mm``.
+    card
+        The whole of ``model.json``: training data, recipe, seed, measured accuracy.
+    """
+
+    path: Path
+    name: str
+    version: str
+    region: str
+    labels: LabelTable
+    sha256: str
+    network: Mapping[str, Any]
+    spacing_mm: float
+    window_px: tuple[int, int]
+    card: Mapping[str, Any]
+
+
+def packaged_models() -> Path:
+    """Folder of the models in the package, one folder each, named by region."""
+    return Path(str(resources.files('bids_muscle') / 'data/models'))
+
+
+def find_model(name_or_path: str | None, region: str) -> ModelBundle:
+    """Find the model for a body region, without reading its weights.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a model of the package, or a folder with a bundle; None for the default model of
+        the region.
+    region
+        ``'cervical'`` or ``'lumbar'``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is for another region, or its card cannot be read.
+
+    Examples
+    --------
+    >>> find_model(None, 'lumbar').region
+    'lumbar'
+    """
+    folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
+    if name_or_path is None and not (folder / CARD).is_file():
+        raise ModelError(
+            f'The package has no model for the {region} region yet.',
+            'Name the folder of a model for it with --model, or train one: see docs/models.md.',
+        )
+    bundle = read_bundle(folder)
+    if bundle.region != region:
+        raise ModelError(
+            f'The model {bundle.name} in {folder} is for the {bundle.region} region, '
+            f'not for the {region} region.',
+            'Name another model with --model, or the right region with --region.',
+        )
+    return bundle
+
+
+def _folder(name_or_path: str) -> Path:
+    packaged = {path.parent.name: path.parent for path in packaged_models().glob(f'*/{CARD}')}
+    named = {json.loads((p / CARD).read_text('utf-8'))['name']: p for p in packaged.values()}
+    known = packaged | named
+    if name_or_path in known:
+        return known[name_or_path]
+    if (Path(name_or_path) / CARD).is_file():
+        return Path(name_or_path)
+    raise ModelError(
+        f'There is no model {name_or_path!r}: it is neither a model of the package nor a folder '
+        f'with {CARD}.',
+        f'Use one of {", ".join(sorted(known)) or "(none)"}, or the path of a model folder.',
+    )
+
+
+def read_bundle(folder: Path) -> ModelBundle:
+    """Read the card of a bundle.
+
+    Raises
+    ------
+    ModelError
+        If the card is missing, not JSON, of another format version, or lacks a field.
+    """
+    path = folder / CARD
+    remedy = 'Copy the model folder again, or use a model made for this version of bids_muscle.'
+    try:
+        card = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f'The model card {path} cannot be read: {error}.', remedy) from error
+    try:
+        if card['format'] != FORMAT:
+            raise ModelError(f'{path} has format {card["format"]}, not {FORMAT}.', remedy)
+        table = load_label_table(card['region'])
+        if card['labels'] != {str(label.index): label.name for label in table}:
+            raise ModelError(f'The labels in {path} are not those of {table.region}.', remedy)
+        return ModelBundle(
+            path=folder,
+            name=card['name'],
+            version=card['version'],
+            region=card['region'],
+            labels=table,
+            sha256=card['sha256'],
+            network=card['network'],
+            spacing_mm=float(card['spacing_mm']),
+            window_px=(int(card['window_px'][0]), int(card['window_px'][1])),
+            card=card,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f'{path} is not a model card: {error!r}.', remedy) from error
+
+
+def load_network(bundle: ModelBundle) -> nn.Module:
+    """Build the network of a bundle and load its checked weights, in float32, for inference.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, their SHA-256 is not that of the card, or they do not fit the
+        network.
+    """
+    from safetensors.torch import load
+
+    from bids_muscle.segmentation.networks import build_network
+
+    path = bundle.path / WEIGHTS
+    remedy = 'Copy the model folder again; the weights and the card belong together.'
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f'The weights {path} cannot be read: {error}.', remedy) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != bundle.sha256:
+        raise ModelError(
+            f'The weights {path} have the SHA-256 {found[:12]}..., the card says '
+            f'{bundle.sha256[:12]}....',
+            remedy,
+        )
+    network = build_network(bundle.network)
+    try:
+        network.load_state_dict({name: value.float() for name, value in load(content).items()})
+    except RuntimeError as error:
+        raise ModelError(f'The weights {path} do not fit the network: {error}', remedy) from error
+    return network.eval()
+
+
+def write_bundle(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> ModelBundle:
+    """Write a bundle: weights in half precision and the card with their SHA-256.
+
+    Parameters
+    ----------
+    folder
+        Folder of the bundle; made if absent.
+    network
+        The trained network.
+    card
+        Everything of ``model.json`` except ``format``, ``labels`` and ``sha256``.
+
+    Returns
+    -------
+    ModelBundle
+        As read back from the folder.
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    content = save({name: value.half().contiguous() for name, value in state.items()})
+    (folder / WEIGHTS).write_bytes(content)
+    labels = {str(label.index): label.name for label in load_label_table(card['region'])}
+    whole = {
+        'format': FORMAT,
+        **card,
+        'labels': labels,
+        'sha256': hashlib.sha256(content).hexdigest(),
+    }
+    (folder / CARD).write_text(json.dumps(whole, indent=2) + '\n', encoding='utf-8')
+    return read_bundle(folder)

@@ -1,0 +1,153 @@
+"""Random contrasts and imperfections for images that are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
+
+if TYPE_CHECKING:
+    import torch
+
+#: Knots of the random look-up tables per axis.
+KNOTS = 5
+
+
+def random_contrast(
+    generator: torch.Generator, images: torch.Tensor, two_channels: bool
+) -> torch.Tensor:
+    """Turn water and fat, or one image, into one image of a random contrast.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    images
+        Shape (n, 2, x, y), about 0..1: water and fat. Where ``two_channels`` is False the first
+        channel is the image and the second is not used.
+    two_channels
+        Whether the images are water and fat.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, 1, x, y).
+    """
+    import torch
+
+    images = images.clamp(0, 1.5)
+    if not two_channels:
+        return _recolor(generator, images[:, :1])
+    water, fat = images[:, :1], images[:, 1:]
+    scale = torch.exp(uniform(generator, -0.5, 0.5, len(images), 1, 1, 1))
+    options = (
+        water,
+        fat,
+        water + scale * fat,  # in-phase, T1w, T2w
+        (water - scale * fat).abs(),  # opposed-phase
+        0.35 * water + scale * fat,  # T2w: bright fat, dark muscle
+        fat / (fat + water).clamp(min=0.12),  # fat fraction, noise-free in air
+        _look_up(generator, water, fat),
+        _recolor(generator, water + scale * fat),
+    )
+    chances = torch.tensor([0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.2, 0.05])
+    chosen = torch.multinomial(chances, len(images), replacement=True, generator=generator)
+    return torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+
+
+def _recolor(generator: torch.Generator, image: torch.Tensor) -> torch.Tensor:
+    """Keep, invert within the body, or pass through a random look-up table."""
+    import torch
+
+    n = len(image)
+    # Air stays air: the inverted image of a body has no bright surroundings.
+    body = ((image - 0.03) / 0.05).clamp(0, 1)
+    inverted = body * (uniform(generator, 0.85, 1.2, n, 1, 1, 1) - image).clamp(min=0.02)
+    options = (image, inverted, _look_up(generator, image, torch.zeros_like(image)))
+    chances = torch.tensor([0.4, 0.25, 0.35])
+    chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
+    return torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+
+
+def _look_up(
+    generator: torch.Generator, first: torch.Tensor, second: torch.Tensor
+) -> torch.Tensor:
+    """Pass two channels through a random smooth two-dimensional table per image."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    n = len(first)
+    table = torch.rand((n, 1, KNOTS, KNOTS), generator=generator)
+    # Half of the tables rise with the signal, so that anatomy keeps its look.
+    slope = uniform(generator, -1, 1, n, 2)
+    axis = torch.linspace(0, 1, KNOTS)
+    plane = slope[:, 0, None, None] * axis[:, None] + slope[:, 1, None, None] * axis
+    mix = (torch.rand((n, 1, 1, 1), generator=generator) < 0.5).float() * 0.7
+    table = (1 - mix) * table + mix * (plane[:, None] + 1) / 2
+    where = torch.cat([second, first], 1).permute(0, 2, 3, 1) * 2 - 1
+    found = grid_sample(table, where, mode='bilinear', padding_mode='border', align_corners=True)
+    body = ((first + second - 0.03) / 0.05).clamp(0, 1)
+    return found * body
+
+
+def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bias field, blur, lower resolution, gamma, noise and a cut field of view.
+
+    Parameters
+    ----------
+    images
+        Shape (n, 1, x, y), about 0..1.
+
+    Returns
+    -------
+    images
+        Same shape.
+    inside
+        Shape (n, x, y), bool, False where the field of view was cut away.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    n, shape = len(images), (images.shape[2], images.shape[3])
+
+    def chance(p: float) -> torch.Tensor:
+        return (torch.rand((n, 1, 1, 1), generator=generator) < p).float()
+
+    gamma = torch.exp(uniform(generator, -0.5, 0.5, n, 1, 1, 1) * chance(0.5))
+    images = images.clamp(min=1e-4) ** gamma
+    field = smooth_field(generator, n, shape, (4, 3)) * uniform(generator, 0, 0.35, n, 1, 1, 1)
+    # Surface coils: bright at the back.
+    ramp = torch.linspace(1, -1, shape[1]) * uniform(generator, 0, 1.2, n, 1, 1, 1)
+    images = images * torch.exp(field * chance(0.7) + ramp * chance(0.35))
+    sigma = uniform(generator, 0.05, 1.2, n, 2) * chance(0.5)[:, 0, 0]
+    images = gaussian_blur(images, sigma)
+    rows = []
+    for image, coarse in zip(images, chance(0.25).flatten(), strict=True):
+        if coarse:
+            factor = 1 / float(uniform(generator, 1.1, 2.0, 1))
+            small = interpolate(image[None], scale_factor=factor, mode='bilinear', antialias=True)
+            image = interpolate(small, size=shape, mode='bilinear')[0]
+        rows.append(image)
+    images = torch.stack(rows)
+    level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
+    top = images.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
+    noise = level * top * torch.randn((n, 2, *shape), generator=generator)
+    # Magnitude images: noise is Rician.
+    images = ((images + noise[:, :1]) ** 2 + noise[:, 1:] ** 2).sqrt()
+    inside = _field_of_view(generator, n, shape)
+    return images * inside, inside[:, 0] > 0
+
+
+def _field_of_view(generator: torch.Generator, n: int, shape: tuple[int, int]) -> torch.Tensor:
+    """Ones where the image has data; a quarter of the images end inside the window."""
+    import torch
+
+    out = torch.ones((n, 1, *shape))
+    for i in range(n):
+        if float(torch.rand(1, generator=generator)) < 0.25:
+            low = (uniform(generator, 0, 0.25, 2) * torch.tensor(shape)).long()
+            high = ((1 - uniform(generator, 0, 0.25, 2)) * torch.tensor(shape)).long()
+            cut = torch.zeros(shape)
+            cut[low[0] : high[0], low[1] : high[1]] = 1
+            out[i, 0] = cut
+    return out

@@ -1,0 +1,91 @@
+"""Training batches: which planes are shown, as real or as synthetic images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bids_muscle.segmentation.intensity import normalize_planes
+from bids_muscle.segmentation.training.augmentation import degrade, random_contrast
+from bids_muscle.segmentation.training.geometry import (
+    mirror,
+    random_views,
+    sample_linear,
+    sample_nearest,
+)
+from bids_muscle.segmentation.training.recipe import Recipe
+from bids_muscle.segmentation.training.sources import OUTSIDE, PlaneSet
+from bids_muscle.segmentation.training.synthesis import synthesize
+
+if TYPE_CHECKING:
+    import torch
+
+#: Share of the views of a source with images that are synthesised from its labels all the same.
+SYNTHETIC_SHARE = 0.25
+
+
+def make_batch(
+    sets: Sequence[PlaneSet], recipe: Recipe, iteration: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Make the batch of one iteration; it depends on the seed and the iteration alone.
+
+    Parameters
+    ----------
+    sets
+        The planes of all sources.
+    recipe
+        Window, spacing, batch size and seed.
+    iteration
+        Number of the iteration.
+
+    Returns
+    -------
+    images
+        float32 (n, 1, x, y), normalised.
+    labels
+        int64 (n, x, y).
+    annotated
+        bool (n, classes - 1).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + iteration)
+    weights = torch.tensor([s.weight for s in sets])
+    count = recipe.batch_size
+    chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+    points = random_views(generator, count, recipe.window_px, recipe.spacing_mm)
+    images, labels, annotated = [], [], []
+    classes = int(recipe.network['out_channels'])
+    for i, number in enumerate(chosen):
+        planes = sets[int(number)]
+        k = int(torch.randint(len(planes), (1,), generator=generator))
+        here = points[i : i + 1]
+        view = sample_nearest(torch.from_numpy(planes.labels[k : k + 1]).long(), here, OUTSIDE)
+        images.append(_image(generator, planes, k, view, here))
+        labels.append(torch.where(view < classes, view, torch.zeros_like(view)))
+        annotated.append([label in planes.annotated for label in range(1, classes)])
+    which = torch.rand(count, generator=generator) < 0.5
+    image, inside = degrade(generator, torch.cat(images))
+    image, label = mirror(image, torch.cat(labels) * inside, which)
+    return normalize_planes(image), label, torch.tensor(annotated)
+
+
+def _image(
+    generator: torch.Generator,
+    planes: PlaneSet,
+    k: int,
+    view: torch.Tensor,
+    points_mm: torch.Tensor,
+) -> torch.Tensor:
+    import torch
+
+    synthetic = float(torch.rand(1, generator=generator)) < SYNTHETIC_SHARE
+    if planes.images is None or synthetic:
+        fat = torch.zeros(view.shape)
+        if planes.fat is not None:
+            drawn = torch.from_numpy(planes.fat[k : k + 1]).long()
+            fat = sample_nearest(drawn, points_mm, 0).float()
+        return synthesize(generator, view, points_mm, fat)
+    found = sample_linear(torch.from_numpy(planes.images[k : k + 1]), points_mm)
+    two = found.shape[1] == 2
+    return random_contrast(generator, found if two else found.expand(-1, 2, -1, -1), two)

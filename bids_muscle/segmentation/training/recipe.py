@@ -1,0 +1,130 @@
+"""A recipe: what a model is trained on and how, read from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_muscle.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Label maps of one kind, with or without the images they were drawn on.
+
+    Parameters
+    ----------
+    name
+        What ``--exclude`` names.
+    labels
+        Glob of the label maps below the data folder: NIfTI, or a ``.zip`` of PNG planes.
+    images
+        Image paths of each label map, ``{participant}`` replaced by its participant label
+        (``01`` of ``sub-01``): water and fat, or one image. Empty where there are only labels.
+    codes
+        Number in the map -> number in the label table. Other numbers stay as structures that
+        are not muscles of the table; numbers in ``fat_codes`` are also marked as fat.
+    annotated
+        Labels that the map has; the loss does not ask for the others.
+    weight
+        Share of this source among the planes seen in training.
+    slice_step
+        Every how many-th slice is used.
+    slices
+        First slice and the one after the last in RAS order, or None for all.
+    cropped
+        True where the map ends at the edge of its field of view; the image is then air beyond.
+    pixel_mm
+        Pixel size of the planes in a ``.zip``, mm.
+    """
+
+    name: str
+    labels: str
+    codes: dict[int, int]
+    annotated: tuple[int, ...]
+    weight: float
+    images: tuple[str, ...] = ()
+    fat_codes: tuple[int, ...] = ()
+    slice_step: int = 1
+    slices: tuple[int, int] | None = None
+    cropped: bool = False
+    pixel_mm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sources and hyper-parameters of one training."""
+
+    name: str
+    version: str
+    region: str
+    description: str
+    seed: int
+    spacing_mm: float
+    window_px: tuple[int, int]
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    network: dict[str, Any]
+    sources: tuple[Source, ...]
+
+    def without(self, excluded: tuple[str, ...]) -> Recipe:
+        """Return the recipe without the named sources.
+
+        Raises
+        ------
+        UsageError
+            If a name is not a source, or nothing is left.
+        """
+        names = [source.name for source in self.sources]
+        for name in excluded:
+            if name not in names:
+                raise UsageError(
+                    f'The recipe {self.name} has no source {name!r}.',
+                    f'Exclude one of {", ".join(names)}.',
+                )
+        left = tuple(source for source in self.sources if source.name not in excluded)
+        if not left:
+            raise UsageError('Every source of the recipe is excluded.', 'Exclude fewer.')
+        return Recipe(**{**self.__dict__, 'sources': left})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as JSON-ready data, for the model card."""
+        return asdict(self)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, is not TOML, or a field is missing or unknown.
+    """
+    remedy = 'See bids_muscle/data/recipes/lumbar.toml for a complete recipe.'
+    try:
+        content = tomllib.loads(path.read_text(encoding='utf-8'))
+        sources = tuple(_source(entry) for entry in content.pop('source'))
+        window = content.pop('window_px')
+        return Recipe(**content, window_px=(int(window[0]), int(window[1])), sources=sources)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f'The recipe {path} cannot be read: {error}.', remedy) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f'The recipe {path} is not complete: {error!r}.', remedy) from error
+
+
+def _source(entry: dict[str, Any]) -> Source:
+    return Source(
+        **{
+            **entry,
+            'codes': {int(code): int(label) for code, label in entry['codes'].items()},
+            'annotated': tuple(entry['annotated']),
+            'images': tuple(entry.get('images', ())),
+            'fat_codes': tuple(entry.get('fat_codes', ())),
+            'slices': tuple(entry['slices']) if 'slices' in entry else None,
+        }
+    )

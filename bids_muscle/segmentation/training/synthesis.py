@@ -1,0 +1,201 @@
+"""Images made up from label maps: a random body around the muscles, random tissue signals.
+
+After Billot 2020 (SynthSeg): a network that never sees the same contrast twice learns shapes. The
+maps know only muscles, so bones, organs, bowel, fat and skin are painted as simple random shapes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
+from bids_muscle.segmentation.training.sources import FIRST_OTHER, OUTSIDE
+
+if TYPE_CHECKING:
+    import torch
+
+# Tissue numbers; muscles of the table keep 1..8, structures of the map FIRST_OTHER and up.
+AIR, SKIN_FAT, CAVITY, WALL, BONE, CANAL = 9, 10, 11, 12, 13, 14
+FIRST_ORGAN, ORGANS = 15, 5
+TISSUES = 40
+
+
+def synthesize(
+    generator: torch.Generator, labels: torch.Tensor, points_mm: torch.Tensor, fat: torch.Tensor
+) -> torch.Tensor:
+    """Make one image for each view of a label map.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    labels
+        Shape (n, x, y): 0 unknown, 1..8 muscles, 20.. other structures, 255 outside the image.
+    points_mm
+        Shape (n, x, y, 2): position (right, front) in mm from the middle of the back muscles.
+    fat
+        Shape (n, x, y), 1 where the map says fat inside muscle, 0 elsewhere.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, 1, x, y), about 0..1.
+    """
+    import torch
+
+    tissue = paint_body(generator, labels, points_mm)
+    level, fat_level, spread = _signals(generator, len(labels))
+    rows = torch.arange(len(labels)).view(-1, 1, 1)
+    image = level[rows, tissue]
+    is_muscle = (labels > 0) & (labels < AIR)
+    share = _fat_share(generator, tissue, is_muscle, fat)
+    image = image + share * (fat_level.view(-1, 1, 1) - image)
+    shape = (image.shape[1], image.shape[2])
+    fine = torch.randn(image.shape, generator=generator)
+    coarse = smooth_field(generator, len(labels), shape, (24, 16))[:, 0]
+    image = image + spread[rows, tissue] * (0.6 * fine + coarse)
+    image = torch.where(tissue == AIR, 0.02 * fine.abs(), image)
+    sigma = uniform(generator, 0.3, 0.8, len(labels), 1).expand(-1, 2)
+    image = gaussian_blur(image[:, None], sigma).clamp(min=0)
+    return image * (labels != OUTSIDE)[:, None]
+
+
+def paint_body(
+    generator: torch.Generator, labels: torch.Tensor, points_mm: torch.Tensor
+) -> torch.Tensor:
+    """Fill what a label map leaves open with a simple random body, tissue numbers (n, x, y)."""
+    import torch
+
+    n = len(labels)
+    x, y = points_mm.unbind(-1)
+    # The maps differ in how far muscles reach to the back; the skin follows the muscles.
+    back_fat = uniform(generator, 0, 1, n) ** 2 * 45 + 3
+    y_back = -34 - uniform(generator, 0, 10, n)
+    depth, half_width = uniform(generator, 150, 250, n), uniform(generator, 120, 195, n)
+    power = uniform(generator, 2.0, 3.6, n).view(-1, 1, 1)
+
+    def column(v: torch.Tensor) -> torch.Tensor:
+        return v.view(-1, 1, 1)
+
+    def oval(
+        cx: torch.Tensor, cy: torch.Tensor, rx: torch.Tensor, ry: torch.Tensor
+    ) -> torch.Tensor:
+        u, v = (x - column(cx)).abs() / column(rx), (y - column(cy)).abs() / column(ry)
+        return u**power + v**power
+
+    middle = uniform(generator, -8, 8, n)
+    inner_cy = y_back + depth / 2
+    inner = oval(middle, inner_cy, half_width, depth / 2)
+    outer = oval(middle, inner_cy, half_width + back_fat * 1.2, depth / 2 + back_fat)
+    wall_mm = uniform(generator, 6, 24, n)
+    cavity = oval(middle, inner_cy + 12, half_width - wall_mm, (depth / 2 - wall_mm).clamp(min=40))
+    tissue = torch.full_like(labels, AIR)
+    tissue[outer < 1] = SKIN_FAT
+    # Between back muscles and skin there is fascia and fat rather than abdominal wall.
+    behind = y < column(uniform(generator, 0, 25, n))
+    tissue[(inner < 1) & ~behind] = WALL
+    tissue[(inner < 1) & behind] = CAVITY
+    tissue[(cavity < 1) & ~behind] = CAVITY
+    _paint_organs(generator, tissue, x - column(middle), y)
+    known = labels > 0
+    tissue = torch.where(known & (labels != OUTSIDE), labels.clamp(max=TISSUES - 1), tissue)
+    tissue[labels == OUTSIDE] = AIR
+    return tissue
+
+
+def _paint_organs(
+    generator: torch.Generator, tissue: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> None:
+    """Paint ellipses in place: bowel, kidneys, vessels, spine, iliac wings, arms."""
+    import torch
+
+    n = len(tissue)
+
+    def ellipse(
+        what: int,
+        where: tuple[float, float],
+        size: tuple[float, float],
+        vary: float,
+        turn: float = 0.0,
+        chance: float = 1.0,
+    ) -> None:
+        cx, cy = (c + vary * torch.randn(n, generator=generator) for c in where)
+        rx, ry = (r * torch.exp(uniform(generator, -0.25, 0.25, n)) for r in size)
+        angle = turn + 0.3 * torch.randn(n, generator=generator)
+        there = torch.rand(n, generator=generator) < chance
+        dx, dy = x - cx.view(-1, 1, 1), y - cy.view(-1, 1, 1)
+        cos, sin = torch.cos(angle).view(-1, 1, 1), torch.sin(angle).view(-1, 1, 1)
+        u = (cos * dx + sin * dy) / rx.view(-1, 1, 1)
+        v = (-sin * dx + cos * dy) / ry.view(-1, 1, 1)
+        tissue[(u * u + v * v < 1) & there.view(-1, 1, 1)] = what
+
+    for number in range(12):
+        side = -1 if number % 2 else 1
+        size = float(uniform(generator, 8, 30, 1))
+        organ = FIRST_ORGAN + int(torch.randint(ORGANS, (1,), generator=generator))
+        ellipse(organ, (side * 60, 105), (size, size * 0.8), 30, chance=0.7)
+    for side in (-1, 1):
+        ellipse(FIRST_ORGAN, (side * 72, 52), (26, 30), 9, chance=0.45)  # kidney
+        ellipse(FIRST_ORGAN + 1, (side * 105, 85), (26, 34), 12, chance=0.4)  # colon, liver
+        ellipse(BONE, (side * 85, 15), (9, 42), 12, turn=-side * 0.7, chance=0.3)  # iliac wing
+        ellipse(BONE, (side * 120, 25), (6, 10), 12, chance=0.25)  # rib
+        ellipse(WALL, (side * 250, 40), (40, 45), 15, chance=0.4)  # arm
+        ellipse(FIRST_ORGAN + 2, (side * 14, 88), (9, 9), 4, chance=0.9)  # aorta, vena cava
+        ellipse(BONE, (side * 28, 22), (20, 4), 5, chance=0.5)  # transverse process
+    ellipse(BONE, (0, 55), (24, 19), 3)  # vertebral body or disc
+    ellipse(BONE, (0, 22), (17, 14), 3, chance=0.7)  # arch
+    ellipse(CANAL, (0, 23), (9, 8), 2)
+    ellipse(BONE, (0, -4), (3.5, 20), 3, chance=0.8)  # spinous process
+
+
+def _signals(
+    generator: torch.Generator, n: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random signal level and spread of each tissue, (n, TISSUES), and the level of fat, (n,)."""
+    import torch
+
+    level = torch.rand((n, TISSUES), generator=generator)
+    # Mostly, muscles look alike and unlike fat, in either order of brightness.
+    muscle = uniform(generator, 0.05, 0.95, n)
+    away = uniform(generator, 0.2, 0.9, n) * torch.sign(uniform(generator, -1, 1, n))
+    fat = muscle + away
+    fat = torch.where((fat < 0.02) | (fat > 1.1), muscle - away, fat).clamp(0.02, 1.2)
+    spread_between = uniform(generator, 0, 1, n, 1) ** 2 * 0.12
+    like = muscle[:, None] + spread_between * torch.randn((n, 9), generator=generator)
+    # Right and left differ less than the muscles do.
+    like[:, 2::2] = 0.5 * (like[:, 2::2] + like[:, 1::2])
+    level[:, :9] = like.clamp(min=0.02)
+    for first, last in ((WALL, WALL + 1), (FIRST_OTHER, TISSUES)):
+        width = last - first
+        noise = 0.06 * torch.randn((n, width), generator=generator)
+        level[:, first:last] = (muscle[:, None] + noise).clamp(min=0.02)
+    fatty = torch.rand((n, 2), generator=generator) < 0.85
+    level[:, SKIN_FAT] = torch.where(fatty[:, 0], fat, level[:, SKIN_FAT])
+    level[:, CAVITY] = torch.where(fatty[:, 1], fat, level[:, CAVITY])
+    level[:, AIR] = 0
+    spread = uniform(generator, 0, 0.09, n, TISSUES) * uniform(generator, 0.2, 1, n, 1)
+    return level, fat, spread
+
+
+def _fat_share(
+    generator: torch.Generator, tissue: torch.Tensor, is_muscle: torch.Tensor, fat: torch.Tensor
+) -> torch.Tensor:
+    """Share of fat in each pixel of muscle: streaks, infiltration, and seams between muscles."""
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    n, shape = len(tissue), (tissue.shape[1], tissue.shape[2])
+    streaks = smooth_field(generator, n, shape, (shape[0] // 3, shape[1] // 5))[:, 0]
+    patches = smooth_field(generator, n, shape, (14, 9))[:, 0]
+    mix = uniform(generator, 0.2, 1, n, 1, 1)
+    threshold = uniform(generator, 0.2, 2.5, n, 1, 1)
+    amount = uniform(generator, 0, 1, n, 1, 1)
+    infiltration = amount * torch.sigmoid(4 * (mix * streaks + (1 - mix) * patches - threshold))
+    values = tissue.float()[:, None]
+    edge = (max_pool2d(values, 3, 1, 1) != values) | (-max_pool2d(-values, 3, 1, 1) != values)
+    width = uniform(generator, 0.3, 1.2, n, 1).expand(-1, 2)
+    seam = gaussian_blur(edge.float(), width)[:, 0]
+    present = torch.sigmoid(3 * (patches + uniform(generator, -2, 1.5, n, 1, 1)))
+    seam = seam * present * uniform(generator, 0, 1, n, 1, 1)
+    drawn = fat * uniform(generator, 0.3, 1, n, 1, 1)
+    return torch.maximum(torch.maximum(infiltration, drawn) * is_muscle, seam * (tissue != AIR))
