@@ -1,0 +1,96 @@
+"""Whether the folders of a run can be used, checked before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_muscle.errors import InvalidDatasetError, MissingInputError, OutputError
+
+if TYPE_CHECKING:
+    from bids_muscle.settings import Settings
+
+
+def check_input(settings: Settings) -> None:
+    """Check that the dataset and the files named by options are there.
+
+    Raises
+    ------
+    MissingInputError
+        If one of them is absent or cannot be read.
+    InvalidDatasetError
+        If the folder is not the top of a BIDS dataset.
+    """
+    bids_dir = settings.bids_dir
+    try:
+        names = {path.name for path in bids_dir.iterdir()}
+    except OSError as error:
+        raise MissingInputError(
+            f'The dataset {bids_dir} cannot be read: {error.strerror}.',
+            'Check the path, and in a container that the folder is mounted.',
+        ) from error
+    description = bids_dir / 'dataset_description.json'
+    if description.name not in names:
+        raise InvalidDatasetError(
+            f'{bids_dir} is not a BIDS dataset: it has no {description.name}.',
+            'Give the top folder of the dataset, or add the file with "Name" and "BIDSVersion".',
+        )
+    if not isinstance(_read_json(description), dict):
+        raise InvalidDatasetError(
+            f'{description} is not a JSON object.', 'Correct it with the BIDS validator.'
+        )
+    for option, path in (
+        ('--contrast-rules', settings.contrast_rules),
+        ('--bids-filter-file', settings.bids_filter_file),
+    ):
+        if path is not None and not path.is_file():
+            raise MissingInputError(f'The file {path} is not there.', f'Check {option}.')
+
+
+def check_output(settings: Settings) -> None:
+    """Make the output and work folders, and check that they can be written.
+
+    Raises
+    ------
+    OutputError
+        If one lies inside the raw data or cannot be made or written.
+    """
+    for folder, option in (
+        (settings.output_dir, '<output_dir>'),
+        (settings.work_dir, '--work-dir'),
+    ):
+        if folder is not None:
+            _check_apart(folder, settings.bids_dir, option)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                # Permissions say little on a read-only or network file system: try it.
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise OutputError(
+                    f'The folder {folder} cannot be written: {error.strerror}.',
+                    f'Give another {option}, or make it writable.',
+                ) from error
+
+
+def _check_apart(folder: Path, bids_dir: Path, option: str) -> None:
+    """Raise if a folder would be among the raw data; its derivatives/ is not."""
+    place, raw = folder.resolve(), bids_dir.resolve()
+    if place.is_relative_to(raw) and 'derivatives' not in place.relative_to(raw).parts[:1]:
+        raise OutputError(
+            f'The folder {folder} lies inside the raw data {bids_dir}.',
+            f'Give another {option}, such as {bids_dir / "derivatives" / "bids_muscle"}.',
+        )
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise MissingInputError(
+            f'{path} cannot be read: {error.strerror}.', 'Check its permissions.'
+        ) from error
+    except ValueError:
+        return None

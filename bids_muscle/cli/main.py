@@ -1,0 +1,67 @@
+"""The command ``bids_muscle``: settings in, exit code out."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bids_muscle.cli.folders import check_input, check_output
+from bids_muscle.cli.parser import parse
+from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from bids_muscle.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        Words of the command line after the command; those of this process by default.
+
+    Returns
+    -------
+    int
+        Exit code of the BIDS execution specification.
+    """
+    verbosity = 0
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv)
+        verbosity = settings.verbosity
+        return int(_run(settings))
+    except BidsMuscleError as error:
+        message, remedy, code = error.message, error.remedy, error.exit_code
+    except KeyboardInterrupt:
+        message, remedy = 'Interrupted.', 'Run the same command again to go on.'
+        code = ExitCode.TEMPORARY
+    except Exception as error:
+        message = f'Something unforeseen went wrong: {type(error).__name__}: {error}.'
+        remedy = 'Run again with -vv and report what it prints.'
+        code = ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE
+    if verbosity > 1:
+        traceback.print_exc()
+    print(f'bids_muscle: {message}\n{remedy}', file=sys.stderr)
+    return int(code)
+
+
+def _run(settings: Settings) -> ExitCode:
+    if settings.dry_run and settings.level != 'participant':
+        raise UsageError(
+            'The group level has no plan to print.', 'Use --dry-run with participant.'
+        )
+    check_input(settings)
+    if not settings.dry_run:
+        check_output(settings)
+    # Only now: it imports what takes seconds.
+    from bids_muscle.workflows import run
+
+    if settings.dry_run:
+        run.print_plan(settings)
+        return ExitCode.OK
+    if settings.level == 'group':
+        return run.run_group(settings)
+    return run.run_participants(settings)

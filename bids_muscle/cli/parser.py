@@ -1,0 +1,265 @@
+"""From the command line to the settings."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bids_muscle import __version__
+from bids_muscle.errors import UsageError
+from bids_muscle.settings import Settings, read_config
+
+_PREFIXES = {'k': 1, 'm': 2, 'g': 3, 't': 4}
+_BYTES = {
+    **{prefix: 1000**power for prefix, power in _PREFIXES.items()},
+    **{f'{prefix}b': 1000**power for prefix, power in _PREFIXES.items()},
+    **{f'{prefix}ib': 1024**power for prefix, power in _PREFIXES.items()},
+}
+
+_DESCRIPTION = (
+    'Muscle fat infiltration, volume and cross-sectional area from MRI of the neck and the '
+    'lumbar spine, as a BIDS App.'
+)
+_EPILOG = """
+An option may be written with _ for -. Options of the command line win over --config-file.
+
+exit codes: 0 all done; 1 something failed; 16 not a BIDS dataset; 17 unknown analysis level;
+18 nothing selected; 64 wrong usage; 65 unusable data; 66 input missing or unreadable;
+73 output cannot be created; 74 input/output error; 75 temporary failure, run again.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would print and exit with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        remedy = f'See {self.prog} --help.'
+        if 'arguments are required' in message:
+            remedy = (
+                'Write <bids_dir> <output_dir> participant|group first, then the options: '
+                'labels take all words that follow.'
+            )
+        if match := re.search(r'unrecognized arguments: (--?[\w-]+)', message):
+            close = difflib.get_close_matches(match[1], self._option_string_actions, n=1)
+            remedy = f'Did you mean {close[0]}?' if close else remedy
+        raise UsageError(f'{message[0].upper()}{message[1:].rstrip(".")}.', remedy)
+
+
+def memory_gb(text: str) -> float:
+    """Return an amount of memory in GB (10^9 bytes).
+
+    A number without a unit is refused, since it means MB to some BIDS Apps and GB to others.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is no number or no unit.
+
+    Examples
+    --------
+    >>> memory_gb('8G'), memory_gb('8000 MB'), memory_gb('1GiB')
+    (8.0, 8.0, 1.073741824)
+    """
+    match = re.fullmatch(r'([0-9]*\.?[0-9]+) *([a-z]+)', text.strip().lower())
+    if not match or match[2] not in _BYTES:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not an amount of memory with a unit, such as 8G or 8000M"
+        )
+    return float(match[1]) * _BYTES[match[2]] / 1e9
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; the destinations are the fields of Settings, None where not given."""
+    parser = _Parser(
+        prog='bids_muscle',
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('bids_dir', type=Path, help='the raw BIDS dataset; it is only read')
+    parser.add_argument('output_dir', type=Path, help='the derivatives dataset to be written')
+    parser.add_argument(
+        'level',
+        metavar='participant|group',
+        help='measure each participant, or collect what was measured into cohort tables',
+    )
+    _add_input(parser.add_argument_group('what is computed'))
+    _add_science(parser.add_argument_group('how it is measured'))
+    _add_execution(parser.add_argument_group('how it is run'))
+    parser.add_argument('--version', action='version', version=f'bids_muscle {__version__}')
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Return the settings from the words of the command line and the settings file they name.
+
+    Raises
+    ------
+    UsageError
+        If the command line or the settings file cannot be understood.
+    MissingInputError
+        If the settings file cannot be read.
+    SystemExit
+        After ``--help`` and ``--version``.
+    """
+    flags = vars(make_parser().parse_args([_with_dashes(word) for word in argv]))
+    config_file = flags.pop('config_file')
+    flags.pop('notrack', None)
+    return Settings.from_sources(flags, read_config(config_file) if config_file else None)
+
+
+def _add_input(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--participant-label',
+        dest='participants',
+        metavar='LABEL',
+        nargs='+',
+        action='extend',
+        help='only these participants, with or without sub-',
+    )
+    group.add_argument(
+        '--session-label',
+        '--session-id',
+        dest='sessions',
+        metavar='LABEL',
+        nargs='+',
+        action='extend',
+        help='only these sessions, with or without ses-',
+    )
+    group.add_argument(
+        '--region',
+        metavar='cervical|lumbar',
+        help='region of every scan (default: found out per scan)',
+    )
+    group.add_argument(
+        '--contrast-rules',
+        type=Path,
+        metavar='FILE',
+        help='table that says which BIDS names mean which contrast (default: built in)',
+    )
+    group.add_argument(
+        '--bids-filter-file',
+        type=Path,
+        metavar='FILE',
+        help='JSON with pybids filters that narrow down the images',
+    )
+    group.add_argument(
+        '--skip-bids-validation',
+        action='store_const',
+        const=True,
+        help='take files whose names are not valid BIDS as well',
+    )
+    group.add_argument(
+        '--dry-run',
+        action='store_const',
+        const=True,
+        help='print what would be computed from which files, and compute nothing',
+    )
+    group.add_argument(
+        '--reports-only',
+        action='store_const',
+        const=True,
+        help='only make the reports again, from outputs that are there',
+    )
+
+
+def _add_science(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--model', metavar='NAME|FOLDER', help="segmentation model (default: the region's own)"
+    )
+    group.add_argument(
+        '--no-bias-correction',
+        dest='bias_correction',
+        action='store_const',
+        const=False,
+        help='do not correct the bias field before segmentation',
+    )
+
+
+def _add_execution(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '-w',
+        '--work-dir',
+        type=Path,
+        metavar='FOLDER',
+        help='folder of intermediate files (default: a temporary one)',
+    )
+    group.add_argument(
+        '--clean-workdir',
+        action='store_const',
+        const=True,
+        help='remove the work folder after a run without failures',
+    )
+    group.add_argument(
+        '--nprocs',
+        '--nthreads',
+        '--n-cpus',
+        dest='nprocs',
+        type=int,
+        metavar='N',
+        help='CPUs used at once by all steps together (default: all that are allowed here)',
+    )
+    group.add_argument(
+        '--omp-nthreads',
+        type=int,
+        metavar='N',
+        help='threads of one step (default: as --nprocs, at most 8)',
+    )
+    group.add_argument(
+        '--mem',
+        dest='memory_gb',
+        type=memory_gb,
+        metavar='SIZE',
+        help='memory for all steps together, with its unit: 8G, 8000M, 8GiB '
+        '(default: nine tenths of what is allowed here)',
+    )
+    group.add_argument(
+        '--device',
+        metavar='auto|cpu|cuda|cuda:N',
+        help='where the network runs: a GPU if there is one (auto, the default), the CPU, '
+        'all GPUs, or one GPU',
+    )
+    group.add_argument(
+        '--stop-on-first-crash',
+        action='store_const',
+        const=True,
+        help='start no further step after the first that fails',
+    )
+    group.add_argument(
+        '--config-file',
+        type=Path,
+        metavar='FILE',
+        help='TOML with settings, as written into the logs of every run',
+    )
+    group.add_argument(
+        '--write-graph',
+        action='store_const',
+        const=True,
+        help='write the workflow graph of each participant into the logs',
+    )
+    group.add_argument(
+        '-v',
+        '--verbose',
+        dest='verbosity',
+        action='count',
+        help='-v names the steps, -vv shows tracebacks and details',
+    )
+    group.add_argument(
+        '--notrack',
+        action='store_true',
+        default=argparse.SUPPRESS,
+        help='accepted for other BIDS Apps; this one never sends anything anywhere',
+    )
+
+
+def _with_dashes(word: str) -> str:
+    """Return an option with dashes where BIDS Apps in the wild have underscores."""
+    if not word.startswith('--'):
+        return word
+    option, equals, value = word.partition('=')
+    return option.replace('_', '-') + equals + value
