@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections import defaultdict
@@ -22,7 +21,6 @@ from bids_muscle.errors import (
     BadDataError,
     BidsMuscleError,
     IncompleteScanError,
-    InvalidDatasetError,
     MissingInputError,
     UnknownRegionError,
 )
@@ -37,45 +35,6 @@ _WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'
 _THICK_SLICE_RATIO = 1.5
 
 _PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
-
-
-def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
-    """Check that a folder is a raw BIDS dataset.
-
-    Parameters
-    ----------
-    bids_dir
-        The folder.
-    skip_validation
-        Ask only that the folder is there.
-
-    Raises
-    ------
-    MissingInputError
-        If the folder is absent or cannot be read.
-    InvalidDatasetError
-        If ``dataset_description.json`` is absent or broken, or says that this is a derivative.
-    """
-    list_participants(bids_dir)
-    if skip_validation:
-        return
-    path = bids_dir / 'dataset_description.json'
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise InvalidDatasetError(
-            f'{bids_dir} has no dataset_description.json, so it is not a BIDS dataset.',
-            'Name the top folder of the dataset, add the file, or use --skip-bids-validation.',
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InvalidDatasetError(
-            f'{path} cannot be read: {error}.', 'Correct it, or use --skip-bids-validation.'
-        ) from error
-    if not isinstance(content, dict) or content.get('DatasetType', 'raw') != 'raw':
-        raise InvalidDatasetError(
-            f'{path} does not describe a raw dataset.',
-            'Name the raw dataset, or use --skip-bids-validation.',
-        )
 
 
 def list_participants(bids_dir: Path) -> list[str]:

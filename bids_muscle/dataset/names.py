@@ -76,8 +76,9 @@ def derivative_path(
         'sub': f'sub-{labels["sub"]}',
         'anat': f'{folder}/anat',
         'scan': scan.name,
-        'suffix': _checked(scan.suffix),
     }
+    if '{suffix}' in template:
+        fields['suffix'] = _checked(scan.suffix)
     if '{image}' in template:
         if contrast is None:
             raise ValueError(f'{key} is written per contrast: say which')

@@ -8,17 +8,24 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 
+from bids_muscle import __version__
+from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.errors import OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bids_muscle.anatomy.labels import LabelTable
+    from bids_muscle.segmentation.bundle import ModelBundle
+
+BIDS_VERSION = '1.11.0'
 
 #: Data types in which images are written; others are narrowed to one of these.
 _NARROWED = {'bool': 'uint8', 'float64': 'float32', 'int64': 'int32', 'uint64': 'uint32'}
@@ -69,8 +76,7 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
 
     Numbers of numpy become plain numbers, and numbers that are not finite ``'n/a'``.
     """
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(text + '\n', path)
+    write_text(_json(content), path)
 
 
 def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -83,14 +89,7 @@ def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> 
     path
         Where to; see :func:`write_bytes`.
     """
-    if isinstance(table, Iterable) and not hasattr(table, 'columns'):
-        rows = list(table)
-        columns = list(rows[0]) if rows else []
-    else:
-        rows = table.to_dict('records')
-        columns = list(table.columns)
-    lines = [columns, *([row[column] for column in columns] for row in rows)]
-    write_text(''.join('\t'.join(map(_cell, line)) + '\n' for line in lines), path)
+    write_text(_tsv(table), path)
 
 
 def write_image(img: nib.Nifti1Image, path: Path) -> None:
@@ -118,6 +117,97 @@ def write_image(img: nib.Nifti1Image, path: Path) -> None:
         out.header['qform_code'] = 0
     out.header.set_xyzt_units('mm')
     write_bytes(gzip.compress(out.to_bytes(), compresslevel=6, mtime=0), path)
+
+
+def write_dataset_files(
+    output_dir: Path, bids_dir: Path, models: Sequence[ModelBundle]
+) -> list[Path]:
+    """Write the files that describe the derivatives dataset as a whole.
+
+    Any job of a cohort may do this at any time: with the same models and folders the bytes are
+    the same, and a file that already holds them is not touched.
+
+    Parameters
+    ----------
+    output_dir, bids_dir
+        The derivatives dataset and the raw one.
+    models
+        All models that the settings allow, whatever scans the present job has.
+
+    Returns
+    -------
+    list of Path
+        ``dataset_description.json``, ``.bidsignore``, ``descriptions.tsv`` and one table of labels
+        for each segmentation.
+    """
+    spec = io_spec()
+    models = sorted(models, key=lambda model: (model.region, model.name))
+    texts = {
+        dataset_path('description'): _json(_description(output_dir, bids_dir, models)),
+        dataset_path('bidsignore'): ''.join(f'{line}\n' for line in spec['bidsignore']),
+        dataset_path('descriptions'): _tsv(
+            [{'desc_id': key, 'description': text} for key, text in spec['descriptions'].items()]
+        ),
+    }
+    for model in models:
+        lookup = dataset_path('lookup', seg=model.labels.segmentation)
+        texts[lookup] = _tsv(lookup_rows(model.labels))
+    for relative, text in texts.items():
+        path = output_dir / relative
+        if not (path.is_file() and path.read_bytes() == text.encode('utf-8')):
+            write_text(text, path)
+    return [output_dir / relative for relative in texts]
+
+
+def lookup_rows(table: LabelTable) -> list[dict[str, Any]]:
+    """Return the rows of a BIDS lookup table (``_dseg.tsv``) of a label table."""
+    return [
+        {
+            'index': label.index,
+            'name': label.name,
+            'abbreviation': f'{label.abbreviation}-{label.side[0].upper()}',
+            'color': label.color,
+        }
+        for label in table
+    ]
+
+
+def _description(
+    output_dir: Path, bids_dir: Path, models: Sequence[ModelBundle]
+) -> dict[str, Any]:
+    app = {'Name': 'bids_muscle', 'Version': __version__}
+    generators = [
+        {
+            'Name': model.name,
+            'Version': model.version,
+            'Description': f'Segmentation model for the {model.region} region; '
+            f'SHA-256 of its weights: {model.sha256}',
+        }
+        for model in models
+    ]
+    return {
+        'Name': 'Muscles segmented and measured by bids_muscle',
+        'BIDSVersion': BIDS_VERSION,
+        'DatasetType': 'derivative',
+        'GeneratedBy': [app, *generators],
+        # A relative link stays true inside and outside a container, and when both are moved.
+        'DatasetLinks': {
+            'raw': os.path.relpath(bids_dir.resolve(), output_dir.resolve()).replace(os.sep, '/')
+        },
+    }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+
+
+def _tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
+    # pandas need not be imported to know one of its tables.
+    frame: Any = table if hasattr(table, 'to_dict') and hasattr(table, 'columns') else None
+    rows = list(table) if frame is None else frame.to_dict('records')
+    columns = list(rows[0] if rows else ()) if frame is None else list(frame.columns)
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
+    return ''.join('\t'.join(map(_cell, line)) + '\n' for line in lines)
 
 
 def _plain(value: Any) -> Any:

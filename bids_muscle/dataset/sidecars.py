@@ -1,0 +1,159 @@
+"""JSON sidecars: where an output comes from, what its numbers mean, and what made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bids_muscle import __version__
+from bids_muscle.dataset.scan import Contrast, Scan
+
+if TYPE_CHECKING:
+    from bids_muscle.segmentation.bundle import ModelBundle
+
+
+def source_uris(scan: Scan, bids_dir: Path) -> list[str]:
+    """Return the BIDS URIs of the images of a scan.
+
+    Examples
+    --------
+    >>> from bids_muscle.dataset.scan import ScanImage
+    >>> image = ScanImage(Contrast.T2W, Path('/data/sub-1/anat/sub-1_T2w.nii.gz'))
+    >>> source_uris(Scan((('sub', '1'),), 'T2w', 'lumbar', (image,)), Path('/data'))
+    ['bids:raw:sub-1/anat/sub-1_T2w.nii.gz']
+    """
+    return [_uri(image.path, bids_dir) for image in scan.images]
+
+
+def preproc_sidecar(
+    scan: Scan, bids_dir: Path, contrast: Contrast | str, *, bias_correction: bool
+) -> dict[str, Any]:
+    """Return the sidecar of a preprocessed image.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    contrast
+        Which image; water and fat that the scanner did not give are computed from the in- and
+        opposed-phase images.
+    bias_correction
+        Whether the bias field was removed.
+    """
+    contrast = Contrast(contrast)
+    computed = contrast not in scan.paths
+    sources = source_uris(scan, bids_dir) if computed else [_uri(scan.paths[contrast], bids_dir)]
+    return {
+        **_image_fields(sources),
+        'Contrast': str(contrast),
+        'Computed': computed,
+        'BiasCorrection': 'N4' if bias_correction else 'none',
+        'Units': 'arbitrary',
+    }
+
+
+def mask_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
+    """Return the sidecar of the body mask."""
+    return {**_image_fields(source_uris(scan, bids_dir)), 'Type': 'ROI'}
+
+
+def dseg_sidecar(
+    scan: Scan, bids_dir: Path, model: ModelBundle, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the sidecar of the label map.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    model
+        The model that made it.
+    settings
+        The settings that may change it.
+    """
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Manual': False,
+        'Region': model.region,
+        **_maker_fields(model, settings),
+    }
+
+
+def fat_fraction_sidecar(scan: Scan, bids_dir: Path, *, bounded: bool) -> dict[str, Any]:
+    """Return the sidecar of the fat fraction map.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    bounded
+        Whether fat and water come from magnitudes of in- and opposed-phase images.
+    """
+    given = Contrast.FAT_FRACTION in scan.paths
+    limit = (
+        ' Fat and water come from magnitude in- and opposed-phase images, which cannot tell more '
+        'than half fat from less: no value exceeds 0.5 (Weber 2021).'
+    )
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': 'Share of fat in the signal of fat and water.',
+        'Definition': (
+            'as given by the scanner, scaled to 0-1'
+            if given
+            else 'fat / (fat + water), n/a (NaN) where their sum is not above the noise'
+        )
+        + (limit if bounded and not given else ''),
+        'Bounded': bounded and not given,
+        'Units': '1',
+    }
+
+
+def morph_sidecar(
+    scan: Scan,
+    bids_dir: Path,
+    columns: Mapping[str, Mapping[str, Any]],
+    model: ModelBundle,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the data dictionary of the table of measures, with what made it.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    columns
+        Definition of each column of the table: LongName, Description, Units, Source.
+    model, settings
+        As in :func:`dseg_sidecar`.
+    """
+    return {
+        **{column: dict(definition) for column, definition in columns.items()},
+        'Sources': source_uris(scan, bids_dir),
+        **_maker_fields(model, settings),
+    }
+
+
+def _image_fields(sources: list[str]) -> dict[str, Any]:
+    """Fields of every derived image: it lies on the grid of the scan, skin and skull included."""
+    return {'Sources': sources, 'SkullStripped': False, 'SpatialReference': 'orig'}
+
+
+def _maker_fields(model: ModelBundle, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        # Objects would pass for the definitions of columns in a data dictionary.
+        'SoftwareVersion': f'bids_muscle {__version__}',
+        'ModelName': model.name,
+        'ModelVersion': model.version,
+        'ModelSHA256': model.sha256,
+        **{_camel(key): value for key, value in settings.items()},
+    }
+
+
+def _camel(name: str) -> str:
+    return ''.join(word.capitalize() for word in name.split('_'))
+
+
+def _uri(path: Path, bids_dir: Path) -> str:
+    return f'bids:raw:{quote(path.relative_to(bids_dir).as_posix(), safe="/+")}'
