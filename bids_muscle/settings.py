@@ -182,13 +182,17 @@ class Settings:
 
         return tomli_w.dumps({table: self._table(table) for table in TABLES})
 
+    def science(self) -> dict[str, Any]:
+        """Return the ``[science]`` table as JSON-ready values, without the unset ones."""
+        return self._table('science')
+
     def science_digest(self) -> str:
         """Return the SHA-256 (hex) of the ``[science]`` table: all settings that change a number.
 
         Threads, devices, paths and the choice of participants do not change it. What is chosen by
         name (the model, the images) is identified by its own checksum beside this one.
         """
-        science = json.dumps(self._table('science'), sort_keys=True)
+        science = json.dumps(self.science(), sort_keys=True)
         return hashlib.sha256(science.encode()).hexdigest()
 
     def _table(self, table: str) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Draw the figures of one scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_muscle.interfaces.images import load, load_all
+
+
+class _PlotInput(BaseInterfaceInputSpec):
+    raw = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    body_mask = File(exists=True, mandatory=True)
+    labels = File(exists=True, mandatory=True)
+    fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    region = traits.Str(mandatory=True)
+
+
+class _PlotOutput(TraitedSpec):
+    figures = traits.Dict(traits.Str, File(exists=True), desc='PNG by name')
+
+
+class PlotScan(SimpleInterface):
+    """Coat over :func:`bids_muscle.reports.figures.scan_figures`."""
+
+    input_spec = _PlotInput
+    output_spec = _PlotOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.anatomy.labels import load_label_table
+        from bids_muscle.reports.figures import scan_figures
+
+        fraction = self.inputs.fat_fraction
+        pictures = scan_figures(
+            load_all(self.inputs.raw),
+            load_all(self.inputs.corrected),
+            load(self.inputs.body_mask),
+            load(self.inputs.labels),
+            load_label_table(self.inputs.region),
+            load(fraction) if fraction else None,
+        )
+        figures = {}
+        for name, content in pictures.items():
+            path = Path(runtime.cwd) / f'{name}.png'
+            path.write_bytes(content)
+            figures[name] = str(path)
+        self._results = {'figures': figures}
+        return runtime

@@ -1,0 +1,69 @@
+"""Conform, correct and check the images of one scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    bias_correction = traits.Bool(True, usedefault=True)
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _PrepareOutput(TraitedSpec):
+    native = File(exists=True, desc='grid of the scan in its own voxel order')
+    raw = traits.Dict(traits.Str, File(exists=True), desc='RAS+ images by contrast')
+    corrected = traits.Dict(traits.Str, File(exists=True), desc='raw without the bias field')
+    body_mask = File(exists=True)
+    fat_fraction = traits.Either(File(exists=True), None)
+    bounded = traits.Bool(desc='fat and water come from in- and opposed-phase magnitudes')
+    warnings = traits.List(traits.Str)
+
+
+class PrepareScan(SimpleInterface):
+    """Coat over :func:`bids_muscle.imaging.prepare.prepare_scan`."""
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.prepare import prepare_scan
+
+        cwd = Path(runtime.cwd)
+
+        def save(image: nib.Nifti1Image, name: str) -> str:
+            # Uncompressed: these files live only until the scan is published.
+            path = cwd / f'{name}.nii'
+            nib.save(image, path)
+            return str(path)
+
+        prepared = prepare_scan(
+            {contrast: load_image(Path(path)) for contrast, path in self.inputs.images.items()},
+            bias_correction=self.inputs.bias_correction,
+            omp_nthreads=self.inputs.num_threads,
+        )
+        fraction = prepared.fat_fraction
+        self._results = {
+            'native': save(prepared.native, 'native'),
+            'raw': {key: save(image, f'raw_{key}') for key, image in prepared.images.items()},
+            'corrected': {
+                key: save(image, f'corrected_{key}') for key, image in prepared.corrected.items()
+            },
+            'body_mask': save(prepared.body_mask, 'mask'),
+            'fat_fraction': None if fraction is None else save(fraction, 'fat_fraction'),
+            'bounded': prepared.bounded,
+            'warnings': list(prepared.warnings),
+        }
+        return runtime

@@ -1,0 +1,109 @@
+"""Write the outputs of one scan into the derivatives dataset."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_muscle.dataset import sidecars
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import (
+    lookup_rows,
+    write_bytes,
+    write_image,
+    write_json,
+    write_tsv,
+)
+from bids_muscle.interfaces.images import load
+
+
+class _PublishInput(BaseInterfaceInputSpec):
+    scan = traits.Instance(Scan, mandatory=True)
+    region = traits.Str(mandatory=True)
+    model = traits.Str(mandatory=True, desc='folder of the model')
+    bids_dir = traits.Str(mandatory=True)
+    output_dir = traits.Str(mandatory=True)
+    settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
+    native = File(exists=True, mandatory=True)
+    corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True)
+    body_mask = File(exists=True, mandatory=True)
+    fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    bounded = traits.Bool(mandatory=True)
+    labels = File(exists=True, mandatory=True)
+    table = File(exists=True, mandatory=True)
+    figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
+
+
+class _PublishOutput(TraitedSpec):
+    paths = traits.List(traits.Str, desc='files written, relative to the output folder')
+
+
+class PublishScan(SimpleInterface):
+    """Put every output of a scan in its place, on the grid of the scan, whole or not at all."""
+
+    input_spec = _PublishInput
+    output_spec = _PublishOutput
+    # The outputs may be gone or changed although the work folder says they were written.
+    _always_run = True
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.imaging.conform import to_native
+        from bids_muscle.segmentation.bundle import find_model
+
+        given = self.inputs
+        bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
+        model = find_model(given.model, given.region)
+        native = load(given.native)
+        paths: list[str] = []
+
+        def place(key: str, **fields: Any) -> Path:
+            path = derivative_path(given.scan, key, **fields)
+            paths.append(str(path))
+            return output_dir / path
+
+        def image(path: str, key: str, sidecar: dict[str, Any], **fields: Any) -> None:
+            write_image(to_native(load(path), native), place(key, **fields))
+            write_json(sidecar, place(f'{key}_json', **fields))
+
+        for contrast, path in given.corrected.items():
+            if contrast != 'fatfraction':
+                sidecar = sidecars.preproc_sidecar(
+                    given.scan,
+                    bids_dir,
+                    contrast,
+                    bias_correction=given.settings['bias_correction'],
+                )
+                image(path, 'preproc', sidecar, contrast=contrast)
+        image(given.body_mask, 'body_mask', sidecars.mask_sidecar(given.scan, bids_dir))
+        if given.fat_fraction:
+            sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir, bounded=given.bounded)
+            image(given.fat_fraction, 'fat_fraction', sidecar)
+        sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings)
+        image(given.labels, 'dseg', sidecar)
+        write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
+        write_bytes(Path(given.table).read_bytes(), place('morph'))
+        sidecar = sidecars.morph_sidecar(given.scan, bids_dir, _measures(), model, given.settings)
+        write_json(sidecar, place('morph_json'))
+        for name, path in given.figures.items():
+            write_bytes(Path(path).read_bytes(), place('figure', desc=name))
+        self._results = {'paths': paths}
+        return runtime
+
+
+def _measures() -> dict[str, dict[str, str]]:
+    """Return the definition of each column of the table of measures."""
+    path = resources.files('bids_muscle') / 'data/dictionaries/morph.json'
+    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
+    return definitions

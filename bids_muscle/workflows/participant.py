@@ -1,0 +1,164 @@
+"""One Nipype graph per participant: five nodes for each scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nipype.pipeline.engine import Node, Workflow
+
+from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.interfaces.figures import PlotScan
+from bids_muscle.interfaces.measure import MeasureScan
+from bids_muscle.interfaces.prepare import PrepareScan
+from bids_muscle.interfaces.publish import PublishScan
+from bids_muscle.interfaces.segment import SegmentScan
+
+#: Bytes per voxel and image that a step holds at its peak, and what it needs before any image
+#: (GB); measured with benchmarks/participant.py.
+_BASE_GB = {'prepare': 0.6, 'segment': 0.7, 'measure': 0.3, 'figures': 0.4, 'publish': 0.3}
+
+
+def workflow_name(label: str) -> str:
+    """Return a Nipype name for a participant label or a scan name.
+
+    Examples
+    --------
+    >>> workflow_name('sub-01_acq-dixon')
+    'sub_01_acq_dixon'
+    """
+    return label.replace('-', '_').replace('+', '__plus__')
+
+
+def init_participant_wf(
+    *,
+    participant: str,
+    scans: Sequence[Scan],
+    models: Mapping[str, tuple[Path, str]],
+    bids_dir: Path,
+    output_dir: Path,
+    settings: Mapping[str, Any],
+    omp_nthreads: int,
+    use_gpu: bool,
+) -> Workflow:
+    """Connect the steps of all scans of one participant.
+
+    Parameters
+    ----------
+    participant
+        Label without ``sub-``.
+    scans
+        Scans without a problem, each with a region.
+    models
+        Folder and weights SHA-256 of the model by region.
+    bids_dir, output_dir
+        Raw dataset and derivatives dataset.
+    settings
+        The settings that may change a number: ``model`` and ``bias_correction``.
+    omp_nthreads
+        Threads of one step.
+    use_gpu
+        Whether segmentation leases a GPU.
+
+    Returns
+    -------
+    Workflow
+        With one sub-workflow per scan, named by :func:`workflow_name`.
+    """
+    workflow = Workflow(workflow_name(f'sub-{participant}'))
+    for scan in scans:
+        assert scan.region is not None  # noqa: S101 - a scan without region has a problem
+        model_dir, model_sha256 = models[scan.region]
+        workflow.add_nodes(
+            [
+                init_scan_wf(
+                    scan=scan,
+                    region=scan.region,
+                    model_dir=model_dir,
+                    model_sha256=model_sha256,
+                    bids_dir=bids_dir,
+                    output_dir=output_dir,
+                    settings=settings,
+                    omp_nthreads=omp_nthreads,
+                    use_gpu=use_gpu,
+                )
+            ]
+        )
+    return workflow
+
+
+def init_scan_wf(
+    *,
+    scan: Scan,
+    region: str,
+    model_dir: Path,
+    model_sha256: str,
+    bids_dir: Path,
+    output_dir: Path,
+    settings: Mapping[str, Any],
+    omp_nthreads: int,
+    use_gpu: bool,
+) -> Workflow:
+    """Connect the steps of one scan: prepare, segment, measure, figures, publish."""
+    images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
+    # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
+    # unless it is all there is.
+    contrasts = [name for name in images if name != Contrast.FAT_FRACTION] or list(images)
+    kind = 'dixon' if scan.images[0].contrast in DIXON else str(scan.images[0].contrast)
+
+    def node(name: str, interface: object, threads: int = 1) -> Node:
+        return Node(interface, name=name, n_procs=threads, mem_gb=_BASE_GB[name])
+
+    prepare = node(
+        'prepare',
+        PrepareScan(
+            images=images,
+            bias_correction=settings['bias_correction'],
+            num_threads=omp_nthreads,
+        ),
+        omp_nthreads,
+    )
+    segment = node(
+        'segment',
+        SegmentScan(
+            contrasts=contrasts,
+            model=str(model_dir),
+            model_sha256=model_sha256,
+            region=region,
+            use_gpu=use_gpu,
+        ),
+        omp_nthreads,
+    )
+    measure = node('measure', MeasureScan(region=region, contrast=kind))
+    figures = node('figures', PlotScan(region=region))
+    publish = node(
+        'publish',
+        PublishScan(
+            scan=scan,
+            region=region,
+            model=str(model_dir),
+            bids_dir=str(bids_dir),
+            output_dir=str(output_dir),
+            settings=dict(settings),
+        ),
+    )
+    workflow = Workflow(workflow_name(scan.name))
+    workflow.connect(
+        [
+            (prepare, segment, [('corrected', 'images')]),
+            (prepare, measure, [('raw', 'images'), ('fat_fraction', 'fat_fraction')]),
+            (prepare, measure, [('bounded', 'bounded')]),
+            (segment, measure, [('labels', 'labels')]),
+            (prepare, figures, [('raw', 'raw'), ('corrected', 'corrected')]),
+            (prepare, figures, [('fat_fraction', 'fat_fraction'), ('body_mask', 'body_mask')]),
+            (segment, figures, [('labels', 'labels')]),
+            (prepare, publish, [('native', 'native'), ('corrected', 'corrected')]),
+            (prepare, publish, [('body_mask', 'body_mask'), ('fat_fraction', 'fat_fraction')]),
+            (prepare, publish, [('bounded', 'bounded')]),
+            (segment, publish, [('labels', 'labels')]),
+            (measure, publish, [('table', 'table')]),
+            (figures, publish, [('figures', 'figures')]),
+        ]
+    )
+    return workflow
