@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.dataset.discovery import (
+    find_scans,
+    list_participants,
+    read_participant_info,
+    select_participants,
+)
+from bids_muscle.dataset.index import read_filters
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.errors import MissingInputError, UsageError
+
+TinyDataset = Callable[..., Path]
+LUMBAR = {'BodyPart': 'LSPINE'}
+
+
+def contents(scan: Scan) -> dict[str, str]:
+    return {str(image.contrast): image.path.name for image in scan.images}
+
+
+def kinds(scans: list[Scan]) -> dict[str, str | None]:
+    """Problem by scan name, so that a test says everything about what was found."""
+    return {scan.name: scan.problem.kind if scan.problem else None for scan in scans}
+
+
+def images(*names: str, session: str = '', values: object = None) -> dict[str, object]:
+    folder = f'sub-01/{session}/anat' if session else 'sub-01/anat'
+    prefix = f'sub-01_{session}_' if session else 'sub-01_'
+    return {f'{folder}/{prefix}{name}': values for name in names}
+
+
+def test_participants_are_folders(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset({'sub-b/anat/sub-b_T1w': None, 'sub-02/anat/sub-02_T1w': None})
+    (root / 'sub-03').touch()
+    (root / 'sub-01 (copy)').mkdir()
+    (root / 'derivatives').mkdir()
+    (root / 'sub-link').symlink_to(root / 'sub-b')
+    assert list_participants(root) == ['02', 'b', 'link']
+    assert select_participants(root, []) == (['02', 'b', 'link'], [])
+    assert select_participants(root, ['sub-b', '99', 'b']) == (['b'], ['99'])
+    with pytest.raises(MissingInputError):
+        list_participants(root / 'none')
+
+
+def test_dixon_images_form_one_scan(tiny_dataset: TinyDataset) -> None:
+    names = [f'acq-dixon{c}_T1w' for c in ('fat', 'water', 'out', 'in', 'ff')]
+    root = tiny_dataset(
+        images(*names, 'T2w', 'acq-ax_T2w'), {'T1w.json': LUMBAR, 'T2w.json': LUMBAR}
+    )
+    scans = {scan.name: scan for scan in find_scans(root, '01')}
+    assert list(scans) == ['sub-01_acq-T2w', 'sub-01_acq-axT2w', 'sub-01_acq-dixon']
+    assert contents(scans['sub-01_acq-dixon']) == {
+        'water': 'sub-01_acq-dixonwater_T1w.nii.gz',
+        'fat': 'sub-01_acq-dixonfat_T1w.nii.gz',
+        'inphase': 'sub-01_acq-dixonin_T1w.nii.gz',
+        'opposedphase': 'sub-01_acq-dixonout_T1w.nii.gz',
+        'fatfraction': 'sub-01_acq-dixonff_T1w.nii.gz',
+    }
+    assert {scan.region for scan in scans.values()} == {'lumbar'}
+    assert all(scan.problem is None and not scan.warnings for scan in scans.values())
+
+
+@pytest.mark.parametrize('separate', ['acq-{}_T1w', 'acq-vol_rec-{}_T1w', 'acq-dixon_{}', '{}'])
+def test_ways_to_name_a_pair(tiny_dataset: TinyDataset, separate: str) -> None:
+    root = tiny_dataset(images(separate.format('water'), separate.format('fat')))
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert list(contents(scan)) == ['water', 'fat']
+    assert scan.problem is None
+    assert scan.suffix == 'T1w'
+
+
+def test_sessions_and_runs_stay_apart(tiny_dataset: TinyDataset) -> None:
+    pair = ('acq-dixonwater_run-{}_T1w', 'acq-dixonfat_run-{}_T1w')
+    everything = {}
+    for session in ('ses-abdomen', 'ses-neck'):
+        for run in ('01', '02'):
+            everything |= images(*(name.format(run) for name in pair), session=session)
+    root = tiny_dataset(everything, {'T1w.json': {'BodyPartExamined': 'SPINE'}})
+    scans = find_scans(root, '01')
+    assert {scan.name: scan.region for scan in scans} == {
+        f'sub-01_ses-{session}_acq-dixon_run-{run}': region
+        for session, region in (('abdomen', 'lumbar'), ('neck', 'cervical'))
+        for run in ('01', '02')
+    }
+    assert all(len(scan.images) == 2 and scan.problem is None for scan in scans)
+    assert {s.session for s in find_scans(root, '01', sessions=['neck'])} == {'neck'}
+    assert find_scans(root, '01', sessions=['foot']) == []
+
+
+def test_t1w_and_t2w_dixon_get_different_names(tiny_dataset: TinyDataset) -> None:
+    names = [f'acq-dixon{c}_{s}' for c in ('water', 'fat') for s in ('T1w', 'T2w')]
+    root = tiny_dataset(images(*names))
+    scans = find_scans(root, '01', region='lumbar')
+    assert kinds(scans) == {'sub-01_acq-T2wdixon': None, 'sub-01_acq-dixon': None}
+    assert [scan.suffix for scan in scans] == ['T2w', 'T1w']
+
+
+def test_region_order(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        images('acq-lumbar_T2w', 'acq-neckax_T2w', 'T1w', 'PDw', 'acq-spine_PDw'),
+        {
+            'sub-01/anat/sub-01_acq-neckax_T2w.json': {'BodyPart': 'SPINE'},
+            'sub-01/anat/sub-01_T1w.json': {'BodyPart': 'cspine', 'BodyPartExamined': 'ABDOMEN'},
+            'PDw.json': {'BodyPartExamined': 'CERVICAL SPINE'},
+            'sub-01/anat/sub-01_acq-spine_PDw.json': {'BodyPartExamined': 'SPINE'},
+        },
+    )
+    assert {
+        scan.name.removeprefix('sub-01_acq-'): scan.region for scan in find_scans(root, '01')
+    } == {
+        'lumbarT2w': 'lumbar',
+        'neckaxT2w': 'cervical',
+        'T1w': 'cervical',
+        'PDw': 'cervical',
+        'spinePDw': None,
+    }
+    assert {s.region for s in find_scans(root, '01', region='lumbar')} == {'lumbar'}
+
+
+def test_unknown_region_is_a_problem_of_that_scan(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images('T1w', 'acq-lumbar_T1w'))
+    scans = find_scans(root, '01')
+    assert kinds(scans) == {'sub-01_acq-T1w': 'UnknownRegionError', 'sub-01_acq-lumbarT1w': None}
+    assert '--region' in scans[0].problem.remedy
+
+
+@pytest.mark.parametrize(
+    ('names', 'problem'),
+    [
+        (['acq-dixonwater_T1w'], 'IncompleteScanError'),
+        (['acq-dixonfat_T1w'], 'IncompleteScanError'),
+        (['acq-dixonout_T1w'], 'IncompleteScanError'),
+        (['acq-dixonin_T1w'], None),
+        (['acq-dixonff_T1w'], None),
+        (['acq-dixonff_T1w', 'acq-dixonwater_T1w'], None),
+        (['acq-dixonin_T1w', 'acq-dixonout_T1w'], None),
+        (['acq-dixonwater_T1w', 'acq-dixonout_T1w'], 'IncompleteScanError'),
+        (['acq-dixonwater_T1w', 'acq-dixonfat_T1w', 'acq-dixonout_T1w'], None),
+        # Twice the same: which of them is meant?
+        (['acq-dixonin_T1w', 'acq-inphase_T1w'], 'IncompleteScanError'),
+    ],
+)
+def test_partners(tiny_dataset: TinyDataset, names: list[str], problem: str | None) -> None:
+    root = tiny_dataset(images(*names, 'T2w'))
+    scans = find_scans(root, '01', region='lumbar')
+    assert kinds(scans) == {'sub-01_acq-T2w': None, 'sub-01_acq-dixon': problem}
+    if problem:
+        assert names[0] in scans[1].problem.message
+
+
+def test_lone_water_is_left_out_beside_a_pair_of_phases(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images(*(f'acq-dixon{c}_T1w' for c in ('water', 'in', 'out'))))
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert list(contents(scan)) == ['inphase', 'opposedphase']
+    assert 'dixonwater' in scan.warnings[0]
+
+
+def test_bad_images_do_not_stop_the_others(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        images('acq-good_T2w')
+        | images('acq-text_T2w', values=b'not an image')
+        | images('acq-empty_T2w', values=b'')
+        | images('acq-series_T2w', values=np.ones((4, 4, 3, 2), np.uint8))
+        | images('acq-dixonwater_T1w', values=np.ones((4, 4, 3), np.uint8))
+        | images('acq-dixonfat_T1w', values=np.ones((4, 5, 3), np.uint8))
+    )
+    (root / 'sub-01/anat/sub-01_acq-gone_T2w.nii.gz').symlink_to(root / 'annexed')
+    scans = find_scans(root, '01', region='lumbar')
+    assert kinds(scans) == {
+        'sub-01_acq-goodT2w': None,
+        'sub-01_acq-textT2w': 'UnreadableImageError',
+        'sub-01_acq-emptyT2w': 'UnreadableImageError',
+        'sub-01_acq-seriesT2w': 'ImageShapeError',
+        'sub-01_acq-dixon': 'GridMismatchError',
+        'sub-01_acq-goneT2w': 'MissingInputError',
+    }
+    for scan in scans:
+        if scan.problem:
+            assert scan.images[0].path.name in scan.problem.message
+            assert scan.problem.remedy
+
+
+def test_lost_position_is_a_warning(tiny_dataset: TinyDataset) -> None:
+    data = np.ones((4, 4, 3), np.uint8)
+    affine = np.diag([1.0, 1, 4, 1])
+    lost = nib.Nifti1Image(data, affine)
+    affine[:3, 3] = -90, -80, 10
+    root = tiny_dataset(
+        images('acq-dixonwater_T1w', values=lost)
+        | images('acq-dixonfat_T1w', values=nib.Nifti1Image(data, affine))
+    )
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert scan.problem is None
+    assert 'lost its position' in scan.warnings[0]
+
+
+def test_sagittal_slices_are_a_warning(tiny_dataset: TinyDataset) -> None:
+    data = np.ones((4, 20, 20), np.uint8)
+    sagittal = nib.Nifti1Image(data, np.diag([4.0, 1, 1, 1]))
+    isotropic = nib.Nifti1Image(data, np.eye(4))
+    root = tiny_dataset(
+        images('acq-s_T2w', values=sagittal) | images('acq-i_T2w', values=isotropic)
+    )
+    scans = {scan.name: scan for scan in find_scans(root, '01', region='lumbar')}
+    assert 'sagittal and 4 mm' in scans['sub-01_acq-sT2w'].warnings[0]
+    assert scans['sub-01_acq-iT2w'].warnings == ()
+
+
+def test_echoes_of_a_gradient_echo_series(tiny_dataset: TinyDataset) -> None:
+    echo_times_s = {1: 0.00115, 2: 0.0017, 3: 0.0023, 4: 0.00345}
+    root = tiny_dataset(
+        images(*(f'echo-{echo}_MEGRE' for echo in echo_times_s)),
+        {'MEGRE.json': {'MagneticFieldStrength': 3, **LUMBAR}}
+        | {
+            f'sub-01/anat/sub-01_echo-{echo}_MEGRE.json': {'EchoTime': value}
+            for echo, value in echo_times_s.items()
+        },
+    )
+    (scan,) = find_scans(root, '01')
+    assert contents(scan) == {
+        'inphase': 'sub-01_echo-3_MEGRE.nii.gz',
+        'opposedphase': 'sub-01_echo-1_MEGRE.nii.gz',
+    }
+    assert [image.echo_time_s for image in scan.images] == [0.0023, 0.00115]
+    assert (scan.name, scan.suffix) == ('sub-01_acq-T2starwdixon', 'T2starw')
+    assert 'echo-4' in scan.warnings[0]
+
+
+def test_echoes_without_echo_time(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE', 'T2w'))
+    scans = find_scans(root, '01', region='lumbar')
+    assert kinds(scans) == {'sub-01_acq-T2starwdixon': 'BadDataError', 'sub-01_acq-T2w': None}
+    assert 'EchoTime' in scans[0].problem.remedy
+
+
+def test_other_images_are_left_alone(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        images('T1w', 'FLAIR', 'acq-scout_T1w', 'part-phase_T2w', 'part-mag_T2w')
+        | {'sub-01/func/sub-01_task-rest_bold': None, 'derivatives/x/sub-01/anat/sub-01_T1w': None}
+    )
+    assert [s.name for s in find_scans(root, '01', region='lumbar')] == [
+        'sub-01_acq-T1w',
+        'sub-01_acq-T2w_part-mag',
+    ]
+
+
+def test_only_this_participant_is_looked_at(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset({'sub-01/anat/sub-01_T1w': None, 'sub-011/anat/sub-011_T1w': None})
+    (root / 'sub-011/anat/broken.json').write_text('{')
+    assert kinds(find_scans(root, '01', region='lumbar')) == {'sub-01_acq-T1w': None}
+
+
+def test_nothing_is_left_behind(tiny_dataset: TinyDataset, tmp_path: Path, monkeypatch) -> None:
+    root = tiny_dataset(images('T1w'))
+    temporary = tmp_path / 'temporary'
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+    before = sorted(root.rglob('*'))
+    find_scans(root, '01')
+    assert sorted(root.rglob('*')) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_relative_dataset_path(tiny_dataset: TinyDataset, monkeypatch) -> None:
+    root = tiny_dataset(images('T1w'))
+    monkeypatch.chdir(root.parent)
+    (scan,) = find_scans(Path(root.name), '01', region='lumbar')
+    assert scan.images[0].path == Path(root.name, 'sub-01/anat/sub-01_T1w.nii.gz')
+    assert scan.problem is None
+
+
+@pytest.mark.parametrize('content', ['{', '[1]', '"x"', '{"subject": "../../evil"}', '\xff'])
+def test_broken_sidecar_is_left_out_with_a_warning(
+    tiny_dataset: TinyDataset, content: str
+) -> None:
+    root = tiny_dataset(images('acq-a_T2w', 'acq-b_T2w', 'T1w'), {'T2w.json': LUMBAR})
+    (root / 'sub-01/anat/sub-01_acq-a_T2w.json').write_text(content, encoding='latin-1')
+    (root / 'T1w.json').write_text(content, encoding='latin-1')
+    scans = {scan.name: scan for scan in find_scans(root, '01')}
+    assert kinds(list(scans.values())) == {
+        'sub-01_acq-T1w': 'UnknownRegionError',
+        'sub-01_acq-aT2w': None,
+        'sub-01_acq-bT2w': None,
+    }
+    assert 'sub-01_acq-a_T2w.json' in scans['sub-01_acq-aT2w'].warnings[0]
+    assert 'T1w.json' in scans['sub-01_acq-T1w'].warnings[0]
+    assert scans['sub-01_acq-bT2w'].warnings == ()
+
+
+def test_sidecars_cannot_rename_outputs(tiny_dataset: TinyDataset) -> None:
+    """Keys that pybids calls entities come from the file name only."""
+    sidecar = {'acq': '../../x', 'sub': '..', 'label': '../x', 'desc': '..', 'BodyPart': 'LSPINE'}
+    root = tiny_dataset(images('T2w'), {'T2w.json': sidecar})
+    (scan,) = find_scans(root, '01')
+    assert scan.entities == (('sub', '01'), ('acq', 'T2w'))
+
+
+@pytest.mark.parametrize('label', ['../bids/sub-01', '', '.', 'x/..', '99', 'sub-01'])
+def test_absent_participant(tiny_dataset: TinyDataset, label: str) -> None:
+    root = tiny_dataset(images('T1w'))
+    with pytest.raises(MissingInputError, match='participant'):
+        find_scans(root, label)
+
+
+def test_filters(tiny_dataset: TinyDataset, tmp_path: Path) -> None:
+    pairs = [
+        f'acq-dixon{c}{run}_T1w' for c in ('water', 'fat') for run in ('', '_run-1', '_run-2')
+    ]
+    root = tiny_dataset(images(*pairs, 'acq-a_T2w', 'acq-b_T2w', 'T2w'))
+    path = tmp_path / 'filters.json'
+    path.write_text(
+        '{"water": {"run": [1, 2]}, "fat": {"run": "*"}, "T2w": {"acquisition": null}}'
+    )
+    names = [s.name for s in find_scans(root, '01', region='lumbar', filters=read_filters(path))]
+    assert names == ['sub-01_acq-T2w', 'sub-01_acq-dixon_run-1', 'sub-01_acq-dixon_run-2']
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('{', 'not JSON'),
+        ('[]', 'object of objects'),
+        ('{"T2w": 1}', 'object of objects'),
+        ('{"t9w": {}}', 't9w'),
+        ('{"T2w": {"acq": "x"}}', 'unknown acq'),
+    ],
+)
+def test_bad_filters(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / 'filters.json'
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_filters(path)
+
+
+def test_participant_info(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images('T1w'))
+    assert read_participant_info(root, '01') == {}
+    (root / 'participants.tsv').write_text(
+        'participant_id\tage\tnote\nsub-02\t1\tx\nsub-01\t2\t"y\n'
+    )
+    assert read_participant_info(root, '01') == {'age': '2', 'note': '"y'}
+    assert read_participant_info(root, '03') == {}
+    (root / 'participants.tsv').write_bytes(b'\xff\xfe\x00')
+    assert read_participant_info(root, '01') == {}
+
+
+def test_start_up_does_not_read_the_cohort(tiny_dataset: TinyDataset, monkeypatch) -> None:
+    """The folders of other participants are not opened."""
+    root = tiny_dataset({f'sub-{n:02d}/anat/sub-{n:02d}_T1w': None for n in range(1, 6)})
+    opened: list[str] = []
+    scandir = os.scandir
+
+    def spy(path: object = '.') -> object:
+        opened.append(str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', spy)
+    find_scans(root, '01')
+    assert opened
+    assert not [path for path in opened if 'sub-0' in path and 'sub-01' not in path]
