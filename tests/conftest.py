@@ -11,6 +11,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# A loaded machine is no fault of the code.
+settings.register_profile('untimed', deadline=None)
+settings.load_profile('untimed')
 
 #: Voxel size of a tiny image: thick axial slices, as muscle scans have.
 TINY_ZOOMS_MM = (1.0, 1.0, 4.0)

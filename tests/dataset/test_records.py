@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bids_muscle.dataset.records import ScanRecord, Step, read_records, write_record
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.errors import GridMismatchError
+
+
+def scan(label: str) -> Scan:
+    return Scan((('sub', label), ('ses', 'a'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+
+
+def record(label: str) -> ScanRecord:
+    return ScanRecord(
+        participant=label,
+        session='a',
+        scan=scan(label).name,
+        region='lumbar',
+        status='failed',
+        problem=GridMismatchError('a and b differ.', 'Look.').problem,
+        warnings=('careful',),
+        inputs={'water': 'sub-1/x.nii.gz'},
+        model={'name': 'm'},
+        versions={'numpy': '2'},
+        settings_digest='ff',
+        steps=(Step('prepare', 1.5, 300.0), Step('segment', 2.5)),
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    for label in ('2', '1'):
+        write_record(record(label), scan(label), tmp_path)
+    assert read_records(tmp_path) == [record('1'), record('2')]
+    assert read_records(tmp_path, '2') == [record('2')]
+    assert read_records(tmp_path, '3') == []
+    assert read_records(tmp_path / 'none') == []
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"evil": 1}', '{"steps": 3}', 'null'])
+def test_a_broken_record_is_a_failed_scan(tmp_path: Path, text: str) -> None:
+    write_record(record('1'), scan('1'), tmp_path)
+    broken = tmp_path / 'logs/sub-1/sub-1_acq-x.json'
+    broken.write_text(text)
+    good, bad = sorted(read_records(tmp_path), key=lambda each: each.scan != scan('1').name)
+    assert good == record('1')
+    assert (bad.participant, bad.scan, bad.status) == ('1', 'sub-1_acq-x', 'failed')
+    assert str(broken) in bad.problem.message
