@@ -20,6 +20,7 @@ BACKGROUNDS = ('water', 'T2w', 'T1w', 'PDw', 'inphase', 'opposedphase', 'fat', '
 SLICES = 6
 COLUMNS = 3
 BIAS_SLICES = 3
+BIAS_WIDTH_PX = 300
 #: The bias field is shown from half to double, on a logarithmic scale.
 FIELD_RANGE = 2.0
 FRACTION_COLOURS = 'inferno'
@@ -208,7 +209,7 @@ def draw_bias(
     middle = np.linspace(0, len(view.slices) - 1, min(BIAS_SLICES + 2, len(view.slices)))
     picks = [view.slices[round(k)] for k in (middle[1:-1] if middle.size > 2 else middle)]
     wide = cuts.View(tuple(picks), shown)
-    size = cuts.panel_size('axial', wide, spacing, cuts.PANEL_WIDTH_PX)
+    size = cuts.panel_size('axial', wide, spacing, BIAS_WIDTH_PX)
     first, second = _data(before), _data(after)
     with np.errstate(divide='ignore', invalid='ignore'):
         field = np.where(body & (second > 0) & (first > 0), np.log2(first / second), np.nan)

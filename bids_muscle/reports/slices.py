@@ -1,7 +1,7 @@
 """Cut a volume into slices and draw them: which slices, which part, which grey levels.
 
-Volumes are in RAS+ voxel order; slices are shown as radiologists read them, the patient's right on
-the left of the picture and anterior (axial, sagittal: left) or superior (coronal) where it belongs.
+Volumes are in RAS+ voxel order. Slices are shown as radiologists read them: the patient's right on
+the left of axial and coronal pictures, anterior on the left of sagittal ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ Plane = Literal['axial', 'coronal', 'sagittal']
 #: Voxel axis across each plane, in RAS+ order.
 ACROSS = {'sagittal': 0, 'coronal': 1, 'axial': 2}
 #: Letters at the left, right, top and bottom edge of each plane.
-EDGES = {'axial': 'RLAP', 'coronal': 'RLSI', 'sagittal': 'APSI'}
+EDGES = {
+    'axial': ('R', 'L', 'A', 'P'),
+    'coronal': ('R', 'L', 'S', 'I'),
+    'sagittal': ('A', 'P', 'S', 'I'),
+}
 #: Space around the muscles that is shown, so that a missed part can be seen.
 MARGIN_MM = 15.0
 PANEL_WIDTH_PX = 440
@@ -135,8 +139,7 @@ def cut(data: np.ndarray, plane: Plane, index: int, view: View) -> np.ndarray:
     picture = np.take(data, index, axis=across)
     (r0, r1), (c0, c1) = (view.box[axis] for axis in range(3) if axis != across)
     picture = picture[r0:r1, c0:c1].T[::-1]
-    # Columns of a sagittal picture run from anterior to posterior, of the others right to left:
-    # each time from high to low voxel numbers.
+    # Both run from high to low voxel numbers: rows from A or S, columns from R (sagittal: A).
     return picture[:, ::-1]
 
 

@@ -1,0 +1,180 @@
+"""Geometry of the charts; templates/charts.html.j2 turns it into SVG with real text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Width of a chart in its own units, which are CSS pixels at full size.
+WIDTH = 460
+LABEL_WIDTH = 150
+VALUE_WIDTH = 46
+#: Above this many participants a strip shows its box and the far values only.
+MAX_DOTS = 300
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One value of one muscle and side; ``value`` is None where it is n/a."""
+
+    muscle: str
+    side: str
+    colour: str
+    value: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One participant's value in a strip."""
+
+    value: float
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The values of one muscle and side over a cohort."""
+
+    muscle: str
+    side: str
+    colour: str
+    dots: tuple[Dot, ...]
+
+
+def nice_ticks(highest: float, count: int = 4) -> list[float]:
+    """Return round tick values from 0 to at least ``highest``.
+
+    Examples
+    --------
+    >>> nice_ticks(37)
+    [0.0, 10.0, 20.0, 30.0, 40.0]
+    >>> nice_ticks(0)
+    [0.0, 1.0]
+    """
+    if not highest > 0:
+        return [0.0, 1.0]
+    raw = highest / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    return [round(step * k, 10) for k in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def wrap(text: str, width: int = 17) -> list[str]:
+    """Break a muscle name into lines of at most ``width`` letters where it has spaces.
+
+    Examples
+    --------
+    >>> wrap('multifidus and semispinalis cervicis')
+    ['multifidus and', 'semispinalis', 'cervicis']
+    """
+    import textwrap
+
+    return textwrap.wrap(text, width, break_long_words=False)
+
+
+def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
+    """Lay out horizontal bars, grouped by muscle, right above left.
+
+    Parameters
+    ----------
+    bars
+        In the order in which they are drawn; bars of one muscle follow each other.
+    title
+        Name of the chart with its unit.
+    """
+    ticks = nice_ticks(max((bar.value for bar in bars if bar.value is not None), default=0))
+    room = WIDTH - LABEL_WIDTH - VALUE_WIDTH
+    scale = room / ticks[-1]
+    rows: list[dict[str, object]] = []
+    names: list[dict[str, object]] = []
+    y, previous = 8, None
+    for bar in bars:
+        if bar.muscle != previous:
+            y += 8 if previous is not None else 0
+            names.append({'y': y + 12, 'lines': wrap(bar.muscle)})
+            previous = bar.muscle
+        width = 0 if bar.value is None else round(bar.value * scale, 1)
+        rows.append({'bar': bar, 'y': y, 'width': max(width, 0)})
+        y += 17
+    return {
+        'title': title,
+        'rows': rows,
+        'names': names,
+        'ticks': [(tick, round(LABEL_WIDTH + tick * scale, 1)) for tick in ticks],
+        'width': WIDTH,
+        'height': y + 30,
+        'left': LABEL_WIDTH,
+        'summary': '; '.join(f'{bar.side} {bar.muscle} {bar.text}' for bar in bars),
+    }
+
+
+def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
+    """Lay out one row of dots with median and quartiles for each muscle and side.
+
+    Parameters
+    ----------
+    strips
+        In the order in which they are drawn; both sides of a muscle follow each other.
+    title
+        Name of the chart with its unit.
+    """
+    import numpy as np
+
+    ticks = nice_ticks(max((dot.value for strip in strips for dot in strip.dots), default=0))
+    scale = (WIDTH - LABEL_WIDTH - 24) / ticks[-1]
+    rows: list[dict[str, object]] = []
+    names: list[dict[str, object]] = []
+    y, previous = 8, None
+    for strip in strips:
+        if strip.muscle != previous:
+            y += 8 if previous is not None else 0
+            names.append({'y': y + 14, 'lines': wrap(strip.muscle)})
+            previous = strip.muscle
+        values = [dot.value for dot in strip.dots]
+        quartiles = np.percentile(values, [25, 50, 75]).tolist() if values else []
+        shown = [
+            {
+                'dot': dot,
+                'x': round(LABEL_WIDTH + dot.value * scale, 1),
+                'y': y + 5 + number % 5 * 3,
+            }
+            for number, dot in enumerate(strip.dots)
+            if len(values) <= MAX_DOTS or _is_far(dot.value, quartiles)
+        ]
+        rows.append(
+            {
+                'strip': strip,
+                'y': y,
+                'dots': shown,
+                'box': [round(LABEL_WIDTH + value * scale, 1) for value in quartiles],
+            }
+        )
+        y += 22
+    return {
+        'title': title,
+        'rows': rows,
+        'names': names,
+        'ticks': [(tick, round(LABEL_WIDTH + tick * scale, 1)) for tick in ticks],
+        'width': WIDTH,
+        'height': y + 30,
+        'left': LABEL_WIDTH,
+        'summary': '; '.join(_in_words(strip) for strip in strips),
+    }
+
+
+def _is_far(value: float, quartiles: Sequence[float]) -> bool:
+    """Tell whether a value lies beyond the whiskers of a box plot (Tukey 1977)."""
+    low, _, high = quartiles
+    return bool(value < low - 1.5 * (high - low) or value > high + 1.5 * (high - low))
+
+
+def _in_words(strip: Strip) -> str:
+    import statistics
+
+    if not strip.dots:
+        return f'{strip.side} {strip.muscle} no value'
+    median = statistics.median(dot.value for dot in strip.dots)
+    return f'{strip.side} {strip.muscle} median {median:.3g} of {len(strip.dots)}'

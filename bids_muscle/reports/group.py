@@ -1,0 +1,189 @@
+"""The page of a cohort, and its tables, made from the outputs of the participant level alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.writer import write_text
+from bids_muscle.reports.charts import Dot, Strip, strip_chart
+from bids_muscle.reports.cohort import OUTLIER_Z, find_outliers, write_cohort_tables
+from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number, read_scans
+from bids_muscle.reports.page import environment, format_value, heading, main_measures
+from bids_muscle.reports.participant import SIDES, scan_light
+
+#: Order of the levels of a traffic light in the list of scans.
+URGENCY = {'failed': 0, 'check': 1, 'ok': 2}
+
+
+def write_group(output_dir: Path) -> list[Path]:
+    """Write the cohort tables and ``group.html``.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset; participants without a result have their place as well.
+
+    Returns
+    -------
+    list of Path
+        The files written, the page last.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    scans = read_scans(output_dir)
+    tables = write_cohort_tables(scans, output_dir)
+    page = output_dir / dataset_path('group_report')
+    template = environment().get_template('group.html.j2')
+    write_text(
+        template.render(
+            title='Cohort',
+            summary=_summary(scans),
+            mixed=_mixed(scans),
+            tables=[path.name for path in tables],
+            scans=sorted(map(_scan_row, scans), key=lambda row: URGENCY[row['light'].level]),
+            series=[_series_context(place, *each) for place, each in enumerate(_series(scans), 1)],
+            outlier_z=OUTLIER_Z,
+        ),
+        page,
+    )
+    return [*tables, page]
+
+
+def _summary(scans: Sequence[ScanOutputs]) -> list[tuple[str, int]]:
+    done = [scan for scan in scans if scan.done]
+    return [
+        ('Participants', len({scan.record.participant for scan in scans})),
+        ('with a result', len({scan.record.participant for scan in done})),
+        ('Scans', len(scans)),
+        ('done', len(done)),
+        ('failed', len(scans) - len(done)),
+    ]
+
+
+def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Say what was not the same for all scans, since it may change the numbers."""
+    done = [scan.record for scan in scans if scan.done]
+    found: dict[str, set[str | None]] = {
+        'versions of bids_muscle': {record.versions.get('bids_muscle') for record in done},
+        'settings': {record.settings_digest for record in done},
+    }
+    for region in sorted({str(record.region) for record in done}):
+        found[f'models for the {region} region'] = {
+            record.model.get('sha256') for record in done if record.region == region
+        }
+    return [
+        f'The scans were processed with {len(values)} different {what}; see group_scans.tsv.'
+        for what, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def _series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutputs]]]:
+    """Group scans that can be compared: one region, one contrast."""
+    series: dict[tuple[str, str], list[ScanOutputs]] = {}
+    for scan in scans:
+        if scan.rows:
+            series.setdefault((str(scan.record.region), scan.contrast), []).append(scan)
+    return [(*key, members) for key, members in sorted(series.items())]
+
+
+def _series_context(
+    place: int, region: str, contrast: str, scans: Sequence[ScanOutputs]
+) -> dict[str, Any]:
+    definitions = next((scan.definitions for scan in scans if scan.definitions), {})
+    columns = main_measures(tuple(dict.fromkeys(name for s in scans for name in s.measures)))
+    return {
+        'anchor': f'series-{place}',
+        'region': region,
+        'contrast': contrast,
+        'count': len(scans),
+        'charts': [
+            strip_chart(_strips(scans, column), heading(column, definitions))
+            for column in columns[:2]
+        ],
+        'statistics': [
+            (heading(column, definitions), [_describe(strip) for strip in _strips(scans, column)])
+            for column in columns
+        ],
+        'outliers': [
+            (outlier, heading(outlier.column, definitions))
+            for outlier in find_outliers(scans, columns)
+        ],
+        'values': [
+            (heading(column, definitions), *_value_table(scans, column)) for column in columns
+        ],
+        'definitions': [
+            (heading(name, definitions), definitions[name])
+            for name in columns
+            if name in definitions
+        ],
+    }
+
+
+def _strips(scans: Sequence[ScanOutputs], column: str) -> list[Strip]:
+    table = label_table(scans[0].record)
+    strips = []
+    for label in table or ():
+        dots = []
+        for scan in scans:
+            row = next((row for row in scan.rows if row['index'] == str(label.index)), None)
+            value = number(row.get(column, MISSING)) if row else None
+            if value is not None:
+                text = f'{scan.record.scan}: {label.name} {format_value(value)}'
+                dots.append(Dot(value, text, _page_of(scan)))
+        strips.append(Strip(label.muscle, label.side, label.color, tuple(dots)))
+    return strips
+
+
+def _describe(strip: Strip) -> dict[str, str]:
+    """Median, quartiles and range of one muscle and side."""
+    import numpy as np
+
+    values = [dot.value for dot in strip.dots]
+    described = {'name': f'{strip.side} {strip.muscle}', 'count': str(len(values))}
+    if not values:
+        return {**described, 'median': MISSING, 'quartiles': MISSING, 'range': MISSING}
+    low, high = np.percentile(values, [25, 75])
+    return {
+        **described,
+        'median': format_value(statistics.median(values)),
+        'quartiles': f'{format_value(float(low))} to {format_value(float(high))}',
+        'range': f'{format_value(min(values))} to {format_value(max(values))}',
+    }
+
+
+def _value_table(
+    scans: Sequence[ScanOutputs], column: str
+) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+    """Return muscle names and one row per scan, right and left side by side."""
+    muscles = list(dict.fromkeys(row['muscle'] for scan in scans for row in scan.rows))
+    rows = []
+    for scan in scans:
+        cells = {(row['muscle'], row['side']): row.get(column, MISSING) for row in scan.rows}
+        values = [cells.get((muscle, side), MISSING) for muscle in muscles for side in SIDES]
+        rows.append((scan.record.scan, _page_of(scan), values))
+    return muscles, rows
+
+
+def _scan_row(scan: ScanOutputs) -> dict[str, Any]:
+    return {
+        'participant': scan.record.participant,
+        'page': _page_of(scan),
+        'scan': scan.record.scan,
+        'region': scan.record.region or MISSING,
+        'contrast': scan.contrast,
+        'light': scan_light(scan),
+        'remedy': scan.record.problem.remedy if scan.record.problem else '',
+    }
+
+
+def _page_of(scan: ScanOutputs) -> str:
+    return quote(f'sub-{scan.record.participant}.html')

@@ -1,0 +1,186 @@
+"""The methods text: sentences that say what really ran, with their references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from bids_muscle.dataset.scan import Contrast
+from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.reports.page import main_measures
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence and the keys of its references in ``data/citations/references.json``."""
+
+    text: str
+    cites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One entry of the list of references."""
+
+    number: int
+    text: str
+    doi: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """What was done to the scans named in it.
+
+    Sentences are without their full stop and with their reference numbers.
+    """
+
+    scans: tuple[str, ...]
+    sentences: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def write_methods(scans: Sequence[ScanOutputs]) -> tuple[list[Paragraph], list[Reference]]:
+    """Describe how the finished scans were processed, one paragraph per way of processing.
+
+    Parameters
+    ----------
+    scans
+        Scans of a page; those that failed are left out, as nothing ran to its end.
+
+    Returns
+    -------
+    paragraphs
+        In the order of the scans.
+    references
+        Numbered in the order of their first use.
+    """
+    ways: dict[tuple[Sentence, ...], list[str]] = {}
+    for scan in scans:
+        if scan.done:
+            ways.setdefault(_sentences(scan), []).append(scan.record.scan)
+    order = _first_use(sentence for way in ways for sentence in way)
+    paragraphs = [
+        Paragraph(
+            tuple(names),
+            tuple(
+                (each.text.removesuffix('.'), tuple(order[key] for key in each.cites))
+                for each in way
+            ),
+        )
+        for way, names in ways.items()
+    ]
+    return paragraphs, [Reference(place, *_cited(key)) for key, place in order.items()]
+
+
+def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
+    record = scan.record
+    sentences = [
+        Sentence(
+            f'Results were made with bids_muscle{_version(record.versions, "bids_muscle")}, a '
+            f'BIDS App run by Nipype{_version(record.versions, "nipype")}, from data in the Brain '
+            'Imaging Data Structure.',
+            ('bids-apps', 'nipype', 'bids'),
+        ),
+        _signal_sentence(record.inputs, bounded=record.processing.get('bounded', False)),
+    ]
+    if record.processing.get('bias_correction'):
+        sentences.append(
+            Sentence(
+                'For the segmentation, intensity non-uniformity was estimated with N4 in '
+                f'ANTsPy{_version(record.versions, "antspyx")} and removed.',
+                ('n4', 'antsx'),
+            )
+        )
+    elif 'bias_correction' in record.processing:
+        sentences.append(Sentence('Intensity non-uniformity was not corrected.'))
+    if record.model:
+        sentences.append(
+            _model_sentence(record.region or 'unknown', record.model, record.versions)
+        )
+    sentences += _measure_sentences(scan)
+    return tuple(sentences)
+
+
+def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool) -> Sentence:
+    names = ', '.join(inputs) or 'unknown'
+    if bounded:
+        return Sentence(
+            'Water and fat were computed from magnitude in-phase and opposed-phase images as half '
+            'their sum and half their difference; where a voxel holds more fat than water the two '
+            'are exchanged, so that the fat fraction cannot exceed 50 %.',
+            ('dixon', 'weber2021'),
+        )
+    if {Contrast.WATER, Contrast.FAT} <= set(inputs):
+        return Sentence(
+            'Water and fat images of a Dixon acquisition were used as the scanner had '
+            'reconstructed them.',
+            ('dixon',),
+        )
+    return Sentence(f'The contrast of the images was {names}.')
+
+
+def _model_sentence(
+    region: str, model: Mapping[str, str], versions: Mapping[str, str]
+) -> Sentence:
+    digest = model.get('sha256', '')
+    checksum = f', weights SHA-256 {digest[:12]}' if digest else ''
+    return Sentence(
+        f'The muscles of the {region} region were segmented, left and right apart, with the '
+        f'convolutional neural network {model.get("name", "without a name")}'
+        f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}.',
+        ('monai',),
+    )
+
+
+def _measure_sentences(scan: ScanOutputs) -> list[Sentence]:
+    sentences = []
+    for column in main_measures(scan.measures):
+        entry = scan.definitions.get(column, {})
+        text = str(entry.get('Description', '')).strip().rstrip('.')
+        if text:
+            cites = ('weber2021',) if 'Weber 2021' in str(entry.get('Source', '')) else ()
+            sentences.append(Sentence(f'{entry.get("LongName", column)}: {text}.', cites))
+    return sentences
+
+
+def _version(versions: Mapping[str, str], name: str) -> str:
+    return f' {versions[name]}' if versions.get(name) else ''
+
+
+def _first_use(sentences: Iterable[Sentence]) -> dict[str, int]:
+    keys = dict.fromkeys(key for sentence in sentences for key in sentence.cites)
+    return {key: place for place, key in enumerate(keys, start=1)}
+
+
+@cache
+def _references() -> dict[str, dict[str, Any]]:
+    path = resources.files('bids_muscle') / 'data/citations/references.json'
+    return {entry['id']: entry for entry in json.loads(path.read_text(encoding='utf-8'))}
+
+
+def _cited(key: str) -> tuple[str, str]:
+    """Return a reference as text and its DOI.
+
+    Examples
+    --------
+    >>> _cited('n4')[1]
+    '10.1109/TMI.2010.2046908'
+    """
+    entry = _references()[key]
+    authors = ', '.join(
+        'et al.' if 'literal' in person else f'{person["family"]} {_initials(person["given"])}'
+        for person in entry['author']
+    )
+    place = entry.get('container-title') or entry['publisher']
+    volume = f';{entry["volume"]}' if 'volume' in entry else ''
+    page = f':{entry["page"]}' if 'page' in entry else ''
+    year = entry['issued']['date-parts'][0][0]
+    text = f'{authors.rstrip(".")}. {entry["title"]}. {place}. {year}{volume}{page}.'
+    return text, entry.get('DOI', '')
+
+
+def _initials(given: str) -> str:
+    return ''.join(name[0] for name in given.split())

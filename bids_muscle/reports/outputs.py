@@ -1,0 +1,164 @@
+"""What a run left on disk about each scan: its record, table, definitions and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.errors import BadDataError, UsageError
+
+#: Columns of a muscle table that say which muscle, not how it is.
+IDENTITY = ('index', 'name', 'muscle', 'side')
+REASON = 'reason'
+MISSING = 'n/a'
+
+Definitions = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class ScanOutputs:
+    """One scan as the reports see it.
+
+    Parameters
+    ----------
+    record
+        How the scan ended.
+    rows
+        Its muscle table, one row per label, values as written; empty where there is none.
+    definitions
+        Its data dictionary: column to ``LongName``, ``Description``, ``Units``, ``Source``.
+    figures
+        PNG by name, the ``desc`` of the file.
+    missing
+        Sentences about files that should be there and are not.
+    """
+
+    record: ScanRecord
+    rows: tuple[Mapping[str, str], ...] = ()
+    definitions: Definitions = field(default_factory=dict)
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether the scan was finished."""
+        return self.record.status == 'done'
+
+    @property
+    def contrast(self) -> str:
+        """Contrasts of the inputs, e.g. ``'water+fat'``."""
+        return '+'.join(self.record.inputs) or MISSING
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Columns that hold numbers, in the order of the table."""
+        columns = self.rows[0] if self.rows else ()
+        return tuple(
+            name
+            for name in columns
+            if name not in (*IDENTITY, REASON)
+            and (
+                self.definitions.get(name, {}).get('Units')
+                or any(number(row[name]) is not None for row in self.rows)
+            )
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything a reader should know about a finished scan."""
+        return (*self.record.warnings, *self.missing)
+
+
+def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOutputs]:
+    """Read all scans of one participant or of all, ordered by participant and scan name.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset.
+    participant
+        Label without ``sub-``, or None for all.
+    """
+    records = read_records(output_dir, participant)
+    records.sort(key=lambda record: (record.participant, record.scan))
+    return [_read_scan(output_dir, record) for record in records]
+
+
+def number(text: str) -> float | None:
+    """Return a table cell as a number, or None where it is n/a or no number.
+
+    Examples
+    --------
+    >>> number('12.5'), number('n/a')
+    (12.5, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def label_table(record: ScanRecord) -> LabelTable | None:
+    """Return the label table of a scan's region, or None where the region is unknown."""
+    try:
+        return load_label_table(record.region or '')
+    except UsageError:
+        return None
+
+
+def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
+    entities = tuple(
+        (key, label) for key, _, label in (part.partition('-') for part in record.scan.split('_'))
+    )
+    # The suffix of the images is in none of the names asked for below.
+    scan = Scan(entities, 'dseg', record.region, ())
+    if label_table(record) is None:
+        return ScanOutputs(record)
+    try:
+        morph = output_dir / derivative_path(scan, 'morph')
+        sidecar = output_dir / derivative_path(scan, 'morph_json')
+        picture = output_dir / derivative_path(scan, 'segmentation_figure')
+    except (BadDataError, KeyError):
+        return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
+    stem = f'{record.scan}_desc-'
+    figures = {
+        path.stem.removeprefix(stem): path for path in sorted(picture.parent.glob(f'{stem}*.png'))
+    }
+    missing: list[str] = []
+    rows = _read_table(morph, missing) if record.status == 'done' else ()
+    definitions = _read_definitions(sidecar, missing) if rows else {}
+    if record.status == 'done' and 'segmentation' not in figures:
+        missing.append(f'{picture.name} is missing, so the segmentation cannot be shown.')
+    return ScanOutputs(record, rows, definitions, figures, tuple(missing))
+
+
+def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
+    try:
+        with path.open(encoding='utf-8', newline='') as stream:
+            rows = tuple(
+                csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=MISSING)
+            )
+    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = ()
+    if rows and set(IDENTITY) <= set(rows[0]):
+        return rows
+    missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
+    return ()
+
+
+def _read_definitions(path: Path, missing: list[str]) -> Definitions:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        return {key: value for key, value in content.items() if isinstance(value, dict)}
+    except (OSError, ValueError, AttributeError):
+        missing.append(f'{path.name} is missing or broken, so the measures are not defined here.')
+        return {}

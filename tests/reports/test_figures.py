@@ -1,0 +1,154 @@
+"""Pictures: which slices, which side is which, no stretching, the same bytes."""
+
+from __future__ import annotations
+
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.reports import slices as cuts
+from bids_muscle.reports.figures import BAR_WIDTH_PX, scan_figures
+
+TABLE = load_label_table('lumbar')
+Volumes = dict[str, nib.Nifti1Image]
+
+
+def draw(volumes: Volumes, **changed: object) -> dict[str, bytes]:
+    """Draw a scan without bias correction."""
+    water = volumes['water']
+    parts = {
+        'raw': {'water': water},
+        'corrected': {'water': water},
+        'body_mask': volumes['body'],
+        'labels': volumes['labels'],
+        'table': TABLE,
+        'fat_fraction': volumes['fraction'],
+        **changed,
+    }
+    return scan_figures(**parts)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """Return a PNG as an RGB array."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert('RGB')).astype(int)
+
+
+def centre_of(picture: np.ndarray, rgb: tuple[int, int, int]) -> np.ndarray:
+    """Return the mean (row, column) of the pixels of exactly this colour."""
+    where = np.argwhere((picture == np.array(rgb)).all(axis=2))
+    assert len(where), f'nothing is drawn in {rgb}'
+    return where.mean(axis=0)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 8))
+def test_slices_are_covered_and_hold_both_ends_and_the_largest(
+    area: list[int], count: int
+) -> None:
+    values = np.array(area)
+    chosen = cuts.choose_slices(values, count)
+    covered = np.flatnonzero(values)
+    assert list(chosen) == sorted(set(chosen), reverse=True)
+    assert 1 <= len(chosen) <= count
+    if covered.size == 0:
+        return
+    assert set(chosen) <= set(covered.tolist())
+    if count >= 2:
+        assert {covered[0], covered[-1]} <= set(chosen)
+    if count >= 3:
+        assert values.max() in values[list(chosen)]
+
+
+def test_right_is_on_the_left_and_anterior_on_top(volumes: Volumes) -> None:
+    picture = pixels(draw(volumes)['segmentation'])
+    panel = picture[:, : cuts.PANEL_WIDTH_PX][: picture.shape[0] // 2]
+    right, left = centre_of(panel, TABLE.by_index[1].rgb), centre_of(panel, TABLE.by_index[2].rgb)
+    psoas = centre_of(panel, TABLE.by_index[5].rgb)
+    assert right[1] < left[1]
+    assert psoas[0] < right[0]
+
+
+def test_superior_is_on_top_of_the_extent(volumes: Volumes) -> None:
+    labels = np.asarray(volumes['labels'].dataobj).copy()
+    labels[:, :, 3:] = np.where(labels[:, :, 3:] == 1, 3, labels[:, :, 3:])
+    changed = nib.Nifti1Image(labels, volumes['labels'].affine)
+    picture = pixels(draw(volumes, labels=changed)['extent'])
+    above, below = (
+        centre_of(picture, TABLE.by_index[3].rgb),
+        centre_of(picture, TABLE.by_index[1].rgb),
+    )
+    assert above[0] < below[0]
+
+
+def test_a_millimetre_is_square_in_every_plane(volumes: Volumes) -> None:
+    view = cuts.View((0,), ((0, 60), (0, 44), (0, 6)))
+    spacing = (2.0, 2.0, 8.0)
+    assert cuts.panel_size('axial', view, spacing, 600) == (600, 440)
+    assert cuts.panel_size('coronal', view, spacing, 600) == (600, 240)
+    assert cuts.panel_size('sagittal', view, spacing, 440) == (440, 240)
+
+
+def test_outlines_stay_inside_the_label() -> None:
+    labels = np.zeros((20, 20), int)
+    labels[5:15, 5:15] = 1
+    bare = np.zeros((200, 200, 3), np.uint8)
+    drawn = cuts.draw_labels(bare, labels, TABLE)
+    rows, columns = np.nonzero(drawn.any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (50, 149, 50, 149)
+
+
+def test_grey_levels_ignore_a_few_bright_voxels() -> None:
+    values = np.concatenate([np.linspace(0, 100, 1000), [1e6]])
+    assert cuts.robust_window(values)[1] < 110
+
+
+def test_fat_fraction_colours_follow_the_scale(volumes: Volumes) -> None:
+    affine = volumes['labels'].affine
+    from matplotlib import colormaps
+
+    for fraction in (0.0, 0.5, 1.0):
+        flat = nib.Nifti1Image(np.full(volumes['labels'].shape, fraction, np.float32), affine)
+        picture = pixels(draw(volumes, fat_fraction=flat)['fatfraction'])
+        colour = np.round(np.array(colormaps['inferno'](fraction)[:3]) * 255)
+        sheet = picture[:, :-BAR_WIDTH_PX]
+        share = (np.abs(sheet - colour) <= 1).all(axis=2).mean()
+        assert share > 0.7, fraction
+
+
+def test_undefined_fat_fraction_is_black(volumes: Volumes) -> None:
+    flat = np.full(volumes['labels'].shape, np.nan, np.float32)
+    picture = pixels(
+        draw(volumes, fat_fraction=nib.Nifti1Image(flat, volumes['labels'].affine))['fatfraction']
+    )
+    assert (picture[:, :-BAR_WIDTH_PX].max(axis=2) == 0).mean() > 0.7
+
+
+def test_bias_is_drawn_only_where_it_was_removed(
+    volumes: Volumes, figures: dict[str, bytes]
+) -> None:
+    assert 'bias' in figures
+    assert 'bias' not in draw(volumes)
+    assert set(draw(volumes, fat_fraction=None)) == {'slices', 'segmentation', 'extent'}
+
+
+def test_same_images_same_bytes(volumes: Volumes, figures: dict[str, bytes]) -> None:
+    again = draw(volumes)
+    assert {name: again[name] for name in again} == draw(volumes)
+    assert figures['segmentation'] == again['segmentation']
+
+
+@pytest.mark.parametrize('depth', [1, 2])
+def test_one_slice_is_enough(volumes: Volumes, depth: int) -> None:
+    few = {name: image.slicer[:, :, :depth] for name, image in volumes.items()}
+    assert draw(few)['extent']
+
+
+def test_no_muscle_shows_the_body(volumes: Volumes) -> None:
+    empty = nib.Nifti1Image(np.zeros(volumes['labels'].shape, np.uint8), np.diag([2, 2, 8, 1.0]))
+    figures = draw(volumes, labels=empty)
+    assert figures['segmentation'] == figures['slices']

@@ -1,0 +1,270 @@
+"""Pages of a participant and of a cohort: whole, self-contained, escaped, deterministic."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bids_muscle.dataset.records import Step
+from bids_muscle.errors import BadDataError, GridMismatchError
+from bids_muscle.reports.group import write_group
+from bids_muscle.reports.participant import write_participant_report
+
+AddScan = Callable[..., Path]
+Attributes = list[tuple[str, str | None]]
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+VOID = {'meta', 'img', 'input', 'br', 'link', 'hr'}
+
+
+class Page(HTMLParser):
+    """Reads a page; fails where tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: Attributes) -> None:  # noqa: D102
+        self.tags.append((tag, dict(attrs)))
+        self.words.append(' ')
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Attributes) -> None:  # noqa: D102
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: D102
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:  # noqa: D102
+        if self.open and self.open[-1] != 'style':
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of all elements with this tag."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def shown(self) -> str:
+        """The text that a reader sees, spaces squeezed."""
+        return ' '.join(''.join(self.words).split())
+
+
+def participant_page(output_dir: Path, participant: str) -> Page:
+    """Write and read a participant's page and check what holds for every page."""
+    path = write_participant_report(output_dir, participant)
+    assert path == output_dir / f'sub-{participant}.html'
+    return checked(path)
+
+
+def group_page(output_dir: Path) -> Page:
+    """Write and read the cohort page and check what holds for every page."""
+    return checked(write_group(output_dir)[-1])
+
+
+def checked(path: Path) -> Page:
+    """Read a page: it is self-contained, every picture has a text, every id is there once."""
+    page = Page(path.read_text(encoding='utf-8'))
+    for tag, attributes in page.tags:
+        for name in ('src', 'srcset', 'data', 'poster', 'action'):
+            assert (attributes.get(name) or 'data:').startswith('data:'), (tag, attributes)
+        if '://' in (attributes.get('href') or ''):
+            assert tag == 'a'
+            assert str(attributes['href']).startswith('https://doi.org/')
+        assert not any(name.startswith('on') for name in attributes), attributes
+    assert not re.search(r'@import|url\(', page.text)
+    assert all(attributes.get('alt') for attributes in page.all('img'))
+    assert not page.all('script') and not page.all('link')
+    assert len(page.all('h1')) == 1
+    ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for name in ('aria-labelledby', 'for'):
+            assert set((attributes.get(name) or '').split()) <= set(ids)
+        if (attributes.get('href') or '').startswith('#'):
+            assert str(attributes['href'])[1:] in ids
+    return page
+
+
+def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, bytes]) -> None:
+    output_dir = add_scan('01', warnings=('The arms wrap around.',))
+    page = participant_page(output_dir, '01')
+    shown_pictures = {attributes['src'] for attributes in page.all('img')}
+    assert shown_pictures == {
+        'data:image/png;base64,' + base64.b64encode(png).decode() for png in figures.values()
+    }
+    for expected in (
+        'The arms wrap around.',
+        '1 warning, 1 of 8 muscles with values n/a',
+        'left quadratus lumborum: No voxel of this muscle was found.',
+        'Muscle fat infiltration (%)',
+        'lumbar-unet',
+        'ab12ab12ab12',
+        'N4 in ANTsPy 0.6.3',
+        'segment 30.0 n/a',
+        'sub-01/anat/water.nii.gz',
+    ):
+        assert expected in page.shown, expected
+    assert len(page.text) < 6e6
+
+
+def test_right_and_left_values_stand_in_their_columns(add_scan: AddScan) -> None:
+    page = participant_page(add_scan('01'), '01')
+    # Right multifidus is label 1 and left is label 2: MFI 13 and 14 %, volume 20.5 and 41 ml.
+    assert 'right left right left multifidus 13.0 14.0 20.5 41.0' in page.shown
+
+
+def test_bars_carry_their_value_and_side(add_scan: AddScan) -> None:
+    page = participant_page(add_scan('01'), '01')
+    assert 'right multifidus 13.0; left multifidus 14.0' in page.shown
+    rectangles = [float(str(bar['width'])) for bar in page.all('rect')]
+    # Seven of eight muscles have a value in each of the two charts.
+    assert len(rectangles) == 14
+    assert rectangles[1] / rectangles[0] == pytest.approx(14 / 13, abs=0.01)
+
+
+def test_methods_say_what_ran(add_scan: AddScan) -> None:
+    output_dir = add_scan('01', processing={'bias_correction': False, 'bounded': True})
+    shown = participant_page(output_dir, '01').shown
+    assert 'cannot exceed 50 %' in shown
+    assert 'Intensity non-uniformity was not corrected' in shown
+    assert 'ANTsPy' not in shown
+    shown = participant_page(add_scan('02'), '02').shown
+    assert 'as the scanner had reconstructed them' in shown
+    assert '50 %' not in shown.split('Methods')[1]
+
+
+def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
+    page = participant_page(add_scan('01'), '01')
+    methods, references = page.shown.split('References')
+    used = [int(n) for group in re.findall(r'\[([\d, ]+)\]', methods) for n in group.split(',')]
+    assert list(dict.fromkeys(used)) == list(range(1, max(used) + 1))
+    assert references.count('doi:') == max(used)
+
+
+def test_a_failed_scan_says_why_and_what_to_do(add_scan: AddScan) -> None:
+    problem = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
+    page = participant_page(add_scan('01', problem=problem), '01')
+    assert 'fat.nii.gz has another grid.' in page.shown
+    assert 'What to do: Export it again.' in page.shown
+    assert not page.all('img')
+    assert 'Methods' not in page.shown
+
+
+def test_one_failed_session_leaves_the_other(add_scan: AddScan) -> None:
+    problem = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
+    add_scan('01', session='a')
+    page = participant_page(add_scan('01', session='b', problem=problem), '01')
+    assert 'Of 2 scans: 1 failed, 1 to check' in page.shown
+    assert len(page.all('img')) == 5
+
+
+def test_no_result_still_gives_a_page(tmp_path: Path) -> None:
+    page = participant_page(tmp_path, '01')
+    assert 'No scan was found or processed.' in page.shown
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ({'pictures': {}}, 'desc-segmentation.png is missing'),
+        ({'with_table': False}, 'morph.tsv is missing'),
+        ({'definitions': None}, 'morph.json is missing or broken'),
+    ],
+)
+def test_a_missing_file_is_said(
+    add_scan: AddScan, options: dict[str, object], expected: str
+) -> None:
+    output_dir = add_scan('01', **options)
+    assert expected in participant_page(output_dir, '01').shown
+    assert '1 warning' in group_page(output_dir).shown
+
+
+def test_a_broken_record_gives_a_page(add_scan: AddScan) -> None:
+    output_dir = add_scan('01')
+    next((output_dir / 'logs').rglob('*.json')).write_text('{"half')
+    assert 'cannot be read' in participant_page(output_dir, '01').shown
+
+
+def test_hostile_text_stays_text(add_scan: AddScan) -> None:
+    problem = GridMismatchError(f'{HOSTILE} broke.', f'Remove {HOSTILE}.').problem
+    rows = [
+        {
+            'index': 1,
+            'name': f'right {HOSTILE}',
+            'muscle': HOSTILE,
+            'side': 'right',
+            'mfi_ratio_of_means_pct': HOSTILE,
+            'volume_ml': 1.0,
+            'reason': HOSTILE,
+        }
+    ]
+    definitions = {'volume_ml': {'LongName': HOSTILE, 'Description': HOSTILE, 'Units': HOSTILE}}
+    add_scan(
+        '01',
+        rows=rows,
+        definitions=definitions,
+        warnings=(HOSTILE,),
+        participant_info={'participant_id': HOSTILE, HOSTILE: HOSTILE},
+        inputs={HOSTILE: HOSTILE},
+        model={'name': HOSTILE, 'version': HOSTILE, 'sha256': HOSTILE},
+        versions={HOSTILE: HOSTILE},
+        steps=(Step(HOSTILE, 1.0),),
+    )
+    output_dir = add_scan('02', problem=problem)
+    for page in (
+        participant_page(output_dir, '01'),
+        participant_page(output_dir, '02'),
+        group_page(output_dir),
+    ):
+        # ``checked`` has found no script and no handler; the text is there to be read.
+        assert HOSTILE in page.shown
+
+
+def test_a_label_that_is_no_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError):
+        write_participant_report(tmp_path, '../../x')
+    with pytest.raises(BadDataError):
+        write_participant_report(tmp_path, HOSTILE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_same_files_same_pages(add_scan: AddScan) -> None:
+    add_scan('01')
+    output_dir = add_scan('02', participant_info={'participant_id': 'sub-02', 'age': '40'})
+    first = [write_participant_report(output_dir, '01').read_bytes()]
+    first += [path.read_bytes() for path in write_group(output_dir)]
+    second = [write_participant_report(output_dir, '01').read_bytes()]
+    second += [path.read_bytes() for path in write_group(output_dir)]
+    assert first == second
+
+
+def test_dots_of_the_cohort_lead_to_pages_that_exist(add_scan: AddScan) -> None:
+    for participant in ('01', '02', '03'):
+        output_dir = add_scan(participant)
+        write_participant_report(output_dir, participant)
+    page = group_page(output_dir)
+    links = [str(a['href']) for a in page.all('a') if str(a['href']).endswith('.html')]
+    assert {'sub-01.html', 'sub-02.html', 'sub-03.html'} == set(links)
+    assert all((output_dir / link).is_file() for link in links)
+    # Three people, seven muscles with a value, two charts.
+    assert len(page.all('circle')) == 3 * 7 * 2
+
+
+def test_mixed_models_are_said(add_scan: AddScan) -> None:
+    add_scan('01')
+    output_dir = add_scan('02', model={'name': 'other', 'version': '2', 'sha256': 'ff'})
+    assert '2 different models for the lumbar region' in group_page(output_dir).shown
+
+
+def test_an_empty_cohort_has_a_page(tmp_path: Path) -> None:
+    assert 'No results yet' in group_page(tmp_path).shown
