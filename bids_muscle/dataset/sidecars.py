@@ -47,6 +47,7 @@ def preproc_sidecar(
     sources = source_uris(scan, bids_dir) if computed else [_uri(scan.paths[contrast], bids_dir)]
     return {
         **_image_fields(sources),
+        'Description': f'The {contrast} image of the scan on its own grid.',
         'Contrast': str(contrast),
         'Computed': computed,
         'BiasCorrection': 'N4' if bias_correction else 'none',
@@ -56,7 +57,11 @@ def preproc_sidecar(
 
 def mask_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     """Return the sidecar of the body mask."""
-    return {**_image_fields(source_uris(scan, bids_dir)), 'Type': 'ROI'}
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': 'Region inside the skin, without air and background.',
+        'Type': 'ROI',
+    }
 
 
 def dseg_sidecar(
@@ -75,6 +80,7 @@ def dseg_sidecar(
     """
     return {
         **_image_fields(source_uris(scan, bids_dir)),
+        'Description': 'One number per muscle and side; see the lookup table beside this file.',
         'Manual': False,
         'Region': model.region,
         **_maker_fields(model, settings),

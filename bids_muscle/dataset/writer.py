@@ -146,7 +146,10 @@ def write_dataset_files(
         dataset_path('description'): _json(_description(output_dir, bids_dir, models)),
         dataset_path('bidsignore'): ''.join(f'{line}\n' for line in spec['bidsignore']),
         dataset_path('descriptions'): _tsv(
-            [{'desc_id': key, 'description': text} for key, text in spec['descriptions'].items()]
+            [
+                {'desc_id': f'desc-{key}', 'description': text}
+                for key, text in spec['descriptions'].items()
+            ]
         ),
     }
     for model in models:
@@ -154,9 +157,16 @@ def write_dataset_files(
         texts[lookup] = _tsv(lookup_rows(model.labels))
     for relative, text in texts.items():
         path = output_dir / relative
-        if not (path.is_file() and path.read_bytes() == text.encode('utf-8')):
+        if not _holds(path, text):
             write_text(text, path)
     return [output_dir / relative for relative in texts]
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode('utf-8')
+    except OSError:
+        return False
 
 
 def lookup_rows(table: LabelTable) -> list[dict[str, Any]]:

@@ -109,8 +109,7 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
 
     def ignored(path: PurePosixPath) -> bool:
         return any(
-            pattern.rstrip('/') in path.parts
-            or re.fullmatch(pattern.replace('*', '.*'), path.name)
+            pattern in path.parts or re.fullmatch(pattern.replace('*', '.*'), path.name)
             for pattern in patterns
         )
 

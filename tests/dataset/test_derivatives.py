@@ -1,0 +1,288 @@
+"""The derivatives dataset as others see it: the BIDS validator, pybids, and racing jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle import __version__
+from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.names import (
+    dataset_path,
+    derivative_path,
+    expected_outputs,
+    participant_path,
+)
+from bids_muscle.dataset.plan import format_plan
+from bids_muscle.dataset.records import ScanRecord, write_record
+from bids_muscle.dataset.scan import Contrast, Scan
+from bids_muscle.dataset.sidecars import (
+    dseg_sidecar,
+    fat_fraction_sidecar,
+    mask_sidecar,
+    morph_sidecar,
+    preproc_sidecar,
+)
+from bids_muscle.dataset.writer import (
+    lookup_rows,
+    write_dataset_files,
+    write_image,
+    write_json,
+    write_text,
+    write_tsv,
+)
+from bids_muscle.errors import ModelError
+from bids_muscle.segmentation.bundle import ModelBundle
+
+TinyDataset = Callable[..., Path]
+Models = dict[str, ModelBundle]
+SETTINGS = {'bias_correction': True}
+
+
+@pytest.fixture
+def raw(tiny_dataset: TinyDataset) -> Path:
+    """Every kind of scan there is, with and without sessions."""
+    names = [
+        *(f'sub-01/anat/sub-01_acq-dixon{c}_run-01_T1w' for c in ('water', 'fat', 'in', 'out')),
+        'sub-01/anat/sub-01_acq-ax_T2w',
+        'sub-01/anat/sub-01_ce-gd_rec-norm_T1w',
+        'sub-01/anat/sub-01_part-mag_PDw',
+        'sub-01/anat/sub-01_chunk-1_T2w',
+        'sub-02/ses-neck/anat/sub-02_ses-neck_echo-1_MEGRE',
+        'sub-02/ses-neck/anat/sub-02_ses-neck_echo-2_MEGRE',
+        *(f'sub-02/ses-abdomen/anat/sub-02_ses-abdomen_{c}' for c in ('water', 'fat', 'fatfrac')),
+        *(f'sub-02/ses-abdomen/anat/sub-02_ses-abdomen_rec-{c}_T2w' for c in ('in', 'out')),
+        'sub-03/anat/sub-03_acq-dixonwater_T1w',
+    ]
+    sidecars = {
+        'T1w.json': {'BodyPart': 'LSPINE'},
+        'T2w.json': {'BodyPart': 'LSPINE'},
+        'PDw.json': {'BodyPart': 'NECK'},
+        'MEGRE.json': {'MagneticFieldStrength': 1.5},
+    }
+    for echo, echo_time_s in ((1, 0.0023), (2, 0.0046)):
+        stem = f'sub-02/ses-neck/anat/sub-02_ses-neck_echo-{echo}_MEGRE'
+        sidecars[f'{stem}.json'] = {'EchoTime': echo_time_s}
+    return tiny_dataset(dict.fromkeys(names), sidecars)
+
+
+def all_scans(raw: Path) -> list[Scan]:
+    return [scan for label in list_participants(raw) for scan in find_scans(raw, label)]
+
+
+def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
+    """Write all outputs of a scan with made-up content, as the publishing step does."""
+    grid = nib.load(scan.images[0].path)
+    values = np.zeros(grid.shape, np.float32)
+    rows = lookup_rows(model.labels)
+    sidecars = {
+        'body_mask_json': mask_sidecar(scan, raw),
+        'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS),
+        'fat_fraction_json': fat_fraction_sidecar(scan, raw, bounded=False),
+        'morph_json': morph_sidecar(scan, raw, {'volume_ml': {'Units': 'ml'}}, model, SETTINGS),
+    }
+    paths = {derivative_path(scan, key): content for key, content in sidecars.items()}
+    for contrast in Contrast:
+        content = preproc_sidecar(scan, raw, contrast, bias_correction=True)
+        paths[derivative_path(scan, 'preproc_json', contrast=contrast)] = content
+    for relative in expected_outputs(scan):
+        path = out / relative
+        if relative in paths:
+            write_json(paths[relative], path)
+        elif path.name.endswith('.nii.gz'):
+            kind = np.uint8 if '_dseg' in path.name or '_mask' in path.name else np.float32
+            write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
+        elif path.suffix == '.tsv':
+            write_tsv(rows, path)
+        elif path.suffix == '.png':
+            write_text('picture', path)
+    write_record(
+        ScanRecord(
+            participant=scan.participant,
+            session=scan.session,
+            scan=scan.name,
+            region=scan.region,
+            status='done',
+        ),
+        scan,
+        out,
+    )
+
+
+@pytest.fixture
+def derivatives(raw: Path, models: Models) -> Path:
+    out = raw / 'derivatives/bids_muscle'
+    write_dataset_files(out, raw, list(models.values()))
+    for scan in all_scans(raw):
+        if scan.problem is None:
+            write_scan(scan, raw, out, models[scan.region])
+    for label in list_participants(raw):
+        write_text('<html></html>', out / participant_path(label, 'report'))
+        write_text('', out / participant_path(label, 'settings'))
+    for key in ('group_muscles', 'group_scans'):
+        write_tsv([{'participant_id': 'sub-01', 'x': 1}], out / dataset_path(key))
+        write_json({'x': {}}, out / dataset_path(f'{key}_json'))
+    write_text('<html></html>', out / dataset_path('group_report'))
+    return out
+
+
+def test_all_scans_are_written(derivatives: Path, raw: Path) -> None:
+    scans = {scan.name: scan for scan in all_scans(raw)}
+    assert sorted(name for name, scan in scans.items() if scan.problem is None) == [
+        'sub-01_acq-PDw_part-mag',
+        'sub-01_acq-T1w_ce-gd_rec-norm',
+        'sub-01_acq-T2w_chunk-1',
+        'sub-01_acq-axT2w',
+        'sub-01_acq-dixon_run-01',
+        'sub-02_ses-abdomen_acq-T2wdixon',
+        'sub-02_ses-abdomen_acq-dixon',
+        'sub-02_ses-neck_acq-T2starwdixon',
+    ]
+    for scan in scans.values():
+        for path in expected_outputs(scan) if scan.problem is None else ():
+            assert (derivatives / path).is_file()
+    assert not [path for path in derivatives.rglob('*') if path.name.endswith('.tmp')]
+
+
+def test_the_validator_finds_no_error(derivatives: Path) -> None:
+    command = Path(sys.executable).with_name('bids-validator-deno')
+    result = subprocess.run(
+        [command, '--json', derivatives], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(result.stdout)['issues']['issues']
+    assert [issue for issue in issues if issue['severity'] == 'error'] == []
+    # What it warns of is known: nothing of it is a fault of a name or of a missing definition.
+    assert {issue['code'] for issue in issues} <= {
+        'JSON_KEY_RECOMMENDED',
+        'SIDECAR_KEY_RECOMMENDED',
+        'TOO_FEW_AUTHORS',
+        'NO_AUTHORS',
+        'README_FILE_MISSING',
+        'README_FILE_SMALL',
+    }
+    assert result.returncode == 0
+
+
+def test_the_validator_would_find_a_wrong_name(derivatives: Path) -> None:
+    (derivatives / 'sub-01/anat/sub-01_label-x_dseg.nii.gz').write_bytes(b'')
+    command = Path(sys.executable).with_name('bids-validator-deno')
+    result = subprocess.run([command, derivatives], capture_output=True, check=False)
+    assert result.returncode == 16
+
+
+def test_pybids_opens_it(derivatives: Path, raw: Path) -> None:
+    from bids import BIDSLayout
+
+    layout = BIDSLayout(raw, derivatives=True)
+    (found,) = layout.get(
+        scope='bids_muscle', subject='01', run=1, suffix='dseg', extension='.nii.gz'
+    )
+    metadata = found.get_metadata()
+    assert metadata['ModelSHA256'] == '0123456789abcdef' * 4
+    assert metadata['BiasCorrection'] is True
+    for uri in metadata['Sources']:
+        assert (raw / uri.removeprefix('bids:raw:')).is_file()
+    preprocessed = layout.get(scope='derivatives', subject='01', run=1, desc='preproc')
+    assert len(preprocessed) == 8  # four images and their sidecars
+
+
+def test_description_says_what_made_it(derivatives: Path, raw: Path, models: Models) -> None:
+    content = json.loads((derivatives / 'dataset_description.json').read_text())
+    app, *generators = content['GeneratedBy']
+    assert app == {'Name': 'bids_muscle', 'Version': __version__}
+    for generator, model in zip(generators, (models['cervical'], models['lumbar']), strict=True):
+        assert (generator['Name'], generator['Version']) == (model.name, model.version)
+        assert model.sha256 in generator['Description']
+    assert (derivatives / content['DatasetLinks']['raw']).resolve() == raw
+
+
+def test_label_tables_have_colours(derivatives: Path, models: Models) -> None:
+    for model in models.values():
+        path = derivatives / f'seg-{model.region}muscles_dseg.tsv'
+        header, *lines = path.read_text().splitlines()
+        assert header.split('\t') == ['index', 'name', 'abbreviation', 'color']
+        rows = [line.split('\t') for line in lines]
+        assert [(int(row[0]), row[1], row[3]) for row in rows] == [
+            (label.index, label.name, label.color) for label in model.labels
+        ]
+        assert len({row[2] for row in rows}) == len(rows)
+
+
+def test_dataset_files_do_not_depend_on_the_job(raw: Path, models: Models, tmp_path: Path) -> None:
+    """The order of the models and the time do not matter, and what is right is not touched."""
+    out = tmp_path / 'out'
+    paths = write_dataset_files(out, raw, list(models.values()))
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in paths}
+    write_dataset_files(out, raw, list(models.values())[::-1])
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in paths} == before
+    paths[0].write_text('{')
+    write_dataset_files(out, raw, list(models.values()))
+    assert {path: path.read_bytes() for path in paths} == {p: b for p, (b, _) in before.items()}
+
+
+def _race(arguments: tuple[Path, Path, list[ModelBundle]]) -> list[bool]:
+    """Write again and again from nothing, and say whether each file read in between was whole."""
+    out, raw, models = arguments
+    whole = []
+    for _ in range(30):
+        for path in write_dataset_files(out, raw, models):
+            try:
+                content = path.read_text()
+            except FileNotFoundError:
+                continue  # another job has just removed it
+            whole.append(content.endswith('\n'))
+            if path.suffix == '.json':
+                json.loads(content)
+            path.unlink(missing_ok=True)
+    return whole
+
+
+def test_jobs_may_race(raw: Path, models: Models, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    job = (out, raw, list(models.values()))
+    with ProcessPoolExecutor(4, mp_context=get_context('spawn')) as pool:
+        results = list(pool.map(_race, [job] * 4))
+    assert all(all(whole) for whole in results)
+    assert sum(map(len, results)) > 100
+    write_dataset_files(*job)
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [
+            '.bidsignore',
+            'dataset_description.json',
+            'descriptions.tsv',
+            'seg-cervicalmuscles_dseg.tsv',
+            'seg-lumbarmuscles_dseg.tsv',
+        ]
+    )
+
+
+def test_plan(raw: Path, models: Models) -> None:
+    text = format_plan(
+        all_scans(raw),
+        {'lumbar': models['lumbar'], 'cervical': ModelError('No such model.', 'Train one.')},
+        raw,
+        Path('/out'),
+    )
+    blocks = {block.splitlines()[0]: block for block in text.split('\n\n')}
+    dixon = blocks['sub-01_acq-dixon_run-01']
+    for expected in (
+        'water         sub-01/anat/sub-01_acq-dixonwater_run-01_T1w.nii.gz',
+        'region   lumbar',
+        'test-lumbar 1.2',
+        'sub-01/anat/sub-01_acq-dixon_run-01_seg-lumbarmuscles_dseg.nii.gz',
+    ):
+        assert expected in dixon
+    assert 'No such model. ' not in dixon
+    assert 'No such model.' in blocks['sub-01_acq-PDw_part-mag']
+    assert 'without fat image' in blocks['sub-03_acq-dixon']
+    assert 'output' not in blocks['sub-03_acq-dixon']
+    assert text.splitlines()[-1].startswith('6 of 9 scans')
