@@ -1,0 +1,152 @@
+"""``bids_muscle-phantom``: simulate a BIDS dataset of muscle scans with known truth."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_muscle import __version__
+from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_muscle-phantom',
+        description='Simulate water/fat, T1w and T2w scans of the neck and the lumbar spine as a '
+        'BIDS dataset, with the true label maps, volumes and fat fractions in derivatives/truth.',
+    )
+    parser.add_argument('bids_dir', type=Path, help='folder to make')
+    parser.add_argument('--participants', type=int, required=True, metavar='N', help='people')
+    parser.add_argument(
+        '--region',
+        nargs='+',
+        default=['lumbar'],
+        metavar='REGION',
+        help='cervical, lumbar or both (default: lumbar)',
+    )
+    parser.add_argument('--sessions', type=int, default=1, metavar='K', help='sessions per person')
+    parser.add_argument(
+        '--runs', type=int, default=1, metavar='R', help='repeated scans per session'
+    )
+    parser.add_argument(
+        '--contrasts',
+        nargs='+',
+        default=['dixon'],
+        metavar='CONTRAST',
+        help='dixon (water and fat), inout (in- and opposed-phase), megre (six echoes), t1w, t2w '
+        '(default: dixon)',
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes')
+    parser.add_argument(
+        '--effects', type=Path, metavar='TOML', help='cohort model; see docs/phantom.md'
+    )
+    parser.add_argument(
+        '--artefacts',
+        nargs='+',
+        default=[],
+        metavar='NAME[=SHARE]',
+        help='artefacts, each with the share of scans that have it; see docs/phantom.md',
+    )
+    parser.add_argument(
+        '--shape', type=int, nargs=3, metavar=('NX', 'NY', 'NZ'), help='matrix of the scans'
+    )
+    parser.add_argument(
+        '--voxel-size', type=float, nargs=3, metavar=('DX', 'DY', 'DZ'), help='voxel size in mm'
+    )
+    parser.add_argument(
+        '--oblique', type=float, default=0.0, metavar='DEG', help='tilt of the slices'
+    )
+    parser.add_argument(
+        '--snr', type=float, default=40.0, help='muscle signal over noise; 0 for no noise'
+    )
+    parser.add_argument(
+        '--bias', type=float, default=1.0, help='strength of the coil fall-off; 0 for none'
+    )
+    parser.add_argument(
+        '--field-strength', type=float, default=3.0, metavar='T', help='1.5 or 3 (default: 3)'
+    )
+    parser.add_argument(
+        '--naming',
+        default='bids',
+        metavar='STYLE',
+        help='bids (default) or musclemap (_water, _fat, _inphase, _outphase)',
+    )
+    parser.add_argument(
+        '--nprocs',
+        '--n-procs',
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar='P',
+        help='processes (default: all cores)',
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace an older phantom there')
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    return parser
+
+
+def parse_artefacts(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Read ``name`` or ``name=share``.
+
+    Raises
+    ------
+    UsageError
+        If a share is not a number.
+    """
+    from bids_muscle.phantom.artefacts import ARTEFACTS
+
+    pairs = []
+    for word in words:
+        name, _, share = word.partition('=')
+        try:
+            pairs.append((name, float(share) if share else ARTEFACTS.get(name, 0.0)))
+        except ValueError:
+            raise UsageError(
+                f'The share of scans in {word!r} is not a number.', f'Write {name}=0.1.'
+            ) from None
+    return tuple(pairs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    from bids_muscle.phantom.dataset import write_dataset
+    from bids_muscle.phantom.effects import load_effects
+
+    try:
+        target = write_dataset(
+            args.bids_dir,
+            participants=args.participants,
+            effects=load_effects(args.effects),
+            overwrite=args.overwrite,
+            n_procs=args.nprocs,
+            regions=tuple(args.region),
+            sessions=args.sessions,
+            runs=args.runs,
+            contrasts=tuple(args.contrasts),
+            seed=args.seed,
+            artefacts=parse_artefacts(args.artefacts),
+            shape=tuple(args.shape) if args.shape else None,
+            voxel_mm=tuple(args.voxel_size) if args.voxel_size else None,
+            oblique_deg=args.oblique,
+            snr=args.snr or None,
+            bias=args.bias,
+            field_strength_t=args.field_strength,
+            naming=args.naming,
+        )
+    except BidsMuscleError as error:
+        print(f'bids_muscle-phantom: {error}', file=sys.stderr)
+        return int(error.exit_code)
+    print(f'{args.participants} participants in {target}')
+    return ExitCode.OK
+
+
+if __name__ == '__main__':
+    sys.exit(main())

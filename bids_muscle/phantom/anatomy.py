@@ -1,0 +1,276 @@
+"""The anatomy of one person as a fine volume of tissue classes, painted slice by slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.phantom.body import Body
+from bids_muscle.phantom.person import Person, generator
+from bids_muscle.phantom.shapes import Atlas, Structure, closed_spline, inset, load_atlas
+from bids_muscle.phantom.spine import ENDPLATE_DEPTH_MM, Spine, make_spine
+
+Array = NDArray[np.float64]
+ByteArray = NDArray[np.uint8]
+
+#: Number of the vertebra or disc in spine label maps: vertebra k is k + 1, the disc below it 101 + k.
+DISC_OFFSET = 101
+
+
+@dataclass(frozen=True)
+class TissueClass:
+    """What a value in the fine volume stands for.
+
+    Parameters
+    ----------
+    tissue
+        Row of the tissue table.
+    muscle_index
+        Number in the muscle label map, 0 for anything else.
+    spine_index
+        Number in the spine label map, 0 for anything else.
+    """
+
+    tissue: str
+    muscle_index: int = 0
+    spine_index: int = 0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One person's body region on a fine grid.
+
+    Parameters
+    ----------
+    classes
+        (Z, X, Y) tissue class of every cell; z upwards, x to the right, y forwards.
+    origin_mm, spacing_mm
+        World position (z, x, y) of the centre of cell 0 and the distance between cells.
+    legend
+        Meaning of every class; class 0 is air.
+    spine
+        Levels and discs.
+    table
+        Muscle labels of the region.
+    """
+
+    region: str
+    classes: ByteArray
+    origin_mm: Array
+    spacing_mm: Array
+    legend: tuple[TissueClass, ...]
+    spine: Spine
+    table: LabelTable
+
+    @property
+    def muscle_index(self) -> ByteArray:
+        """Number in the muscle label map, by class."""
+        return np.array([item.muscle_index for item in self.legend], np.uint8)
+
+    @property
+    def spine_index(self) -> ByteArray:
+        """Number in the spine label map, by class."""
+        return np.array([item.spine_index for item in self.legend], np.uint8)
+
+
+def build_anatomy(
+    region: str, person: Person, *, in_plane_mm: float = 0.6, slice_mm: float = 1.5
+) -> Anatomy:
+    """Build the anatomy of one person.
+
+    Parameters
+    ----------
+    region
+        ``'cervical'`` or ``'lumbar'``.
+    person
+        Whose body it is.
+    in_plane_mm, slice_mm
+        Spacing of the fine grid.
+
+    Returns
+    -------
+    Anatomy that reaches from the first to the last level of the atlas.
+    """
+    atlas = load_atlas(region)
+    spine = make_spine(atlas, person)
+    body = Body(atlas, person, spine)
+    table = load_label_table(region)
+    structures = _with_bowel(atlas, person)
+    painter = _Painter(atlas, spine, table, structures)
+    reach = 0.75
+    top = spine.centre_mm[0] + reach * (spine.centre_mm[0] - spine.centre_mm[1])
+    bottom = spine.centre_mm[-1] - reach * (spine.centre_mm[-2] - spine.centre_mm[-1])
+    scale = max(1.0, person.size) * (1 + 0.012 * max(person.bmi - 25, 0))
+    z = np.arange(bottom, top, slice_mm)
+    x = np.arange(-atlas.half_width_mm * scale, atlas.half_width_mm * scale, in_plane_mm)
+    y = np.arange(-atlas.back_mm * scale, atlas.front_mm * scale, in_plane_mm)
+    classes = np.empty((z.size, x.size, y.size), np.uint8)
+    for k, z_mm in enumerate(z):
+        classes[k] = painter.paint(body, float(z_mm), x, y)
+    return Anatomy(
+        region,
+        classes,
+        np.array([z[0], x[0], y[0]]),
+        np.array([slice_mm, in_plane_mm, in_plane_mm]),
+        tuple(painter.legend),
+        spine,
+        table,
+    )
+
+
+class _Painter:
+    """Paints one axial slice after the other; later structures cover earlier ones."""
+
+    def __init__(
+        self, atlas: Atlas, spine: Spine, table: LabelTable, structures: list[Structure]
+    ) -> None:
+        self.spine = spine
+        self.structures = structures
+        self.legend = [TissueClass('air')]
+        number = {(label.muscle, label.side): label.index for label in table}
+        self.fill, self.shell = [], []
+        for structure in structures:
+            muscle = number[structure.muscle, structure.side] if structure.muscle else 0
+            self.fill.append(self._register(TissueClass(structure.tissue, muscle)))
+            shell = TissueClass(structure.shell) if structure.shell else None
+            self.shell.append(self._register(shell) if shell else 0)
+        count = len(atlas.level_names)
+        self.bone = [self._register(TissueClass('marrow', 0, k + 1)) for k in range(count)]
+        self.plate = [self._register(TissueClass('cortical_bone', 0, k + 1)) for k in range(count)]
+        discs = range(spine.fused_from)
+        self.annulus = [self._register(TissueClass('annulus', 0, DISC_OFFSET + k)) for k in discs]
+        self.nucleus = [self._register(TissueClass('nucleus', 0, DISC_OFFSET + k)) for k in discs]
+        # Two temporary classes mark the column until its cells are given to vertebrae and discs.
+        self.column = len(self.legend)
+
+    def _register(self, item: TissueClass) -> int:
+        if item not in self.legend:
+            self.legend.append(item)
+        return self.legend.index(item)
+
+    def paint(self, body: Body, z_mm: float, x: Array, y: Array) -> ByteArray:
+        """Paint the slice at a height; returns (X, Y) classes."""
+        from PIL import Image, ImageDraw
+
+        level = float(self.spine.level_at(z_mm))
+        image = Image.new('L', (y.size, x.size), 0)
+        draw = ImageDraw.Draw(image)
+        step = x[1] - x[0]
+
+        def draw_polygon(polygon: Array, value: int) -> None:
+            pixels = (polygon[:, ::-1] - (y[0], x[0])) / step
+            draw.polygon([tuple(point) for point in pixels.tolist()], fill=value)
+
+        trunk: Array | None = None
+        for number, structure in enumerate(self.structures):
+            points = structure.outline_at(level)
+            if points is None:
+                continue
+            if structure.envelope == 'skin':
+                inner = next(s for s in self.structures if s.envelope == 'trunk').outline_at(level)
+                assert inner is not None  # noqa: S101 - both envelopes span the whole atlas
+                points = inner + (points - inner) * body.fat
+            if structure.column:
+                points = points * self._waist(level)
+            polygon = body.place(structure, closed_spline(points), level)
+            if structure.column:
+                trunk = polygon
+                draw_polygon(polygon, self.column)
+                draw_polygon(inset(polygon, structure.shell_mm), self.column + 1)
+                continue
+            if structure.shell:
+                draw_polygon(polygon, self.shell[number])
+                polygon = inset(polygon, structure.shell_mm)
+            draw_polygon(polygon, self.fill[number])
+        canvas = np.array(image)
+        if trunk is not None:
+            self._divide_column(canvas, trunk, z_mm, x, y)
+        return canvas
+
+    def _waist(self, level: float) -> float:
+        """Vertebral bodies are slimmer halfway between their end plates."""
+        off_centre = abs(level - round(level)) * 2
+        return float(0.94 + 0.06 * off_centre**2)
+
+    def _divide_column(
+        self, canvas: ByteArray, outline: Array, z_mm: float, x: Array, y: Array
+    ) -> None:
+        """Give the cells of the column to vertebrae, end plates and discs."""
+        rows, columns = np.nonzero(canvas >= self.column)
+        if rows.size == 0:
+            return
+        level = float(self.spine.level_at(z_mm))
+        centre = (outline.max(axis=0) + outline.min(axis=0)) / 2
+        half = (outline.max(axis=0) - outline.min(axis=0)) / 2
+        u, v = (x[rows] - centre[0]) / half[0], (y[columns] - centre[1]) / half[1]
+        tilt = np.deg2rad(self.spine.at_level(self.spine.tilt_deg, level)[0])
+        # An anterior point of a forward-tilted vertebra belongs to the level further up.
+        along = z_mm + np.tan(tilt) * (y[columns] - centre[1])
+        discs = self.spine.disc_centre_mm[: self.spine.fused_from]
+        nearest = np.abs(along[:, None] - discs).argmin(axis=1)
+        away = np.abs(along - discs[nearest]) * np.cos(tilt)
+        radius = u * u + v * v
+        edge = self.spine.disc_height_mm[nearest] / 2 - ENDPLATE_DEPTH_MM * radius * (1 - 0.4 * v)
+        vertebra = (along[:, None] < discs).sum(axis=1)
+        rim = canvas[rows, columns] == self.column
+        bone, plate = np.array(self.bone), np.array(self.plate)
+        annulus, nucleus = np.array(self.annulus), np.array(self.nucleus)
+        value = np.where(rim | (away < edge + 0.8), plate[vertebra], bone[vertebra])
+        core = (u**2 + (v + 0.1) ** 2 < 0.42) & (away < 0.85 * edge)
+        value = np.where(away < edge, np.where(core, nucleus[nearest], annulus[nearest]), value)
+        canvas[rows, columns] = value
+
+
+def _with_bowel(atlas: Atlas, person: Person) -> list[Structure]:
+    """Return the structures of the atlas with bowel loops drawn at random into the cavity."""
+    structures: list[Structure] = []
+    for structure in atlas.structures:
+        structures.append(structure)
+        if structure.name == 'abdominal cavity':
+            structures.extend(_bowel_loops(atlas, person, structure))
+    return structures
+
+
+def _bowel_loops(
+    atlas: Atlas, person: Person, cavity: Structure, count: int = 46
+) -> list[Structure]:
+    rng = generator(person.shape_seed, atlas.region, 'bowel')
+    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    loops = []
+    for number in range(count):
+        level = rng.uniform(cavity.levels[0] + 0.8, cavity.levels[-1] - 0.1)
+        middle = np.array([rng.uniform(-74, 74), rng.uniform(26, 58)])
+        drift = rng.normal(0, 7, 2)
+        radius = rng.uniform(8, 14)
+        reach = rng.uniform(0.3, 0.7)
+        levels = np.linspace(level - reach, level + reach, 5)
+        size = radius * np.array([0.25, 0.85, 1.0, 0.85, 0.25])
+        stretch, turn = rng.uniform(0.65, 1.5), rng.uniform(0, np.pi)
+        wobble = rng.normal(1, 0.12, 8)
+        ring = np.stack([np.cos(angles) * stretch, np.sin(angles)], axis=1) * wobble[:, None]
+        ring = ring @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        outlines = np.stack(
+            [
+                middle + drift * t + ring * s
+                for t, s in zip(np.linspace(-1, 1, 5), size, strict=True)
+            ]
+        )
+        outlines[..., 1] = np.minimum(outlines[..., 1], 62 - 0.0035 * outlines[..., 0] ** 2)
+        tissue = rng.choice(
+            ['bowel_fluid', 'stool', 'bowel_wall', 'air'], p=[0.42, 0.2, 0.3, 0.08]
+        )
+        loops.append(
+            replace(
+                cavity,
+                name=f'bowel loop {number}',
+                tissue=str(tissue),
+                levels=levels,
+                outlines=outlines,
+                shell='bowel_wall',
+                shell_mm=2.0,
+            )
+        )
+    return loops

@@ -1,0 +1,324 @@
+"""Write a simulated cohort as a BIDS dataset with its truth, one participant per process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.errors import OutputError
+from bids_muscle.phantom import bids, truth
+from bids_muscle.phantom.anatomy import DISC_OFFSET, build_anatomy
+from bids_muscle.phantom.effects import Effects, load_effects
+from bids_muscle.phantom.fat import make_pattern
+from bids_muscle.phantom.options import Options
+from bids_muscle.phantom.person import Person, draw_person
+from bids_muscle.phantom.render import plant_fat, sample_grid
+from bids_muscle.phantom.shapes import load_atlas
+from bids_muscle.phantom.simulate import simulate_scan
+
+TRUTH = Path('derivatives/truth')
+
+#: Days between sessions, as written in sessions.tsv.
+DAYS_BETWEEN_SESSIONS = 365
+
+
+def write_dataset(
+    bids_dir: Path | str,
+    *,
+    participants: int,
+    effects: Effects | None = None,
+    overwrite: bool = False,
+    n_procs: int = 1,
+    **settings: Any,  # noqa: ANN401 - passed on to Options, which checks them
+) -> Path:
+    """Write a simulated cohort.
+
+    Parameters
+    ----------
+    bids_dir
+        Folder to make. It appears only when everything in it is complete.
+    participants
+        Number of people.
+    effects
+        Cohort model; that of the package by default.
+    overwrite
+        Replace a folder that is not empty.
+    n_procs
+        Processes; the files do not depend on it.
+    **settings
+        Further fields of :class:`~bids_muscle.phantom.options.Options`, such as ``regions``,
+        ``contrasts``, ``sessions``, ``seed``, ``shape``, ``voxel_mm``, ``snr``, ``bias``.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or impossible; nothing is written then.
+    OutputError
+        If the folder cannot be made, or is not empty.
+    """
+    options = Options(participants=participants, effects=effects or load_effects(), **settings)
+    target = Path(bids_dir).absolute()
+    _check_target(target, overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
+    except OSError as error:
+        raise OutputError(
+            f'The folder {target} cannot be made ({error.strerror}).',
+            'Choose a folder in which you may write.',
+        ) from error
+    try:
+        # mkdtemp gives 0700; the dataset gets the permissions of any new folder.
+        umask = os.umask(0)
+        os.umask(umask)
+        staging.chmod(0o777 & ~umask)
+        _fill(staging, options, n_procs)
+        if target.exists():
+            shutil.rmtree(target)
+        staging.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f'The dataset {target} cannot be written ({error.strerror}).',
+            'Check the free space and the permissions.',
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise OutputError(f'{target} is a file.', 'Choose another folder.')
+    if target.is_dir() and any(target.iterdir()):
+        if not overwrite:
+            raise OutputError(
+                f'The folder {target} is not empty.', 'Choose another folder or add --overwrite.'
+            )
+        if not _is_phantom(target):
+            raise OutputError(
+                f'The folder {target} was not written by bids_muscle-phantom.',
+                'Delete it yourself if it is not needed, or choose another folder.',
+            )
+
+
+def _is_phantom(target: Path) -> bool:
+    try:
+        text = (target / 'dataset_description.json').read_text(encoding='utf-8')
+    except OSError:
+        return False
+    return 'bids_muscle-phantom' in text
+
+
+def _fill(root: Path, options: Options, n_procs: int) -> None:
+    cohort = options.effects.cohort
+    people = [
+        draw_person(
+            options.seed,
+            index,
+            age_years=(cohort['age_mean_years'], cohort['age_sd_years']),
+            female_share=cohort['female_share'],
+            bmi=(cohort['bmi_mean'], cohort['bmi_sd']),
+            sites=tuple(options.effects.sites),
+            digits=max(2, len(str(options.participants))),
+        )
+        for index in range(1, options.participants + 1)
+    ]
+    _write_head(root, people, options)
+    jobs = [(root, person, options) for person in people]
+    with open_results(jobs, n_procs) as results:
+        rows = [row for rows in results for row in rows]
+    columns = {
+        'participant_id': ('', ''),
+        'session_id': ('', ''),
+        'scan': ('', ''),
+        'region': ('', ''),
+    }
+    text = truth.format_table(rows, columns | truth.MUSCLE_COLUMNS)
+    bids.write_text(root / TRUTH / 'group_muscles.tsv', text)
+    bids.write_json(
+        root / TRUTH / 'group_muscles.json', truth.describe_columns(truth.MUSCLE_COLUMNS)
+    )
+
+
+class open_results:  # noqa: N801 - reads as a verb in a with statement
+    """Run the participants' jobs, in processes if there are several, and yield in order."""
+
+    def __init__(self, jobs: list[tuple[Path, Person, Options]], n_procs: int) -> None:
+        self.jobs = jobs
+        workers = min(n_procs, len(jobs))
+        self.pool = (
+            ProcessPoolExecutor(workers, mp_context=get_context('forkserver'))
+            if workers > 1
+            else None
+        )
+
+    def __enter__(self) -> Iterable[list[truth.Row]]:
+        return self.pool.map(_run_job, self.jobs) if self.pool else map(_run_job, self.jobs)
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def _run_job(job: tuple[Path, Person, Options]) -> list[truth.Row]:
+    return [row for rows in write_participant(*job) for row in rows]
+
+
+def write_participant(root: Path, person: Person, options: Options) -> Iterator[list[truth.Row]]:
+    """Write all scans of one participant and their truth; yields the muscle rows per scan."""
+    for number, region in enumerate(options.regions, start=1):
+        anatomy = build_anatomy(region, person)
+        samples = sample_grid(anatomy, make_pattern(anatomy, person), options.grid(region))
+        for session in range(options.sessions):
+            planted = options.effects.planted_mfi(person, region, options.seed, session)
+            fat = plant_fat(anatomy, samples, planted, options.field_strength_t)
+            rows = truth.muscle_rows(anatomy, samples, fat, planted, options.field_strength_t)
+            for kinds in _scans(options.contrasts):
+                for run in range(1, options.runs + 1):
+                    entities = {
+                        'sub': person.label,
+                        'ses': str(session + 1) if options.sessions > 1 else None,
+                        'run': str(run) if options.runs > 1 else None,
+                        'chunk': str(number) if len(options.regions) > 1 else None,
+                    }
+                    key = (options.seed, person.shape_seed, region, session, run, kinds[0])
+                    images = simulate_scan(anatomy, samples, fat, kinds, options, key)
+                    folder = _folder(root, entities)
+                    for image in images:
+                        stem = bids.image_name(entities, image.kind, options.naming)
+                        bids.write_nifti(folder / f'{stem}.nii.gz', image.data, samples.grid)
+                        content = bids.sidecar(image, region, options, person.site)
+                        bids.write_json(folder / f'{stem}.json', content)
+                    scan = entities | {'acq': bids.scan_acq(kinds)}
+                    _write_truth(root, scan, anatomy, samples, rows)
+                    name = bids.join_name(scan)
+                    ses = f'ses-{entities["ses"]}' if entities['ses'] else 'n/a'
+                    head = {'participant_id': f'sub-{person.label}', 'session_id': ses}
+                    yield [head | {'scan': name, 'region': region} | row for row in rows]
+
+
+def _scans(contrasts: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Group the contrasts that come from one acquisition."""
+    dixon = tuple(name for name in contrasts if name in ('dixon', 'inout'))
+    rest = [(name,) for name in contrasts if name not in dixon]
+    return ([dixon] if dixon else []) + rest
+
+
+def _folder(root: Path, entities: dict[str, str | None]) -> Path:
+    session = [f'ses-{entities["ses"]}'] if entities['ses'] else []
+    return Path(root, f'sub-{entities["sub"]}', *session, 'anat')
+
+
+def _write_truth(
+    root: Path,
+    scan: dict[str, str | None],
+    anatomy: Any,
+    samples: Any,
+    rows: list[truth.Row],  # noqa: ANN401
+) -> None:
+    folder = _folder(root / TRUTH, scan)
+    muscles = scan | {'seg': anatomy.table.segmentation}
+    spine = scan | {'seg': f'{anatomy.region}spine'}
+    source = bids.image_name({k: v for k, v in scan.items() if k != 'acq'}, 'water', 'bids')
+    for entities, data in ((muscles, samples.labels), (spine, samples.spine)):
+        stem = bids.join_name(entities, 'dseg')
+        bids.write_nifti(folder / f'{stem}.nii.gz', data, samples.grid)
+        bids.write_json(
+            folder / f'{stem}.json',
+            {
+                'Manual': False,
+                'SkullStripped': False,
+                'SpatialReference': 'orig',
+                'Description': f'Noise-free truth of {source.rsplit("_", 1)[0]}',
+            },
+        )
+    tables = (
+        (muscles, rows, truth.MUSCLE_COLUMNS, 'morph'),
+        (muscles, truth.level_rows(anatomy), truth.LEVEL_COLUMNS, 'levels'),
+        (spine, truth.disc_rows(anatomy, samples), truth.DISC_COLUMNS, 'morph'),
+    )
+    for entities, table, columns, suffix in tables:
+        stem = bids.join_name(entities, suffix)
+        bids.write_text(folder / f'{stem}.tsv', truth.format_table(table, columns))
+        bids.write_json(folder / f'{stem}.json', truth.describe_columns(columns))
+
+
+def _write_head(root: Path, people: list[Person], options: Options) -> None:
+    """Write the files of the dataset as a whole."""
+    bids.write_json(
+        root / 'dataset_description.json',
+        bids.dataset_description('Simulated muscle MRI', derivative=False),
+    )
+    bids.write_text(
+        root / 'README',
+        'Simulated scans of the neck or lumbar spine, written by bids_muscle-phantom.\n'
+        'No person was scanned. The true label maps, volumes and fat fractions are in\n'
+        f'{TRUTH.as_posix()}.\n',
+    )
+    rows: list[truth.Row] = [
+        {
+            'participant_id': f'sub-{person.label}',
+            'age': person.age_years,
+            'sex': person.sex,
+            'height': person.height_cm,
+            'weight': person.weight_kg,
+            'bmi': person.bmi,
+            'site': person.site,
+        }
+        for person in people
+    ]
+    columns = {
+        'participant_id': ('Participant', ''),
+        'age': ('Age at the first session', 'year'),
+        'sex': ('Sex', ''),
+        'height': ('Height', 'cm'),
+        'weight': ('Weight', 'kg'),
+        'bmi': ('Body mass index', 'kg/m2'),
+        'site': ('Site of the scanner', ''),
+    }
+    bids.write_text(root / 'participants.tsv', truth.format_table(rows, columns))
+    dictionary: dict[str, Any] = truth.describe_columns(columns)
+    dictionary['sex']['Levels'] = {'F': 'female', 'M': 'male'}
+    bids.write_json(root / 'participants.json', dictionary)
+    if options.sessions > 1:
+        for person in people:
+            lines = [f'ses-{k + 1}\t{k * DAYS_BETWEEN_SESSIONS}' for k in range(options.sessions)]
+            stem = f'sub-{person.label}'
+            text = '\n'.join(['session_id\tdays_since_first', *lines]) + '\n'
+            bids.write_text(root / stem / f'{stem}_sessions.tsv', text)
+    if options.naming == 'musclemap':
+        bids.write_text(root / '.bidsignore', '\n'.join(bids.MUSCLEMAP_IGNORE) + '\n')
+    bids.write_json(
+        root / TRUTH / 'dataset_description.json',
+        bids.dataset_description('Truth of the simulated scans', derivative=True),
+    )
+    bids.write_text(root / TRUTH / '.bidsignore', '*_morph.*\n*_levels.*\ngroup_*\n')
+    for region in options.regions:
+        _write_lookups(root / TRUTH, region)
+
+
+def _write_lookups(folder: Path, region: str) -> None:
+    table = load_label_table(region)
+    lines = ['index\tname\tcolor', *(f'{x.index}\t{x.name}\t{x.color}' for x in table)]
+    bids.write_text(folder / f'seg-{table.segmentation}_dseg.tsv', '\n'.join(lines) + '\n')
+    names = load_atlas(region).level_names
+    rows = [f'{k + 1}\t{name}' for k, name in enumerate(names)]
+    rows += [
+        f'{DISC_OFFSET + k}\t{names[k]}-{names[k + 1]}'
+        for k in range(load_atlas(region).fused_from - load_atlas(region).first_level)
+    ]
+    bids.write_text(
+        folder / f'seg-{region}spine_dseg.tsv', '\n'.join(['index\tname', *rows]) + '\n'
+    )

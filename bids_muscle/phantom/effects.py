@@ -1,0 +1,158 @@
+"""The cohort model: how muscle fat and size depend on age, sex, BMI, time and site."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.phantom.person import Person, generator
+
+#: Keys of one muscle, all of them required: numbers in percentage points.
+MUSCLE_KEYS = ('mean', 'female', 'per_decade', 'per_bmi', 'sd')
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effect sizes of a cohort, as read from TOML.
+
+    Parameters
+    ----------
+    cohort
+        Age, sex and BMI of the participants.
+    mfi
+        Region -> muscle -> effect sizes in percentage points of MFI.
+    shared_sd_share
+        Share of the variance between people that all muscles of a person have in common.
+    side_sd
+        Standard deviation of half the left-right difference, percentage points.
+    change_per_session
+        Added at every session after the first, percentage points: mean and standard deviation
+        between people.
+    sites
+        Site -> added MFI in percentage points.
+    """
+
+    cohort: Mapping[str, float]
+    mfi: Mapping[str, Mapping[str, Mapping[str, float]]]
+    shared_sd_share: float
+    side_sd: float
+    change_per_session: Mapping[str, float]
+    sites: Mapping[str, float]
+    source: str
+
+    def planted_mfi(
+        self, person: Person, region: str, seed: int, session: int
+    ) -> dict[int, float]:
+        """Return the MFI in percent planted in every muscle.
+
+        Parameters
+        ----------
+        session
+            Number of the session, from 0.
+
+        Returns
+        -------
+        MFI by number in the label map, between 0.5 and 90.
+        """
+        rng = generator(seed, person.shape_seed, region, 'mfi')
+        change = self.change_per_session
+        slope = rng.normal(change['mean'], change['sd'])
+        common = rng.normal()
+        drawn: dict[str, float] = {}
+        planted = {}
+        for label in load_label_table(region):
+            effect = self.mfi[region][label.muscle]
+            if label.muscle not in drawn:
+                share = self.shared_sd_share
+                drawn[label.muscle] = common * share**0.5 + rng.normal() * (1 - share) ** 0.5
+            side = rng.normal(0, self.side_sd)
+            value = (
+                effect['mean']
+                # `mean` is that of a cohort with as many women as men.
+                + effect['female'] * (0.5 if person.sex == 'F' else -0.5)
+                + effect['per_decade'] * (person.age_years - self.cohort['age_mean_years']) / 10
+                + effect['per_bmi'] * (person.bmi - self.cohort['bmi_mean'])
+                + effect['sd'] * drawn[label.muscle]
+                + side
+                + slope * session
+                + self.sites[person.site]
+            )
+            planted[label.index] = float(np.clip(value, 0.5, 90.0))
+        return planted
+
+
+def load_effects(path: Path | None = None) -> Effects:
+    """Read effect sizes; keys that the file does not set keep their defaults.
+
+    Parameters
+    ----------
+    path
+        TOML file of the user, or None for the defaults of the package.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    UsageError
+        If it is not TOML, has a key that does not exist, or a value that is not a number.
+    """
+    text = (resources.files('bids_muscle') / 'data/phantom/effects.toml').read_text('utf-8')
+    defaults = tomllib.loads(text)
+    source = 'bids_muscle default (Weber 2021)'
+    if path is not None:
+        try:
+            own = tomllib.loads(path.read_text('utf-8'))
+        except OSError as error:
+            raise MissingInputError(
+                f'The effects file {path} cannot be read ({error.strerror}).', 'Check the path.'
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f'The effects file {path} is not valid TOML: {error}.', 'Correct that line.'
+            ) from error
+        if 'sites' in own:
+            defaults['sites'] = {name: 0.0 for name in _table(own['sites'], f'{path}: sites')}
+        _merge(defaults, own, path, ())
+        source = path.name
+    return Effects(
+        cohort=defaults['cohort'],
+        mfi=defaults['mfi'],
+        shared_sd_share=defaults['between_people']['shared_sd_share'],
+        side_sd=defaults['between_people']['side_sd'],
+        change_per_session=defaults['change_per_session'],
+        sites=defaults['sites'],
+        source=source,
+    )
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - checks what TOML held
+    if not isinstance(value, dict):
+        raise UsageError(f'{where} is not a table.', 'See docs/phantom.md for the keys.')
+    return value
+
+
+def _merge(defaults: dict[str, Any], own: dict[str, Any], path: Path, at: tuple[str, ...]) -> None:
+    for key, value in own.items():
+        where = '.'.join((*at, key))
+        if key not in defaults:
+            raise UsageError(
+                f'The effects file {path} has the unknown key {where!r}.',
+                f'Known here: {", ".join(defaults)}.',
+            )
+        if isinstance(defaults[key], dict):
+            _merge(defaults[key], _table(value, f'{path}: {where}'), path, (*at, key))
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(
+                f'The effects file {path} has a value for {where!r} that is not a number.',
+                'Write a number.',
+            )
+        else:
+            defaults[key] = value

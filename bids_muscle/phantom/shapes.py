@@ -1,0 +1,193 @@
+"""The parametric atlas: closed splines per vertebral level, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_muscle.errors import UsageError
+
+Array = NDArray[np.float64]
+
+#: Regions for which there is an atlas.
+REGIONS = ('cervical', 'lumbar')
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A closed surface: one outline per level, blended between levels.
+
+    Parameters
+    ----------
+    name, tissue
+        What it is and which row of the tissue table it is made of.
+    levels
+        (n,) vertebral coordinate of each outline, increasing downwards.
+    outlines
+        (n, points, 2) control points x (right), y (anterior) in mm about the vertebral centre.
+    muscle
+        Name of the labelled muscle, or None.
+    side
+        ``'right'``, ``'left'`` or ``'middle'``.
+    shell, shell_mm
+        Tissue and thickness of the outer layer, if it has one.
+    column
+        Whether it is the column of vertebral bodies and discs.
+    envelope
+        ``'skin'``, ``'trunk'`` or None: the two outlines between which the subcutaneous fat lies.
+    """
+
+    name: str
+    tissue: str
+    levels: Array
+    outlines: Array
+    muscle: str | None = None
+    side: str = 'middle'
+    shell: str | None = None
+    shell_mm: float = 0.0
+    column: bool = False
+    envelope: str | None = None
+
+    def outline_at(self, level: float) -> Array | None:
+        """Return the control points at a level, or None above and below the structure.
+
+        Parameters
+        ----------
+        level
+            Vertebral coordinate.
+
+        Returns
+        -------
+        (points, 2) control points in mm, monotone cubic between the given levels.
+        """
+        if not self.levels[0] <= level <= self.levels[-1]:
+            return None
+        k = int(np.clip(np.searchsorted(self.levels, level) - 1, 0, len(self.levels) - 2))
+        t = (level - self.levels[k]) / (self.levels[k + 1] - self.levels[k])
+        t = t * t * (3 - 2 * t) * 0.35 + t * 0.65
+        return np.asarray((1 - t) * self.outlines[k] + t * self.outlines[k + 1])
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Geometry of a body region: the vertebral levels and the structures, in painting order."""
+
+    region: str
+    body_part: str
+    level_names: tuple[str, ...]
+    first_level: int
+    reference_level: int
+    vertebra_height_mm: Array
+    disc_height_mm: Array
+    shift_mm: Array
+    tilt_deg: Array
+    fused_from: int
+    half_width_mm: float
+    front_mm: float
+    back_mm: float
+    structures: tuple[Structure, ...]
+
+
+@lru_cache(maxsize=4)
+def load_atlas(region: str) -> Atlas:
+    """Read the atlas of a body region from the package.
+
+    Raises
+    ------
+    UsageError
+        If the region is unknown.
+
+    Examples
+    --------
+    >>> load_atlas('lumbar').level_names[1]
+    'L1'
+    """
+    if region not in REGIONS:
+        raise UsageError(
+            f'The phantom has no region {region!r}.', f'Use one or more of {", ".join(REGIONS)}.'
+        )
+    text = (resources.files('bids_muscle') / f'data/phantom/{region}.toml').read_text('utf-8')
+    data = tomllib.loads(text)
+    structures: list[Structure] = []
+    for entry in data.pop('structure'):
+        structures.extend(_expand(entry))
+    arrays = ('vertebra_height_mm', 'disc_height_mm', 'shift_mm', 'tilt_deg')
+    for name in arrays:
+        data[name] = np.asarray(data[name], float)
+    data['level_names'] = tuple(data['level_names'])
+    return Atlas(structures=tuple(structures), **data)
+
+
+def _expand(entry: dict) -> list[Structure]:  # type: ignore[type-arg]
+    """Turn one TOML table into structures: both sides, and every vertebra it is repeated at."""
+    levels = np.array([outline['level'] for outline in entry['outlines']], float)
+    points = np.array([outline['points'] for outline in entry['outlines']], float)
+    if entry.get('symmetric'):
+        # The right half lists front to back; the mirrored half closes the curve.
+        left = points[:, ::-1] * (-1, 1)
+        points = np.concatenate([points, left[:, 1:-1]], axis=1)
+    envelope = (
+        'skin' if entry.get('envelope') else 'trunk' if entry.get('inner_envelope') else None
+    )
+    base = {
+        key: entry[key] for key in ('name', 'tissue', 'muscle', 'shell', 'column') if key in entry
+    }
+    base |= {'shell_mm': entry.get('shell_mm', 0.0), 'envelope': envelope}
+    sides = ('right', 'left') if entry.get('paired') else (entry.get('side', 'middle'),)
+    vertebrae = entry.get('repeat', [None])
+    scales = entry.get('repeat_scale', [1.0] * len(vertebrae))
+    found = []
+    for vertebra, scale in zip(vertebrae, scales, strict=True):
+        for side in sides:
+            mirrored = points * (-1, 1) if side == 'left' else points
+            offset = 0 if vertebra is None else vertebra
+            found.append(
+                Structure(levels=levels + offset, outlines=mirrored * scale, side=side, **base)
+            )
+    return found
+
+
+def closed_spline(points: Array, per_segment: int = 6) -> Array:
+    """Return a smooth closed polygon through control points (periodic Catmull-Rom spline).
+
+    Parameters
+    ----------
+    points
+        (n, 2) control points.
+    per_segment
+        Polygon corners per pair of control points.
+
+    Returns
+    -------
+    (n * per_segment, 2) polygon.
+
+    Examples
+    --------
+    >>> closed_spline(np.array([[0., 0.], [1., 0.], [1., 1.], [0., 1.]])).shape
+    (24, 2)
+    """
+    before, after, beyond = (np.roll(points, shift, axis=0) for shift in (1, -1, -2))
+    t = (np.arange(per_segment) / per_segment)[None, :, None]
+    p0, p1, p2, p3 = (p[:, None, :] for p in (before, points, after, beyond))
+    curve = 0.5 * (
+        2 * p1
+        + (p2 - p0) * t
+        + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+        + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+    )
+    return np.asarray(curve.reshape(-1, 2))
+
+
+def inset(polygon: Array, distance_mm: float) -> Array:
+    """Move the corners of a polygon inwards along their normals."""
+    tangent = np.roll(polygon, -1, axis=0) - np.roll(polygon, 1, axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+    normal /= np.maximum(np.hypot(*normal.T), 1e-6)[:, None]
+    x, y = polygon.T
+    area = 0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
+    return np.asarray(polygon + np.sign(area) * distance_mm * normal)
