@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nipype import Node
 
 _SECONDS_TO_EXIT = 5.0
+_SECONDS_TO_NOTICE = 0.5
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
@@ -147,7 +148,12 @@ class ProcessPlugin(PluginBase):
             },
             name=node.itername,
         )
-        process.start()
+        try:
+            process.start()
+        except (EOFError, ConnectionError):  # the server was killed a moment ago
+            time.sleep(_SECONDS_TO_NOTICE)
+            start_forkserver()
+            process.start()
         sender.close()  # so that the end of the worker is the end of the pipe
         return _Worker(node, process, receiver, time.monotonic(), procs, memory_gb, device)
 
@@ -191,6 +197,8 @@ class ProcessPlugin(PluginBase):
 
 def _wait_for_any(running: list[_Worker]) -> list[_Worker]:
     """Sleep until at least one worker has sent something or ended; return those that have."""
+    if not running:  # wait() would never return
+        return []
     ready = set(wait([end for w in running for end in (w.connection, w.process.sentinel)]))
     return [w for w in running if w.connection in ready or w.process.sentinel in ready]
 

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def run_node(
     log_level
         Level of Nipype's loggers.
     """
-    _die_with_parent()
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
     os.dup2(2, 1)  # standard output belongs to the command's results
     _limit_threads(threads)
@@ -154,8 +155,16 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def _die_with_parent() -> None:
-    """Let the kernel kill this process when the server ends, as it does with the main process."""
+def _end_with_parent() -> None:
+    """End this process when the main process ends, or the server, which then cannot report it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=watch, daemon=True).start()
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
