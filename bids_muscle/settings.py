@@ -302,8 +302,9 @@ def _convert(name: str, value: Any) -> Any:
         return float(value)
     if kind is tuple and isinstance(value, list | tuple):
         fits = all(isinstance(label, str) for label in value)
-        prefix = 'sub-' if name == 'participants' else 'ses-'
-        value = tuple(dict.fromkeys(str(label).removeprefix(prefix) for label in value))
+        if fits:
+            prefix = 'sub-' if name == 'participants' else 'ses-'
+            return tuple(dict.fromkeys(label.removeprefix(prefix) for label in value))
     if not fits:
         raise UsageError(f'{name} is {value!r}.', f'Give {_WANTED[kind]}.')
     return value

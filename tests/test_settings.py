@@ -1,0 +1,163 @@
+"""Settings come from flags, a TOML file and defaults, in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bids_muscle.errors import ExitCode, MissingInputError, UnknownLevelError, UsageError
+from bids_muscle.settings import Settings, read_config
+
+FLAGS: dict[str, Any] = {'bids_dir': '/in', 'output_dir': '/out', 'level': 'participant'}
+
+EVERYTHING: dict[str, Any] = {
+    **FLAGS,
+    'participants': ['01', 'sub-02'],
+    'sessions': ['ses-a'],
+    'region': 'lumbar',
+    'contrast_rules': '/rules.tsv',
+    'bids_filter_file': '/filter.json',
+    'skip_bids_validation': True,
+    'model': 'small',
+    'bias_correction': False,
+    'work_dir': '/work',
+    'nprocs': 4,
+    'omp_nthreads': 2,
+    'memory_gb': 8,
+    'device': 'cuda:1',
+    'stop_on_first_crash': True,
+    'clean_workdir': True,
+    'dry_run': True,
+    'reports_only': True,
+    'write_graph': True,
+    'verbosity': 2,
+}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_everything_differs_from_the_defaults_here() -> None:
+    assert set(EVERYTHING) == {each.name for each in dataclasses.fields(Settings)}
+    defaults, other = Settings.from_sources(FLAGS), Settings.from_sources(EVERYTHING)
+    for name in set(EVERYTHING) - set(FLAGS):
+        assert getattr(defaults, name) != getattr(other, name)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path / 's.toml', '[execution]\nnprocs = 2\nomp_nthreads = 1\n')
+    settings = Settings.from_sources({**FLAGS, 'nprocs': 3, 'device': None}, read_config(path))
+    assert (settings.nprocs, settings.omp_nthreads, settings.device) == (3, 1, 'auto')
+
+
+def test_labels_lose_their_prefix_and_come_once() -> None:
+    flags = {**FLAGS, 'participants': ['sub-01', '01', '02'], 'sessions': ['ses-1']}
+    settings = Settings.from_sources(flags)
+    assert (settings.participants, settings.sessions) == (('01', '02'), ('1',))
+
+
+def test_paths_are_absolute() -> None:
+    settings = Settings.from_sources({**FLAGS, 'bids_dir': 'here', 'work_dir': '~/w'})
+    assert settings.bids_dir == Path.cwd() / 'here'
+    assert settings.work_dir == Path.home() / 'w'
+
+
+@pytest.mark.parametrize('values', [FLAGS, EVERYTHING])
+def test_toml_gives_the_same_settings_back(tmp_path: Path, values: dict[str, Any]) -> None:
+    settings = Settings.from_sources(values)
+    path = write(tmp_path / 'settings.toml', settings.to_toml())
+    again = Settings.from_sources({}, read_config(path))
+    assert again == settings
+    assert hash(again) == hash(settings)
+    assert again.to_toml() == settings.to_toml()
+
+
+def test_only_the_science_changes_the_digest() -> None:
+    digest = Settings.from_sources(FLAGS).science_digest()
+    assert len(digest) == 64
+    for name, value in EVERYTHING.items():
+        changed = Settings.from_sources({**FLAGS, name: value}).science_digest() != digest
+        assert changed == (name in ('model', 'bias_correction')), name
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('region', 'thoracic'),
+        ('device', 'gpu'),
+        ('device', 'cuda:'),
+        ('nprocs', 0),
+        ('nprocs', True),
+        ('nprocs', 2.5),
+        ('omp_nthreads', -1),
+        ('memory_gb', 0),
+        ('memory_gb', float('nan')),
+        ('memory_gb', '8'),
+        ('participants', '01'),
+        ('participants', [1]),
+        ('participants', ['../01']),
+        ('sessions', ['']),
+        ('work_dir', ''),
+        ('bias_correction', 'no'),
+        ('model', 3),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.from_sources({**FLAGS, name: value})
+    shown = value[0] if isinstance(value, list) and value != [1] else value
+    assert str(shown) in caught.value.message
+    assert caught.value.remedy
+
+
+def test_an_unknown_level_has_its_own_exit_code() -> None:
+    with pytest.raises(UnknownLevelError) as caught:
+        Settings.from_sources({**FLAGS, 'level': 'session'})
+    assert caught.value.exit_code == ExitCode.UNKNOWN_LEVEL
+
+
+def test_the_folders_are_needed() -> None:
+    with pytest.raises(UsageError, match='output_dir'):
+        Settings.from_sources({'bids_dir': '/in', 'level': 'group'})
+
+
+@pytest.mark.parametrize(
+    ('text', 'named', 'remedy'),
+    [
+        ('[execution]\nnproc = 2\n', "'nproc' in [execution]", 'Did you mean nprocs?'),
+        ('[science]\nnprocs = 2\n', "'nprocs' in [science]", 'table [execution]'),
+        ('[sience]\nmodel = "x"\n', 'table [sience]', 'Did you mean science?'),
+        ('nprocs = 2\n', "key 'nprocs'", 'table [execution]'),
+        ('[execution]\nqqq = 2\n', "'qqq'", 'Known are: work_dir,'),
+        ('[execution]\nnprocs = "2"\n', "nprocs is '2'", 'a whole number'),
+        ('[input]\nparticipants = "01"\n', "participants is '01'", 'a list of strings'),
+        ('[science]\nbias_correction = 1\n', 'bias_correction is 1', 'true or false'),
+        ('[execution\n', 'not TOML', 'Correct it'),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_the_file(
+    tmp_path: Path, text: str, named: str, remedy: str
+) -> None:
+    path = write(tmp_path / 'wrong.toml', text)
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert named in caught.value.message
+    assert str(path) in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+def test_a_settings_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / 'binary.toml'
+    path.write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(UsageError, match='not TOML'):
+        read_config(path)
+
+
+def test_a_missing_settings_file_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match='No such file'):
+        read_config(tmp_path / 'none.toml')
