@@ -40,7 +40,12 @@ def io_spec() -> dict[str, Any]:
 
 
 def derivative_path(
-    scan: Scan, key: str, *, contrast: Contrast | str | None = None, seg: str | None = None
+    scan: Scan,
+    key: str,
+    *,
+    contrast: Contrast | str | None = None,
+    seg: str | None = None,
+    desc: str | None = None,
 ) -> PurePosixPath:
     """Return the path of one output of a scan, relative to the output folder.
 
@@ -54,6 +59,8 @@ def derivative_path(
         Which image is meant; needed for the keys ``preproc`` and ``preproc_json``.
     seg
         Label of the segmentation; by default that of the region's label table.
+    desc
+        Which figure is meant; needed for the key ``figure``.
 
     Raises
     ------
@@ -84,7 +91,11 @@ def derivative_path(
             raise ValueError(f'{key} is written per contrast: say which')
         fields['image'] = _image_name(scan, Contrast(contrast))
     if '{seg}' in template:
-        fields['seg'] = _checked(seg or _segmentation(scan))
+        fields['seg'] = _checked(_segmentation(scan) if seg is None else seg)
+    if '{desc}' in template:
+        if desc is None:
+            raise ValueError(f'{key} is written several times: say which')
+        fields['desc'] = _checked(desc)
     return PurePosixPath(template.format(**fields))
 
 
@@ -133,18 +144,34 @@ def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
     return tuple(c for c in Contrast if c in found and c != Contrast.FAT_FRACTION)
 
 
-def expected_outputs(scan: Scan, *, seg: str | None = None) -> list[PurePosixPath]:
-    """List all files that a finished scan has, relative to the output folder."""
+def expected_outputs(
+    scan: Scan, *, seg: str | None = None, bias_correction: bool = True
+) -> list[PurePosixPath]:
+    """List all files that a finished scan has, relative to the output folder.
+
+    Parameters
+    ----------
+    scan, seg
+        As in :func:`derivative_path`.
+    bias_correction
+        Whether the bias field is removed, and so drawn.
+    """
     contrasts = output_contrasts(scan)
-    has_fat_fraction = Contrast.FAT_FRACTION in scan.paths or {
-        Contrast.WATER,
-        Contrast.FAT,
-    } <= set(contrasts)
+    absent = set()
+    if Contrast.FAT_FRACTION not in scan.paths and not {Contrast.WATER, Contrast.FAT} <= set(
+        contrasts
+    ):
+        absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
+    if not bias_correction:
+        absent |= {'bias'}
     paths = []
     for key, template in io_spec()['scan'].items():
         if '{image}' in template:
             paths += [derivative_path(scan, key, contrast=contrast) for contrast in contrasts]
-        elif has_fat_fraction or not key.startswith('fat_fraction'):
+        elif '{desc}' in template:
+            figures = [name for name in io_spec()['figures'] if name not in absent]
+            paths += [derivative_path(scan, key, desc=name) for name in figures]
+        elif key not in absent:
             paths.append(derivative_path(scan, key, seg=seg))
     return paths
 

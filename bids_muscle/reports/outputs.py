@@ -126,7 +126,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     try:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
-        picture = output_dir / derivative_path(scan, 'segmentation_figure')
+        picture = output_dir / derivative_path(scan, 'figure', desc='segmentation')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     stem = f'{record.scan}_desc-'

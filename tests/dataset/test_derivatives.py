@@ -40,7 +40,6 @@ from bids_muscle.dataset.writer import (
     write_text,
     write_tsv,
 )
-from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 
 TinyDataset = Callable[..., Path]
@@ -266,12 +265,7 @@ def test_jobs_may_race(raw: Path, models: Models, tmp_path: Path) -> None:
 
 
 def test_plan(raw: Path, models: Models) -> None:
-    text = format_plan(
-        all_scans(raw),
-        {'lumbar': models['lumbar'], 'cervical': ModelError('No such model.', 'Train one.')},
-        raw,
-        Path('/out'),
-    )
+    text = format_plan(all_scans(raw), models, raw, Path('/out'))
     blocks = {block.splitlines()[0]: block for block in text.split('\n\n')}
     dixon = blocks['sub-01_acq-dixon_run-01']
     for expected in (
@@ -281,8 +275,9 @@ def test_plan(raw: Path, models: Models) -> None:
         'sub-01/anat/sub-01_acq-dixon_run-01_seg-lumbarmuscles_dseg.nii.gz',
     ):
         assert expected in dixon
-    assert 'No such model. ' not in dixon
-    assert 'No such model.' in blocks['sub-01_acq-PDw_part-mag']
+    assert 'test-cervical' in blocks['sub-01_acq-PDw_part-mag']
+    for path in expected_outputs(all_scans(raw)[-1]):
+        assert str(path) not in text  # what has a problem has no outputs
     assert 'without fat image' in blocks['sub-03_acq-dixon']
     assert 'output' not in blocks['sub-03_acq-dixon']
-    assert text.splitlines()[-1].startswith('6 of 9 scans')
+    assert text.splitlines()[-1].startswith('8 of 9 scans')

@@ -45,7 +45,7 @@ def scans(draw: st.DrawFn) -> Scan:
 def test_pybids_reads_back_what_was_written(scan: Scan, key: str) -> None:
     from bids.layout import parse_file_entities
 
-    path = derivative_path(scan, key, contrast=Contrast.WATER)
+    path = derivative_path(scan, key, contrast=Contrast.WATER, desc='x')
     found = parse_file_entities(f'/{path}', config=['bids', 'derivatives'])
     expected = dict(scan.entities)
     if key.startswith('preproc'):
@@ -90,7 +90,7 @@ def test_hostile_labels_are_refused(label: str) -> None:
         hostile = Scan(tuple(map(tuple, entities)), 'T1w', 'lumbar', ())
         for key in io_spec()['scan']:
             with pytest.raises(BadDataError):
-                derivative_path(hostile, key, contrast='water')
+                derivative_path(hostile, key, contrast='water', desc='x')
     with pytest.raises(BadDataError):
         derivative_path(Scan(scan.entities, label, None, ()), 'preproc', contrast='water')
     with pytest.raises(BadDataError):
@@ -100,6 +100,8 @@ def test_hostile_labels_are_refused(label: str) -> None:
     if label:
         with pytest.raises(BadDataError):
             derivative_path(scan, 'dseg', seg=label)
+        with pytest.raises(BadDataError):
+            derivative_path(scan, 'figure', desc=label)
 
 
 def test_every_output_that_bids_does_not_know_is_ignored() -> None:
@@ -114,14 +116,15 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         )
 
     keys = {
-        key: ignored(derivative_path(scan, key, contrast='water')) for key in io_spec()['scan']
+        key: ignored(derivative_path(scan, key, contrast='water', desc='x'))
+        for key in io_spec()['scan']
     }
     assert {key for key, value in keys.items() if value} == {
         'fat_fraction',
         'fat_fraction_json',
         'morph',
         'morph_json',
-        'segmentation_figure',
+        'figure',
     }
     assert ignored(participant_path('01', 'report'))
     for key in io_spec()['dataset']:

@@ -162,7 +162,7 @@ def write_scan(
         write_tsv(rows or muscle_rows(), output_dir / derivative_path(scan, 'morph'))
     if definitions is not None:
         write_json(definitions, output_dir / derivative_path(scan, 'morph_json'))
-    picture = output_dir / derivative_path(scan, 'segmentation_figure')
+    picture = output_dir / derivative_path(scan, 'figure', desc='segmentation')
     for name, content in (pictures or {}).items():
         write_bytes(content, picture.with_name(picture.name.replace('segmentation', name)))
     return output_dir
