@@ -283,7 +283,7 @@ def montage(panels: Sequence[Image.Image], columns: int) -> Image.Image:
 def to_png(image: Image.Image) -> bytes:
     """Encode without metadata, so that the same picture is the same bytes."""
     stream = io.BytesIO()
-    image.save(stream, 'PNG', optimize=True)
+    image.save(stream, 'PNG')
     return stream.getvalue()
 
 
