@@ -121,7 +121,8 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     )
     # The suffix of the images is in none of the names asked for below.
     scan = Scan(entities, 'dseg', record.region, ())
-    if label_table(record) is None:
+    if record.status != 'done' or label_table(record) is None:
+        # Files of an earlier run may still be there; they are not the result of this one.
         return ScanOutputs(record)
     try:
         morph = output_dir / derivative_path(scan, 'morph')
@@ -133,10 +134,12 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     figures = {
         path.stem.removeprefix(stem): path for path in sorted(picture.parent.glob(f'{stem}*.png'))
     }
+    if not record.processing.get('bias_correction', True):
+        figures.pop('bias', None)
     missing: list[str] = []
-    rows = _read_table(morph, missing) if record.status == 'done' else ()
+    rows = _read_table(morph, missing)
     definitions = _read_definitions(sidecar, missing) if rows else {}
-    if record.status == 'done' and 'segmentation' not in figures:
+    if 'segmentation' not in figures:
         missing.append(f'{picture.name} is missing, so the segmentation cannot be shown.')
     return ScanOutputs(record, rows, definitions, figures, tuple(missing))
 

@@ -160,6 +160,16 @@ def test_a_failed_scan_says_why_and_what_to_do(add_scan: AddScan) -> None:
     assert 'Methods' not in page.shown
 
 
+def test_pictures_of_an_earlier_run_are_not_shown(add_scan: AddScan) -> None:
+    problem = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
+    add_scan('01')
+    page = participant_page(add_scan('01', problem=problem), '01')
+    assert not page.all('img')
+    assert 'Measures' not in page.shown
+    page = participant_page(add_scan('01', processing={'bias_correction': False}), '01')
+    assert 'Bias field' not in page.shown
+
+
 def test_one_failed_session_leaves_the_other(add_scan: AddScan) -> None:
     problem = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
     add_scan('01', session='a')
