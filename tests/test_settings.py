@@ -131,7 +131,7 @@ def test_the_folders_are_needed() -> None:
     [
         ('[execution]\nnproc = 2\n', "'nproc' in [execution]", 'Did you mean nprocs?'),
         ('[science]\nnprocs = 2\n', "'nprocs' in [science]", 'table [execution]'),
-        ('[sience]\nmodel = "x"\n', 'table [sience]', 'Did you mean science?'),
+        ('[sciences]\nmodel = "x"\n', 'table [sciences]', 'Did you mean science?'),
         ('nprocs = 2\n', "key 'nprocs'", 'table [execution]'),
         ('[execution]\nqqq = 2\n', "'qqq'", 'Known are: work_dir,'),
         ('[execution]\nnprocs = "2"\n', "nprocs is '2'", 'a whole number'),

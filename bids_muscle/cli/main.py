@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import parse
-from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+from bids_muscle.errors import BidsMuscleError, ExitCode, Problem, UsageError
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -33,19 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = parse(sys.argv[1:] if argv is None else argv)
         verbosity = settings.verbosity
         return int(_run(settings))
-    except BidsMuscleError as error:
-        message, remedy, code = error.message, error.remedy, error.exit_code
-    except KeyboardInterrupt:
-        message, remedy = 'Interrupted.', 'Run the same command again to go on.'
-        code = ExitCode.TEMPORARY
-    except Exception as error:
-        message = f'Something unforeseen went wrong: {type(error).__name__}: {error}.'
-        remedy = 'Run again with -vv and report what it prints.'
-        code = ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE
-    if verbosity > 1:
-        traceback.print_exc()
-    print(f'bids_muscle: {message}\n{remedy}', file=sys.stderr)
-    return int(code)
+    except (Exception, KeyboardInterrupt) as error:
+        problem = _problem_of(error)
+        if verbosity > 1:
+            traceback.print_exc()
+        print(f'bids_muscle: {problem.message}\n{problem.remedy}', file=sys.stderr)
+        return int(problem.exit_code)
+
+
+def _problem_of(error: BaseException) -> Problem:
+    """Say what ended the run and what to do."""
+    if isinstance(error, BidsMuscleError):
+        return error.problem
+    kind = type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        remedy = 'Run the same command again to go on.'
+        return Problem(kind, 'Interrupted.', remedy, ExitCode.TEMPORARY)
+    return Problem(
+        kind,
+        f'Something unforeseen went wrong: {kind}: {error}.',
+        'Run again with -vv and report what it prints.',
+        ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE,
+    )
 
 
 def _run(settings: Settings) -> ExitCode:

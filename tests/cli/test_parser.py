@@ -1,0 +1,120 @@
+"""The options of the command line and their spellings in the wild."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bids_muscle.cli.parser import make_parser, parse
+from bids_muscle.errors import ExitCode, UsageError
+
+BASE = ['/in', '/out', 'participant']
+
+
+@pytest.mark.parametrize(
+    ('words', 'name', 'value'),
+    [
+        ('--participant-label 01 sub-02', 'participants', ('01', '02')),
+        ('--participant_label sub-01', 'participants', ('01',)),
+        ('--participant-label 01 --participant-label 02', 'participants', ('01', '02')),
+        ('--participant-label=01', 'participants', ('01',)),
+        ('--session-label a ses-b', 'sessions', ('a', 'b')),
+        ('--session_label a', 'sessions', ('a',)),
+        ('--session-id ses-a', 'sessions', ('a',)),
+        ('--session_id a', 'sessions', ('a',)),
+        ('--nprocs 3', 'nprocs', 3),
+        ('--nthreads 3', 'nprocs', 3),
+        ('--n_cpus 3', 'nprocs', 3),
+        ('--n-cpus 3', 'nprocs', 3),
+        ('--omp-nthreads 2', 'omp_nthreads', 2),
+        ('--omp_nthreads 2', 'omp_nthreads', 2),
+        ('--mem 8G', 'memory_gb', 8.0),
+        ('--mem 8000M', 'memory_gb', 8.0),
+        ('--mem 8gb', 'memory_gb', 8.0),
+        ('--mem 0.5T', 'memory_gb', 500.0),
+        ('--mem 2GiB', 'memory_gb', 2.147483648),
+        ('-w /w', 'work_dir', Path('/w')),
+        ('--work-dir /w', 'work_dir', Path('/w')),
+        ('--work_dir=/w_x', 'work_dir', Path('/w_x')),
+        ('--bids-filter-file /f.json', 'bids_filter_file', Path('/f.json')),
+        ('--skip-bids-validation', 'skip_bids_validation', True),
+        ('--skip_bids_validation', 'skip_bids_validation', True),
+        ('--contrast-rules /r.tsv', 'contrast_rules', Path('/r.tsv')),
+        ('--region cervical', 'region', 'cervical'),
+        ('--model mine', 'model', 'mine'),
+        ('--no-bias-correction', 'bias_correction', False),
+        ('--device cuda:1', 'device', 'cuda:1'),
+        ('--reports-only', 'reports_only', True),
+        ('--stop-on-first-crash', 'stop_on_first_crash', True),
+        ('--clean-workdir', 'clean_workdir', True),
+        ('--write-graph', 'write_graph', True),
+        ('--dry-run', 'dry_run', True),
+        ('-v', 'verbosity', 1),
+        ('-vv', 'verbosity', 2),
+        ('--verbose', 'verbosity', 1),
+        ('--notrack', 'verbosity', 0),
+    ],
+)
+def test_each_option_reaches_its_setting(words: str, name: str, value: Any) -> None:
+    settings = parse([*BASE, *words.split()])
+    assert getattr(settings, name) == value
+    # Before and between the positionals it means the same, unless labels swallow them.
+    if name not in ('participants', 'sessions'):
+        assert parse([*words.split(), *BASE]) == settings
+        assert parse([*BASE[:2], *words.split(), BASE[2]]) == settings
+
+
+def test_options_win_over_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / 'settings.toml'
+    file.write_text('[execution]\nnprocs = 2\n[science]\nbias_correction = false\n')
+    settings = parse([*BASE, '--config-file', str(file), '--nprocs', '5'])
+    assert (settings.nprocs, settings.bias_correction) == (5, False)
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ('--mem 8', 'with a unit, such as 8G'),
+        ('--mem lots', "'lots'"),
+        ('--mem -1G', '--mem'),
+        ('--nprocs two', "invalid int value: 'two'"),
+        ('--particpant-label 01', 'Did you mean --participant-label?'),
+        ('--work', 'Did you mean --work-dir?'),
+        ('--device tpu', "'tpu'"),
+        ('--region knee', "'knee'"),
+        ('--participant-label a/b', "'a/b'"),
+        ('--bids-database-dir /d', '--bids-database-dir'),
+    ],
+)
+def test_a_mistake_is_a_usage_error_that_names_it(words: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([*BASE, *words.split()])
+    assert said in str(caught.value)
+
+
+def test_labels_that_swallow_the_folders_are_explained() -> None:
+    with pytest.raises(UsageError, match='first, then the options'):
+        parse(['--participant-label', '01', *BASE])
+
+
+def test_the_usage_page_lists_every_option_and_setting() -> None:
+    page = (Path(__file__).parents[2] / 'docs' / 'usage.md').read_text(encoding='utf-8')
+    for action in make_parser()._actions:
+        for option in action.option_strings:
+            assert f'`{option}' in page, option
+
+
+def test_the_settings_file_of_the_usage_page_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / 'docs' / 'usage.md').read_text(encoding='utf-8')
+    file = tmp_path / 'settings.toml'
+    file.write_text(page.split('```toml\n')[1].split('```')[0])
+    settings = parse([*BASE, '--config-file', str(file)])
+    assert (settings.participants, settings.memory_gb) == (('01', '02'), 8.0)
+
+
+def test_the_usage_page_lists_every_exit_code() -> None:
+    page = (Path(__file__).parents[2] / 'docs' / 'usage.md').read_text(encoding='utf-8')
+    assert [int(code) for code in re.findall(r'^\| (\d+) \|', page, re.M)] == sorted(ExitCode)
