@@ -54,7 +54,7 @@ class Settings:
     bids_filter_file
         JSON with pybids filters that narrow down the images.
     skip_bids_validation
-        Take files whose names are not valid BIDS as well.
+        Do not ask for a valid ``dataset_description.json``.
     model
         Name or folder of a model bundle, or None for the region's default.
     bias_correction

@@ -31,22 +31,35 @@ def check_input(settings: Settings) -> None:
             f'The dataset {bids_dir} cannot be read: {error.strerror}.',
             'Check the path, and in a container that the folder is mounted.',
         ) from error
-    description = bids_dir / 'dataset_description.json'
-    if description.name not in names:
-        raise InvalidDatasetError(
-            f'{bids_dir} is not a BIDS dataset: it has no {description.name}.',
-            'Give the top folder of the dataset, or add the file with "Name" and "BIDSVersion".',
-        )
-    if not isinstance(_read_json(description), dict):
-        raise InvalidDatasetError(
-            f'{description} is not a JSON object.', 'Correct it with the BIDS validator.'
-        )
+    if not settings.skip_bids_validation:
+        _check_description(bids_dir, names)
     for option, path in (
         ('--contrast-rules', settings.contrast_rules),
         ('--bids-filter-file', settings.bids_filter_file),
     ):
         if path is not None and not path.is_file():
             raise MissingInputError(f'The file {path} is not there.', f'Check {option}.')
+
+
+def _check_description(bids_dir: Path, names: set[str]) -> None:
+    description = bids_dir / 'dataset_description.json'
+    if description.name not in names:
+        raise InvalidDatasetError(
+            f'{bids_dir} is not a BIDS dataset: it has no {description.name}.',
+            'Give the top folder of the dataset, add the file with "Name" and "BIDSVersion", or '
+            'use --skip-bids-validation.',
+        )
+    content = _read_json(description)
+    if not isinstance(content, dict):
+        raise InvalidDatasetError(
+            f'{description} is not a JSON object.', 'Correct it with the BIDS validator.'
+        )
+    if content.get('DatasetType', 'raw') != 'raw':
+        raise InvalidDatasetError(
+            f'{bids_dir} is not a raw dataset: {description.name} says '
+            f'{content["DatasetType"]!r}.',
+            'Give the raw dataset, or use --skip-bids-validation.',
+        )
 
 
 def check_output(settings: Settings) -> None:

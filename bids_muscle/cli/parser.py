@@ -152,7 +152,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         '--skip-bids-validation',
         action='store_const',
         const=True,
-        help='take files whose names are not valid BIDS as well',
+        help='do not ask for a valid dataset_description.json',
     )
     group.add_argument(
         '--dry-run',

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_muscle.cli.folders import check_input
 from bids_muscle.dataset.discovery import (
     find_scans,
     list_participants,
@@ -17,7 +18,8 @@ from bids_muscle.dataset.discovery import (
 )
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.errors import InvalidDatasetError, MissingInputError, UsageError
+from bids_muscle.settings import Settings
 
 TinyDataset = Callable[..., Path]
 LUMBAR = {'BodyPart': 'LSPINE'}
@@ -367,3 +369,15 @@ def test_start_up_does_not_read_the_cohort(tiny_dataset: TinyDataset, monkeypatc
     find_scans(root, '01')
     assert opened
     assert not [path for path in opened if 'sub-0' in path and 'sub-01' not in path]
+
+
+@pytest.mark.parametrize('description', [None, '{', '[1]', '{"DatasetType": "derivative"}'])
+def test_skipping_validation(tiny_dataset: TinyDataset, description: str | None) -> None:
+    root = tiny_dataset(images('T1w'), description=False)
+    if description is not None:
+        (root / 'dataset_description.json').write_text(description)
+    settings = {'bids_dir': root, 'output_dir': root / 'x', 'level': 'participant'}
+    with pytest.raises(InvalidDatasetError, match=r'dataset_description\.json'):
+        check_input(Settings(**settings))
+    check_input(Settings(**settings, skip_bids_validation=True))
+    assert kinds(find_scans(root, '01', region='lumbar')) == {'sub-01_acq-T1w': None}

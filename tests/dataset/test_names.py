@@ -129,3 +129,11 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
     assert ignored(participant_path('01', 'report'))
     for key in io_spec()['dataset']:
         assert ignored(dataset_path(key, seg='x')) == key.startswith('group')
+
+
+def test_the_tree_in_the_docs_is_true() -> None:
+    text = (Path(__file__).parents[2] / 'docs/outputs.md').read_text(encoding='utf-8')
+    listed = text.split('```')[1].split()
+    images = tuple(ScanImage(contrast, Path()) for contrast in (Contrast.WATER, Contrast.FAT))
+    scan = Scan((('sub', 'TUM01'), ('acq', 'dixon')), 'T1w', 'lumbar', images)
+    assert sorted(listed) == sorted(str(path) for path in expected_outputs(scan))
