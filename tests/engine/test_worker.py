@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status, problem_of
-from bids_muscle.engine.worker import _visible, peak_mb
+from bids_muscle.engine.worker import _visible
 from bids_muscle.errors import DeviceError, ExitCode
 
 
