@@ -16,7 +16,7 @@ from bids_muscle.phantom.spine import ENDPLATE_DEPTH_MM, Spine, make_spine
 Array = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]
 
-#: Number of the vertebra or disc in spine label maps: vertebra k is k + 1, the disc below it 101 + k.
+#: In spine label maps vertebra k is k + 1 and the disc below it this plus k.
 DISC_OFFSET = 101
 
 
@@ -99,17 +99,18 @@ def build_anatomy(
     body = Body(atlas, person, spine)
     table = load_label_table(region)
     structures = _with_bowel(atlas, person)
-    painter = _Painter(atlas, spine, table, structures)
     reach = 0.75
     top = spine.centre_mm[0] + reach * (spine.centre_mm[0] - spine.centre_mm[1])
     bottom = spine.centre_mm[-1] - reach * (spine.centre_mm[-2] - spine.centre_mm[-1])
     scale = max(1.0, person.size) * (1 + 0.012 * max(person.bmi - 25, 0))
-    z = np.arange(bottom, top, slice_mm)
-    x = np.arange(-atlas.half_width_mm * scale, atlas.half_width_mm * scale, in_plane_mm)
-    y = np.arange(-atlas.back_mm * scale, atlas.front_mm * scale, in_plane_mm)
+    z = np.arange(bottom, top, slice_mm, dtype=float)
+    half_width_mm = atlas.half_width_mm * scale
+    x = np.arange(-half_width_mm, half_width_mm, in_plane_mm, dtype=float)
+    y = np.arange(-atlas.back_mm * scale, atlas.front_mm * scale, in_plane_mm, dtype=float)
+    painter = _Painter(atlas, body, table, structures, z)
     classes = np.empty((z.size, x.size, y.size), np.uint8)
-    for k, z_mm in enumerate(z):
-        classes[k] = painter.paint(body, float(z_mm), x, y)
+    for k in range(z.size):
+        classes[k] = painter.paint(k, x, y)
     return Anatomy(
         region,
         classes,
@@ -125,83 +126,87 @@ class _Painter:
     """Paints one axial slice after the other; later structures cover earlier ones."""
 
     def __init__(
-        self, atlas: Atlas, spine: Spine, table: LabelTable, structures: list[Structure]
+        self, atlas: Atlas, body: Body, table: LabelTable, structures: list[Structure], z_mm: Array
     ) -> None:
-        self.spine = spine
-        self.structures = structures
+        self.spine = body.spine
+        self.z_mm = z_mm
         self.legend = [TissueClass('air')]
         number = {(label.muscle, label.side): label.index for label in table}
-        self.fill, self.shell = [], []
-        for structure in structures:
-            muscle = number[structure.muscle, structure.side] if structure.muscle else 0
-            self.fill.append(self._register(TissueClass(structure.tissue, muscle)))
-            shell = TissueClass(structure.shell) if structure.shell else None
-            self.shell.append(self._register(shell) if shell else 0)
         count = len(atlas.level_names)
-        self.bone = [self._register(TissueClass('marrow', 0, k + 1)) for k in range(count)]
-        self.plate = [self._register(TissueClass('cortical_bone', 0, k + 1)) for k in range(count)]
-        discs = range(spine.fused_from)
-        self.annulus = [self._register(TissueClass('annulus', 0, DISC_OFFSET + k)) for k in discs]
-        self.nucleus = [self._register(TissueClass('nucleus', 0, DISC_OFFSET + k)) for k in discs]
-        # Two temporary classes mark the column until its cells are given to vertebrae and discs.
-        self.column = len(self.legend)
+        discs = range(self.spine.fused_from)
+        self.bone = [self._register('marrow', 0, k + 1) for k in range(count)]
+        self.plate = [self._register('cortical_bone', 0, k + 1) for k in range(count)]
+        self.annulus = [self._register('annulus', 0, DISC_OFFSET + k) for k in discs]
+        self.nucleus = [self._register('nucleus', 0, DISC_OFFSET + k) for k in discs]
+        # Two classes mark the column until its cells are given to vertebrae and discs.
+        self.rim = self._register('cortical_bone', 0, 254)
+        self.core = self._register('marrow', 0, 255)
+        self.columns: dict[int, Array] = {}
+        # Per slice, in painting order: polygon and class.
+        self.layers: list[list[tuple[Array, int]]] = [[] for _ in z_mm]
+        trunk = next(item for item in structures if item.envelope == 'trunk')
+        level = self.spine.level_at(z_mm)
+        for item in structures:
+            reach = np.nonzero((level >= item.levels[0]) & (level <= item.levels[-1]))[0]
+            if not reach.size:
+                continue
+            points = item.outlines_at(level[reach])
+            if item.envelope == 'skin':
+                inner = trunk.outlines_at(level[reach])
+                points = inner + (points - inner) * body.fat
+            if item.column:
+                points = points * _waist(level[reach])
+            polygons = body.place(item, closed_spline(points), level[reach])
+            muscle = number[item.muscle, item.side] if item.muscle else 0
+            fill = self.core if item.column else self._register(item.tissue, muscle)
+            if item.crust:
+                crust = self.rim if item.column else self._register(item.crust)
+                self._add(reach, polygons, crust)
+                self._add(reach, inset(polygons, item.crust_mm), fill)
+            else:
+                self._add(reach, polygons, fill)
+            if item.column:
+                self.columns = dict(zip(reach.tolist(), polygons, strict=True))
 
-    def _register(self, item: TissueClass) -> int:
+    def _register(self, tissue: str, muscle: int = 0, spine: int = 0) -> int:
+        item = TissueClass(tissue, muscle, spine)
         if item not in self.legend:
             self.legend.append(item)
         return self.legend.index(item)
 
-    def paint(self, body: Body, z_mm: float, x: Array, y: Array) -> ByteArray:
-        """Paint the slice at a height; returns (X, Y) classes."""
+    def _add(self, reach: NDArray[np.intp], polygons: Array, value: int) -> None:
+        for k, polygon in zip(reach.tolist(), polygons, strict=True):
+            self.layers[k].append((polygon, value))
+
+    def paint(self, k: int, x: Array, y: Array) -> ByteArray:
+        """Paint slice k; returns (X, Y) classes."""
         from PIL import Image, ImageDraw
 
-        level = float(self.spine.level_at(z_mm))
         image = Image.new('L', (y.size, x.size), 0)
         draw = ImageDraw.Draw(image)
         step = x[1] - x[0]
-
-        def draw_polygon(polygon: Array, value: int) -> None:
+        for polygon, value in self.layers[k]:
             pixels = (polygon[:, ::-1] - (y[0], x[0])) / step
-            draw.polygon([tuple(point) for point in pixels.tolist()], fill=value)
-
-        trunk: Array | None = None
-        for number, structure in enumerate(self.structures):
-            points = structure.outline_at(level)
-            if points is None:
-                continue
-            if structure.envelope == 'skin':
-                inner = next(s for s in self.structures if s.envelope == 'trunk').outline_at(level)
-                assert inner is not None  # noqa: S101 - both envelopes span the whole atlas
-                points = inner + (points - inner) * body.fat
-            if structure.column:
-                points = points * self._waist(level)
-            polygon = body.place(structure, closed_spline(points), level)
-            if structure.column:
-                trunk = polygon
-                draw_polygon(polygon, self.column)
-                draw_polygon(inset(polygon, structure.shell_mm), self.column + 1)
-                continue
-            if structure.shell:
-                draw_polygon(polygon, self.shell[number])
-                polygon = inset(polygon, structure.shell_mm)
-            draw_polygon(polygon, self.fill[number])
+            draw.polygon(pixels.ravel().tolist(), fill=value)
         canvas = np.array(image)
-        if trunk is not None:
-            self._divide_column(canvas, trunk, z_mm, x, y)
+        if k in self.columns:
+            self._divide_column(canvas, self.columns[k], float(self.z_mm[k]), x, y)
         return canvas
-
-    def _waist(self, level: float) -> float:
-        """Vertebral bodies are slimmer halfway between their end plates."""
-        off_centre = abs(level - round(level)) * 2
-        return float(0.94 + 0.06 * off_centre**2)
 
     def _divide_column(
         self, canvas: ByteArray, outline: Array, z_mm: float, x: Array, y: Array
     ) -> None:
         """Give the cells of the column to vertebrae, end plates and discs."""
-        rows, columns = np.nonzero(canvas >= self.column)
+        corner = np.searchsorted(x, outline[:, 0].min()), np.searchsorted(y, outline[:, 1].min())
+        window = canvas[
+            corner[0] - 1 : np.searchsorted(x, outline[:, 0].max()) + 2,
+            corner[1] - 1 : np.searchsorted(y, outline[:, 1].max()) + 2,
+        ]
+        rows, columns = np.nonzero((window == self.rim) | (window == self.core))
         if rows.size == 0:
             return
+        rim = window[rows, columns] == self.rim
+        rows, columns = rows + corner[0] - 1, columns + corner[1] - 1
         level = float(self.spine.level_at(z_mm))
         centre = (outline.max(axis=0) + outline.min(axis=0)) / 2
         half = (outline.max(axis=0) - outline.min(axis=0)) / 2
@@ -215,13 +220,18 @@ class _Painter:
         radius = u * u + v * v
         edge = self.spine.disc_height_mm[nearest] / 2 - ENDPLATE_DEPTH_MM * radius * (1 - 0.4 * v)
         vertebra = (along[:, None] < discs).sum(axis=1)
-        rim = canvas[rows, columns] == self.column
         bone, plate = np.array(self.bone), np.array(self.plate)
         annulus, nucleus = np.array(self.annulus), np.array(self.nucleus)
         value = np.where(rim | (away < edge + 0.8), plate[vertebra], bone[vertebra])
         core = (u**2 + (v + 0.1) ** 2 < 0.42) & (away < 0.85 * edge)
         value = np.where(away < edge, np.where(core, nucleus[nearest], annulus[nearest]), value)
         canvas[rows, columns] = value
+
+
+def _waist(level: Array) -> Array:
+    """Vertebral bodies are slimmer halfway between their end plates: (n, 1, 1) factor."""
+    off_centre = np.abs(level - np.round(level)) * 2
+    return np.asarray(0.94 + 0.06 * off_centre**2)[:, None, None]
 
 
 def _with_bowel(atlas: Atlas, person: Person) -> list[Structure]:
@@ -269,8 +279,8 @@ def _bowel_loops(
                 tissue=str(tissue),
                 levels=levels,
                 outlines=outlines,
-                shell='bowel_wall',
-                shell_mm=2.0,
+                crust='bowel_wall',
+                crust_mm=2.0,
             )
         )
     return loops

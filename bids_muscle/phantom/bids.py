@@ -93,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding='utf-8', newline='\n')
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - any JSON value
+def write_json(path: Path, content: Any) -> None:
     """Write JSON with a final newline."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 

@@ -66,30 +66,29 @@ class Body:
         ]
         self.trunk_scale = 0.97 if person.sex == 'F' else 1.02
 
-    def place(self, structure: Structure, points: Array, level: float) -> Array:
-        """Move the outline of a structure at a level into the person's frame.
+    def place(self, structure: Structure, points: Array, level: Array) -> Array:
+        """Move the outlines of a structure into the person's frame.
 
         Parameters
         ----------
         structure
-            What the outline belongs to.
+            What the outlines belong to.
         points
-            (n, 2) polygon or control points in the frame of the atlas, mm.
+            (n, corners, 2) polygons in the frame of the atlas, mm.
         level
-            Vertebral coordinate.
+            (n,) vertebral coordinate of each.
 
         Returns
         -------
-        (n, 2) points x (right), y (anterior) in mm.
+        (n, corners, 2) points x (right), y (anterior) in mm.
         """
-        points = points.copy()
         if structure.muscle:
             scale = self.own[structure.muscle, structure.side]
-            centre = points.mean(axis=0)
-            points = centre + (points - centre) * scale
-            if centre[1] > self.back_mm:
-                points = centre + (points - centre) * self.muscle
-        x, y = points.T
+            centre = points.mean(axis=1, keepdims=True)
+            apart = np.where(centre[..., 1:] > self.back_mm, self.muscle, 1.0)
+            points = centre + (points - centre) * scale * apart
+        level = level[:, None]
+        x, y = points[..., 0], points[..., 1]
         # The muscles of the back grow away from the bone; skin and fascia are pushed outwards.
         behind = _step(-y, -self.back_mm - 10, -self.back_mm + 12)
         x = x * (1 + (self.muscle - 1) * behind)
@@ -106,4 +105,4 @@ class Body:
         # The belly does not follow the lordosis.
         follow = 1 - _step(y, 10, 90)
         x, y = x * self.frame + right, y * self.frame + forward * follow
-        return np.stack([x, y], axis=1)
+        return np.stack([x, y], axis=-1)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,12 @@ from typing import Any
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import OutputError
 from bids_muscle.phantom import bids, truth
-from bids_muscle.phantom.anatomy import DISC_OFFSET, build_anatomy
+from bids_muscle.phantom.anatomy import DISC_OFFSET
 from bids_muscle.phantom.effects import Effects, load_effects
-from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
+from bids_muscle.phantom.participant import TRUTH, write_participant
 from bids_muscle.phantom.person import Person, draw_person
-from bids_muscle.phantom.render import plant_fat, sample_grid
 from bids_muscle.phantom.shapes import load_atlas
-from bids_muscle.phantom.simulate import simulate_scan
-
-TRUTH = Path('derivatives/truth')
 
 #: Days between sessions, as written in sessions.tsv.
 DAYS_BETWEEN_SESSIONS = 365
@@ -37,7 +31,7 @@ def write_dataset(
     effects: Effects | None = None,
     overwrite: bool = False,
     n_procs: int = 1,
-    **settings: Any,  # noqa: ANN401 - passed on to Options, which checks them
+    **settings: Any,
 ) -> Path:
     """Write a simulated cohort.
 
@@ -137,122 +131,24 @@ def _fill(root: Path, options: Options, n_procs: int) -> None:
     ]
     _write_head(root, people, options)
     jobs = [(root, person, options) for person in people]
-    with open_results(jobs, n_procs) as results:
-        rows = [row for rows in results for row in rows]
-    columns = {
-        'participant_id': ('', ''),
-        'session_id': ('', ''),
-        'scan': ('', ''),
-        'region': ('', ''),
-    }
-    text = truth.format_table(rows, columns | truth.MUSCLE_COLUMNS)
-    bids.write_text(root / TRUTH / 'group_muscles.tsv', text)
-    bids.write_json(
-        root / TRUTH / 'group_muscles.json', truth.describe_columns(truth.MUSCLE_COLUMNS)
-    )
+    rows = [row for rows in _run_all(jobs, n_procs) for row in rows]
+    columns = truth.SCAN_COLUMNS | truth.MUSCLE_COLUMNS
+    bids.write_text(root / TRUTH / 'group_muscles.tsv', truth.format_table(rows, columns))
+    bids.write_json(root / TRUTH / 'group_muscles.json', truth.describe_columns(columns))
 
 
-class open_results:  # noqa: N801 - reads as a verb in a with statement
-    """Run the participants' jobs, in processes if there are several, and yield in order."""
-
-    def __init__(self, jobs: list[tuple[Path, Person, Options]], n_procs: int) -> None:
-        self.jobs = jobs
-        workers = min(n_procs, len(jobs))
-        self.pool = (
-            ProcessPoolExecutor(workers, mp_context=get_context('forkserver'))
-            if workers > 1
-            else None
-        )
-
-    def __enter__(self) -> Iterable[list[truth.Row]]:
-        return self.pool.map(_run_job, self.jobs) if self.pool else map(_run_job, self.jobs)
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
+def _run_all(jobs: list[tuple[Path, Person, Options]], n_procs: int) -> list[list[truth.Row]]:
+    """Run the participants, each in one of several processes; the order of the rows is kept."""
+    workers = min(n_procs, len(jobs))
+    if workers <= 1:
+        return [_run_job(job) for job in jobs]
+    # A forked child could inherit locks of the caller's threads; forkserver starts clean.
+    with ProcessPoolExecutor(workers, mp_context=get_context('forkserver')) as pool:
+        return list(pool.map(_run_job, jobs))
 
 
 def _run_job(job: tuple[Path, Person, Options]) -> list[truth.Row]:
-    return [row for rows in write_participant(*job) for row in rows]
-
-
-def write_participant(root: Path, person: Person, options: Options) -> Iterator[list[truth.Row]]:
-    """Write all scans of one participant and their truth; yields the muscle rows per scan."""
-    for number, region in enumerate(options.regions, start=1):
-        anatomy = build_anatomy(region, person)
-        samples = sample_grid(anatomy, make_pattern(anatomy, person), options.grid(region))
-        for session in range(options.sessions):
-            planted = options.effects.planted_mfi(person, region, options.seed, session)
-            fat = plant_fat(anatomy, samples, planted, options.field_strength_t)
-            rows = truth.muscle_rows(anatomy, samples, fat, planted, options.field_strength_t)
-            for kinds in _scans(options.contrasts):
-                for run in range(1, options.runs + 1):
-                    entities = {
-                        'sub': person.label,
-                        'ses': str(session + 1) if options.sessions > 1 else None,
-                        'run': str(run) if options.runs > 1 else None,
-                        'chunk': str(number) if len(options.regions) > 1 else None,
-                    }
-                    key = (options.seed, person.shape_seed, region, session, run, kinds[0])
-                    images = simulate_scan(anatomy, samples, fat, kinds, options, key)
-                    folder = _folder(root, entities)
-                    for image in images:
-                        stem = bids.image_name(entities, image.kind, options.naming)
-                        bids.write_nifti(folder / f'{stem}.nii.gz', image.data, samples.grid)
-                        content = bids.sidecar(image, region, options, person.site)
-                        bids.write_json(folder / f'{stem}.json', content)
-                    scan = entities | {'acq': bids.scan_acq(kinds)}
-                    _write_truth(root, scan, anatomy, samples, rows)
-                    name = bids.join_name(scan)
-                    ses = f'ses-{entities["ses"]}' if entities['ses'] else 'n/a'
-                    head = {'participant_id': f'sub-{person.label}', 'session_id': ses}
-                    yield [head | {'scan': name, 'region': region} | row for row in rows]
-
-
-def _scans(contrasts: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Group the contrasts that come from one acquisition."""
-    dixon = tuple(name for name in contrasts if name in ('dixon', 'inout'))
-    rest = [(name,) for name in contrasts if name not in dixon]
-    return ([dixon] if dixon else []) + rest
-
-
-def _folder(root: Path, entities: dict[str, str | None]) -> Path:
-    session = [f'ses-{entities["ses"]}'] if entities['ses'] else []
-    return Path(root, f'sub-{entities["sub"]}', *session, 'anat')
-
-
-def _write_truth(
-    root: Path,
-    scan: dict[str, str | None],
-    anatomy: Any,
-    samples: Any,
-    rows: list[truth.Row],  # noqa: ANN401
-) -> None:
-    folder = _folder(root / TRUTH, scan)
-    muscles = scan | {'seg': anatomy.table.segmentation}
-    spine = scan | {'seg': f'{anatomy.region}spine'}
-    source = bids.image_name({k: v for k, v in scan.items() if k != 'acq'}, 'water', 'bids')
-    for entities, data in ((muscles, samples.labels), (spine, samples.spine)):
-        stem = bids.join_name(entities, 'dseg')
-        bids.write_nifti(folder / f'{stem}.nii.gz', data, samples.grid)
-        bids.write_json(
-            folder / f'{stem}.json',
-            {
-                'Manual': False,
-                'SkullStripped': False,
-                'SpatialReference': 'orig',
-                'Description': f'Noise-free truth of {source.rsplit("_", 1)[0]}',
-            },
-        )
-    tables = (
-        (muscles, rows, truth.MUSCLE_COLUMNS, 'morph'),
-        (muscles, truth.level_rows(anatomy), truth.LEVEL_COLUMNS, 'levels'),
-        (spine, truth.disc_rows(anatomy, samples), truth.DISC_COLUMNS, 'morph'),
-    )
-    for entities, table, columns, suffix in tables:
-        stem = bids.join_name(entities, suffix)
-        bids.write_text(folder / f'{stem}.tsv', truth.format_table(table, columns))
-        bids.write_json(folder / f'{stem}.json', truth.describe_columns(columns))
+    return write_participant(*job)
 
 
 def _write_head(root: Path, people: list[Person], options: Options) -> None:

@@ -119,7 +119,7 @@ def load_effects(path: Path | None = None) -> Effects:
                 f'The effects file {path} is not valid TOML: {error}.', 'Correct that line.'
             ) from error
         if 'sites' in own:
-            defaults['sites'] = {name: 0.0 for name in _table(own['sites'], f'{path}: sites')}
+            defaults['sites'] = dict.fromkeys(_table(own['sites'], f'{path}: sites'), 0.0)
         _merge(defaults, own, path, ())
         source = path.name
     return Effects(
@@ -133,7 +133,7 @@ def load_effects(path: Path | None = None) -> Effects:
     )
 
 
-def _table(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - checks what TOML held
+def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f'{where} is not a table.', 'See docs/phantom.md for the keys.')
     return value

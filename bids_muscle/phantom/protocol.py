@@ -83,8 +83,8 @@ def sequence_for(contrast: str, field_strength_t: float) -> Sequence:
             f'Use one or more of {", ".join(CONTRASTS)}.',
         )
     if contrast in ('dixon', 'inout'):
-        times = (2.46, 3.69) if field_strength_t == 3 else (4.77, 2.38)
-        return Sequence('gradient echo', 7.05, times, 12, 510)
+        pair = (2.46, 3.69) if field_strength_t == 3 else (4.77, 2.38)
+        return Sequence('gradient echo', 7.05, pair, 12, 510)
     if contrast == 'megre':
         step = 1.15 if field_strength_t == 3 else 2.3
         times = tuple(round(step * (echo + 1), 2) for echo in range(6))

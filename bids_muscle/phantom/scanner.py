@@ -62,24 +62,12 @@ def coil_sensitivity(
 def complex_noise(
     shape: tuple[int, ...], sigma: float, rng: np.random.Generator
 ) -> NDArray[np.complex64]:
-    """Independent Gaussian noise of standard deviation sigma in the real and imaginary part."""
+    """Gaussian noise of standard deviation sigma in the real and in the imaginary part.
+
+    The magnitude of a signal with this noise is Rician (Gudbjartsson 1995).
+    """
     noise = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(sigma)
     return np.asarray(noise.view(np.complex64)[..., 0])
-
-
-def magnitude(
-    signal: FloatImage | NDArray[np.complex64], sigma: float, rng: np.random.Generator
-) -> FloatImage:
-    """Magnitude image with Rician noise (Gudbjartsson 1995).
-
-    Parameters
-    ----------
-    sigma
-        Standard deviation of the noise in each channel; 0 for none.
-    """
-    if sigma == 0:
-        return np.asarray(np.abs(signal), np.float32)
-    return np.abs(signal + complex_noise(signal.shape, sigma, rng))
 
 
 def to_stored(image: FloatImage, scale: float) -> NDArray[np.uint16]:

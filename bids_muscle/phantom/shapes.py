@@ -34,7 +34,7 @@ class Structure:
         Name of the labelled muscle, or None.
     side
         ``'right'``, ``'left'`` or ``'middle'``.
-    shell, shell_mm
+    crust, crust_mm
         Tissue and thickness of the outer layer, if it has one.
     column
         Whether it is the column of vertebral bodies and discs.
@@ -48,28 +48,27 @@ class Structure:
     outlines: Array
     muscle: str | None = None
     side: str = 'middle'
-    shell: str | None = None
-    shell_mm: float = 0.0
+    crust: str | None = None
+    crust_mm: float = 0.0
     column: bool = False
     envelope: str | None = None
 
-    def outline_at(self, level: float) -> Array | None:
-        """Return the control points at a level, or None above and below the structure.
+    def outlines_at(self, level: Array) -> Array:
+        """Return the control points at some levels.
 
         Parameters
         ----------
         level
-            Vertebral coordinate.
+            (n,) vertebral coordinates within the reach of the structure.
 
         Returns
         -------
-        (points, 2) control points in mm, monotone cubic between the given levels.
+        (n, points, 2) control points in mm, blended between the given levels.
         """
-        if not self.levels[0] <= level <= self.levels[-1]:
-            return None
-        k = int(np.clip(np.searchsorted(self.levels, level) - 1, 0, len(self.levels) - 2))
+        k = np.clip(np.searchsorted(self.levels, level) - 1, 0, len(self.levels) - 2)
         t = (level - self.levels[k]) / (self.levels[k + 1] - self.levels[k])
-        t = t * t * (3 - 2 * t) * 0.35 + t * 0.65
+        # Partly eased, so that a surface neither kinks nor stalls at a level.
+        t = (0.65 * t + 0.35 * t * t * (3 - 2 * t))[:, None, None]
         return np.asarray((1 - t) * self.outlines[k] + t * self.outlines[k + 1])
 
 
@@ -123,7 +122,7 @@ def load_atlas(region: str) -> Atlas:
     return Atlas(structures=tuple(structures), **data)
 
 
-def _expand(entry: dict) -> list[Structure]:  # type: ignore[type-arg]
+def _expand(entry: dict) -> list[Structure]:
     """Turn one TOML table into structures: both sides, and every vertebra it is repeated at."""
     levels = np.array([outline['level'] for outline in entry['outlines']], float)
     points = np.array([outline['points'] for outline in entry['outlines']], float)
@@ -135,9 +134,9 @@ def _expand(entry: dict) -> list[Structure]:  # type: ignore[type-arg]
         'skin' if entry.get('envelope') else 'trunk' if entry.get('inner_envelope') else None
     )
     base = {
-        key: entry[key] for key in ('name', 'tissue', 'muscle', 'shell', 'column') if key in entry
+        key: entry[key] for key in ('name', 'tissue', 'muscle', 'crust', 'column') if key in entry
     }
-    base |= {'shell_mm': entry.get('shell_mm', 0.0), 'envelope': envelope}
+    base |= {'crust_mm': entry.get('crust_mm', 0.0), 'envelope': envelope}
     sides = ('right', 'left') if entry.get('paired') else (entry.get('side', 'middle'),)
     vertebrae = entry.get('repeat', [None])
     scales = entry.get('repeat_scale', [1.0] * len(vertebrae))
@@ -153,41 +152,47 @@ def _expand(entry: dict) -> list[Structure]:  # type: ignore[type-arg]
 
 
 def closed_spline(points: Array, per_segment: int = 6) -> Array:
-    """Return a smooth closed polygon through control points (periodic Catmull-Rom spline).
+    """Return smooth closed polygons through control points (periodic Catmull-Rom splines).
 
     Parameters
     ----------
     points
-        (n, 2) control points.
+        (..., n, 2) control points.
     per_segment
         Polygon corners per pair of control points.
 
     Returns
     -------
-    (n * per_segment, 2) polygon.
+    (..., n * per_segment, 2) polygons.
 
     Examples
     --------
     >>> closed_spline(np.array([[0., 0.], [1., 0.], [1., 1.], [0., 1.]])).shape
     (24, 2)
     """
-    before, after, beyond = (np.roll(points, shift, axis=0) for shift in (1, -1, -2))
-    t = (np.arange(per_segment) / per_segment)[None, :, None]
-    p0, p1, p2, p3 = (p[:, None, :] for p in (before, points, after, beyond))
+    p0, p1, p2, p3 = (np.roll(points, shift, axis=-2)[..., None, :] for shift in (1, 0, -1, -2))
+    t = (np.arange(per_segment) / per_segment)[:, None]
     curve = 0.5 * (
         2 * p1
         + (p2 - p0) * t
         + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
         + (3 * p1 - p0 - 3 * p2 + p3) * t**3
     )
-    return np.asarray(curve.reshape(-1, 2))
+    return np.asarray(curve.reshape(*points.shape[:-2], -1, 2))
 
 
 def inset(polygon: Array, distance_mm: float) -> Array:
-    """Move the corners of a polygon inwards along their normals."""
-    tangent = np.roll(polygon, -1, axis=0) - np.roll(polygon, 1, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    normal /= np.maximum(np.hypot(*normal.T), 1e-6)[:, None]
-    x, y = polygon.T
-    area = 0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
-    return np.asarray(polygon + np.sign(area) * distance_mm * normal)
+    """Move the corners of (..., n, 2) polygons inwards along their normals.
+
+    Examples
+    --------
+    >>> square = np.array([[0., 0.], [4., 0.], [4., 4.], [0., 4.]])
+    >>> inset(square, 2 ** 0.5).round(3).tolist()
+    [[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]]
+    """
+    after, before = np.roll(polygon, -1, axis=-2), np.roll(polygon, 1, axis=-2)
+    tangent = after - before
+    normal = np.stack([-tangent[..., 1], tangent[..., 0]], axis=-1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    area = np.sum(polygon[..., 0] * after[..., 1] - after[..., 0] * polygon[..., 1], axis=-1)
+    return np.asarray(polygon + np.sign(area)[..., None, None] * distance_mm * normal)

@@ -54,8 +54,13 @@ class Spine:
         above = np.maximum(np.asarray(z_mm) - z[-1], 0) / (z[-1] - z[-2])
         return np.asarray(value - below - above)
 
-    def at_level(self, values: Array, level: float) -> Array:
-        """Interpolate a per-vertebra quantity at a vertebral coordinate."""
+    def at_level(self, values: Array, level: float | Array) -> Array:
+        """Interpolate quantities per vertebra, (n,) or (n, m), at vertebral coordinates.
+
+        Returns
+        -------
+        (m, ...) values, with m = 1 for a single quantity.
+        """
         index = np.arange(len(self.centre_mm)) + self.first_level
         return np.array([np.interp(level, index, column) for column in np.atleast_2d(values.T)])
 

@@ -14,6 +14,15 @@ from bids_muscle.phantom.render import Samples, make_component, mfi_pct
 
 Row = dict[str, str | int | float]
 
+#: Column -> (description, unit): which scan a row of the cohort's table belongs to.
+SCAN_COLUMNS = {
+    'participant_id': ('Participant', ''),
+    'session_id': ('Session, or n/a', ''),
+    'scan': ('Name of the scan', ''),
+    'region': ('Body region', ''),
+    'artefacts': ('Simulated artefacts, separated by commas, or none', ''),
+}
+
 #: Column -> (description, unit) of the muscle table.
 MUSCLE_COLUMNS = {
     'index': ('Number in the label map', ''),
@@ -161,12 +170,12 @@ def disc_rows(anatomy: Anatomy, samples: Samples) -> list[Row]:
 
 
 def format_table(rows: list[Row], columns: Mapping[str, tuple[str, str]]) -> str:
-    """Return a TSV; numbers with six significant digits, NaN as n/a.
+    r"""Return a TSV; numbers with six significant digits, NaN as n/a.
 
     Examples
     --------
     >>> format_table([{'a': 1, 'b': float('nan')}], {'a': ('', ''), 'b': ('', '')})
-    'a\\tb\\n1\\tn/a\\n'
+    'a\tb\n1\tn/a\n'
     """
 
     def text(value: str | int | float) -> str:
