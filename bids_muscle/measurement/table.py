@@ -1,0 +1,186 @@
+"""The table of measures of one scan: one row per muscle and side."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nibabel import Nifti1Image
+
+from bids_muscle.anatomy.labels import Label, LabelTable
+from bids_muscle.errors import BadDataError, GridMismatchError
+from bids_muscle.measurement.fat import Fat, mean_fraction, measure_fat
+from bids_muscle.measurement.size import measure_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Fewer voxels than this say nothing about a muscle.
+MIN_VOXELS = 10
+#: Above this share of voxels without signal, fat measures describe the rest, not the muscle.
+MAX_EXCLUDED = 0.5
+
+_ABSENT = 'not found in the field of view'
+_TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
+_BOUNDED = (
+    'fat and water come from magnitude in- and opposed-phase images: no voxel can exceed 50 % fat'
+)
+
+
+@cache
+def dictionary() -> dict[str, dict[str, str]]:
+    """Return the definition of each column: LongName, Description, Units, Source."""
+    path = resources.files('bids_muscle') / 'data/dictionaries/morph.json'
+    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
+    return definitions
+
+
+def measure_scan(
+    labels: Nifti1Image,
+    table: LabelTable,
+    *,
+    water: Nifti1Image | None = None,
+    fat: Nifti1Image | None = None,
+    fat_fraction: Nifti1Image | None = None,
+    bounded: bool = False,
+    contrast: str,
+) -> pd.DataFrame:
+    """Measure all muscles of a scan.
+
+    Parameters
+    ----------
+    labels
+        (X, Y, Z) label map.
+    table
+        Its labels.
+    water, fat
+        Signals on the grid of `labels`, without bias correction: their ratio does not need it.
+    fat_fraction
+        Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined.
+    bounded
+        Whether fat and water come from in- and opposed-phase magnitudes.
+    contrast
+        What the scan is, for the reason why there is no fat measure: ``'dixon'``, ``'T2w'`` ...
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per label of `table`, in its order, also for a muscle that is not there. Columns
+        as in :func:`dictionary`; what cannot be trusted is missing, and ``reason`` says why.
+
+    Raises
+    ------
+    GridMismatchError
+        If an image is not on the grid of `labels`.
+    BadDataError
+        If the label map has numbers that are not in `table`.
+    """
+    import pandas as pd
+
+    numbers = _checked_numbers(labels, table)
+    signals = {
+        name: _signal(image, labels, name)
+        for name, image in (('water', water), ('fat', fat), ('fat fraction', fat_fraction))
+    }
+    # As integers, so that labels are compared exactly and quickly.
+    labels = Nifti1Image(numbers, labels.affine)
+    rows = [_row(labels, label, signals, bounded, contrast) for label in table]
+    return pd.DataFrame(rows, columns=list(dictionary()))
+
+
+def _row(
+    labels: Nifti1Image,
+    label: Label,
+    signals: dict[str, np.ndarray | None],
+    bounded: bool,
+    contrast: str,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        'index': label.index,
+        'name': label.name,
+        'muscle': label.muscle,
+        'side': label.side,
+        'n_voxels': 0,
+    }
+    size = measure_size(labels, label.index)
+    if size is None:
+        return row | {'reason': _ABSENT}
+    row['n_voxels'] = size.n_voxels
+    if size.n_voxels < MIN_VOXELS:
+        return row | {'reason': f'only {size.n_voxels} voxels, too few to measure'}
+    x, y, z = size.centroid_ras_mm
+    row |= {
+        'volume_ml': size.volume_ml,
+        'mean_csa_mm2': float(size.csa_mm2[size.csa_mm2 > 0].mean()),
+        'max_csa_mm2': float(size.csa_mm2.max()),
+        'n_slices': size.n_slices,
+        'length_mm': size.length_mm,
+        'x_ras_mm': x,
+        'y_ras_mm': y,
+        'z_ras_mm': z,
+        'truncated': size.truncated,
+    }
+    inside = np.asanyarray(labels.dataobj) == label.index
+    fat, reasons = _fat(
+        {name: None if data is None else data[inside] for name, data in signals.items()}, contrast
+    )
+    if fat is not None:
+        row |= {
+            'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
+            'mfi_mean_of_voxels_pct': fat.mean_of_voxels_pct,
+            'mfi_excluded_voxels': fat.n_excluded,
+        }
+        reasons += [_BOUNDED] if bounded else []
+    reasons += [_TRUNCATED] if size.truncated else []
+    return row | {'reason': '; '.join(reasons) or None}
+
+
+def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | None, list[str]]:
+    """Measure fat with what there is; return the reasons why a value is missing."""
+    water, fat, fraction = (signals[name] for name in ('water', 'fat', 'fat fraction'))
+    if fraction is None:
+        return None, [f'a {contrast} scan has no fat and water images, so no MFI']
+    if water is None or fat is None:
+        mean, excluded = mean_fraction(fraction)
+        measured = Fat(np.nan, mean, excluded)
+        reasons = ['the scan has a fat fraction only, so no ratio of means']
+    else:
+        measured, reasons = measure_fat(water, fat, fraction), []
+    if measured.n_excluded > MAX_EXCLUDED * fraction.size:
+        lost = f'{measured.n_excluded} of {fraction.size} voxels have no signal above the noise'
+        return Fat(np.nan, np.nan, measured.n_excluded), [f'{lost}, so no MFI']
+    if water is not None and np.isnan(measured.ratio_of_means_pct):
+        reasons.append('fat and water do not add up to a positive signal, so no ratio of means')
+    return measured, reasons
+
+
+def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
+    data = np.asanyarray(labels.dataobj)
+    numbers = np.rint(data).astype(np.int32)
+    if not np.array_equal(numbers, data):
+        raise BadDataError(
+            'The label map holds numbers that are not whole.',
+            'Resample label maps with nearest neighbour, and store them as integers.',
+        )
+    unknown = sorted(set(np.unique(numbers).tolist()) - {0, *table.by_index})
+    if unknown:
+        raise BadDataError(
+            f'The label map holds {", ".join(map(str, unknown))}, not in the {table.region} table.',
+            f'Use the numbers {", ".join(map(str, table.by_index))}.',
+        )
+    return numbers
+
+
+def _signal(image: Nifti1Image | None, labels: Nifti1Image, name: str) -> np.ndarray | None:
+    if image is None:
+        return None
+    if image.shape != labels.shape or not np.allclose(image.affine, labels.affine, atol=1e-3):
+        raise GridMismatchError(
+            f'The {name} image is not on the grid of the label map: {image.shape} against '
+            f'{labels.shape} voxels, or another affine.',
+            'Resample the label map to the grid of the scan, with nearest neighbour.',
+        )
+    return np.asanyarray(image.dataobj)
