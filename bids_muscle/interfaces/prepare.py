@@ -52,7 +52,6 @@ class PrepareScan(SimpleInterface):
         prepared = prepare_scan(
             {contrast: load_image(Path(path)) for contrast, path in self.inputs.images.items()},
             bias_correction=self.inputs.bias_correction,
-            omp_nthreads=self.inputs.num_threads,
         )
         fraction = prepared.fat_fraction
         self._results = {

@@ -1,0 +1,144 @@
+"""Bias field of a scan by N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908), with ANTsPy."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from nibabel import Nifti1Image
+from nibabel.affines import voxel_sizes
+
+#: Samples that the field is estimated from, at most; the time does not grow with the scan.
+_MAX_SAMPLES = 20_000
+
+#: Voxel edges of at least this, mm, are never thinned out: thick slices are all used.
+_THICK_MM = 2.5
+
+#: Signal below this share of its neighbourhood (gas, cortical bone, vessels, tendon) tells nothing
+#: about the field, and stretches the histogram that N4 sharpens.
+_LOCALLY_DARK = 0.3
+_NEIGHBOURHOOD_MM = 30.0
+
+
+def estimate_bias_field(
+    img: Nifti1Image,
+    mask: np.ndarray,
+    *,
+    knot_mm: float = 150.0,
+    iterations: tuple[int, ...] = (50, 50, 50),
+    tolerance: float = 1e-6,
+) -> np.ndarray:
+    """Estimate the smooth multiplicative field in an image.
+
+    N4 sees every n-th voxel in plane and every thick slice. Its log field is smooth by
+    construction (cubic B-spline), so that it is brought back to all voxels by cubic interpolation.
+    N4 always runs on one thread: the last digits of its result depend on the number of threads.
+
+    Parameters
+    ----------
+    img
+        (X, Y, Z) magnitudes, any scale.
+    mask
+        (X, Y, Z) bool, the body.
+    knot_mm
+        Distance of the B-spline's knots at the first level; it is halved at each further level.
+    iterations
+        Most iterations at each level.
+    tolerance
+        A level ends when the coefficient of variation of the change of the field is below this.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32, positive, with a geometric mean of 1 over `mask`. Divide by it. All 1
+        where the mask holds too few voxels for an estimate.
+    """
+    from scipy import ndimage
+
+    data = np.asanyarray(img.dataobj)
+    box = ndimage.find_objects(mask.astype(np.uint8))[0] if mask.any() else None
+    if box is None:
+        return np.ones(data.shape, np.float32)
+    spacing = voxel_sizes(img.affine)
+    steps = _sampling_steps(mask[box].shape, spacing)
+    sampled = tuple(
+        slice(extent.start + (min(step, extent.stop - extent.start) - 1) // 2, extent.stop, step)
+        for extent, step in zip(box, steps, strict=True)
+    )
+    values = np.maximum(data[sampled], 0).astype(np.float32)
+    tissue = _without_locally_dark(values, mask[sampled], spacing * steps)
+    if np.count_nonzero(tissue) < 100:
+        return np.ones(data.shape, np.float32)
+    field = _n4(values, tissue, spacing * steps, knot_mm, iterations, tolerance)
+    log_field = _interpolate(np.log(field), sampled, data.shape)
+    log_field -= log_field[mask].mean(dtype=np.float64)
+    return np.exp(log_field).astype(np.float32)
+
+
+def _sampling_steps(shape: tuple[int, ...], spacing_mm: np.ndarray) -> np.ndarray:
+    """Voxels from one sample to the next along each axis."""
+    distance_mm = _THICK_MM
+    while True:
+        steps = np.maximum(1, np.round(distance_mm / spacing_mm)).astype(int)
+        steps[spacing_mm >= _THICK_MM] = 1
+        thin = spacing_mm < _THICK_MM
+        if np.prod(np.ceil(shape / steps)) <= _MAX_SAMPLES or not thin.any():
+            return steps
+        distance_mm *= 1.05
+
+
+def _without_locally_dark(
+    values: np.ndarray, mask: np.ndarray, spacing_mm: np.ndarray
+) -> np.ndarray:
+    from scipy import ndimage
+
+    sigma = _NEIGHBOURHOOD_MM / spacing_mm
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    around = ndimage.gaussian_filter(np.where(mask, values, 0), sigma)
+    return mask & (values * weight > _LOCALLY_DARK * around)
+
+
+def _n4(
+    values: np.ndarray,
+    mask: np.ndarray,
+    spacing_mm: np.ndarray,
+    knot_mm: float,
+    iterations: tuple[int, ...],
+    tolerance: float,
+) -> np.ndarray:
+    # ITK reads this once, when it first computes.
+    os.environ['ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'] = '1'
+    import ants
+
+    axes = [axis for axis, n in enumerate(values.shape) if n > 1]  # a single slice is 2-D for N4
+    spacing = [float(spacing_mm[axis]) for axis in axes]
+    image, region = (
+        ants.from_numpy(np.ascontiguousarray(np.squeeze(array), np.float32), spacing=spacing)
+        for array in (values, mask)
+    )
+    field = ants.n4_bias_field_correction(
+        image,
+        mask=region,
+        shrink_factor=1,
+        convergence={'iters': list(iterations), 'tol': tolerance},
+        spline_param=knot_mm,
+        return_bias_field=True,
+    )
+    return field.numpy().reshape(values.shape)
+
+
+def _interpolate(
+    samples: np.ndarray, sampled: tuple[slice, ...], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Bring samples back to every voxel; beyond the outermost ones their value goes on."""
+    from scipy.interpolate import make_interp_spline
+
+    for axis, (where, size) in enumerate(zip(sampled, shape, strict=True)):
+        known = np.arange(where.start, where.stop, where.step)
+        wanted = np.clip(np.arange(size), known[0], known[-1])
+        if len(known) > 1:
+            spline = make_interp_spline(known, samples, k=min(3, len(known) - 1), axis=axis)
+            samples = spline(wanted)
+        else:
+            samples = np.repeat(samples, size, axis=axis)
+    return samples

@@ -1,0 +1,171 @@
+"""From the images of a scan to what segmentation and measurement need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel import Nifti1Image
+from nibabel.affines import voxel_sizes
+
+from bids_muscle.errors import EmptyImageError, IncompleteScanError
+from bids_muscle.imaging import dixon
+from bids_muscle.imaging.bias import estimate_bias_field
+from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
+from bids_muscle.imaging.mask import body_mask
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan made ready.
+
+    Parameters
+    ----------
+    native
+        First image on the grid of the scan, native voxel order.
+    images
+        Raw intensities by contrast, canonical; water and fat are added where in- and
+        opposed-phase were given without them.
+    corrected
+        `images` divided by the bias field; one field for all, so that ratios are untouched. A fat
+        fraction is not divided.
+    body_mask
+        uint8, canonical.
+    fat_fraction
+        0..1 (NaN where undefined), canonical: from water and fat, else the scanner's; or None.
+    bounded
+        Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
+    warnings
+        Sentences for the report.
+    """
+
+    native: Nifti1Image
+    images: dict[str, Nifti1Image]
+    corrected: dict[str, Nifti1Image]
+    body_mask: Nifti1Image
+    fat_fraction: Nifti1Image | None
+    bounded: bool
+    warnings: tuple[str, ...] = ()
+
+
+def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = True) -> Prepared:
+    """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
+
+    Parameters
+    ----------
+    images
+        Image by contrast (values of ``Contrast``), native voxel order, at least one.
+    bias_correction
+        Whether the bias field is estimated; without it `corrected` equals `images`.
+
+    Returns
+    -------
+    Prepared
+        Everything on one canonical grid. No image is resampled.
+
+    Raises
+    ------
+    GridMismatchError
+        If the images do not share a grid.
+    IncompleteScanError
+        If only one of water and fat, or opposed-phase alone, is given.
+    EmptyImageError
+        If water and fat are nowhere above 0.
+    """
+    _require_partners(images)
+    names = {key: _file_name(img, key) for key, img in images.items()}
+    grids = {names[key]: grid_of(img) for key, img in images.items()}
+    affine, warnings = reconcile_grids(grids)
+    located = any(grid.located for grid in grids.values())
+    for img in images.values():
+        warnings += img.extra.get('warnings', ())
+
+    first = next(iter(images.values()))
+    native = _with_affine(first, affine, located)
+    canonical = {
+        key: to_canonical(_with_affine(img, affine, located)) for key, img in images.items()
+    }
+    arrays = {key: np.asarray(img.dataobj) for key, img in canonical.items()}
+    grid_affine = next(iter(canonical.values())).affine
+
+    bounded = {'inphase', 'opposedphase'} <= arrays.keys() and not (
+        {'water', 'fatfraction'} & arrays.keys()
+    )
+    if bounded:
+        inverted = np.mean(arrays['opposedphase'] > arrays['inphase'])
+        arrays['water'], arrays['fat'] = dixon.water_fat_from_phases(
+            arrays['inphase'], arrays['opposedphase']
+        )
+        warnings.append(
+            'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
+            f'above 50 % reads as its complement. In {100 * inverted:.1f} % of voxels the '
+            'opposed-phase exceeds the in-phase signal; their fat is set to 0.'
+        )
+
+    driver = _bias_driver(arrays)
+    mask = body_mask(driver, voxel_sizes(grid_affine))
+    corrected = arrays
+    if bias_correction and driver is not arrays.get('fatfraction'):
+        field = estimate_bias_field(make_image(driver, grid_affine), mask)
+        corrected = {
+            key: data if key == 'fatfraction' else data / field for key, data in arrays.items()
+        }
+
+    fraction, found = _fat_fraction(arrays, mask)
+    return Prepared(
+        native=native,
+        images={key: make_image(data, grid_affine) for key, data in arrays.items()},
+        corrected={key: make_image(data, grid_affine) for key, data in corrected.items()},
+        body_mask=make_image(mask.astype(np.uint8), grid_affine),
+        fat_fraction=None if fraction is None else make_image(fraction, grid_affine),
+        bounded=bounded,
+        warnings=(*warnings, *found),
+    )
+
+
+def _require_partners(images: Mapping[str, Nifti1Image]) -> None:
+    for present, absent in (('water', 'fat'), ('fat', 'water'), ('opposedphase', 'inphase')):
+        if present in images and absent not in images:
+            raise IncompleteScanError(
+                f'{_file_name(images[present], present)} has no {absent} image beside it.',
+                f'Add the {absent} image of the same acquisition.',
+            )
+
+
+def _file_name(img: Nifti1Image, contrast: str) -> str:
+    path = img.get_filename()
+    return Path(path).name if path else contrast
+
+
+def _with_affine(img: Nifti1Image, affine: np.ndarray, located: bool) -> Nifti1Image:
+    return make_image(np.asarray(img.dataobj, dtype=np.float32), affine, located=located)
+
+
+def _bias_driver(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Signal with the least contrast between tissues: for Dixon that is water + fat."""
+    if 'water' in arrays:
+        total = np.maximum(arrays['water'] + arrays['fat'], 0)
+        if not total.any():
+            raise EmptyImageError('Water and fat are nowhere above 0.', 'Convert the scan again.')
+        return total
+    for key in ('inphase', *arrays):
+        if key in arrays and key != 'fatfraction':
+            return arrays[key]
+    return arrays['fatfraction']
+
+
+def _fat_fraction(
+    arrays: Mapping[str, np.ndarray], mask: np.ndarray
+) -> tuple[np.ndarray | None, list[str]]:
+    """Compute the fat fraction from water and fat, else take the scanner's."""
+    if 'water' in arrays:
+        water, fat = arrays['water'], arrays['fat']
+        fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
+        unused = "The scanner's fat fraction is not used: it is computed from water and fat."
+        return fraction, [unused] if 'fatfraction' in arrays else []
+    if 'fatfraction' in arrays:
+        fraction, unit = dixon.scale_fat_fraction(arrays['fatfraction'])
+        return fraction, [f'The fat fraction image is read in the range 0 to {unit:g}.']
+    return None, []
