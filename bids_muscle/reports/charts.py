@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 #: Width of a chart in its own units, which are CSS pixels at full size.
 WIDTH = 460
-LABEL_WIDTH = 150
+LABEL_WIDTH = 160
 VALUE_WIDTH = 46
+GAP = 11
 #: Above this many participants a strip shows its box and the far values only.
 MAX_DOTS = 300
 
@@ -93,7 +94,7 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
     y, previous = 8, None
     for bar in bars:
         if bar.muscle != previous:
-            y += 8 if previous is not None else 0
+            y += GAP if previous is not None else 0
             names.append({'y': y + 12, 'lines': wrap(bar.muscle)})
             previous = bar.muscle
         width = 0 if bar.value is None else round(bar.value * scale, 1)
@@ -130,7 +131,7 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
     y, previous = 8, None
     for strip in strips:
         if strip.muscle != previous:
-            y += 8 if previous is not None else 0
+            y += GAP if previous is not None else 0
             names.append({'y': y + 14, 'lines': wrap(strip.muscle)})
             previous = strip.muscle
         values = [dot.value for dot in strip.dots]

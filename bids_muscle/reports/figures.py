@@ -64,7 +64,7 @@ def scan_figures(
     background = corrected[contrast]
     numbers = np.asarray(labels.dataobj).astype(np.int16)
     spacing = background.header.get_zooms()[:3]
-    view = cuts.plan_view(numbers > 0, np.asarray(body_mask.dataobj) > 0, spacing, SLICES)
+    view = cuts.plan_view(numbers, np.asarray(body_mask.dataobj) > 0, spacing, SLICES)
     figures = {
         'slices': draw_slices(background, None, table, view),
         'segmentation': draw_slices(background, numbers, table, view),
@@ -114,14 +114,13 @@ def draw_extent(
 ) -> bytes:
     """Draw a coronal and a sagittal slice through the muscles, with the axial slices as lines.
 
-    Both go through voxels with most muscle in them. Parameters as in :func:`draw_slices`.
+    Both go where there is most to see of all muscles. Parameters as in :func:`draw_slices`.
     """
     from PIL import Image, ImageDraw
 
     data = _data(background)
     spacing = background.header.get_zooms()
-    # All slices of the scan are shown, so that muscle cut off by the field of view is seen.
-    view = cuts.View(view.slices, (view.box[0], view.box[1], (0, data.shape[2])))
+    bottom, top = view.box[2]
     window = _window(data, view)
     panels: list[Image.Image] = []
     width_mm = [(high - low) * mm for (low, high), mm in zip(view.box, spacing, strict=False)]
@@ -131,8 +130,7 @@ def draw_extent(
     }
     for plane in ('coronal', 'sagittal'):
         across = cuts.ACROSS[plane]
-        others = tuple(axis for axis in range(3) if axis != across)
-        index = int(np.argmax((numbers > 0).sum(axis=others)))
+        index = int(np.argmax(cuts.muscle_share(numbers, across)))
         if not numbers.any():
             index = data.shape[across] // 2
         size = cuts.panel_size(plane, view, spacing, widths[plane])
@@ -141,7 +139,7 @@ def draw_extent(
         image = cuts.annotate(panel, plane, plane)
         draw = ImageDraw.Draw(image)
         for k in view.slices:
-            row = round((data.shape[2] - k - 0.5) / data.shape[2] * size[1])
+            row = round((top - k - 0.5) / (top - bottom) * size[1])
             for start in (20, size[0] - 44):
                 draw.line([(start, row), (start + 24, row)], fill='white')
         panels.append(image)
@@ -205,7 +203,7 @@ def draw_bias(
     """
     body = np.asarray(body_mask.dataobj) > 0
     spacing = before.header.get_zooms()
-    shown = cuts.plan_view(np.zeros_like(body), body, spacing[:3], 1).box
+    shown = cuts.plan_view(np.zeros(body.shape, np.uint8), body, spacing[:3], 1).box
     middle = np.linspace(0, len(view.slices) - 1, min(BIAS_SLICES + 2, len(view.slices)))
     picks = [view.slices[round(k)] for k in (middle[1:-1] if middle.size > 2 else middle)]
     wide = cuts.View(tuple(picks), shown)

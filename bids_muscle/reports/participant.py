@@ -35,9 +35,10 @@ FIGURES = (
     (
         'segmentation',
         'Segmentation',
-        'Axial slices from superior to inferior: the first and the last with muscle, the one with '
-        'most of it, and others evenly between. Axial slices are seen from below, the '
-        "patient's right is on the left. z is the position in scanner space.",
+        'Axial slices from superior to inferior: the first and the last with muscle, the one that '
+        'shows most of all muscles, and others between, closer where there are more muscles. They '
+        "are seen from below, the patient's right is on the left. z is the position in scanner "
+        'space.',
         'Axial slices with the outline of each muscle in its colour.',
     ),
     (
@@ -51,7 +52,7 @@ FIGURES = (
         'extent',
         'Extent',
         'Coronal and sagittal slice through the muscles; white marks show the axial slices above. '
-        'A muscle that reaches the top or the bottom is cut off by the field of view.',
+        'A muscle that reaches the edge is cut off by the field of view.',
         'Coronal and sagittal slice with the outline of each muscle in its colour.',
     ),
     (

@@ -53,13 +53,39 @@ class View:
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-def choose_slices(area: np.ndarray, count: int) -> tuple[int, ...]:
-    """Pick slices over the covered range, both ends and the largest one included.
+def muscle_share(numbers: np.ndarray, axis: int) -> np.ndarray:
+    """Say how much there is to see of the muscles in each slice across an axis.
+
+    Every muscle counts alike, however large it is: the sum over muscles of their area in the
+    slice over their largest area in any slice.
 
     Parameters
     ----------
-    area
-        What each slice holds of the muscles, e.g. in voxels; shape (Z,).
+    numbers
+        Label numbers of shape (X, Y, Z), 0 where there is no muscle.
+    axis
+        The axis across the slices.
+
+    Examples
+    --------
+    >>> muscle_share(np.array([[[0, 1, 1, 2]]]), 2)
+    array([0., 1., 1., 1.])
+    """
+    others = tuple(other for other in range(3) if other != axis)
+    share = np.zeros(numbers.shape[axis])
+    for label in np.unique(numbers[numbers > 0]):
+        area = (numbers == label).sum(axis=others)
+        share += area / area.max()
+    return share
+
+
+def choose_slices(share: np.ndarray, count: int) -> tuple[int, ...]:
+    """Pick slices where there is most to see, both ends and the best one included.
+
+    Parameters
+    ----------
+    share
+        What each slice shows, from :func:`muscle_share`; shape (Z,).
     count
         How many slices to pick at most.
 
@@ -73,28 +99,30 @@ def choose_slices(area: np.ndarray, count: int) -> tuple[int, ...]:
     >>> choose_slices(np.array([0, 1, 2, 3, 9, 3, 2, 1]), 3)
     (7, 4, 1)
     """
-    covered = np.flatnonzero(area)
-    if covered.size == 0:
-        covered = np.arange(len(area))
-    picks = np.unique(np.linspace(0, covered.size - 1, count).round().astype(int))
-    chosen = covered[picks]
-    largest = int(np.argmax(area))
-    if chosen.size > 2 and area[largest] > 0:
+    if not share.any():
+        share = np.ones(len(share))
+    covered = np.flatnonzero(share)
+    seen = np.cumsum(share[covered])
+    # Equal steps of what is seen: close where there are many muscles, wide where there are few.
+    picks = np.searchsorted(seen, np.linspace(0, seen[-1], count))
+    chosen = covered[np.unique(np.minimum(picks, covered.size - 1))]
+    if chosen.size > 2:
         # The ends stay: that is where a segmentation goes wrong.
         inner = chosen[1:-1]
-        inner[np.argmin(np.abs(inner - largest))] = np.clip(largest, covered[0], covered[-1])
+        best = int(np.argmax(share))
+        inner[np.argmin(np.abs(inner - best))] = best
     return tuple(int(k) for k in np.unique(chosen)[::-1])
 
 
 def plan_view(
-    muscles: np.ndarray, body: np.ndarray, spacing_mm: Sequence[float], count: int
+    numbers: np.ndarray, body: np.ndarray, spacing_mm: Sequence[float], count: int
 ) -> View:
     """Choose slices and crop to the muscles, or to the body where there is no muscle.
 
     Parameters
     ----------
-    muscles
-        Where there is a muscle; shape (X, Y, Z), RAS+.
+    numbers
+        Label numbers of shape (X, Y, Z), RAS+, 0 where there is no muscle.
     body
         Where there is a body; same shape.
     spacing_mm
@@ -102,9 +130,9 @@ def plan_view(
     count
         How many slices to show at most.
     """
-    shown = muscles if muscles.any() else body
+    shown = numbers > 0 if numbers.any() else body
     if not shown.any():
-        shown = np.ones(muscles.shape, bool)
+        shown = np.ones(numbers.shape, bool)
     box = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -112,7 +140,8 @@ def plan_view(
         margin = round(MARGIN_MM / spacing_mm[axis])
         size = shown.shape[axis]
         box.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, size)))
-    return View(choose_slices(shown.sum(axis=(0, 1)), count), (box[0], box[1], box[2]))
+    share = muscle_share(numbers if numbers.any() else shown.astype(np.uint8), 2)
+    return View(choose_slices(share, count), (box[0], box[1], box[2]))
 
 
 def cut(data: np.ndarray, plane: Plane, index: int, view: View) -> np.ndarray:

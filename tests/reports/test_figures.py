@@ -64,6 +64,16 @@ def test_slices_are_covered_and_hold_both_ends_and_the_largest(
         assert values.max() in values[list(chosen)]
 
 
+def test_one_long_muscle_does_not_take_all_slices() -> None:
+    numbers = np.zeros((20, 4, 60), np.uint8)
+    numbers[0:2] = 11
+    for label in range(1, 10):
+        numbers[2 * label, :, 45:55] = label
+    chosen = cuts.choose_slices(cuts.muscle_share(numbers, 2), 6)
+    assert {0, 59} <= set(chosen)
+    assert sum(45 <= k < 55 for k in chosen) >= 3
+
+
 def test_right_is_on_the_left_and_anterior_on_top(volumes: Volumes) -> None:
     picture = pixels(draw(volumes)['segmentation'])
     panel = picture[:, : cuts.PANEL_WIDTH_PX][: picture.shape[0] // 2]
