@@ -9,7 +9,7 @@ from nibabel import Nifti1Image
 from nibabel.affines import voxel_sizes
 
 #: Samples that the field is estimated from, at most; the time does not grow with the scan.
-_MAX_SAMPLES = 20_000
+_MAX_SAMPLES = 12_000
 
 #: Voxel edges of at least this, mm, are never thinned out: thick slices are all used.
 _THICK_MM = 2.5

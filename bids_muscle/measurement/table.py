@@ -12,6 +12,7 @@ from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import Label, LabelTable
 from bids_muscle.errors import BadDataError, GridMismatchError
+from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
 from bids_muscle.measurement.fat import Fat, mean_fraction, measure_fat
 from bids_muscle.measurement.size import measure_size
 
@@ -59,7 +60,8 @@ def measure_scan(
     water, fat
         Signals on the grid of `labels`, without bias correction: their ratio does not need it.
     fat_fraction
-        Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined.
+        Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined; without it, that of
+        `water` and `fat` wherever their sum is positive.
     bounded
         Whether fat and water come from in- and opposed-phase magnitudes.
     contrast
@@ -114,8 +116,8 @@ def _row(
     x, y, z = size.centroid_ras_mm
     row |= {
         'volume_ml': size.volume_ml,
-        'mean_csa_mm2': float(size.csa_mm2[size.csa_mm2 > 0].mean()),
-        'max_csa_mm2': float(size.csa_mm2.max()),
+        'mean_csa_cm2': float(size.csa_mm2[size.csa_mm2 > 0].mean()) / 100,
+        'max_csa_cm2': float(size.csa_mm2.max()) / 100,
         'n_slices': size.n_slices,
         'length_mm': size.length_mm,
         'x_ras_mm': x,
@@ -141,6 +143,8 @@ def _row(
 def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | None, list[str]]:
     """Measure fat with what there is; return the reasons why a value is missing."""
     water, fat, fraction = (signals[name] for name in ('water', 'fat', 'fat fraction'))
+    if fraction is None and water is not None and fat is not None:
+        fraction = fat_fraction_of(water, fat, noise_floor=0)
     if fraction is None:
         return None, [f'a {contrast} scan has no fat and water images, so no MFI']
     if water is None or fat is None:
@@ -153,7 +157,7 @@ def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | No
         lost = f'{measured.n_excluded} of {fraction.size} voxels have no signal above the noise'
         return Fat(np.nan, np.nan, measured.n_excluded), [f'{lost}, so no MFI']
     if water is not None and np.isnan(measured.ratio_of_means_pct):
-        reasons.append('fat and water do not add up to a positive signal, so no ratio of means')
+        reasons.append('mean fat or mean water is negative or both are 0, so no ratio of means')
     return measured, reasons
 
 
@@ -168,7 +172,8 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
     unknown = sorted(set(np.unique(numbers).tolist()) - {0, *table.by_index})
     if unknown:
         raise BadDataError(
-            f'The label map holds {", ".join(map(str, unknown))}, not in the {table.region} table.',
+            f'The label map holds {", ".join(map(str, unknown))}, unknown in the {table.region} '
+            'table.',
             f'Use the numbers {", ".join(map(str, table.by_index))}.',
         )
     return numbers
