@@ -18,7 +18,6 @@ from nipype.interfaces.base import (
 class _PrepareInput(BaseInterfaceInputSpec):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     bias_correction = traits.Bool(True, usedefault=True)
-    num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
 class _PrepareOutput(TraitedSpec):

@@ -112,12 +112,7 @@ def init_scan_wf(
 
     prepare = node(
         'prepare',
-        PrepareScan(
-            images=images,
-            bias_correction=settings['bias_correction'],
-            num_threads=omp_nthreads,
-        ),
-        omp_nthreads,
+        PrepareScan(images=images, bias_correction=settings['bias_correction']),
     )
     segment = node(
         'segment',
