@@ -18,8 +18,8 @@ MAIN_MEASURES = (
     'mfi_ratio_of_means_pct',
     'mfi_pct',
     'volume_ml',
-    'mean_csa_mm2',
-    'max_csa_mm2',
+    'mean_csa_cm2',
+    'max_csa_cm2',
 )
 
 
