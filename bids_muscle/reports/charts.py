@@ -136,6 +136,7 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
             previous = strip.muscle
         values = [dot.value for dot in strip.dots]
         quartiles = np.percentile(values, [25, 50, 75]).tolist() if values else []
+        low, high = _whisker(values, quartiles)
         shown = [
             {
                 'dot': dot,
@@ -143,7 +144,7 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
                 'y': y + 5 + number % 5 * 3,
             }
             for number, dot in enumerate(strip.dots)
-            if len(values) <= MAX_DOTS or _is_far(dot.value, quartiles)
+            if len(values) <= MAX_DOTS or not low <= dot.value <= high
         ]
         rows.append(
             {
@@ -151,6 +152,7 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
                 'y': y,
                 'dots': shown,
                 'box': [round(LABEL_WIDTH + value * scale, 1) for value in quartiles],
+                'whisker': [round(LABEL_WIDTH + value * scale, 1) for value in (low, high)],
             }
         )
         y += 22
@@ -166,10 +168,13 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
     }
 
 
-def _is_far(value: float, quartiles: Sequence[float]) -> bool:
-    """Tell whether a value lies beyond the whiskers of a box plot (Tukey 1977)."""
-    low, _, high = quartiles
-    return bool(value < low - 1.5 * (high - low) or value > high + 1.5 * (high - low))
+def _whisker(values: Sequence[float], quartiles: Sequence[float]) -> tuple[float, float]:
+    """Return the last values within 1.5 interquartile ranges of the box (Tukey 1977)."""
+    if not values:
+        return 0.0, 0.0
+    reach = 1.5 * (quartiles[2] - quartiles[0])
+    near = [value for value in values if quartiles[0] - reach <= value <= quartiles[2] + reach]
+    return min(near), max(near)
 
 
 def _in_words(strip: Strip) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
-from bids_muscle.reports.charts import Dot, Strip, strip_chart
+from bids_muscle.reports.charts import MAX_DOTS, Dot, Strip, strip_chart
 from bids_muscle.reports.cohort import OUTLIER_Z, find_outliers, write_cohort_tables
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number, read_scans
 from bids_muscle.reports.page import environment, format_value, heading, main_measures
@@ -51,6 +51,7 @@ def write_group(output_dir: Path) -> list[Path]:
             scans=sorted(map(_scan_row, scans), key=lambda row: URGENCY[row['light'].level]),
             series=[_series_context(place, *each) for place, each in enumerate(_series(scans), 1)],
             outlier_z=OUTLIER_Z,
+            max_dots=MAX_DOTS,
         ),
         page,
     )
@@ -99,7 +100,7 @@ def _series_context(
     place: int, region: str, contrast: str, scans: Sequence[ScanOutputs]
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
-    columns = main_measures(tuple(dict.fromkeys(name for s in scans for name in s.measures)))
+    columns = main_measures([row for scan in scans for row in scan.rows])
     return {
         'anchor': f'series-{place}',
         'region': region,

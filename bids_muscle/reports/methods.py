@@ -137,7 +137,7 @@ def _model_sentence(
 
 def _measure_sentences(scan: ScanOutputs) -> list[Sentence]:
     sentences = []
-    for column in main_measures(scan.measures):
+    for column in main_measures(scan.rows):
         entry = scan.definitions.get(column, {})
         text = str(entry.get('Description', '')).strip().rstrip('.')
         if text:

@@ -59,17 +59,9 @@ class ScanOutputs:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Columns that hold numbers, in the order of the table."""
+        """Columns that say how a muscle is, in the order of the table."""
         columns = self.rows[0] if self.rows else ()
-        return tuple(
-            name
-            for name in columns
-            if name not in (*IDENTITY, REASON)
-            and (
-                self.definitions.get(name, {}).get('Units')
-                or any(number(row[name]) is not None for row in self.rows)
-            )
-        )
+        return tuple(name for name in columns if name not in (*IDENTITY, REASON))
 
     @property
     def notes(self) -> tuple[str, ...]:

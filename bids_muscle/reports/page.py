@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from bids_muscle.reports.outputs import MISSING, Definitions, number
 if TYPE_CHECKING:
     import jinja2
 
-#: Measures in the order in which people look at them; a page shows those that a table has.
+#: Measures in the order in which people look at them.
 MAIN_MEASURES = (
     'mfi_ratio_of_means_pct',
-    'mfi_pct',
+    'mfi_mean_of_voxels_pct',
     'volume_ml',
     'mean_csa_cm2',
     'max_csa_cm2',
@@ -64,15 +65,27 @@ def format_value(text: str | float | None) -> str:
     return f'{value:#.3g}'.rstrip('.') if value else '0'
 
 
-def main_measures(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Choose the measures shown first; all of a table's where it has none of the usual ones.
+def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Choose the measures shown first: those that have a value, and one kind of MFI.
+
+    Parameters
+    ----------
+    rows
+        Rows of muscle tables. Where no measure has a value, all are shown, as n/a.
 
     Examples
     --------
-    >>> main_measures(('voxels', 'volume_ml'))
+    >>> main_measures([{'mfi_ratio_of_means_pct': 'n/a', 'volume_ml': '3', 'length_mm': '9'}])
     ('volume_ml',)
     """
-    return tuple(name for name in MAIN_MEASURES if name in columns) or columns
+    present = [name for name in MAIN_MEASURES if any(name in row for row in rows)]
+    valued = [
+        name for name in present if any(number(row.get(name, MISSING)) is not None for row in rows)
+    ]
+    shown = valued or present
+    if 'mfi_ratio_of_means_pct' in shown and 'mfi_mean_of_voxels_pct' in shown:
+        shown.remove('mfi_mean_of_voxels_pct')
+    return tuple(shown)
 
 
 def heading(column: str, definitions: Definitions) -> str:

@@ -120,7 +120,8 @@ def scan_light(scan: ScanOutputs) -> Light:
     if not scan.done:
         problem = scan.record.problem
         return Light('failed', 'Failed', problem.message if problem else 'No reason was recorded.')
-    unknown = sum(_has_reason(row) for row in scan.rows)
+    main = main_measures(scan.rows)
+    unknown = sum(any(number(row[name]) is None for name in main) for row in scan.rows)
     reasons = []
     if scan.notes:
         reasons.append(_plural(len(scan.notes), 'warning'))
@@ -158,7 +159,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
     record = scan.record
     table = label_table(record)
     colours = {str(label.index): label.color for label in table} if table else {}
-    main = main_measures(scan.measures)
+    main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
     return {
         'anchor': f'scan-{place}',
@@ -170,7 +171,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
         'muscles': _muscles(scan.rows, main, colours),
-        'reasons': [(row['name'], row[REASON]) for row in scan.rows if _has_reason(row)],
+        'remarks': _remarks(scan.rows),
         'other_headings': [heading(column, scan.definitions) for column in others],
         'other_rows': [(row['name'], [row[column] for column in others]) for row in scan.rows],
         'definitions': [
@@ -241,8 +242,17 @@ def _shown_info(info: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in info.items() if name != 'participant_id']
 
 
-def _has_reason(row: Mapping[str, str]) -> bool:
-    return row.get(REASON, MISSING) not in ('', MISSING)
+def _remarks(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Say why values are n/a or limited: the muscles concerned, and the reason."""
+    concerned: dict[str, list[str]] = {}
+    for row in rows:
+        reasons = row.get(REASON, MISSING)
+        for reason in reasons.split('; ') if reasons not in ('', MISSING) else ():
+            concerned.setdefault(reason, []).append(row['name'])
+    return [
+        ('all muscles' if len(names) == len(rows) > 1 else ', '.join(names), reason)
+        for reason, names in concerned.items()
+    ]
 
 
 def _plural(count: int, noun: str) -> str:

@@ -30,7 +30,7 @@ DEFINITIONS = {
         'Description': 'Number of voxels times the voxel volume',
         'Units': 'ml',
     },
-    'voxels': {'LongName': 'Voxels', 'Description': 'Number of voxels', 'Units': 'voxel'},
+    'n_voxels': {'LongName': 'Voxels', 'Description': 'Number of voxels', 'Units': ''},
 }
 #: A muscle of which the tiny scans show nothing.
 ABSENT = 8
@@ -85,8 +85,8 @@ def muscle_rows(mfi_pct: float = 12.0) -> list[dict[str, Any]]:
             'side': label.side,
             'mfi_ratio_of_means_pct': None if label.index == ABSENT else mfi_pct + label.index,
             'volume_ml': None if label.index == ABSENT else 20.5 * label.index,
-            'voxels': 0 if label.index == ABSENT else 640 * label.index,
-            'reason': 'No voxel of this muscle was found.' if label.index == ABSENT else None,
+            'n_voxels': 0 if label.index == ABSENT else 640 * label.index,
+            'reason': 'not found' if label.index == ABSENT else 'cut off; bounded',
         }
         for label in load_label_table('lumbar')
     ]
@@ -96,6 +96,12 @@ def muscle_rows(mfi_pct: float = 12.0) -> list[dict[str, Any]]:
 def volumes() -> dict[str, nib.Nifti1Image]:
     """Return the images of a small scan: water, fat, labels, body, fraction."""
     return tiny_volumes()
+
+
+@pytest.fixture(name='muscle_rows')
+def muscle_rows_fixture() -> Callable[..., list[dict[str, Any]]]:
+    """Give :func:`muscle_rows`."""
+    return muscle_rows
 
 
 @pytest.fixture(scope='session')

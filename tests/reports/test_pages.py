@@ -15,6 +15,7 @@ from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.participant import write_participant_report
 
+MuscleRows = Callable[..., list[dict[str, object]]]
 AddScan = Callable[..., Path]
 Attributes = list[tuple[str, str | None]]
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -105,7 +106,7 @@ def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, by
     for expected in (
         'The arms wrap around.',
         '1 warning, 1 of 8 muscles with values n/a',
-        'left quadratus lumborum: No voxel of this muscle was found.',
+        'left quadratus lumborum: not found',
         'Muscle fat infiltration (%)',
         'lumbar-unet',
         'ab12ab12ab12',
@@ -130,6 +131,27 @@ def test_bars_carry_their_value_and_side(add_scan: AddScan) -> None:
     # Seven of eight muscles have a value in each of the two charts.
     assert len(rectangles) == 14
     assert rectangles[1] / rectangles[0] == pytest.approx(14 / 13, abs=0.01)
+
+
+def test_remarks_of_the_same_kind_stand_together(
+    add_scan: AddScan, muscle_rows: MuscleRows
+) -> None:
+    rows = [{**row, 'reason': 'bounded'} for row in muscle_rows()]
+    rows[0]['reason'] = 'cut off; bounded'
+    shown = participant_page(add_scan('01', rows=rows), '01').shown
+    assert 'right multifidus: cut off' in shown
+    assert 'all muscles: bounded' in shown
+
+
+def test_a_limit_alone_is_not_to_check(add_scan: AddScan, muscle_rows: MuscleRows) -> None:
+    rows = [
+        {**row, 'reason': 'cut off', 'volume_ml': 3, 'mfi_ratio_of_means_pct': None}
+        for row in muscle_rows()
+    ]
+    # No muscle has an MFI, as in a T2w scan: that is said in the remarks, not by the light.
+    shown = participant_page(add_scan('01', rows=rows), '01').shown
+    assert 'No warnings, no value missing' in shown
+    assert 'all muscles: cut off' in shown
 
 
 def test_methods_say_what_ran(add_scan: AddScan) -> None:
