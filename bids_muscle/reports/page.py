@@ -48,17 +48,17 @@ def data_uri(path: Path) -> str:
 
 
 def format_value(text: str | float | None) -> str:
-    """Return a number with three or four significant digits, anything else as it is.
+    """Return a number with three significant digits, a whole number or text as it is.
 
     Examples
     --------
-    >>> [format_value(text) for text in ('12.3456', '0.01234', '1234.5', 'n/a', None)]
-    ['12.3', '0.0123', '1234', 'n/a', 'n/a']
+    >>> [format_value(text) for text in ('12.3456', '0.01234', '1234.5', '29', 'n/a', None)]
+    ['12.3', '0.0123', '1234', '29', 'n/a', 'n/a']
     """
     if text is None:
         return MISSING
     value = number(text) if isinstance(text, str) else text
-    if value is None:
+    if value is None or str(text).lstrip('-').isdigit():
         return str(text)
     if abs(value) >= 100:
         return f'{value:.0f}'
@@ -89,13 +89,14 @@ def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
 
 
 def heading(column: str, definitions: Definitions) -> str:
-    """Return a column's name for people, with its unit.
+    """Return a column's name for people, with its unit; powers are raised.
 
     Examples
     --------
-    >>> heading('volume_ml', {'volume_ml': {'LongName': 'Muscle volume', 'Units': 'ml'}})
-    'Muscle volume (ml)'
+    >>> heading('csa_cm2', {'csa_cm2': {'LongName': 'Area', 'Units': 'cm^2'}})
+    'Area (cm²)'
     """
     entry = definitions.get(column, {})
     name = str(entry.get('LongName', column))
-    return f'{name} ({entry["Units"]})' if entry.get('Units') else name
+    unit = str(entry.get('Units', '')).replace('^2', '²').replace('^3', '³')
+    return f'{name} ({unit})' if unit else name
