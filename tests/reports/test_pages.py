@@ -121,12 +121,12 @@ def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, by
 def test_right_and_left_values_stand_in_their_columns(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01')
     # Right multifidus is label 1 and left is label 2: MFI 13 and 14 %, volume 20.5 and 41 ml.
-    assert 'right left right left multifidus 13.0 14.0 20.5 41.0' in page.shown
+    assert 'right left right left multifidus 13 14 20.5 41' in page.shown
 
 
 def test_bars_carry_their_value_and_side(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01')
-    assert 'right multifidus 13.0; left multifidus 14.0' in page.shown
+    assert 'right multifidus 13; left multifidus 14' in page.shown
     rectangles = [float(str(bar['width'])) for bar in page.all('rect')]
     # Seven of eight muscles have a value in each of the two charts.
     assert len(rectangles) == 14
