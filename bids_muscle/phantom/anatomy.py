@@ -19,6 +19,10 @@ ByteArray = NDArray[np.uint8]
 #: In spine label maps vertebra k is k + 1 and the disc below it this plus k.
 DISC_OFFSET = 101
 
+#: Muscles lie in a thin sheath of dense connective tissue that gives little signal.
+WITH_FASCIA = ('muscle', 'muscle_other')
+FASCIA_MM = 0.4
+
 
 @dataclass(frozen=True)
 class TissueClass:
@@ -159,6 +163,8 @@ class _Painter:
             polygons = body.place(item, closed_spline(points), level[reach])
             muscle = number[item.muscle, item.side] if item.muscle else 0
             fill = self.core if item.column else self._register(item.tissue, muscle)
+            if item.tissue in WITH_FASCIA:
+                self._add(reach, inset(polygons, -FASCIA_MM), self._register('fascia'))
             if item.crust:
                 crust = self.rim if item.column else self._register(item.crust)
                 self._add(reach, polygons, crust)

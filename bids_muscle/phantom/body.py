@@ -12,7 +12,7 @@ from bids_muscle.phantom.spine import Spine
 Array = NDArray[np.float64]
 
 #: Linear size of muscle by sex relative to the atlas (areas differ by about a third).
-MUSCLE_SCALE = {'M': 1.08, 'F': 0.93}
+MUSCLE_SCALE = {'M': 1.055, 'F': 0.95}
 
 #: y in mm behind which the muscles of the back grow with muscle size, in the frame of the atlas.
 BACK_MM = {'lumbar': -34.0, 'cervical': -22.0}
@@ -45,6 +45,8 @@ class Body:
         self.fat = float(np.clip(1 + 0.09 * (person.bmi - 25), 0.22, 3.0))
         if person.sex == 'F':
             self.fat *= 1.12
+        if atlas.region == 'cervical':
+            self.fat **= 0.6  # the neck puts on less than the waist
         self.belly = 1 + 0.012 * (person.bmi - 25) * (1.2 if person.sex == 'M' else 1.0)
         self.waist = 1 + 0.006 * (person.bmi - 25)
         muscles = sorted({s.muscle for s in atlas.structures if s.muscle})

@@ -104,7 +104,9 @@ def _texture(counts: NDArray[np.int_], rng: np.random.Generator) -> ByteArray:
         field = ndimage.gaussian_filter(field, sigma, mode='wrap')
         return np.asarray(field / field.std())
 
-    tile = noise((1.0, 1.2, 1.2)) + noise((2.5, 6, 6))
+    # Fine grain, slow drift, and thin septa where a second noise crosses zero.
+    tile = 0.5 * noise((1.0, 0.9, 0.9)) + 0.5 * noise((4, 11, 11))
+    tile -= 1.6 * np.exp(-((noise((3, 5, 5)) / 0.1) ** 2))
     tile = np.clip(128 + 50 * (tile - tile.mean()) / tile.std(), 0, 255).astype(np.uint8)
     index = [np.arange(n) % size for n, size in zip(counts, tile.shape, strict=True)]
     return np.ascontiguousarray(tile[np.ix_(*index)])
@@ -146,11 +148,11 @@ def fat_by_rank(histogram: Array, mean_fat: float) -> Array:
     """
     weight = histogram / histogram.sum()
     rank = (np.arange(256) + 0.5) / 256
-    diffuse = 0.35 * mean_fat
+    diffuse = 0.4 * mean_fat
 
     def profile(threshold: float) -> Array:
         streak = 1 / (1 + np.exp(-(rank - threshold) / STREAK_EDGE))
-        return diffuse + (1 - diffuse) * STREAK_FAT * streak
+        return diffuse * (0.4 + 1.2 * rank) + (1 - 1.6 * diffuse) * STREAK_FAT * streak
 
     low, high = -2.0, 3.0
     for _ in range(60):

@@ -138,6 +138,9 @@ def _expand(entry: dict) -> list[Structure]:
     }
     base |= {'crust_mm': entry.get('crust_mm', 0.0), 'envelope': envelope}
     sides = ('right', 'left') if entry.get('paired') else (entry.get('side', 'middle'),)
+    # `scale` resizes a structure about its own centre, to match published sizes.
+    centre = points.mean(axis=1, keepdims=True)
+    points = centre + (points - centre) * entry.get('scale', 1.0)
     vertebrae = entry.get('repeat', [None])
     scales = entry.get('repeat_scale', [1.0] * len(vertebrae))
     found = []
