@@ -111,7 +111,7 @@ def test_a_missing_file_is_66(
     assert str(tmp_path / 'none') in text
 
 
-@pytest.mark.parametrize('content', [None, '{', '[]'])
+@pytest.mark.parametrize('content', [None, '{', '[]', '{"DatasetType": "derivative"}'])
 def test_a_folder_that_is_not_bids_is_16(
     bids: Path, tmp_path: Path, runs: Runs, capsys: Any, content: str | None
 ) -> None:
@@ -119,9 +119,11 @@ def test_a_folder_that_is_not_bids_is_16(
     description.unlink()
     if content is not None:
         description.write_text(content)
-    assert main([str(bids), str(tmp_path / 'out'), 'participant']) == 16
+    words = [str(bids), str(tmp_path / 'out'), 'participant']
+    assert main(words) == 16
     assert 'dataset_description.json' in said(capsys)
     assert runs == []
+    assert main([*words, '--skip-bids-validation']) == 0
 
 
 @pytest.mark.parametrize('place', ['.', 'sub-01', 'derivativesx', 'sub-01/derivatives'])
