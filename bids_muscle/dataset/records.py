@@ -57,6 +57,8 @@ class ScanRecord:
         Name, version and weights SHA-256 of the model; empty where none was used.
     versions
         Version by package.
+    device
+        Where the network ran: ``'cpu'`` or ``'cuda:0'``; empty where it did not.
     processing
         What was done, for the methods text: ``bias_correction`` and ``bounded`` (true or false).
     participant_info
@@ -77,6 +79,7 @@ class ScanRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     model: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ''
     processing: Mapping[str, bool] = field(default_factory=dict)
     participant_info: Mapping[str, str] = field(default_factory=dict)
     settings_digest: str = ''

@@ -73,7 +73,9 @@ def run_participants(settings: Settings) -> ExitCode:
     if settings.reports_only:
         return _report_again(settings, participants)
     from bids_muscle.engine.resources import resolve_resources
+    from bids_muscle.engine.worker import start_forkserver
 
+    start_forkserver()  # it imports for seconds, while the first participants are looked up
     resources = resolve_resources(settings)
     models, refusals = _find_models(settings)
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
@@ -190,22 +192,21 @@ def _run_scans(
     science = {key: value for key, value in settings.science().items() if key != 'model'}
     workflow = Workflow(WORKFLOW, base_dir=work_dir)
     for participant, scans in plans.items():
-        workflow.add_nodes(
-            [
-                init_participant_wf(
-                    participant=participant,
-                    scans=[scan for scan in scans if scan.problem is None],
-                    models={
-                        region: (model.path, model.sha256) for region, model in models.items()
-                    },
-                    bids_dir=settings.bids_dir,
-                    output_dir=settings.output_dir,
-                    settings=science,
-                    omp_nthreads=resources.omp_nthreads,
-                    use_gpu=resources.devices != ('cpu',),
-                )
-            ]
+        graph = init_participant_wf(
+            participant=participant,
+            scans=[scan for scan in scans if scan.problem is None],
+            models={region: (model.path, model.sha256) for region, model in models.items()},
+            bids_dir=settings.bids_dir,
+            output_dir=settings.output_dir,
+            settings=science,
+            omp_nthreads=resources.omp_nthreads,
+            use_gpu=resources.devices != ('cpu',),
         )
+        if settings.write_graph:
+            path = settings.output_dir / participant_path(participant, 'graph')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            graph.write_hierarchical_dotfile(str(path))
+        workflow.add_nodes([graph])
     return run_workflow(
         workflow,
         nprocs=resources.nprocs,
@@ -252,7 +253,8 @@ def _record(
 
     prefix = f'.{workflow_name(scan.name)}.'
     outcomes = [outcome for outcome in report.outcomes if prefix in f'.{outcome.fullname}.']
-    prepared = next((outcome.outputs for outcome in outcomes if outcome.name == 'prepare'), {})
+    outputs = {outcome.name: outcome.outputs for outcome in outcomes}
+    prepared, segmented = outputs.get('prepare', {}), outputs.get('segment', {})
     model = models.get(scan.region or '')
     failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
     problem = scan.problem or failure or _not_run(scan, outcomes)
@@ -263,7 +265,8 @@ def _record(
         region=scan.region,
         status='failed' if problem else 'done',
         problem=problem,
-        warnings=(*scan.warnings, *prepared.get('warnings', ())),
+        # Both look at the headers, so both may say the same.
+        warnings=tuple(dict.fromkeys((*scan.warnings, *prepared.get('warnings', ())))),
         inputs={
             str(contrast): path.relative_to(settings.bids_dir).as_posix()
             for contrast, path in scan.paths.items()
@@ -272,6 +275,7 @@ def _record(
         if model and outcomes
         else {},
         versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},
+        device=segmented.get('device', ''),
         processing={
             'bias_correction': settings.bias_correction,
             'bounded': prepared.get('bounded', False),
