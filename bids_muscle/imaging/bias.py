@@ -26,7 +26,7 @@ def estimate_bias_field(
     *,
     knot_mm: float = 150.0,
     iterations: tuple[int, ...] = (50, 50, 50),
-    tolerance: float = 1e-6,
+    tolerance: float = 1e-3,
 ) -> np.ndarray:
     """Estimate the smooth multiplicative field in an image.
 

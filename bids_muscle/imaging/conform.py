@@ -164,7 +164,8 @@ def make_image(data: np.ndarray, affine: np.ndarray, *, located: bool = True) ->
     affine
         (4, 4) voxel index to RAS+ mm.
     located
-        Whether the affine is known; if not, both form codes stay 0.
+        Whether the affine is known. If not, it must be the one that nibabel assumes for a header
+        without any, and both form codes stay 0.
     """
     header = nib.Nifti1Header()
     header.set_data_dtype(data.dtype)
@@ -253,7 +254,7 @@ def to_canonical(img: Nifti1Image) -> Nifti1Image:
     ornt = io_orientation(img.affine)
     data = np.ascontiguousarray(apply_orientation(np.asanyarray(img.dataobj), ornt))
     affine = img.affine @ inv_ornt_aff(ornt, img.shape)
-    return make_image(data, affine, located=grid_of(img).located)
+    return make_image(data, affine)
 
 
 def to_native(img: Nifti1Image, like: Nifti1Image) -> Nifti1Image:
@@ -287,7 +288,9 @@ def _open(path: Path) -> Nifti1Image:
     """Read the header of a NIfTI file."""
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        with path.open('rb') as stream:
+            empty = not stream.read(1)
+        if empty:
             raise UnreadableImageError(f'{path} is an empty file.', 'Copy it again.')
         img = nib.load(path)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:

@@ -44,10 +44,12 @@ def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     shrink = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
     coarse = _block_mean(np.maximum(data, 0), shrink)
     coarse = ndimage.gaussian_filter(coarse, np.minimum(3.0 / (spacing * shrink), 1.0))
+    if not coarse.any():
+        return np.ones(data.shape, bool)
     bright = np.percentile(coarse[coarse > 0], 95)
     log_signal = np.log(np.maximum(coarse, _FLOOR * bright))
     air = max(np.percentile(coarse, 5), _AIR / _ABOVE_AIR * bright)
-    mask = coarse > min(np.exp(threshold_otsu(log_signal)), _ABOVE_AIR * air)
+    mask = coarse > min(np.exp(threshold_otsu(log_signal.ravel())), _ABOVE_AIR * air)
 
     disk = ndimage.generate_binary_structure(3, 1) & _in_plane()
     mask = ndimage.binary_opening(mask, disk)

@@ -1,0 +1,280 @@
+"""Reading, checking, reconciling and reordering images."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff
+
+from bids_muscle.errors import (
+    BidsMuscleError,
+    EmptyImageError,
+    GridMismatchError,
+    ImageShapeError,
+    MissingInputError,
+    UnreadableImageError,
+)
+from bids_muscle.imaging.conform import (
+    Grid,
+    grid_of,
+    load_image,
+    make_image,
+    read_grid,
+    reconcile_grids,
+    to_canonical,
+    to_native,
+)
+
+AFFINE = np.array([[-1.5, 0, 0, 60], [0, -1.5, 0, 40], [0, 0, 4, -20], [0, 0, 0, 1.0]])
+DATA = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+
+#: All 48 ways to store a volume: three axes in any order, each in either direction.
+ORIENTATIONS = [
+    np.column_stack([order, flips])
+    for order in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def saved(path: Path, data: np.ndarray, affine: np.ndarray | None = AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return saved(tmp_path / 'good.nii.gz', DATA)
+
+
+def test_reads_what_was_written(good: Path) -> None:
+    img = load_image(good)
+    assert img.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(img.dataobj), DATA)
+    assert np.allclose(img.affine, AFFINE)
+    assert img.extra['warnings'] == ()
+    assert grid_of(img).shape == read_grid(good).shape == (5, 6, 7)
+    assert read_grid(good).zooms == pytest.approx((1.5, 1.5, 4))
+
+
+def test_header_slope_and_intercept_are_applied(tmp_path: Path) -> None:
+    img = nib.Nifti1Image(DATA, AFFINE)
+    img.header.set_slope_inter(0.5, 3)
+    nib.save(img, tmp_path / 'scaled.nii.gz')
+    loaded = np.asarray(load_image(tmp_path / 'scaled.nii.gz').dataobj)
+    assert np.array_equal(loaded, 0.5 * DATA + 3)
+
+
+def test_trailing_axes_of_one_element_are_dropped(tmp_path: Path) -> None:
+    path = saved(tmp_path / 'x.nii', DATA[..., None, None])
+    assert load_image(path).shape == read_grid(path).shape == (5, 6, 7)
+
+
+def test_one_slice_is_three_dimensional(tmp_path: Path) -> None:
+    assert load_image(saved(tmp_path / 'x.nii', DATA[:, :, :1])).shape == (5, 6, 1)
+
+
+def test_a_few_bad_voxels_become_zero_and_are_reported(tmp_path: Path) -> None:
+    data = DATA.astype(np.float32)
+    data[1, 1, 1], data[2, 2, 2] = np.nan, np.inf
+    img = load_image(saved(tmp_path / 'x.nii.gz', data))
+    assert img.dataobj[1, 1, 1] == img.dataobj[2, 2, 2] == 0
+    assert img.extra['warnings'] == ('x.nii.gz has 2 NaN or infinite voxels; they are set to 0.',)
+
+
+@pytest.mark.parametrize(
+    ('data', 'error'),
+    [
+        (np.zeros((4, 4, 4)), EmptyImageError),
+        (np.full((4, 4, 4), 7.0), EmptyImageError),
+        (np.full((4, 4, 4), np.nan), EmptyImageError),
+        (np.zeros((4, 4)), ImageShapeError),
+        (np.ones((4, 4, 4, 2)), ImageShapeError),
+        (np.ones((4, 4, 4, 1, 3)), ImageShapeError),
+        (np.ones((4, 4, 4), np.complex64), UnreadableImageError),
+        (np.ones((4, 4, 4), [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]), UnreadableImageError),
+    ],
+    ids=['zero', 'constant', 'nan', '2-D', '4-D', '5-D', 'complex', 'rgb'],
+)
+def test_useless_content_is_refused(
+    tmp_path: Path, data: np.ndarray, error: type[BidsMuscleError]
+) -> None:
+    path = saved(tmp_path / 'bad.nii.gz', data)
+    with pytest.raises(error, match='bad'):
+        load_image(path)
+
+
+@pytest.mark.parametrize('keep', [0, 10, 100, 300, -9, -1])
+def test_truncated_compressed_file(good: Path, keep: int) -> None:
+    content = good.read_bytes()
+    good.write_bytes(content[:keep])
+    with pytest.raises(UnreadableImageError, match='good'):
+        load_image(good)
+
+
+def test_every_changed_byte_of_the_data_is_found(good: Path) -> None:
+    content = bytearray(good.read_bytes())
+    content[-5] ^= 0xFF  # in the checksum: all data decompress
+    good.write_bytes(bytes(content))
+    with pytest.raises(UnreadableImageError):
+        load_image(good)
+
+
+def test_truncated_plain_file(tmp_path: Path) -> None:
+    path = saved(tmp_path / 'x.nii', DATA)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UnreadableImageError, match=r'x\.nii'):
+        load_image(path)
+
+
+def test_not_an_image(tmp_path: Path) -> None:
+    path = tmp_path / 'x.nii.gz'
+    path.write_bytes(gzip.compress(b'hello' * 200))
+    with pytest.raises(UnreadableImageError):
+        read_grid(path)
+
+
+@pytest.mark.parametrize('name', ['absent.nii.gz', 'folder'])
+def test_missing(tmp_path: Path, name: str) -> None:
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(MissingInputError, match=name.split('.')[0]):
+        load_image(tmp_path / name)
+
+
+def edited_header(path: Path, **fields: object) -> Path:
+    """Write fields into the header of an uncompressed image, whatever they mean."""
+    raw = bytearray(path.read_bytes())
+    header = nib.Nifti1Header(bytes(raw[:348]))
+    for name, value in fields.items():
+        header[name] = value
+    raw[:348] = header.binaryblock
+    path.write_bytes(bytes(raw))
+    return path
+
+
+def test_header_without_spacing(tmp_path: Path) -> None:
+    img = nib.Nifti1Image(DATA, None)
+    nib.save(img, tmp_path / 'x.nii')
+    path = edited_header(tmp_path / 'x.nii', pixdim=[1, 0, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(ImageShapeError, match='spacing'):
+        read_grid(path)
+
+
+def test_singular_affine(tmp_path: Path) -> None:
+    path = edited_header(saved(tmp_path / 'x.nii', DATA), srow_x=[0, 0, 0, 0])
+    with pytest.raises(ImageShapeError, match='spacing'):
+        load_image(path)
+
+
+def test_a_header_that_claims_too_much_is_refused_unread(tmp_path: Path) -> None:
+    path = edited_header(saved(tmp_path / 'x.nii', DATA), dim=[3, 30000, 30000, 30000, 1, 1, 1, 1])
+    with pytest.raises(ImageShapeError, match='claims'):
+        load_image(path)
+
+
+def grid(affine: np.ndarray = AFFINE, shape: tuple[int, int, int] = (5, 6, 7)) -> Grid:
+    return grid_of(make_image(np.zeros(shape, np.uint8), affine))
+
+
+def blank() -> Grid:
+    """Grid of a header that has spacing and nothing else."""
+    img = nib.Nifti1Image(DATA, None)
+    img.header.set_zooms((1.5, 1.5, 4))
+    return grid_of(nib.Nifti1Image.from_bytes(img.to_bytes()))
+
+
+def moved(*origin: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[:3, 3] = origin
+    return affine
+
+
+def test_equal_grids_need_no_word() -> None:
+    rounded = AFFINE + 1e-4
+    affine, warnings = reconcile_grids({'a': grid(), 'b': grid(rounded)})
+    assert np.array_equal(affine, AFFINE)
+    assert warnings == []
+
+
+@pytest.mark.parametrize('order', ['lost first', 'lost last'])
+def test_lost_origin_takes_the_real_one(order: str) -> None:
+    lost = moved(0, 0, 0)
+    lost[0, 0] *= 1.00002
+    grids = {'water.nii.gz': grid(lost), 'fat.nii.gz': grid()}
+    if order == 'lost last':
+        grids = dict(reversed(grids.items()))
+    affine, (warning,) = reconcile_grids(grids)
+    assert np.array_equal(affine, AFFINE)
+    assert warning.startswith('water.nii.gz has lost its position')
+    assert 'fat.nii.gz (60, 40, -20 mm)' in warning
+
+
+def test_header_without_any_affine_takes_that_of_its_partner() -> None:
+    affine, (warning,) = reconcile_grids({'a': blank(), 'b': grid(moved(9, 9, 9))})
+    assert np.array_equal(affine, moved(9, 9, 9))
+    assert 'neither sform nor qform' in warning
+
+
+def test_no_affine_at_all_is_said() -> None:
+    _, (warning,) = reconcile_grids({'a': blank()})
+    assert 'left and right are assumed' in warning
+
+
+@pytest.mark.parametrize(
+    ('other', 'difference'),
+    [
+        (grid(shape=(5, 6, 8)), 'shape 5 x 6 x 7 and 5 x 6 x 8 voxels'),
+        (grid(AFFINE @ np.diag([1, 1, 1.5, 1])), 'voxel size'),
+        (grid(np.diag([-1, 1, 1, 1]) @ AFFINE), 'orientation'),
+        (grid(moved(60, 40, -24)), 'origin'),
+        (grid(moved(0, 0, 0) @ np.diag([-1, 1, 1, 1])), 'orientation'),
+        (grid(moved(0, 0, 0) @ np.diag([1, 1, 1.02, 1])), 'voxel size'),
+    ],
+    ids=['shape', 'zooms', 'flip', 'shift', 'flip with lost origin', 'zooms with lost origin'],
+)
+def test_true_differences_are_refused(other: Grid, difference: str) -> None:
+    for grids in ({'a.nii': grid(), 'b.nii': other}, {'b.nii': other, 'a.nii': grid()}):
+        with pytest.raises(GridMismatchError, match='do not share a grid') as caught:
+            reconcile_grids(grids)
+        assert 'a.nii' in caught.value.message
+        assert 'b.nii' in caught.value.message
+        assert difference.split()[0] in caught.value.message
+
+
+@pytest.mark.parametrize('ornt', ORIENTATIONS, ids=str)
+def test_all_48_orientations_there_and_back(ornt: np.ndarray) -> None:
+    tilt = np.eye(4)
+    tilt[:3, :3] = nib.eulerangles.euler2mat(0.2, -0.15, 0.1)
+    upright = make_image(DATA, tilt @ np.diag([1.5, 1.2, 4, 1]))
+    stored = make_image(
+        np.ascontiguousarray(apply_orientation(DATA, ornt)),
+        upright.affine @ inv_ornt_aff(ornt, DATA.shape),
+    )
+    canonical = to_canonical(stored)
+    assert aff2axcodes(canonical.affine) == ('R', 'A', 'S')
+    assert np.array_equal(np.asarray(canonical.dataobj), DATA)
+    assert np.allclose(canonical.affine, upright.affine)
+    native = to_native(canonical, stored)
+    assert np.array_equal(np.asarray(native.dataobj), np.asarray(stored.dataobj))
+    assert np.allclose(native.affine, stored.affine)
+    assert native.get_data_dtype() == np.int16
+
+
+def test_native_refuses_another_grid() -> None:
+    img = make_image(DATA, AFFINE)
+    with pytest.raises(GridMismatchError):
+        to_native(to_canonical(make_image(DATA, moved(1, 2, 3))), img)
+
+
+def test_both_forms_survive_writing(tmp_path: Path) -> None:
+    nib.save(make_image(DATA, AFFINE), tmp_path / 'x.nii')
+    header = nib.load(tmp_path / 'x.nii').header
+    assert np.allclose(header.get_sform(), AFFINE)
+    assert np.allclose(header.get_qform(), AFFINE)
+    assert read_grid(tmp_path / 'x.nii').located
+    nib.save(make_image(DATA, blank().affine, located=False), tmp_path / 'y.nii')
+    assert not read_grid(tmp_path / 'y.nii').located

@@ -1,0 +1,63 @@
+"""The body mask on an analytic body."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import SPACING_MM, Abdomen
+
+from bids_muscle.imaging.mask import body_mask
+from bids_muscle.statistics.overlap import overlap
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    return overlap(found.astype(int), truth.astype(int), [1])[1].dice
+
+
+@pytest.mark.parametrize('contrast', ['water', 'fat', 'inphase', 'opposedphase'])
+@pytest.mark.parametrize('air', ['noise', 'zero'])
+def test_any_contrast_with_and_without_air_signal(
+    abdomen: Abdomen, contrast: str, air: str
+) -> None:
+    image = {
+        'water': abdomen.water,
+        'fat': abdomen.fat,
+        'inphase': abdomen.water + abdomen.fat,
+        'opposedphase': abs(abdomen.water - abdomen.fat),
+    }[contrast]
+    if air == 'noise':
+        image = np.hypot(image, abdomen.air_noise())
+    # Water-only subcutaneous fat is twenty times darker than muscle: its rim may be lost.
+    assert dice(body_mask(image, SPACING_MM), abdomen.body) > 0.95
+
+
+def test_strong_coil_fall_off(abdomen: Abdomen) -> None:
+    field = abdomen.field**3
+    assert field[abdomen.body].max() > 8 * field[abdomen.body].min()
+    image = np.hypot((abdomen.water + abdomen.fat) * field, abdomen.air_noise())
+    assert dice(body_mask(image, SPACING_MM), abdomen.body) > 0.95
+
+
+def test_scale_does_not_matter(abdomen: Abdomen) -> None:
+    image = np.hypot(abdomen.water, abdomen.air_noise())
+    assert np.array_equal(body_mask(image, SPACING_MM), body_mask(1000 * image, SPACING_MM))
+
+
+def test_a_hole_is_body_and_a_separate_arm_is_not(abdomen: Abdomen) -> None:
+    image = abdomen.water + abdomen.fat
+    image[38:42, 30:34] = 0  # bowel gas
+    image[:2, 25:35] = 60  # an arm wrapped into the field of view
+    mask = body_mask(image, SPACING_MM)
+    assert mask[38:42, 30:34].all()
+    assert not mask[:1].any()
+
+
+@pytest.mark.parametrize('image', [np.zeros((9, 9, 3)), np.ones((9, 9, 3)), -np.ones((9, 9, 3))])
+def test_without_air_all_is_body(image: np.ndarray) -> None:
+    assert body_mask(image, SPACING_MM).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 50, 50), (50, 50, 1), (2, 3, 4)])
+def test_thin_volumes(shape: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(0).random(shape)
+    assert body_mask(image, (1, 1, 1)).shape == shape

@@ -1,0 +1,278 @@
+"""Measures against truth known from boxes and cylinders, in every orientation."""
+
+from __future__ import annotations
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.errors import BadDataError, GridMismatchError
+from bids_muscle.imaging.dixon import fat_fraction
+from bids_muscle.measurement.size import axial_axis
+from bids_muscle.measurement.table import dictionary, measure_scan
+
+TABLE = load_label_table('lumbar')
+SHAPE = (40, 30, 12)
+AFFINE = np.array([[1.5, 0, 0, -30], [0, 1.5, 0, -20], [0, 0, 4, 100], [0, 0, 0, 1.0]])
+TILT = np.eye(4)
+TILT[:3, :3] = nib.eulerangles.euler2mat(0.25, -0.1, 0.15)
+
+ORIENTATIONS = [
+    np.column_stack([order, flips])
+    for order in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def image(data: np.ndarray, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:
+    return nib.Nifti1Image(data, affine)
+
+
+def phantom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, water and fat: a box right (20 % fat) and a smaller one left (40 %)."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[25:35, 5:15, 2:8] = 1
+    labels[5:10, 5:15, 3:7] = 2
+    water, fat = np.full(SHAPE, 50.0), np.full(SHAPE, 50.0)
+    water[labels == 1], fat[labels == 1] = 80, 20
+    water[labels == 2], fat[labels == 2] = 60, 40
+    return labels, water, fat
+
+
+def measured(
+    labels: np.ndarray, water: np.ndarray, fat: np.ndarray, affine: np.ndarray = AFFINE
+) -> pd.DataFrame:
+    return measure_scan(
+        image(labels, affine),
+        TABLE,
+        water=image(water, affine),
+        fat=image(fat, affine),
+        contrast='dixon',
+    ).set_index('index')
+
+
+def test_a_box_has_its_measures() -> None:
+    rows = measured(*phantom())
+    right = rows.loc[1]
+    assert right['name'] == 'right multifidus'
+    assert right['n_voxels'] == 600
+    assert right['volume_ml'] == pytest.approx(600 * 9 / 1000)
+    assert right['mfi_ratio_of_means_pct'] == pytest.approx(20)
+    assert right['mfi_mean_of_voxels_pct'] == pytest.approx(20)
+    assert right['mfi_excluded_voxels'] == 0
+    assert right['mean_csa_cm2'] == right['max_csa_cm2'] == pytest.approx(2.25)
+    assert right['n_slices'] == 6
+    assert right['length_mm'] == pytest.approx(24)
+    centre = AFFINE @ (29.5, 9.5, 4.5, 1)
+    assert right[['x_ras_mm', 'y_ras_mm', 'z_ras_mm']].tolist() == pytest.approx(centre[:3])
+    assert not right['truncated']
+    assert pd.isna(right['reason'])
+    assert rows.loc[2, 'mfi_ratio_of_means_pct'] == pytest.approx(40)
+    assert rows.loc[2, 'x_ras_mm'] < rows.loc[1, 'x_ras_mm']  # left stays left
+
+
+@pytest.mark.parametrize('ornt', ORIENTATIONS, ids=str)
+def test_orientation_of_storage_does_not_matter(ornt: np.ndarray) -> None:
+    affine = TILT @ AFFINE
+    labels, water, fat = phantom()
+    expected = measured(labels, water, fat, affine)
+    stored = [np.ascontiguousarray(apply_orientation(a, ornt)) for a in (labels, water, fat)]
+    found = measured(*stored, affine @ inv_ornt_aff(ornt, SHAPE))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
+
+
+def test_a_sagittal_acquisition_is_measured_on_axial_slices() -> None:
+    # Thick slices run left-right: 1x1 mm in the sagittal plane, 5 mm across.
+    affine = np.diag([5.0, 1, 1, 1])
+    labels = np.zeros((12, 40, 60), np.uint8)
+    labels[3:7, 10:30, 5:50] = 3
+    row = measured(labels, labels + 1.0, labels * 0.0, affine).loc[3]
+    assert row['n_slices'] == 45
+    assert row['max_csa_cm2'] == pytest.approx(4 * 5 * 20 / 100)
+    assert row['length_mm'] == pytest.approx(45)
+
+
+def test_a_sheared_grid_has_the_volume_of_its_determinant() -> None:
+    affine = AFFINE.copy()
+    affine[1, 2] = 3.0  # slices shifted against each other
+    row = measured(*phantom(), affine).loc[1]
+    assert row['volume_ml'] == pytest.approx(600 * 9 / 1000)
+    assert row['max_csa_cm2'] == pytest.approx(2.25)
+
+
+def test_an_upright_cylinder() -> None:
+    shape, affine = (90, 90, 20), np.diag([0.5, 0.5, 3, 1])
+    x, y = np.indices(shape[:2]) * 0.5 - 22.3
+    labels = np.repeat((np.hypot(x, y) < 18)[:, :, None] * 1, 20, axis=2).astype(np.uint8)
+    labels[:, :, [0, -1]] = 0
+    row = measured(labels, labels * 10.0, labels * 0.0, affine).loc[1]
+    assert row['mean_csa_cm2'] == pytest.approx(np.pi * 1.8**2, rel=0.01)
+    assert row['volume_ml'] == pytest.approx(np.pi * 1.8**2 * 5.4, rel=0.01)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
+def test_slices_scale_and_order_of_slices(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 9, (9, 8, 7)).astype(np.uint8)
+    water, fat = rng.uniform(0, 100, (2, 9, 8, 7))
+    rows = measured(labels, water, fat)
+    assert rows['n_voxels'].sum() == np.count_nonzero(labels)
+    summed = rows['mean_csa_cm2'] * rows['n_slices'] * 0.4  # cm2 x 4 mm = 0.4 ml
+    assert np.allclose(summed, rows['volume_ml'])
+    fat_columns = [name for name in rows if name.startswith('mfi')]
+    scaled = measured(labels, water * scale, fat * scale)
+    assert np.allclose(scaled[fat_columns].astype(float), rows[fat_columns].astype(float))
+    order = rng.permutation(7)
+    shuffled = measured(labels[..., order], water[..., order], fat[..., order])
+    same = [*fat_columns, 'volume_ml', 'max_csa_cm2', 'n_slices']
+    assert np.allclose(shuffled[same].astype(float), rows[same].astype(float))
+
+
+def test_ratio_of_means_weighs_by_signal_and_mean_of_voxels_does_not() -> None:
+    labels, water, fat = phantom()
+    water[25:30][labels[25:30] == 1], fat[25:30][labels[25:30] == 1] = 0, 300
+    row = measured(labels, water, fat).loc[1]
+    assert row['mfi_mean_of_voxels_pct'] == pytest.approx(60)
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(100 * 320 / 400)
+
+
+def test_empty_voxels_do_not_dilute_fat() -> None:
+    """MuscleMap counts an empty voxel as 0 % fat: 24 % where the truth is 30 %."""
+    labels, water, fat = phantom()
+    inside = np.argwhere(labels == 1)
+    water[labels == 1], fat[labels == 1] = 70, 30
+    for i, j, k in inside[::5]:
+        water[i, j, k] = fat[i, j, k] = 0
+    row = measured(labels, water, fat).loc[1]
+    assert row['mfi_mean_of_voxels_pct'] == pytest.approx(30)
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(30)
+    assert row['mfi_excluded_voxels'] == 120
+
+
+def test_one_negative_voxel_does_not_explode() -> None:
+    """MuscleMap: F = 30 and W = -29.9 in one voxel of 100 give 330 %."""
+    labels, water, fat = phantom()
+    labels[labels == 1] = 0
+    labels[25:35, 5:15, 4] = 1
+    water[labels == 1], fat[labels == 1] = 70, 30
+    water[25, 5, 4] = -29.9
+    row = measured(labels, water, fat).loc[1]
+    assert 29 < row['mfi_mean_of_voxels_pct'] < 31
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(30.3, abs=0.1)
+
+
+def test_no_signal_at_all_is_missing_with_a_reason() -> None:
+    labels, water, fat = phantom()
+    water[labels == 1] = fat[labels == 1] = 0
+    row = measured(labels, water, fat).loc[1]
+    assert pd.isna(row['mfi_ratio_of_means_pct'])
+    assert pd.isna(row['mfi_mean_of_voxels_pct'])
+    assert 'no signal' in row['reason']
+    assert row['volume_ml'] == pytest.approx(5.4)  # still true
+
+
+def test_negative_mean_fat_is_missing_with_a_reason() -> None:
+    labels, water, fat = phantom()
+    fat[labels == 1] = -5
+    row = measured(labels, water, fat).loc[1]
+    assert pd.isna(row['mfi_ratio_of_means_pct'])
+    assert 'negative' in row['reason']
+
+
+def test_absent_and_tiny_muscles_do_not_cost_the_others() -> None:
+    labels, water, fat = phantom()
+    labels[0, 0, 0] = 5
+    rows = measured(labels, water, fat)
+    assert list(rows.index) == [label.index for label in TABLE]
+    assert rows.loc[7, 'n_voxels'] == 0
+    assert rows.loc[7, 'reason'] == 'not found in the field of view'
+    assert rows.loc[7].drop(['name', 'muscle', 'side', 'n_voxels', 'reason']).isna().all()
+    assert rows.loc[5, 'n_voxels'] == 1
+    assert 'too few' in rows.loc[5, 'reason']
+    assert rows.loc[1, 'mfi_ratio_of_means_pct'] == pytest.approx(20)
+
+
+@pytest.mark.parametrize('where', [(slice(25, 35), 0, 0), (0, slice(5, 25), 5)])
+def test_muscle_at_the_edge_is_truncated(where: tuple) -> None:
+    labels, water, fat = phantom()
+    labels[where] = 1
+    row = measured(labels, water, fat).loc[1]
+    assert row['truncated']
+    assert 'edge' in row['reason']
+
+
+def test_bounded_fat_says_so() -> None:
+    labels, water, fat = phantom()
+    rows = measure_scan(
+        image(labels),
+        TABLE,
+        water=image(water),
+        fat=image(fat),
+        fat_fraction=image(fat_fraction(water, fat, 0)),
+        bounded=True,
+        contrast='dixon',
+    )
+    assert '50 %' in rows.loc[0, 'reason']
+
+
+def test_t2w_has_size_but_no_fat() -> None:
+    labels, _, _ = phantom()
+    rows = measure_scan(image(labels), TABLE, contrast='T2w').set_index('index')
+    assert rows.loc[1, 'volume_ml'] == pytest.approx(5.4)
+    assert rows[[name for name in rows if name.startswith('mfi')]].isna().all(axis=None)
+    assert 'T2w' in rows.loc[1, 'reason']
+
+
+def test_fat_fraction_alone_gives_the_mean_of_voxels_only() -> None:
+    labels, water, fat = phantom()
+    rows = measure_scan(
+        image(labels),
+        TABLE,
+        fat_fraction=image(fat_fraction(water, fat, 0)),
+        contrast='dixon',
+    )
+    assert rows.loc[0, 'mfi_mean_of_voxels_pct'] == pytest.approx(20)
+    assert pd.isna(rows.loc[0, 'mfi_ratio_of_means_pct'])
+    assert 'fat fraction only' in rows.loc[0, 'reason']
+
+
+@pytest.mark.parametrize('fault', ['shape', 'affine'])
+def test_another_grid_is_refused(fault: str) -> None:
+    """MuscleMap compares shapes only."""
+    labels, water, fat = phantom()
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    wrong = image(fat[:-1]) if fault == 'shape' else image(fat, moved)
+    with pytest.raises(GridMismatchError, match='fat'):
+        measure_scan(image(labels), TABLE, water=image(water), fat=wrong, contrast='dixon')
+
+
+@pytest.mark.parametrize(('value', 'message'), [(99, '99'), (1.5, 'whole')])
+def test_wrong_labels_are_refused(value: float, message: str) -> None:
+    labels = phantom()[0].astype(np.float32)
+    labels[0, 0, 0] = value
+    with pytest.raises(BadDataError, match=message):
+        measure_scan(image(labels), TABLE, contrast='T2w')
+
+
+def test_every_column_is_defined() -> None:
+    rows = measured(*phantom()).reset_index()
+    assert list(rows.columns) == list(dictionary())
+    for definition in dictionary().values():
+        assert {'LongName', 'Description', 'Units', 'Source'} <= set(definition)
+        assert definition['Description'].endswith('.')
+    for name, definition in dictionary().items():
+        for ending, unit in (('_pct', '%'), ('_ml', 'ml'), ('_cm2', 'cm^2'), ('_mm', 'mm')):
+            assert not name.endswith(ending) or definition['Units'] == unit
+
+
+def test_axial_axis_of_a_turned_grid() -> None:
+    assert axial_axis(TILT @ np.diag([1.0, 1, 4, 1])) == 2
+    assert axial_axis(np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]])) == 1
