@@ -52,7 +52,15 @@ def print_plan(settings: Settings) -> None:
     models, refusals = _find_models(settings)
     for participant in _participants(settings):
         scans = _plan(settings, participant, refusals)
-        print(format_plan(scans, models, settings.bids_dir, settings.output_dir))
+        print(
+            format_plan(
+                scans,
+                models,
+                settings.bids_dir,
+                settings.output_dir,
+                bias_correction=settings.bias_correction,
+            )
+        )
 
 
 def run_participants(settings: Settings) -> ExitCode:
@@ -141,12 +149,9 @@ def _find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, 
         except ModelError as error:
             refusals[region] = error.problem
     if not models:
-        raise ModelError(*_sentences(refusals[settings.region or REGIONS[0]]))
+        refusal = refusals[settings.region or REGIONS[0]]
+        raise ModelError(refusal.message, refusal.remedy)
     return models, refusals
-
-
-def _sentences(problem: Problem) -> tuple[str, str]:
-    return problem.message, problem.remedy
 
 
 def _plan(settings: Settings, participant: str, refusals: Mapping[str, Problem]) -> list[Scan]:
