@@ -98,6 +98,8 @@ def run_participants(settings: Settings) -> ExitCode:
             report = _run_scans(settings, resources, plans, models, work_dir)
             for participant, scans in plans.items():
                 records += _finish_participant(settings, participant, scans, models, report)
+            if settings.stop_on_first_crash and not report.ok:
+                break
     return _exit_code(records)
 
 
@@ -171,8 +173,8 @@ def _plan(settings: Settings, participant: str, refusals: Mapping[str, Problem])
             filters=filters,
         )
         problem = None if scans else _nothing(settings, participant).problem
-    except BidsMuscleError as error:
-        scans, problem = [], error.problem
+    except Exception as error:
+        scans, problem = [], _unforeseen(error, f'looking up sub-{participant}')
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
     return [
@@ -246,8 +248,26 @@ def _finish_participant(
         write_record(record, scan, settings.output_dir)
         records.append(record)
     write_text(settings.to_toml(), settings.output_dir / participant_path(participant, 'settings'))
-    print(write_participant_report(settings.output_dir, participant), flush=True)
+    try:
+        print(write_participant_report(settings.output_dir, participant), flush=True)
+    except Exception as error:
+        # The measures are there; the page can be made again.
+        problem = _unforeseen(error, f'making the page of sub-{participant}')
+        print(f'bids_muscle: {problem}', file=sys.stderr)
+        records = [replace(record, problem=record.problem or problem) for record in records]
     return records
+
+
+def _unforeseen(error: Exception, doing: str) -> Problem:
+    """Describe an error of one participant, so that the others go on."""
+    if isinstance(error, BidsMuscleError):
+        return error.problem
+    kind = type(error).__name__
+    return Problem(
+        kind,
+        f'Something unforeseen went wrong when {doing}: {kind}: {error}.',
+        'Report it with the version of bids_muscle and this sentence.',
+    )
 
 
 def _record(
