@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.segment import SegmentScan
 
-#: Bytes per voxel and image that a step holds at its peak, and what it needs before any image
-#: (GB); measured with benchmarks/participant.py.
-_BASE_GB = {'prepare': 0.6, 'segment': 0.7, 'measure': 0.3, 'figures': 0.4, 'publish': 0.3}
+#: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images;
+#: a fifth above what benchmarks/participant.py measured.
+_MEMORY = {
+    'prepare': (0.45, 40),
+    'segment': (0.65, 10),
+    'measure': (0.38, 12),
+    'figures': (0.42, 20),
+    'publish': (0.38, 12),
+}
 
 
 def workflow_name(label: str) -> str:
@@ -107,8 +115,12 @@ def init_scan_wf(
     contrasts = [name for name in images if name != Contrast.FAT_FRACTION] or list(images)
     kind = 'dixon' if scan.images[0].contrast in DIXON else str(scan.images[0].contrast)
 
+    n_voxels = sum(math.prod(read_grid(path).shape) for path in scan.paths.values())
+
     def node(name: str, interface: object, threads: int = 1) -> Node:
-        return Node(interface, name=name, n_procs=threads, mem_gb=_BASE_GB[name])
+        base_gb, voxel_bytes = _MEMORY[name]
+        memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
+        return Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
 
     prepare = node(
         'prepare',
@@ -142,18 +154,22 @@ def init_scan_wf(
     workflow.connect(
         [
             (prepare, segment, [('corrected', 'images')]),
-            (prepare, measure, [('raw', 'images'), ('fat_fraction', 'fat_fraction')]),
-            (prepare, measure, [('bounded', 'bounded')]),
-            (segment, measure, [('labels', 'labels')]),
-            (prepare, figures, [('raw', 'raw'), ('corrected', 'corrected')]),
-            (prepare, figures, [('fat_fraction', 'fat_fraction'), ('body_mask', 'body_mask')]),
-            (segment, figures, [('labels', 'labels')]),
-            (prepare, publish, [('native', 'native'), ('corrected', 'corrected')]),
-            (prepare, publish, [('body_mask', 'body_mask'), ('fat_fraction', 'fat_fraction')]),
-            (prepare, publish, [('bounded', 'bounded')]),
-            (segment, publish, [('labels', 'labels')]),
-            (measure, publish, [('table', 'table')]),
-            (figures, publish, [('figures', 'figures')]),
+            (prepare, measure, _same('fat_fraction', 'bounded') + [('raw', 'images')]),
+            (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
+            (
+                prepare,
+                publish,
+                _same('native', 'corrected', 'body_mask', 'fat_fraction', 'bounded'),
+            ),
+            (segment, measure, _same('labels')),
+            (segment, figures, _same('labels')),
+            (segment, publish, _same('labels')),
+            (measure, publish, _same('table')),
+            (figures, publish, _same('figures')),
         ]
     )
     return workflow
+
+
+def _same(*names: str) -> list[tuple[str, str]]:
+    return [(name, name) for name in names]
