@@ -19,9 +19,9 @@ ByteArray = NDArray[np.uint8]
 #: In spine label maps vertebra k is k + 1 and the disc below it this plus k.
 DISC_OFFSET = 101
 
-#: Muscles lie in a thin sheath of dense connective tissue that gives little signal.
-WITH_FASCIA = ('muscle', 'muscle_other')
-FASCIA_MM = 0.4
+#: Muscles lie in thin sheaths: dense connective tissue with little signal, and fat around it.
+WITH_SHEATH = ('muscle', 'muscle_other')
+SHEATH = (('intermuscular_fat', 1.0), ('fascia', 0.6))
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ def build_anatomy(
     body = Body(atlas, person, spine)
     table = load_label_table(region)
     structures = _with_bowel(atlas, person)
-    reach = 0.75
-    top = spine.centre_mm[0] + reach * (spine.centre_mm[0] - spine.centre_mm[1])
-    bottom = spine.centre_mm[-1] - reach * (spine.centre_mm[-2] - spine.centre_mm[-1])
+    bottom, top = spine.reach_mm
     scale = max(1.0, person.size) * (1 + 0.012 * max(person.bmi - 25, 0))
     z = np.arange(bottom, top, slice_mm, dtype=float)
     half_width_mm = atlas.half_width_mm * scale
@@ -163,8 +161,8 @@ class _Painter:
             polygons = body.place(item, closed_spline(points), level[reach])
             muscle = number[item.muscle, item.side] if item.muscle else 0
             fill = self.core if item.column else self._register(item.tissue, muscle)
-            if item.tissue in WITH_FASCIA:
-                self._add(reach, inset(polygons, -FASCIA_MM), self._register('fascia'))
+            for tissue, outset_mm in SHEATH if item.tissue in WITH_SHEATH else ():
+                self._add(reach, inset(polygons, -outset_mm), self._register(tissue))
             if item.crust:
                 crust = self.rim if item.column else self._register(item.crust)
                 self._add(reach, polygons, crust)

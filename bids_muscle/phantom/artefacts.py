@@ -40,8 +40,15 @@ def drawn(artefacts: tuple[tuple[str, float], ...], key: Key) -> list[str]:
     ['swap']
     """
     return [
-        name for name, share in artefacts if generator(*key, 'artefact', name).random() < share
+        name
+        for name, share in artefacts
+        if generator(*_of_person(key, name), 'artefact', name).random() < share
     ]
+
+
+def _of_person(key: Key, artefact: str) -> Key:
+    """Metal stays in the body: it is drawn once per person and region, not per scan."""
+    return key[:3] if artefact == 'metal' else key
 
 
 def shift_fat(fat: FloatImage, sequence: Sequence, field_strength_t: float) -> FloatImage:
@@ -69,7 +76,7 @@ def metal_dropout(grid: Grid, body: NDArray[np.bool_], key: Key) -> FloatImage:
     -------
     (X, Y, Z) factor between 0 and 1.6.
     """
-    rng = generator(*key, 'metal')
+    rng = generator(*_of_person(key, 'metal'), 'metal')
     distance = _place(grid, body, rng, (14.0, 26.0))
     void = 1 / (1 + np.exp(-(distance - 1) * 12))
     rim = 0.6 * np.exp(-(((distance - 1.12) / 0.08) ** 2))

@@ -41,7 +41,7 @@ MUSCLEMAP_IGNORE = ('*_water.*', '*_fat.*', '*_inphase.*', '*_outphase.*')
 
 def scan_acq(kinds: tuple[str, ...]) -> str:
     """Value of `acq` that names a scan in the truth, after its contrast."""
-    return {'t1w': 'T1w', 't2w': 'T2w', 'megre': 'megre'}.get(kinds[0], 'dixon')
+    return {'t1w': 'T1w', 't2w': 'T2w', 'megre': 'T2starwdixon'}.get(kinds[0], 'dixon')
 
 
 def join_name(entities: dict[str, str | None], *rest: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,9 +15,6 @@ import numpy as np
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import MissingInputError, UsageError
 from bids_muscle.phantom.person import Person, generator
-
-#: Keys of one muscle, all of them required: numbers in percentage points.
-MUSCLE_KEYS = ('mean', 'female', 'per_decade', 'per_bmi', 'sd')
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Effects:
 
         Returns
         -------
-        MFI by number in the label map, between 0.5 and 90.
+        MFI by number in the label map, between 2 and 90.
         """
         rng = generator(seed, person.shape_seed, region, 'mfi')
         change = self.change_per_session
@@ -85,7 +83,7 @@ class Effects:
                 + slope * session
                 + self.sites[person.site]
             )
-            planted[label.index] = float(np.clip(value, 0.5, 90.0))
+            planted[label.index] = float(np.clip(value, 2.0, 90.0))
         return planted
 
 
@@ -122,6 +120,7 @@ def load_effects(path: Path | None = None) -> Effects:
             defaults['sites'] = dict.fromkeys(_table(own['sites'], f'{path}: sites'), 0.0)
         _merge(defaults, own, path, ())
         source = path.name
+        _check_values(defaults, path)
     return Effects(
         cohort=defaults['cohort'],
         mfi=defaults['mfi'],
@@ -156,3 +155,26 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any], path: Path, at: tuple[
             )
         else:
             defaults[key] = value
+
+
+def _check_values(values: dict[str, Any], path: Path) -> None:
+    """Refuse shares outside 0 to 1, negative spreads and a cohort without a site."""
+    if not values['sites']:
+        raise UsageError(f'The effects file {path} has no site.', 'Name at least one in [sites].')
+    for table, key, value in _leaves(values):
+        bad = not math.isfinite(value)
+        bad |= key.endswith('share') and not 0 <= value <= 1
+        bad |= key in ('sd', 'side_sd', 'age_sd_years', 'bmi_sd') and value < 0
+        if bad:
+            raise UsageError(
+                f'The effects file {path} has the impossible value {value} for {table}.{key}.',
+                'Shares lie between 0 and 1; standard deviations are not negative.',
+            )
+
+
+def _leaves(values: dict[str, Any], at: str = '') -> Iterator[tuple[str, str, float]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f'{at}.{key}'.lstrip('.'))
+        else:
+            yield at, key, value

@@ -9,15 +9,17 @@ import numpy as np
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.artefacts import ARTEFACTS
 from bids_muscle.phantom.effects import Effects
+from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import CENTRE_Y_MM, CONTRASTS, FIELD_OF_VIEW_MM, MATRIX
 from bids_muscle.phantom.render import Grid
 from bids_muscle.phantom.shapes import REGIONS, load_atlas
+from bids_muscle.phantom.spine import make_spine
 from bids_muscle.phantom.tissues import FIELD_STRENGTHS_T
 
-NAMINGS = ('bids', 'musclemap')
+#: The field of view must lie inside the anatomy of everyone in the cohort.
+SMALL_PERSON = Person('', 60.0, 'F', 148.0, 25.0, '', 0)
 
-#: Share of the nominal height of the atlas that a field of view may cover.
-COVERED_SHARE = 0.95
+NAMINGS = ('bids', 'musclemap')
 
 #: More voxels than this in one image are taken for a slip of the pen (a 16 GB working set).
 MOST_VOXELS = 10**8
@@ -115,15 +117,13 @@ class Options:
             raise UsageError(
                 f'The matrix {grid.shape} is too large.', 'Use fewer or larger voxels.'
             )
-        atlas = load_atlas(region)
-        height = (atlas.vertebra_height_mm.sum() + atlas.disc_height_mm.sum()) * COVERED_SHARE
         size = np.asarray(grid.shape) * grid.voxel_mm
-        angle = np.deg2rad(abs(self.oblique_deg))
-        covered = size[2] * np.cos(angle)
-        if covered > height:
+        height = size[2] * np.cos(np.deg2rad(self.oblique_deg))
+        limit = 2 * min(np.abs(make_spine(load_atlas(region), SMALL_PERSON).reach_mm))
+        if height > limit:
             raise UsageError(
-                f'The {region} field of view is {covered:.0f} mm high, more than the '
-                f'{height:.0f} mm of the anatomy.',
+                f'The {region} field of view is {height:.0f} mm high; the anatomy of a small '
+                f'person has {limit:.0f} mm.',
                 'Use fewer or thinner slices.',
             )
         if size[:2].min() < 60:

@@ -46,6 +46,12 @@ class Spine:
     rotation_deg: Array
     fused_from: int
 
+    @property
+    def reach_mm(self) -> tuple[float, float]:
+        """Lowest and highest z of the anatomy: three quarters of a level past the ends."""
+        z = self.centre_mm
+        return float(z[-1] - 0.75 * (z[-2] - z[-1])), float(z[0] + 0.75 * (z[0] - z[1]))
+
     def level_at(self, z_mm: float | Array) -> Array:
         """Return the vertebral coordinate at a height (extrapolated beyond the last centres)."""
         z, levels = self.centre_mm[::-1], np.arange(len(self.centre_mm))[::-1] + self.first_level
