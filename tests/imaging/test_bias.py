@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import AFFINE, Abdomen
+from abdomen import AFFINE, Abdomen
 
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import make_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, Abdomen
+from abdomen import AFFINE, Abdomen
 
 from bids_muscle.errors import GridMismatchError, IncompleteScanError
 from bids_muscle.imaging.conform import make_image, to_native
