@@ -78,7 +78,7 @@ def _drop_specks(labels: np.ndarray, number: int) -> None:
     """Set small pieces of one label to background, in place."""
     from scipy.ndimage import find_objects, label
 
-    box = find_objects(labels == number)[0]
+    box = find_objects((labels == number).astype(np.uint8))[0]
     inner = labels[box]
     pieces, count = label(inner == number, structure=np.ones((3, 3, 3)))
     if count > 1:

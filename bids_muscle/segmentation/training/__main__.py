@@ -1,4 +1,4 @@
-"""``python -m bids_muscle.segmentation.training RECIPE --data DIR --output DIR``."""
+"""``python -m bids_muscle.segmentation.training RECIPE --data DIR [DIR ...] --output DIR``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog='python -m bids_muscle.segmentation.training', description=main.__doc__
     )
     parser.add_argument('recipe', type=Path, help='TOML recipe, see bids_muscle/data/recipes')
-    parser.add_argument('--data', type=Path, required=True, help='folder that holds the sources')
+    parser.add_argument(
+        '--data', type=Path, nargs='+', required=True, help='folders that hold the sources'
+    )
     parser.add_argument('--output', type=Path, required=True, help='folder for the bundle')
     parser.add_argument('--exclude', nargs='+', default=[], metavar='NAME', help='leave out')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads (default 1)')
+    parser.add_argument('--workers', type=int, default=0, help='processes that make batches')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--iterations', type=int, help='instead of those of the recipe')
     options = parser.parse_args(arguments)
@@ -49,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         sets,
         options.output,
         device=options.device,
+        workers=options.workers,
         report=lambda line: print(line, flush=True),
     )
     print(f'wrote {bundle.path}')

@@ -139,12 +139,12 @@ def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Ten
 
 
 def _field_of_view(generator: torch.Generator, n: int, shape: tuple[int, int]) -> torch.Tensor:
-    """Ones where the image has data; a quarter of the images end inside the window."""
+    """Ones where the image has data; some images end inside the window."""
     import torch
 
     out = torch.ones((n, 1, *shape))
     for i in range(n):
-        if float(torch.rand(1, generator=generator)) < 0.25:
+        if float(torch.rand(1, generator=generator)) < 0.15:
             low = (uniform(generator, 0, 0.25, 2) * torch.tensor(shape)).long()
             high = ((1 - uniform(generator, 0, 0.25, 2)) * torch.tensor(shape)).long()
             cut = torch.zeros(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_muscle.segmentation.intensity import normalize_planes
@@ -21,7 +22,21 @@ if TYPE_CHECKING:
     import torch
 
 #: Share of the views of a source with images that are synthesised from its labels all the same.
-SYNTHETIC_SHARE = 0.25
+SYNTHETIC_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batch of each iteration, by its number, for :class:`torch.utils.data.DataLoader`."""
+
+    sets: Sequence[PlaneSet]
+    recipe: Recipe
+
+    def __len__(self) -> int:
+        return self.recipe.iterations
+
+    def __getitem__(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return make_batch(self.sets, self.recipe, iteration)
 
 
 def make_batch(

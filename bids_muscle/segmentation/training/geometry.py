@@ -66,7 +66,7 @@ def random_views(
         [cos * zoom * stretch, -sin * zoom + shear, sin * zoom, cos * zoom / stretch], -1
     ).view(count, 2, 2)
     # Most views are about the muscles; some look far to a side, where nothing is to be found.
-    far = (torch.rand(count, generator=generator) < 0.15).float()
+    far = (torch.rand(count, generator=generator) < 0.1).float()
     shift = torch.stack(
         [
             uniform(generator, -1, 1, count) * (35 + 75 * far),

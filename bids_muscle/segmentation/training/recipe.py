@@ -19,7 +19,7 @@ class Source:
     name
         What ``--exclude`` names.
     labels
-        Glob of the label maps below the data folder: NIfTI, or a ``.zip`` of PNG planes.
+        Glob of the label maps below a data folder: NIfTI, or a ``.zip`` of PNG planes.
     images
         Image paths of each label map, ``{participant}`` replaced by its participant label
         (``01`` of ``sub-01``): water and fat, or one image. Empty where there are only labels.
@@ -36,6 +36,8 @@ class Source:
         First slice and the one after the last in RAS order, or None for all.
     cropped
         True where the map ends at the edge of its field of view; the image is then air beyond.
+    bias_correction
+        Whether the images are corrected first, as in the application.
     pixel_mm
         Pixel size of the planes in a ``.zip``, mm.
     """
@@ -50,6 +52,7 @@ class Source:
     slice_step: int = 1
     slices: tuple[int, int] | None = None
     cropped: bool = False
+    bias_correction: bool = True
     pixel_mm: float = 1.0
 
 

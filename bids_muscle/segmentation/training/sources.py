@@ -60,22 +60,31 @@ class PlaneSet:
         return len(self.labels)
 
 
-def load_source(source: Source, data: Path) -> list[PlaneSet]:
+def load_source(source: Source, data: Sequence[Path]) -> list[PlaneSet]:
     """Load all label maps of a source, and their images where it has them.
+
+    Parameters
+    ----------
+    source
+        What to load.
+    data
+        Folders to look in; the first that has the source is used.
 
     Raises
     ------
     MissingInputError
         If no label map matches, or an image is missing.
     """
-    paths = sorted(data.glob(source.labels))
-    if not paths:
+    matches = ((folder, sorted(folder.glob(source.labels))) for folder in data)
+    folder, paths = next(((f, p) for f, p in matches if p), (None, []))
+    if folder is None:
         raise MissingInputError(
-            f'No file {source.labels} is in {data}, for the source {source.name}.',
+            f'No file {source.labels} is in {" or ".join(map(str, data))}, '
+            f'for the source {source.name}.',
             f'Give the right --data folder, or leave it out with --exclude {source.name}.',
         )
     sets = [
-        _from_zip(source, path) if path.suffix == '.zip' else _from_volume(source, path, data)
+        _from_zip(source, path) if path.suffix == '.zip' else _from_volume(source, path, folder)
         for path in paths
     ]
     return [PlaneSet(**{**s.__dict__, 'weight': source.weight / len(sets)}) for s in sets]
@@ -114,10 +123,10 @@ def _from_volume(source: Source, path: Path, data: Path) -> PlaneSet:
 
 def _load_images(source: Source, path: Path, data: Path, shape: tuple) -> list[np.ndarray]:
     """Bias-corrected images of a label map, scaled by their 99.5th percentile."""
-    from bids_muscle.imaging.prepare import prepare_scan
-
     if not source.images:
         return []
+    from bids_muscle.imaging.prepare import prepare_scan
+
     match = re.search(r'sub-([A-Za-z0-9]+)', path.name)
     participant = match.group(1) if match else ''
     keys = ('water', 'fat') if len(source.images) == 2 else ('T2w',)
@@ -130,7 +139,10 @@ def _load_images(source: Source, path: Path, data: Path, shape: tuple) -> list[n
         raise MissingInputError(
             f'The image {missing[0]} of {path} is missing.', 'Copy it, or exclude the source.'
         )
-    prepared = prepare_scan({key: nib.load(file) for key, file in files.items()})
+    prepared = prepare_scan(
+        {key: nib.load(file) for key, file in files.items()},  # type: ignore[misc]
+        bias_correction=source.bias_correction,
+    )
     volumes = [np.asarray(prepared.corrected[key].dataobj, dtype=np.float32) for key in keys]
     return [volume / max(float(np.percentile(volume, 99.5)), 1e-6) for volume in volumes]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, write_bundle
 from bids_muscle.segmentation.networks import build_network
-from bids_muscle.segmentation.training.batches import make_batch
+from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.loss import marginal_loss
 from bids_muscle.segmentation.training.recipe import Recipe
 from bids_muscle.segmentation.training.sources import PlaneSet
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Iterations between checkpoints, and the share of iterations in which the rate rises.
-CHECKPOINT_EVERY, WARM_UP = 250, 0.03
+#: Iterations between checkpoints, and iterations in which the learning rate rises.
+CHECKPOINT_EVERY, WARM_UP = 100, 100
+#: Share of the iterations at the end in which the learning rate falls to zero.
+COOL_DOWN = 0.3
 
 
 def train(
@@ -31,6 +32,7 @@ def train(
     output: Path,
     *,
     device: str = 'cpu',
+    workers: int = 0,
     report: Callable[[str], None] = print,
     stop_after: int | None = None,
 ) -> ModelBundle:
@@ -46,6 +48,8 @@ def train(
         Folder for the checkpoint and the bundle.
     device
         ``'cpu'`` or ``'cuda'``.
+    workers
+        Processes that make batches ahead; they change the speed, not the result.
     report
         Receives the progress lines.
     stop_after
@@ -68,10 +72,16 @@ def train(
     network, averaged, optimizer = state['network'], state['averaged'], state['optimizer']
     last = min(recipe.iterations, stop_after or recipe.iterations)
     running, began = 0.0, time.monotonic()
-    for iteration in range(state['iteration'], last):
+    ahead: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
+        Batches(sets, recipe),  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=range(state['iteration'], last),
+        num_workers=workers,
+    )
+    for iteration, batch in enumerate(ahead, state['iteration']):
         for group in optimizer.param_groups:
-            group['lr'] = recipe.learning_rate * _rate(iteration / recipe.iterations)
-        images, labels, annotated = (v.to(device) for v in make_batch(sets, recipe, iteration))
+            group['lr'] = recipe.learning_rate * _rate(iteration, recipe.iterations)
+        images, labels, annotated = (v.to(device) for v in batch)
         loss = marginal_loss(network(images), labels, annotated)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -88,11 +98,15 @@ def train(
     return write_bundle(output, averaged, _card(recipe, sets, last))
 
 
-def _rate(progress: float) -> float:
-    """Linear warm-up, then cosine to zero."""
-    if progress < WARM_UP:
-        return (progress + 1e-3) / (WARM_UP + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+def _rate(iteration: int, iterations: int) -> float:
+    """Rise, hold, fall: the share of the learning rate at an iteration.
+
+    Held constant for most of the time, so that a training can be prolonged from its checkpoint
+    with the same result as one that was planned longer.
+    """
+    rise = min(1.0, (iteration + 1) / WARM_UP)
+    fall = (iterations - iteration) / (COOL_DOWN * iterations)
+    return min(rise, fall, 1.0)
 
 
 def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
@@ -116,11 +130,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
     iteration = 0
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved['recipe'] != json.dumps(recipe.as_dict()):
-            raise ModelError(
-                f'{checkpoint} was made by another recipe.',
-                'Name another output folder, or remove the checkpoint to start again.',
-            )
+        _check_resume(recipe, saved, checkpoint)
         network.load_state_dict(saved['network'])
         averaged.load_state_dict(saved['averaged'])
         optimizer.load_state_dict(saved['optimizer'])
@@ -131,6 +141,20 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
         'optimizer': optimizer,
         'iteration': iteration,
     }
+
+
+def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse a checkpoint from which this recipe would not end as if trained in one go."""
+    before = json.loads(saved['recipe'])
+    now = json.loads(json.dumps(recipe.as_dict()))
+    # Before the rate falls, a training does not know how long it is to be.
+    planned = {before['iterations'], now['iterations']}
+    held = saved['iteration'] <= (1 - COOL_DOWN) * min(planned)
+    if {**before, 'iterations': 0} != {**now, 'iterations': 0} or (len(planned) > 1 and not held):
+        raise ModelError(
+            f'{checkpoint} was made by another recipe.',
+            'Name another output folder, or remove the checkpoint to start again.',
+        )
 
 
 def _save(
