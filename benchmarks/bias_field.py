@@ -4,7 +4,7 @@ python benchmarks/bias_field.py water.nii.gz fat.nii.gz [--ants]
 
 Several images are added, as for a Dixon scan. The range is that of the field in the body from the
 1st to the 99th percentile; the difference is the standard deviation of the log ratio of the two
-fields. ANTs' defaults may use as many threads as ITK finds.
+fields. ANTs' defaults run on one thread here, as ours do.
 """
 
 from __future__ import annotations

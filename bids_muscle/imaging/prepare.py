@@ -94,18 +94,19 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
         {'water', 'fatfraction'} & arrays.keys()
     )
     if bounded:
-        inverted = np.mean(arrays['opposedphase'] > arrays['inphase'])
         arrays['water'], arrays['fat'] = dixon.water_fat_from_phases(
             arrays['inphase'], arrays['opposedphase']
-        )
-        warnings.append(
-            'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
-            f'above 50 % reads as its complement. In {100 * inverted:.1f} % of voxels the '
-            'opposed-phase exceeds the in-phase signal; their fat is set to 0.'
         )
 
     driver = _bias_driver(arrays)
     mask = body_mask(driver, voxel_sizes(grid_affine))
+    if bounded:
+        inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
+        warnings.append(
+            'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
+            f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
+            'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
+        )
     corrected = arrays
     if bias_correction and driver is not arrays.get('fatfraction'):
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
