@@ -1,0 +1,96 @@
+"""Confidence intervals of effect sizes and correlations, and p corrected for many tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: All intervals hold the truth with this probability.
+CONFIDENCE = 0.95
+_TAIL = (1 - CONFIDENCE) / 2
+
+
+def cohen_d_interval(t: float, df: float, scale: float) -> tuple[float, float]:
+    """Return the interval of Cohen's d from a noncentral t distribution.
+
+    Parameters
+    ----------
+    t
+        Test statistic.
+    df
+        Its degrees of freedom.
+    scale
+        What turns `t` into d: 1 / sqrt(n) for paired values; standard error of the difference over
+        the standard deviation for groups.
+
+    Notes
+    -----
+    Cumming G, Finch S. Educ Psychol Meas 2001;61:532-574.
+    """
+    from scipy.special import nctdtrinc
+
+    low, high = nctdtrinc(df, [1 - _TAIL, _TAIL], t)
+    return float(low * scale), float(high * scale)
+
+
+def partial_eta_squared(f: float, df1: float, df2: float) -> tuple[float, float, float]:
+    """Return partial eta squared and its interval from a noncentral F distribution.
+
+    Notes
+    -----
+    Steiger JH. Psychol Methods 2004;9:164-182. The interval is two-sided at 95 %, so that it
+    leaves out 0 where p is below 0.025.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import ncf
+
+    eta = f * df1 / (f * df1 + df2)
+    bounds = []
+    for probability in (1 - _TAIL, _TAIL):
+
+        def excess(noncentrality: float, target: float = probability) -> float:
+            return float(ncf.cdf(f, df1, df2, noncentrality)) - target
+
+        if excess(0.0) <= 0:
+            bounds.append(0.0)
+            continue
+        noncentrality = brentq(excess, 0.0, 4 * f * df1 + 100)
+        bounds.append(noncentrality / (noncentrality + df1 + df2 + 1))
+    return eta, bounds[0], bounds[1]
+
+
+def correlation_interval(r: float, n: int, n_controlled: int = 0) -> tuple[float, float]:
+    """Return the interval of a (partial) correlation by Fisher's z.
+
+    Parameters
+    ----------
+    r
+        Correlation.
+    n
+        Observations.
+    n_controlled
+        Variables controlled for; each costs one observation.
+    """
+    from scipy.special import ndtri
+
+    free = n - n_controlled - 3
+    if free <= 0 or abs(r) >= 1:
+        return np.nan, np.nan
+    half = ndtri(1 - _TAIL) / np.sqrt(free)
+    return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p for many tests (Holm 1979); NaN stays NaN and does not count as a test.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
+    [0.03, nan, 0.06, 0.06]
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    steps = p[order] * np.arange(order.size, 0, -1)
+    corrected = np.full(p.shape, np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
