@@ -162,7 +162,7 @@ class _Painter:
             muscle = number[item.muscle, item.side] if item.muscle else 0
             fill = self.core if item.column else self._register(item.tissue, muscle)
             for tissue, outset_mm in SHEATH if item.tissue in WITH_SHEATH else ():
-                self._add(reach, inset(polygons, -outset_mm), self._register(tissue))
+                self._add(reach, inset(polygons, -outset_mm * item.sheath), self._register(tissue))
             if item.crust:
                 crust = self.rim if item.column else self._register(item.crust)
                 self._add(reach, polygons, crust)
@@ -248,17 +248,16 @@ def _with_bowel(atlas: Atlas, person: Person) -> list[Structure]:
     return structures
 
 
-def _bowel_loops(
-    atlas: Atlas, person: Person, cavity: Structure, count: int = 46
-) -> list[Structure]:
+def _bowel_loops(atlas: Atlas, person: Person, cavity: Structure) -> list[Structure]:
+    """Draw loops of bowel at random; the leaner the person, the more of the cavity they fill."""
     rng = generator(person.shape_seed, atlas.region, 'bowel')
     angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     loops = []
-    for number in range(count):
+    for number in range(int(np.clip(135 - 2.4 * person.bmi, 40, 92))):
         level = rng.uniform(cavity.levels[0] + 0.8, cavity.levels[-1] - 0.1)
         middle = np.array([rng.uniform(-74, 74), rng.uniform(26, 58)])
         drift = rng.normal(0, 7, 2)
-        radius = rng.uniform(8, 14)
+        radius = rng.uniform(9, 16)
         reach = rng.uniform(0.3, 0.7)
         levels = np.linspace(level - reach, level + reach, 5)
         size = radius * np.array([0.25, 0.85, 1.0, 0.85, 0.25])

@@ -36,6 +36,8 @@ class Structure:
         ``'right'``, ``'left'`` or ``'middle'``.
     crust, crust_mm
         Tissue and thickness of the outer layer, if it has one.
+    sheath
+        Thickness of the sheath of a muscle relative to the usual one.
     column
         Whether it is the column of vertebral bodies and discs.
     envelope
@@ -50,6 +52,7 @@ class Structure:
     side: str = 'middle'
     crust: str | None = None
     crust_mm: float = 0.0
+    sheath: float = 1.0
     column: bool = False
     envelope: str | None = None
 
@@ -136,7 +139,11 @@ def _expand(entry: dict) -> list[Structure]:
     base = {
         key: entry[key] for key in ('name', 'tissue', 'muscle', 'crust', 'column') if key in entry
     }
-    base |= {'crust_mm': entry.get('crust_mm', 0.0), 'envelope': envelope}
+    base |= {
+        'crust_mm': entry.get('crust_mm', 0.0),
+        'sheath': entry.get('sheath', 1.0),
+        'envelope': envelope,
+    }
     sides = ('right', 'left') if entry.get('paired') else (entry.get('side', 'middle'),)
     # `scale` resizes a structure about its own centre, to match published sizes.
     centre = points.mean(axis=1, keepdims=True)

@@ -55,7 +55,7 @@ def load_tissues(field_strength_t: float) -> dict[str, Tissue]:
     Examples
     --------
     >>> load_tissues(3.0)['muscle'].t1_ms
-    1412.0
+    1420.0
     """
     if field_strength_t not in FIELD_STRENGTHS_T:
         raise UsageError(
