@@ -43,15 +43,8 @@ CORNER_TOLERANCE_VOXELS = 0.1
 #: Where a header was lost and written again, voxel sizes may differ by rounding up to this share.
 ZOOM_TOLERANCE = 0.01
 
-_READ_ERRORS = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-)
+_FORMAT_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, ValueError)
+_READ_ERRORS = (*_FORMAT_ERRORS, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,3 +39,6 @@ def make_abdomen() -> Abdomen:
     water[muscle], fat[muscle] = 85.0, 15.0
     field = np.exp(-((y + 100) ** 2) / (2 * 160**2) - (x - 40) ** 2 / (2 * 250**2) + z / 400)
     return Abdomen(water, fat, body, field / np.exp(np.log(field[body]).mean()))
+
+
+ABDOMEN = make_abdomen()

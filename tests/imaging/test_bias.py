@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from abdomen import AFFINE, Abdomen
+from abdomen import ABDOMEN, AFFINE
 
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import make_image
 
 
 @pytest.fixture(scope='module')
-def biased(abdomen: Abdomen) -> np.ndarray:
-    return (abdomen.water + abdomen.fat) * abdomen.field + abdomen.air_noise()
+def biased() -> np.ndarray:
+    return (ABDOMEN.water + ABDOMEN.fat) * ABDOMEN.field + ABDOMEN.air_noise()
 
 
 @pytest.fixture(scope='module')
-def found(abdomen: Abdomen, biased: np.ndarray) -> np.ndarray:
-    return estimate_bias_field(make_image(biased, AFFINE), abdomen.body)
+def found(biased: np.ndarray) -> np.ndarray:
+    return estimate_bias_field(make_image(biased, AFFINE), ABDOMEN.body)
 
 
-def test_most_of_a_known_field_is_found(abdomen: Abdomen, found: np.ndarray) -> None:
-    planted = np.log(abdomen.field[abdomen.body])
-    left = np.log(found[abdomen.body]) - planted
+def test_most_of_a_known_field_is_found(found: np.ndarray) -> None:
+    planted = np.log(ABDOMEN.field[ABDOMEN.body])
+    left = np.log(found[ABDOMEN.body]) - planted
     assert planted.std() > 0.2
     assert left.std() < 0.3 * planted.std()
 
 
-def test_the_field_is_positive_with_a_geometric_mean_of_one(
-    abdomen: Abdomen, found: np.ndarray
-) -> None:
+def test_the_field_is_positive_with_a_geometric_mean_of_one(found: np.ndarray) -> None:
     assert found.dtype == np.float32
     assert (found > 0).all()
-    assert np.log(found[abdomen.body], dtype=float).mean() == pytest.approx(0, abs=1e-5)
+    assert np.log(found[ABDOMEN.body], dtype=float).mean() == pytest.approx(0, abs=1e-5)
 
 
-def test_same_bytes_twice_and_scale_does_not_matter(abdomen: Abdomen, biased: np.ndarray) -> None:
+def test_same_bytes_twice_and_scale_does_not_matter(biased: np.ndarray) -> None:
     first, again, scaled = (
-        estimate_bias_field(make_image(image, AFFINE), abdomen.body, iterations=(3, 3))
+        estimate_bias_field(make_image(image, AFFINE), ABDOMEN.body, iterations=(3, 3))
         for image in (biased, biased, 256 * biased)
     )
     assert first.std() > 0.01
@@ -46,9 +44,9 @@ def test_same_bytes_twice_and_scale_does_not_matter(abdomen: Abdomen, biased: np
 
 
 @pytest.mark.parametrize('n_slices', [1, 2, 3])
-def test_few_slices(abdomen: Abdomen, biased: np.ndarray, n_slices: int) -> None:
+def test_few_slices(biased: np.ndarray, n_slices: int) -> None:
     few = biased[:, :, :n_slices]
-    mask = abdomen.body[:, :, :n_slices]
+    mask = ABDOMEN.body[:, :, :n_slices]
     field = estimate_bias_field(make_image(few, AFFINE), mask, iterations=(2,))
     assert field.shape == few.shape
     assert np.isfinite(field).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from abdomen import SPACING_MM, Abdomen
+from abdomen import ABDOMEN, SPACING_MM
 
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.statistics.overlap import overlap
@@ -16,35 +16,33 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 
 @pytest.mark.parametrize('contrast', ['water', 'fat', 'inphase', 'opposedphase'])
 @pytest.mark.parametrize('air', ['noise', 'zero'])
-def test_any_contrast_with_and_without_air_signal(
-    abdomen: Abdomen, contrast: str, air: str
-) -> None:
+def test_any_contrast_with_and_without_air_signal(contrast: str, air: str) -> None:
     image = {
-        'water': abdomen.water,
-        'fat': abdomen.fat,
-        'inphase': abdomen.water + abdomen.fat,
-        'opposedphase': abs(abdomen.water - abdomen.fat),
+        'water': ABDOMEN.water,
+        'fat': ABDOMEN.fat,
+        'inphase': ABDOMEN.water + ABDOMEN.fat,
+        'opposedphase': abs(ABDOMEN.water - ABDOMEN.fat),
     }[contrast]
     if air == 'noise':
-        image = np.hypot(image, abdomen.air_noise())
+        image = np.hypot(image, ABDOMEN.air_noise())
     # Water-only subcutaneous fat is twenty times darker than muscle: its rim may be lost.
-    assert dice(body_mask(image, SPACING_MM), abdomen.body) > 0.95
+    assert dice(body_mask(image, SPACING_MM), ABDOMEN.body) > 0.95
 
 
-def test_strong_coil_fall_off(abdomen: Abdomen) -> None:
-    field = abdomen.field**3
-    assert field[abdomen.body].max() > 8 * field[abdomen.body].min()
-    image = np.hypot((abdomen.water + abdomen.fat) * field, abdomen.air_noise())
-    assert dice(body_mask(image, SPACING_MM), abdomen.body) > 0.95
+def test_strong_coil_fall_off() -> None:
+    field = ABDOMEN.field**3
+    assert field[ABDOMEN.body].max() > 8 * field[ABDOMEN.body].min()
+    image = np.hypot((ABDOMEN.water + ABDOMEN.fat) * field, ABDOMEN.air_noise())
+    assert dice(body_mask(image, SPACING_MM), ABDOMEN.body) > 0.95
 
 
-def test_scale_does_not_matter(abdomen: Abdomen) -> None:
-    image = np.hypot(abdomen.water, abdomen.air_noise())
+def test_scale_does_not_matter() -> None:
+    image = np.hypot(ABDOMEN.water, ABDOMEN.air_noise())
     assert np.array_equal(body_mask(image, SPACING_MM), body_mask(1000 * image, SPACING_MM))
 
 
-def test_a_hole_is_body_and_a_separate_arm_is_not(abdomen: Abdomen) -> None:
-    image = abdomen.water + abdomen.fat
+def test_a_hole_is_body_and_a_separate_arm_is_not() -> None:
+    image = ABDOMEN.water + ABDOMEN.fat
     image[30:50, 26:40] = 0  # bowel gas
     image[:2, 25:35] = 60  # an arm wrapped into the field of view
     mask = body_mask(image, SPACING_MM)

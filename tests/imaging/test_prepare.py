@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from abdomen import AFFINE, Abdomen
+from abdomen import ABDOMEN, AFFINE
 
 from bids_muscle.errors import GridMismatchError, IncompleteScanError
 from bids_muscle.imaging.conform import make_image, to_native
@@ -19,30 +19,28 @@ def array(img: nib.Nifti1Image) -> np.ndarray:
 
 
 @pytest.fixture(scope='module')
-def dixon(abdomen: Abdomen) -> Prepared:
+def dixon() -> Prepared:
     """Prepare a biased Dixon scan stored in LPS voxel order."""
     return prepare_scan(
         {
-            'water': make_image((abdomen.water * abdomen.field)[::-1, ::-1], LPS),
-            'fat': make_image((abdomen.fat * abdomen.field)[::-1, ::-1], LPS),
+            'water': make_image((ABDOMEN.water * ABDOMEN.field)[::-1, ::-1], LPS),
+            'fat': make_image((ABDOMEN.fat * ABDOMEN.field)[::-1, ::-1], LPS),
         }
     )
 
 
-def test_all_on_one_canonical_grid(abdomen: Abdomen, dixon: Prepared) -> None:
+def test_all_on_one_canonical_grid(dixon: Prepared) -> None:
     every = [*dixon.images.values(), *dixon.corrected.values(), dixon.body_mask]
     for img in every:
         assert nib.aff2axcodes(img.affine) == ('R', 'A', 'S')
         assert np.allclose(img.affine, every[0].affine)
-    assert np.allclose(array(dixon.images['water']), abdomen.water * abdomen.field, rtol=1e-5)
+    assert np.allclose(array(dixon.images['water']), ABDOMEN.water * ABDOMEN.field, rtol=1e-5)
     back = to_native(dixon.images['water'], dixon.native)
     assert np.array_equal(array(back), array(dixon.native))
 
 
-def test_one_field_for_all_images_leaves_the_fat_fraction_alone(
-    abdomen: Abdomen, dixon: Prepared
-) -> None:
-    inside = abdomen.body
+def test_one_field_for_all_images_leaves_the_fat_fraction_alone(dixon: Prepared) -> None:
+    inside = ABDOMEN.body
     raw = {key: array(img)[inside].astype(float) for key, img in dixon.images.items()}
     new = {key: array(img)[inside].astype(float) for key, img in dixon.corrected.items()}
     field = raw['water'] / new['water']
@@ -51,53 +49,53 @@ def test_one_field_for_all_images_leaves_the_fat_fraction_alone(
     before = raw['fat'] / (raw['fat'] + raw['water'])
     after = new['fat'] / (new['fat'] + new['water'])
     assert np.allclose(before, after, atol=1e-6)
-    truth = (abdomen.fat / np.maximum(abdomen.fat + abdomen.water, 1))[inside]
+    truth = (ABDOMEN.fat / np.maximum(ABDOMEN.fat + ABDOMEN.water, 1))[inside]
     assert np.allclose(array(dixon.fat_fraction)[inside], truth, atol=1e-5)
 
 
-def test_correction_brings_tissue_together(abdomen: Abdomen, dixon: Prepared) -> None:
-    muscle = abdomen.water == 85
+def test_correction_brings_tissue_together(dixon: Prepared) -> None:
+    muscle = ABDOMEN.water == 85
     before, after = (array(images['water'])[muscle] for images in (dixon.images, dixon.corrected))
     assert after.std() / after.mean() < 0.5 * before.std() / before.mean()
 
 
-def test_phases_are_bounded_and_say_so(abdomen: Abdomen) -> None:
+def test_phases_are_bounded_and_say_so() -> None:
     scan = prepare_scan(
         {
-            'inphase': make_image(abdomen.water + abdomen.fat, AFFINE),
-            'opposedphase': make_image(abs(abdomen.water - abdomen.fat), AFFINE),
+            'inphase': make_image(ABDOMEN.water + ABDOMEN.fat, AFFINE),
+            'opposedphase': make_image(abs(ABDOMEN.water - ABDOMEN.fat), AFFINE),
         },
         bias_correction=False,
     )
     assert scan.bounded
     assert np.nanmax(array(scan.fat_fraction)) <= 0.5 + 1e-6
     assert any('complement' in warning for warning in scan.warnings)
-    muscle = abdomen.water == 85
+    muscle = ABDOMEN.water == 85
     assert np.allclose(array(scan.fat_fraction)[muscle], 0.15)
     assert set(scan.images) == {'inphase', 'opposedphase', 'water', 'fat'}
 
 
-def test_scanner_fat_fraction_in_per_mille(abdomen: Abdomen) -> None:
-    truth = abdomen.fat / np.maximum(abdomen.fat + abdomen.water, 1)
+def test_scanner_fat_fraction_in_per_mille() -> None:
+    truth = ABDOMEN.fat / np.maximum(ABDOMEN.fat + ABDOMEN.water, 1)
     scan = prepare_scan({'fatfraction': make_image(1000 * truth, AFFINE)})
     assert np.allclose(array(scan.fat_fraction), truth, atol=1e-6)
     assert any('0 to 1000' in warning for warning in scan.warnings)
     assert not scan.bounded
 
 
-def test_single_contrast_without_correction_is_untouched(abdomen: Abdomen) -> None:
-    scan = prepare_scan({'T2w': make_image(abdomen.water, AFFINE)}, bias_correction=False)
+def test_single_contrast_without_correction_is_untouched() -> None:
+    scan = prepare_scan({'T2w': make_image(ABDOMEN.water, AFFINE)}, bias_correction=False)
     assert np.array_equal(array(scan.corrected['T2w']), array(scan.images['T2w']))
     assert scan.fat_fraction is None
 
 
 @pytest.mark.parametrize('given', ['water', 'fat', 'opposedphase'])
-def test_a_lone_partner_is_refused(abdomen: Abdomen, given: str) -> None:
+def test_a_lone_partner_is_refused(given: str) -> None:
     with pytest.raises(IncompleteScanError, match=given):
-        prepare_scan({given: make_image(abdomen.water, AFFINE)})
+        prepare_scan({given: make_image(ABDOMEN.water, AFFINE)})
 
 
-def test_grids_that_differ_are_refused(abdomen: Abdomen) -> None:
+def test_grids_that_differ_are_refused() -> None:
     shifted = AFFINE.copy()
     shifted[2, 3] = 8
     far = AFFINE.copy()
@@ -105,17 +103,17 @@ def test_grids_that_differ_are_refused(abdomen: Abdomen) -> None:
     with pytest.raises(GridMismatchError, match='do not share a grid: origin'):
         prepare_scan(
             {
-                'water': make_image(abdomen.water, shifted),
-                'fat': make_image(abdomen.fat, far),
+                'water': make_image(ABDOMEN.water, shifted),
+                'fat': make_image(ABDOMEN.fat, far),
             }
         )
 
 
-def test_the_lost_affine_is_replaced_in_every_output(abdomen: Abdomen) -> None:
+def test_the_lost_affine_is_replaced_in_every_output() -> None:
     real = AFFINE.copy()
     real[:3, 3] = -160, -120, 300
     scan = prepare_scan(
-        {'water': make_image(abdomen.water, AFFINE), 'fat': make_image(abdomen.fat, real)},
+        {'water': make_image(ABDOMEN.water, AFFINE), 'fat': make_image(ABDOMEN.fat, real)},
         bias_correction=False,
     )
     assert np.allclose(scan.native.affine, real)
