@@ -12,7 +12,7 @@ from bids_muscle.phantom.spine import Spine
 Array = NDArray[np.float64]
 
 #: Linear size of muscle by sex relative to the atlas (areas differ by about a third).
-MUSCLE_SCALE = {'M': 1.055, 'F': 0.95}
+MUSCLE_SCALE = {'M': 1.04, 'F': 0.955}
 
 #: y in mm behind which the muscles of the back grow with muscle size, in the frame of the atlas.
 BACK_MM = {'lumbar': -34.0, 'cervical': -22.0}
@@ -38,7 +38,7 @@ class Body:
         self.spine = spine
         self.frame = person.size**0.5
         ageing = 1 - 0.0015 * max(person.age_years - 45, 0)
-        training = float(np.clip(rng.normal(1, 0.05), 0.87, 1.13))
+        training = float(np.clip(rng.normal(1, 0.035), 0.9, 1.1))
         heaviness = 1 + 0.003 * (person.bmi - 25)
         self.muscle = MUSCLE_SCALE[person.sex] * ageing * training * heaviness
         self.back_mm = BACK_MM[atlas.region]
