@@ -1,0 +1,273 @@
+"""All analyses of a cohort, from the table of all muscles of all scans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_muscle.statistics.analysis import Analysis
+from bids_muscle.statistics.comparisons import (
+    change,
+    paired_t,
+    partial_correlations,
+    sex_differences,
+)
+from bids_muscle.statistics.models import fit_formula, mixed_model
+from bids_muscle.statistics.repeated_measures import rm_ancova
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What is analysed unless told otherwise, where the table has it.
+MEASURES = (
+    'mfi_ratio_of_means_pct',
+    'mfi_mean_of_voxels_pct',
+    'fat_kmeans2_pct',
+    'fat_gmm2_pct',
+    'fat_gmm3_pct',
+    'volume_ml',
+    'mean_csa_cm2',
+    'max_csa_cm2',
+)
+COVARIATES = ('age', 'bmi')
+
+#: What is missing, as BIDS writes it; also the session of a dataset without sessions.
+_MISSING = 'n/a'
+_UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
+_IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
+#: Spellings of sex that BIDS knows.
+_SEX = {'f': 'F', 'female': 'F', 'm': 'M', 'male': 'M'}
+_HEIGHT_CM = (100, 250)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measure of one region and contrast.
+
+    Parameters
+    ----------
+    values
+        One row per participant and session (the index has both), one column per muscle, the mean
+        of left and right.
+    people
+        ``sex``, ``age``, ``bmi`` by participant.
+    """
+
+    region: str
+    contrast: str
+    measure: str
+    values: pd.DataFrame
+    people: pd.DataFrame
+
+    @property
+    def sessions(self) -> dict[str, pd.DataFrame]:
+        """Values by session, in the order of their labels."""
+        names = sorted(set(self.values.index.get_level_values(1)))
+        return {name: self.values.xs(name, level=1) for name in names}
+
+    @property
+    def first(self) -> pd.DataFrame:
+        """Values of the first session of each participant."""
+        ordered = self.values.sort_index(level=[0, 1])
+        return ordered.groupby(level=0, sort=False).head(1).droplevel(1)
+
+
+def analyse(
+    table: pd.DataFrame,
+    *,
+    measures: Sequence[str] = MEASURES,
+    covariates: Sequence[str] = COVARIATES,
+    centred: bool = True,
+    formula: str | None = None,
+) -> dict[str, Analysis]:
+    """Run all analyses that a cohort allows.
+
+    Parameters
+    ----------
+    table
+        One row per scan, muscle and side with ``participant_id``, ``session_id``, ``region``,
+        ``contrast``, ``muscle``, ``side``, measures, ``reason``, and behind it the columns of
+        participants.tsv; text with ``n/a`` for what is missing, as in ``group_muscles.tsv``, or
+        numbers.
+    measures
+        Columns to analyse; those that the table lacks are passed over.
+    covariates
+        ``age``, ``bmi`` or other columns of participants.tsv with numbers.
+    centred
+        See :func:`bids_muscle.statistics.linear_model.make_design`.
+    formula
+        The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
+
+    Returns
+    -------
+    dict
+        Analysis by name: ``rm_ancova``, ``paired_t``, ``sex_differences``, ``pearson``,
+        ``spearman``; ``change`` and ``mixed_model`` where there are sessions; ``formula``.
+        Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
+        take the first session of each participant.
+
+    Raises
+    ------
+    UsageError
+        If the formula cannot be used.
+    """
+    measures = [name for name in measures if name in table.columns]
+    frame = muscle_means(table, measures)
+    people = participants(table, covariates)
+    parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
+    for sample in _samples(frame, people, measures):
+        key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
+        for name, analysis in _analyses(sample, covariates, centred):
+            parts.setdefault(name, []).append((key, analysis))
+    if formula is not None:
+        names = [name for name in _measure_columns(table) if name not in _IDENTITY]
+        outcomes = [name for name in names if name in formula]
+        frame = muscle_means(table, outcomes)
+        for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
+            key = {'region': str(region), 'contrast': str(contrast)}
+            joined = _for_formula(part, people, table)
+            parts.setdefault('formula', []).append((key, fit_formula(joined, formula)))
+    return {name: _joined(analyses) for name, analyses in parts.items()}
+
+
+def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return the mean of left and right of each muscle, participant and session.
+
+    Several scans of a session are averaged first. A muscle one side of which is missing is
+    missing, since its sides differ (Weber 2021 averages the two MFIs, not their voxels).
+
+    Parameters
+    ----------
+    table
+        As in :func:`analyse`.
+    measures
+        Columns to average.
+    """
+    import pandas as pd
+
+    keys = table[[*_UNIT, 'side']].fillna(_MISSING).astype(str)
+    numbers = table[list(measures)].apply(pd.to_numeric, errors='coerce').astype(float)
+    numbers = numbers.where(np.isfinite(numbers))
+    by_side = pd.concat([keys, numbers], axis=1).groupby([*_UNIT, 'side'], sort=False).mean()
+    sides = keys.groupby(['region', 'muscle'])['side'].nunique().rename('sides')
+    grouped = by_side.groupby(_UNIT, sort=False)
+    expected = grouped.size().reset_index().join(sides, on=['region', 'muscle'])['sides']
+    complete = grouped.count().ge(expected.to_numpy(), axis=0)
+    return grouped.mean().where(complete).reset_index()
+
+
+def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) -> pd.DataFrame:
+    """Return sex and covariates by participant; missing where nobody or nothing tells.
+
+    Column names may be written in any case. Without ``bmi`` it is computed from ``weight`` in kg
+    and ``height`` in cm.
+
+    Parameters
+    ----------
+    table
+        As in :func:`analyse`.
+    covariates
+        Columns of numbers.
+    """
+    import pandas as pd
+
+    rows = _participant_rows(table)
+    named = {str(name).lower().removeprefix('participants_'): name for name in rows.columns}
+
+    def column(*names: str) -> pd.Series:
+        for name in names:
+            if name in named:
+                return rows[named[name]]
+        return pd.Series(np.nan, index=rows.index)
+
+    def numbers(*names: str) -> pd.Series:
+        values = pd.to_numeric(column(*names), errors='coerce').astype(float)
+        return values.where(np.isfinite(values))
+
+    people = pd.DataFrame(index=rows.index)
+    people['sex'] = column('sex', 'gender').astype(str).str.lower().map(_SEX).to_numpy()
+    for name in covariates:
+        people[name] = numbers(name.lower()).to_numpy()
+    if 'bmi' in covariates and people['bmi'].isna().all():
+        height = numbers('height', 'height_cm')
+        height = height.where(height.between(*_HEIGHT_CM)) / 100
+        people['bmi'] = (numbers('weight', 'weight_kg') / height**2).to_numpy()
+    return people
+
+
+def _samples(
+    frame: pd.DataFrame, people: pd.DataFrame, measures: Sequence[str]
+) -> Iterator[Sample]:
+    for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
+        order = list(dict.fromkeys(part['muscle']))
+        wide = part.set_index(['participant_id', 'session_id', 'muscle'])
+        for measure in measures:
+            values = wide[measure].unstack('muscle')[order]
+            # A muscle that nobody has is no muscle of this measure.
+            values = values.dropna(axis=1, how='all').dropna(axis=0, how='all')
+            if values.size:
+                who = people.loc[values.index.get_level_values(0).unique()]
+                yield Sample(str(region), str(contrast), measure, values, who)
+
+
+def _analyses(
+    sample: Sample, covariates: Sequence[str], centred: bool
+) -> Iterator[tuple[str, Analysis]]:
+    values, sessions = sample.first, sample.sessions
+    people = sample.people.loc[values.index]
+    every = ('sex', *covariates)
+    yield 'rm_ancova', rm_ancova(values, people, covariates, centred=centred)
+    yield 'paired_t', paired_t(values)
+    yield 'sex_differences', sex_differences(values, people, covariates)
+    yield 'pearson', partial_correlations(values, people, covariates, control=every)
+    yield (
+        'spearman',
+        partial_correlations(values, people, every, control=every, method='spearman'),
+    )
+    if len(sessions) > 1:
+        yield 'change', change(sessions)
+        yield 'mixed_model', mixed_model(sample.values, sample.people, covariates)
+
+
+def _for_formula(frame: pd.DataFrame, people: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Join the columns of participants.tsv, as numbers where they are."""
+    import pandas as pd
+
+    other = _participant_rows(table).replace(_MISSING, np.nan)
+    other = other[
+        [name for name in other.columns if name not in {*frame.columns, *people.columns}]
+    ]
+    for name in other.columns:
+        numbers = pd.to_numeric(other[name], errors='coerce')
+        if numbers.notna().sum() == other[name].notna().sum():
+            other[name] = numbers
+    joined = frame.join(people, on='participant_id').join(other, on='participant_id')
+    return joined.reset_index(drop=True)
+
+
+def _measure_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns up to ``reason``; those of participants.tsv stand behind it."""
+    return [str(name) for name in table.columns[: table.columns.get_loc('reason')]]
+
+
+def _participant_rows(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table.drop_duplicates('participant_id').set_index('participant_id')
+    rows.index = rows.index.astype(str)
+    return rows.drop(columns=[*_measure_columns(table), 'reason'], errors='ignore')
+
+
+def _joined(parts: list[tuple[dict[str, str], Analysis]]) -> Analysis:
+    """Put tables below each other, with the columns that tell them apart in front."""
+    import pandas as pd
+
+    tables, sentences = [], []
+    for key, analysis in parts:
+        front = pd.DataFrame([key] * len(analysis.table), index=analysis.table.index)
+        tables.append(pd.concat([front, analysis.table], axis=1))
+        sentences += [f'{", ".join(key.values())}: {text}' for text in analysis.sentences]
+    # An empty table has no types of its own to pass on.
+    filled = [each for each in tables if len(each)] or tables[:1]
+    return Analysis(pd.concat(filled, ignore_index=True), tuple(sentences))

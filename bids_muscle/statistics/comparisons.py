@@ -1,0 +1,333 @@
+"""Comparisons of muscles, sexes and sessions, and correlations with age and BMI (Weber 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from math import nan, sqrt
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bids_muscle.statistics.analysis import Analysis, is_effect, listed, p_text
+from bids_muscle.statistics.effect_size import (
+    CONFIDENCE,
+    cohen_d_interval,
+    correlation_interval,
+    holm,
+    partial_eta_squared,
+)
+from bids_muscle.statistics.linear_model import (
+    SEX_CODE,
+    fit,
+    is_collinear,
+    make_design,
+    no_variance,
+    not_known,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Row of the mean over all muscles.
+ALL_MUSCLES = 'all muscles'
+
+_DIFFERENCE = ('difference', 'difference_ci_low', 'difference_ci_high')
+_PAIRED = (
+    'n', 'n_excluded', *_DIFFERENCE, 't', 'df', 'p', 'p_holm',
+    'cohen_dz', 'cohen_dz_ci_low', 'cohen_dz_ci_high', 'reason',
+)  # fmt: skip
+PAIR_COLUMNS = ('muscle', 'other_muscle', *_PAIRED)
+CHANGE_COLUMNS = ('muscle', 'session', 'first_session', *_PAIRED)
+SEX_COLUMNS = (
+    'muscle', 'controlled', 'n_female', 'n_male', 'n_excluded', 'emm_female', 'emm_female_se',
+    'emm_male', 'emm_male_se', *_DIFFERENCE, 'difference_se', 'f', 'df1', 'df2', 'p', 'p_holm',
+    'partial_eta_squared', 'partial_eta_squared_ci_low', 'partial_eta_squared_ci_high',
+    'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high', 'reason',
+)  # fmt: skip
+CORRELATION_COLUMNS = (
+    'muscle', 'variable', 'controlled', 'n', 'n_excluded', 'r', 'r_ci_low', 'r_ci_high', 'df',
+    'p', 'p_holm', 'reason',
+)  # fmt: skip
+
+
+def paired_t(values: pd.DataFrame) -> Analysis:
+    """Compare all pairs of muscles within participants.
+
+    Parameters
+    ----------
+    values
+        One row per participant, one column per muscle.
+    """
+    rows = [
+        {'muscle': one, 'other_muscle': other} | _paired(values[one], values[other])
+        for one, other in combinations(values.columns, 2)
+    ]
+    table = _table(rows, PAIR_COLUMNS)
+    differ = int(table['p'].map(is_effect).sum())
+    after = int(table['p_holm'].map(is_effect).sum())
+    sentence = (
+        f'{differ} of {len(table)} pairs of muscles differ (paired t, p < 0.05), {after} after '
+        'Holm correction.'
+    )
+    return Analysis(table, (sentence if rows else 'There is one muscle only, so no pair.',))
+
+
+def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
+    """Compare each later session with the first, within participants.
+
+    Parameters
+    ----------
+    sessions
+        Session -> one row per participant, one column per muscle, in the order of time.
+    """
+    first, *later = sessions
+    rows = []
+    for session in later:
+        now, before = sessions[session].align(sessions[first], join='inner')
+        rows += [
+            {'muscle': muscle, 'session': session, 'first_session': first}
+            | _paired(now[muscle], before[muscle])
+            for muscle in now.columns
+        ]
+    table = _table(rows, CHANGE_COLUMNS)
+    if not rows:
+        return Analysis(table, ('There is one session only, so no change.',))
+    changed = table[table['p'].map(is_effect)]
+    what = [
+        f'{row["muscle"]} ({row["difference"]:+.2f}, {p_text(row["p"])})'
+        for row in changed.to_dict('records')
+    ]
+    found = f'changed in {listed(what)}' if what else 'was not found to change in any muscle'
+    return Analysis(table, (f'From {first} to {listed(later)} the measure {found}.',))
+
+
+def sex_differences(
+    values: pd.DataFrame, people: pd.DataFrame, covariates: Sequence[str] = ('age', 'bmi')
+) -> Analysis:
+    """Compare women and men in each muscle by one-way ANCOVA, and in the mean of all muscles.
+
+    Parameters
+    ----------
+    values
+        One row per participant, one column per muscle.
+    people
+        ``sex`` (``'F'``, ``'M'``) and covariates of the same participants.
+    covariates
+        Columns of `people`.
+
+    Returns
+    -------
+    Analysis
+        With estimated marginal means at the means of the covariates. The row of all muscles is
+        the between-subject effect of sex in the repeated-measures ANCOVA.
+    """
+    mean = values.mean(axis=1, skipna=False).rename(ALL_MUSCLES)
+    outcomes = [mean, *(values[muscle] for muscle in values.columns)]
+    table = _table([_sex_row(y, people, covariates) for y in outcomes], SEX_COLUMNS)
+    # The mean of all muscles is no further test of its own.
+    table['p_holm'] = [nan, *holm(table['p'].to_numpy(dtype=float)[1:])]
+    return Analysis(table, (_sex_sentence(table),))
+
+
+def partial_correlations(
+    values: pd.DataFrame,
+    people: pd.DataFrame,
+    variables: Sequence[str] = ('age', 'bmi'),
+    *,
+    control: Sequence[str] = ('sex', 'age', 'bmi'),
+    method: Literal['pearson', 'spearman'] = 'pearson',
+) -> Analysis:
+    """Correlate each muscle with each variable, controlled for the others.
+
+    Parameters
+    ----------
+    values
+        One row per participant, one column per muscle.
+    people
+        Variables of the same participants.
+    variables
+        What is correlated.
+    control
+        What is controlled for, less the variable itself.
+    method
+        Spearman takes the ranks of everything (Xia 2019).
+    """
+    rows = [
+        _correlation_row(values[muscle], people, variable, control, method)
+        for variable in variables
+        for muscle in values.columns
+    ]
+    table = _table(rows, CORRELATION_COLUMNS)
+    parts = []
+    for variable in variables:
+        own = table[(table['variable'] == variable) & table['p'].map(is_effect)]
+        what = [f'{row["muscle"]} (r = {row["r"]:.2f})' for row in own.to_dict('records')]
+        parts.append(f'with {variable} in {listed(what) if what else "no muscle"}')
+    text = '; '.join(parts)
+    return Analysis(table, (f'Partial {method.title()} correlation (p < 0.05) {text}.',))
+
+
+def _paired(one: pd.Series, other: pd.Series) -> dict[str, Any]:
+    """Test one - other."""
+    from scipy import stats
+
+    difference = (one - other).to_numpy(dtype=float)
+    known = difference[np.isfinite(difference)]
+    n = known.size
+    row: dict[str, Any] = {'n': n, 'n_excluded': difference.size - n}
+    if n < 2:
+        return row | {'reason': f'{n} participants with both values, at least 2 are needed'}
+    mean, error = float(known.mean()), float(known.std(ddof=1)) / sqrt(n)
+    row['difference'] = mean
+    if no_variance(error**2 * n * (n - 1), np.array([one.abs().max(), other.abs().max()])):
+        return row | {'reason': 'the difference is the same in all participants'}
+    t, df = mean / error, n - 1
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
+    d_low, d_high = cohen_d_interval(t, df, 1 / sqrt(n))
+    return row | {
+        'difference_ci_low': mean - half,
+        'difference_ci_high': mean + half,
+        't': t,
+        'df': df,
+        'p': 2 * float(stats.t.sf(abs(t), df)),
+        'cohen_dz': t / sqrt(n),
+        'cohen_dz_ci_low': d_low,
+        'cohen_dz_ci_high': d_high,
+    }
+
+
+def _sex_row(y: pd.Series, people: pd.DataFrame, covariates: Sequence[str]) -> dict[str, Any]:
+    from scipy import stats
+
+    terms = ['sex', *covariates]
+    known = y.notna() & people[terms].notna().all(axis=1)
+    who, outcome = people[known], y[known].to_numpy(dtype=float)[:, None]
+    row: dict[str, Any] = {
+        'muscle': y.name,
+        'controlled': ', '.join(covariates),
+        'n_female': int((who['sex'] == 'F').sum()),
+        'n_male': int((who['sex'] == 'M').sum()),
+        'n_excluded': int((~known).sum()),
+    }
+    design = make_design(people, known.to_numpy(), terms)
+    reason = design.left_out.get('sex') or design.reason
+    if reason:
+        return row | {'reason': reason}
+    model = fit(design, outcome)
+    if no_variance(float(model.residual[0, 0]), outcome):
+        return row | {'reason': 'no variance is left between participants'}
+    sd = sqrt(float(model.residual[0, 0]) / model.df)
+    means = {}
+    for sex, name in (('F', 'female'), ('M', 'male')):
+        at = np.zeros(len(design.terms))
+        at[[0, 1]] = 1, SEX_CODE[sex]
+        means[f'emm_{name}'] = float(at @ model.coefficients[:, 0])
+        means[f'emm_{name}_se'] = sd * sqrt(at @ model.scale @ at)
+    difference, spread = float(model.coefficients[1, 0]), sqrt(model.scale[1, 1])
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, model.df)) * sd * spread
+    t = difference / (sd * spread)
+    eta, eta_low, eta_high = partial_eta_squared(t**2, 1, model.df)
+    d_low, d_high = cohen_d_interval(t, model.df, spread)
+    return row | {
+        **means,
+        'controlled': ', '.join(design.terms[2:]) or 'none',
+        'difference': difference,
+        'difference_ci_low': difference - half,
+        'difference_ci_high': difference + half,
+        'difference_se': sd * spread,
+        'f': t**2,
+        'df1': 1,
+        'df2': model.df,
+        'p': 2 * float(stats.t.sf(abs(t), model.df)),
+        'partial_eta_squared': eta,
+        'partial_eta_squared_ci_low': eta_low,
+        'partial_eta_squared_ci_high': eta_high,
+        'cohen_d': difference / sd,
+        'cohen_d_ci_low': d_low,
+        'cohen_d_ci_high': d_high,
+        'reason': '; '.join(
+            f'{why}, so {term} is not controlled for' for term, why in design.left_out.items()
+        )
+        or None,
+    }
+
+
+def _sex_sentence(table: pd.DataFrame) -> str:
+    overall, *muscles = table.to_dict('records')
+    if np.isnan(overall['p']):
+        return f'Women and men were not compared: {overall["reason"]}.'
+    differ = [row['muscle'] for row in muscles if is_effect(row['p'])]
+    return (
+        f'Averaged over all muscles, women differ from men by {overall["difference"]:+.2f} '
+        f'(95 % CI {overall["difference_ci_low"]:.2f} to {overall["difference_ci_high"]:.2f}, '
+        f'{p_text(overall["p"])}); single muscles with p < 0.05: '
+        f'{listed(differ) if differ else "none"}.'
+    )
+
+
+def _correlation_row(
+    y: pd.Series,
+    people: pd.DataFrame,
+    variable: str,
+    control: Sequence[str],
+    method: str,
+) -> dict[str, Any]:
+    from scipy import stats
+
+    others = [name for name in control if name != variable]
+    coded = people[[variable, *others]].copy()
+    if 'sex' in coded:
+        coded['sex'] = coded['sex'].map(SEX_CODE)
+    known = y.notna() & coded.notna().all(axis=1)
+    data = np.column_stack([y[known], coded[known]]).astype(float)
+    n = len(data)
+    row = {
+        'muscle': y.name,
+        'variable': variable,
+        'controlled': ', '.join(others),
+        'n': n,
+        'n_excluded': int((~known).sum()),
+    }
+    unknown = not_known(people, [variable, *others])
+    if unknown:
+        return row | {'reason': unknown}
+    if n < 3 + len(others):
+        return row | {'reason': f'{n} participants are too few'}
+    if method == 'spearman':
+        data = stats.rankdata(data, axis=0)
+    for name, column in zip((str(y.name), variable), data.T, strict=False):
+        if np.ptp(column) == 0:
+            return row | {'reason': f'{name} is the same in all {n} participants'}
+    constant = [
+        name for name, column in zip(others, data.T[2:], strict=True) if not np.ptp(column)
+    ]
+    others = [name for name in others if name not in constant]
+    data = data[:, [True, True, *(np.ptp(data[:, 2:], axis=0) > 0)]]
+    row['controlled'] = ', '.join(others) or 'none'
+    if is_collinear(data[:, 1:]):
+        return row | {'reason': f'{variable} and {listed(others)} determine each other'}
+    if is_collinear(data[:, [0, *range(2, data.shape[1])]]):
+        return row | {'reason': f'{listed(others)} determine the measure'}
+    known_part = np.column_stack([np.ones(n), data[:, 2:]])
+    residuals = data[:, :2] - known_part @ np.linalg.lstsq(known_part, data[:, :2])[0]
+    r = float(np.clip(np.corrcoef(residuals.T)[0, 1], -1, 1))
+    df = n - 2 - len(others)
+    t = r * sqrt(df / (1 - r**2)) if abs(r) < 1 else np.inf
+    low, high = correlation_interval(r, n, len(others))
+    return row | {
+        'r': r,
+        'r_ci_low': low,
+        'r_ci_high': high,
+        'df': df,
+        'p': 2 * float(stats.t.sf(abs(t), df)),
+        'reason': f'{listed(constant)} is the same in all participants' if constant else None,
+    }
+
+
+def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(columns))
+    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
+    return table

@@ -1,0 +1,189 @@
+"""From the group table to all analyses: Weber's effects, planted in a cohort, are found."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import MEASURE, group_table
+
+from bids_muscle.errors import UsageError
+from bids_muscle.phantom.effects import load_effects
+from bids_muscle.statistics.analysis import Analysis, dictionary
+from bids_muscle.statistics.cohort import analyse, muscle_means, participants
+
+CROSS_SECTIONAL = {'rm_ancova', 'paired_t', 'sex_differences', 'pearson', 'spearman'}
+
+
+@pytest.fixture(scope='module')
+def weber() -> dict[str, Analysis]:
+    return analyse(group_table(84))
+
+
+def test_effects_of_weber_are_found(weber: dict[str, Analysis]) -> None:
+    ancova = weber['rm_ancova'].table.set_index('effect')
+    assert set(ancova['n']) == {84}
+    assert ancova.loc['sex', 'df2'] == 80
+    assert ancova.loc['muscle', 'df2'] == pytest.approx(
+        480 * ancova.loc['muscle', 'epsilon_greenhouse_geisser']
+    )
+    assert (ancova.loc[['muscle', 'sex', 'age'], 'p'] < 0.05).all()
+
+    effects = load_effects().mfi['cervical']
+    sex = weber['sex_differences'].table.set_index('muscle')
+    planted = np.mean([effect['female'] for effect in effects.values()])
+    overall = sex.loc['all muscles']
+    assert overall['difference_ci_low'] < planted < overall['difference_ci_high']
+    assert overall['p'] < 0.05
+
+    pairs = weber['paired_t'].table.set_index(['muscle', 'other_muscle'])
+    deep, superficial = 'multifidus and semispinalis cervicis', 'levator scapulae'
+    row = pairs.loc[(deep, superficial)]
+    assert row['difference'] > 5
+    assert row['p_holm'] < 1e-10
+
+    age = weber['pearson'].table.query('variable == "age"').set_index('muscle')
+    assert age.loc[deep, 'r'] > 0.2
+    assert age.loc[deep, 'df'] == 80
+
+
+def test_intervals_cover_what_was_planted(weber: dict[str, Analysis]) -> None:
+    effects = load_effects().mfi['cervical']
+    sex = weber['sex_differences'].table.set_index('muscle').drop('all muscles')
+    covered = [
+        row['difference_ci_low'] < effects[muscle]['female'] < row['difference_ci_high']
+        for muscle, row in sex.iterrows()
+    ]
+    assert sum(covered) >= 6  # of 7, at 95 % each
+
+
+def test_nothing_is_found_where_nothing_is_planted() -> None:
+    table = group_table(84)
+    rng = np.random.default_rng(5)
+    table[MEASURE] = rng.normal(12, 2, len(table)).astype(str)
+    analyses = analyse(table)
+    for name in ('paired_t', 'sex_differences', 'pearson', 'spearman'):
+        assert (analyses[name].table['p_holm'].dropna() > 0.05).all()
+    assert 'were not found to differ' in analyses['rm_ancova'].sentences[0]
+
+
+def test_change_between_sessions_is_found() -> None:
+    analyses = analyse(group_table(40, sessions=2))
+    assert set(analyses) == CROSS_SECTIONAL | {'change', 'mixed_model'}
+    table = analyses['change'].table
+    planted = load_effects().change_per_session['mean']
+    assert (table['p_holm'] < 0.05).all()
+    assert ((table['difference_ci_low'] < planted) & (planted < table['difference_ci_high'])).any()
+    mixed = analyses['mixed_model'].table.query('term == "session ses-2"')
+    # With both sessions of everybody the mixed model estimates the mean change.
+    np.testing.assert_allclose(mixed['estimate'], table['difference'], rtol=1e-6)
+
+
+def test_cross_sectional_analyses_take_the_first_session() -> None:
+    both = group_table(20, sessions=2)
+    first = both[both['session_id'] == 'ses-1']
+    for name in CROSS_SECTIONAL:
+        pd.testing.assert_frame_equal(analyse(both)[name].table, analyse(first)[name].table)
+
+
+def test_every_column_is_in_the_dictionary() -> None:
+    analyses = analyse(group_table(20, sessions=2), formula=f'{MEASURE} ~ age + muscle')
+    columns = {name for each in analyses.values() for name in each.table.columns}
+    assert columns == set(dictionary())
+    assert all(
+        set(entry) == {'LongName', 'Description', 'Units'} for entry in dictionary().values()
+    )
+
+
+def test_left_and_right_are_averaged_and_half_a_muscle_is_missing() -> None:
+    table = group_table(3)
+    means = muscle_means(table, [MEASURE]).set_index(['participant_id', 'muscle'])[MEASURE]
+    trapezius = table[(table['participant_id'] == 'sub-01') & (table['muscle'] == 'trapezius')]
+    assert means['sub-01', 'trapezius'] == pytest.approx(trapezius[MEASURE].astype(float).mean())
+    for broken in (
+        table.drop(index=trapezius.index[0]),
+        table.assign(**{MEASURE: table[MEASURE].mask(table.index == trapezius.index[0], 'n/a')}),
+    ):
+        means = muscle_means(broken, [MEASURE]).set_index(['participant_id', 'muscle'])[MEASURE]
+        assert np.isnan(means['sub-01', 'trapezius'])
+        assert means.notna().sum() == 3 * 7 - 1
+
+
+def test_several_scans_of_a_session_count_once() -> None:
+    table = group_table(10)
+    again = table.assign(scan='again')
+    again[MEASURE] = (again[MEASURE].astype(float) + 2).astype(str)
+    means = muscle_means(pd.concat([table, again], ignore_index=True), [MEASURE])
+    expected = muscle_means(table, [MEASURE])
+    np.testing.assert_allclose(means[MEASURE], expected[MEASURE] + 1)
+
+
+def test_contrasts_are_never_mixed() -> None:
+    table = pd.concat([group_table(10), group_table(12, seed=2).assign(contrast='T2w')])
+    found = analyse(table)['paired_t'].table
+    assert found.groupby('contrast')['n'].max().to_dict() == {'T2w': 12, 'fat+water': 10}
+
+
+def test_spellings_of_sex_and_the_body_mass_index() -> None:
+    rows = [
+        ('sub-1', 'Female', '170', '65', '30'),
+        ('sub-2', 'm', '1.8', '80', 'n/a'),
+        ('sub-3', 'O', '180', 'n/a', 'inf'),
+    ]
+    table = pd.DataFrame(rows, columns=['participant_id', 'SEX', 'height', 'weight', 'Age'])
+    table.insert(1, 'reason', 'n/a')
+    people = participants(table)
+    assert people['sex'].fillna('?').tolist() == ['F', 'M', '?']
+    assert people['bmi'].iloc[0] == pytest.approx(65 / 1.7**2)
+    assert people['bmi'].iloc[1:].isna().all()  # 1.8 cm is no height
+    assert people['age'].fillna(-1).tolist() == [30, -1, -1]
+
+
+def test_a_formula_may_use_every_measure_and_column() -> None:
+    table = group_table(20).assign(smoker=lambda t: np.where(t['participant_id'] < 'sub-08', 1, 0))
+    table.insert(9, 'length_mm', '100')
+    table['length_mm'] = np.random.default_rng(0).normal(100, 5, len(table)).astype(str)
+    found = analyse(table, formula='length_mm ~ smoker + muscle')['formula'].table
+    assert 'smoker' in set(found['term'])
+    assert set(found['n_observations']) == {140}
+    assert set(found['n']) == {20}
+    with pytest.raises(UsageError, match='nonsense'):
+        analyse(table, formula='length_mm ~ nonsense')
+
+
+DAMAGE = {
+    'nobody': lambda table: table.iloc[:0],
+    'one participant': lambda table: table[table['participant_id'] == 'sub-01'],
+    'one sex': lambda table: table.assign(sex='F'),
+    'no sex': lambda table: table.drop(columns='sex'),
+    'no covariates': lambda table: table.drop(columns=['age', 'sex', 'bmi']),
+    'text for age': lambda table: table.assign(age='old'),
+    'collinear': lambda table: table.assign(bmi=table['age']),
+    'no measures': lambda table: table.assign(**{MEASURE: 'n/a'}),
+    'constant': lambda table: table.assign(**{MEASURE: '7'}),
+    'one muscle': lambda table: table[table['muscle'] == 'trapezius'],
+    'infinite': lambda table: table.assign(**{MEASURE: 'inf'}),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+@pytest.mark.parametrize('sessions', [1, 2])
+def test_bad_input_gives_reasons(damage: str, sessions: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        analyses = analyse(DAMAGE[damage](group_table(12, sessions=sessions)))
+    for analysis in analyses.values():
+        table = analysis.table
+        assert (table['p'].notna() | table['reason'].notna()).all()
+        assert 'nan' not in ' '.join(analysis.sentences)
+
+
+def test_the_same_table_gives_the_same_bytes() -> None:
+    table = group_table(20)
+    one, other = analyse(table), analyse(table.iloc[::-1])
+    for name, analysis in analyse(table).items():
+        assert analysis.table.to_csv() == one[name].table.to_csv()
+    ancova = other['rm_ancova'].table
+    np.testing.assert_allclose(ancova['f'], one['rm_ancova'].table['f'], rtol=1e-8)
