@@ -35,6 +35,7 @@ TEST = [
     'hypothesis>=6.130,<7',
     'bids-validator-deno>=3,<4',
     'import-linter>=2.3,<3',
+    'playwright>=1.55,<2',
     'pingouin>=0.7,<0.8',
     'scikit-learn>=1.7,<2',
     'ruff>=0.14',

@@ -53,6 +53,8 @@ class Settings:
         Table that replaces the built-in rules from BIDS names to contrasts.
     bids_filter_file
         JSON with pybids filters that narrow down the images.
+    qc_ratings
+        Rating files exported from the review page, for the group level.
     skip_bids_validation
         Do not ask for a valid ``dataset_description.json``.
     model
@@ -96,6 +98,7 @@ class Settings:
     region: str | None = field(default=None, metadata=INPUT)
     contrast_rules: Path | None = field(default=None, metadata=INPUT)
     bids_filter_file: Path | None = field(default=None, metadata=INPUT)
+    qc_ratings: tuple[Path, ...] = field(default=(), metadata=INPUT)
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
     model: str | None = field(default=None, metadata=SCIENCE)
@@ -275,7 +278,7 @@ def _plain(value: Any) -> Any:
     """Return a value as TOML and JSON know it."""
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 _WANTED = {
@@ -301,10 +304,12 @@ def _convert(name: str, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list | tuple):
-        fits = all(isinstance(label, str) for label in value)
+        fits = all(isinstance(each, str | Path) for each in value)
+        if fits and name == 'qc_ratings':
+            return tuple(dict.fromkeys(Path(each).expanduser().absolute() for each in value))
         if fits:
             prefix = 'sub-' if name == 'participants' else 'ses-'
-            return tuple(dict.fromkeys(label.removeprefix(prefix) for label in value))
+            return tuple(dict.fromkeys(str(each).removeprefix(prefix) for each in value))
     if not fits:
         raise UsageError(f'{name} is {value!r}.', f'Give {_WANTED[kind]}.')
     return value

@@ -62,6 +62,10 @@ def _run(settings: Settings) -> ExitCode:
         raise UsageError(
             'The group level has no plan to print.', 'Use --dry-run with participant.'
         )
+    if settings.qc_ratings and settings.level != 'group':
+        raise UsageError(
+            'Ratings are used at the group level only.', 'Use --qc-ratings with group.'
+        )
     check_input(settings)
     if not settings.dry_run:
         check_output(settings)

@@ -149,6 +149,14 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         help='JSON with pybids filters that narrow down the images',
     )
     group.add_argument(
+        '--qc-ratings',
+        metavar='FILE',
+        nargs='+',
+        action='extend',
+        help='ratings exported from the review page, TSV or JSON, of one or more raters (group '
+        'level)',
+    )
+    group.add_argument(
         '--skip-bids-validation',
         action='store_const',
         const=True,

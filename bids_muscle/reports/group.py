@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.reports.charts import MAX_DOTS, Dot, Strip, strip_chart
-from bids_muscle.reports.cohort import OUTLIER_Z, find_outliers, write_cohort_tables
+from bids_muscle.reports.cohort import (
+    OUTLIER_Z,
+    find_outliers,
+    write_cohort_tables,
+    write_review_tables,
+)
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number, read_scans
-from bids_muscle.reports.page import environment, format_value, heading, main_measures
+from bids_muscle.reports.page import environment, format_value, heading, main_measures, page_of
 from bids_muscle.reports.participant import SIDES, scan_light
+from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
+from bids_muscle.reports.review import write_review
 
+#: Tables with a row for each scan are shown up to this many scans; there is a file with all.
+MAX_ROWS = 300
 #: Order of the levels of a traffic light in the list of scans.
 URGENCY = {'failed': 0, 'check': 1, 'ok': 2}
 
 
-def write_group(output_dir: Path) -> list[Path]:
-    """Write the cohort tables and ``group.html``.
+def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
+    """Write the cohort tables, the review page and ``group.html``.
 
     Parameters
     ----------
     output_dir
         The derivatives dataset; participants without a result have their place as well.
+    ratings
+        Files exported from the review page; what they exclude keeps its rows in the tables, and
+        is left out of the statistics.
 
     Returns
     -------
@@ -37,9 +50,16 @@ def write_group(output_dir: Path) -> list[Path]:
     ------
     OutputError
         If a file cannot be written.
+    MissingInputError, BadDataError
+        If the ratings cannot be used; nothing is written then.
     """
     scans = read_scans(output_dir)
+    review = merge_ratings(read_ratings(ratings), scans) if ratings else None
+    if review:
+        scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     tables = write_cohort_tables(scans, output_dir)
+    tables += write_review_tables(scans, review, output_dir)
+    wall = write_review(scans, output_dir)
     page = output_dir / dataset_path('group_report')
     template = environment().get_template('group.html.j2')
     write_text(
@@ -48,14 +68,17 @@ def write_group(output_dir: Path) -> list[Path]:
             summary=_summary(scans),
             mixed=_mixed(scans),
             tables=[path.name for path in tables],
+            wall=wall.name,
+            review=_review_context(review, scans) if review else None,
             scans=sorted(map(_scan_row, scans), key=lambda row: URGENCY[row['light'].level]),
             series=[_series_context(place, *each) for place, each in enumerate(_series(scans), 1)],
             outlier_z=OUTLIER_Z,
             max_dots=MAX_DOTS,
+            max_rows=MAX_ROWS,
         ),
         page,
     )
-    return [*tables, page]
+    return [*tables, wall, page]
 
 
 def _summary(scans: Sequence[ScanOutputs]) -> list[tuple[str, int]]:
@@ -67,6 +90,36 @@ def _summary(scans: Sequence[ScanOutputs]) -> list[tuple[str, int]]:
         ('done', len(done)),
         ('failed', len(scans) - len(done)),
     ]
+
+
+def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, Any]:
+    given = [verdict.rating for verdict in review.verdicts.values()]
+    return {
+        'counts': [
+            ('Rated', f'{len(given)} of {len(scans)}'),
+            *((rating, given.count(rating)) for rating in RATINGS),
+        ],
+        'notes': review.notes,
+        'pairs': [
+            (pair, *map(_or_missing, (pair.agreement_pct, pair.cohen_kappa)))
+            for pair in review.pairs
+        ],
+        'excluded': [
+            {
+                'scan': scan.record.scan,
+                'page': page_of(scan.record.participant),
+                'what': 'whole scan' if scan.exclusion() else ', '.join(scan.verdict.muscles),
+                'raters': ', '.join(scan.verdict.raters),
+                'comments': ' '.join(scan.verdict.comments),
+            }
+            for scan in scans
+            if scan.verdict and (scan.exclusion() or scan.verdict.muscles)
+        ],
+    }
+
+
+def _or_missing(value: float) -> str:
+    return format_value(None if math.isnan(value) else value)
 
 
 def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
@@ -120,7 +173,10 @@ def _series_context(
         ],
         'values': [
             (heading(column, definitions), *_value_table(scans, column)) for column in columns
-        ],
+        ]
+        if len(scans) <= MAX_ROWS
+        else [],
+        'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans),
         'definitions': [
             (heading(name, definitions), definitions[name])
             for name in columns
@@ -135,11 +191,11 @@ def _strips(scans: Sequence[ScanOutputs], column: str) -> list[Strip]:
     for label in table or ():
         dots = []
         for scan in scans:
-            row = next((row for row in scan.rows if row['index'] == str(label.index)), None)
+            row = next((row for row in scan.kept if row['index'] == str(label.index)), None)
             value = number(row.get(column, MISSING)) if row else None
             if value is not None:
                 text = f'{scan.record.scan}: {label.name} {format_value(value)}'
-                dots.append(Dot(value, text, _page_of(scan)))
+                dots.append(Dot(value, text, page_of(scan.record.participant)))
         strips.append(Strip(label.muscle, label.side, label.color, tuple(dots)))
     return strips
 
@@ -170,21 +226,17 @@ def _value_table(
     for scan in scans:
         cells = {(row['muscle'], row['side']): row.get(column, MISSING) for row in scan.rows}
         values = [cells.get((muscle, side), MISSING) for muscle in muscles for side in SIDES]
-        rows.append((scan.record.scan, _page_of(scan), values))
+        rows.append((scan.record.scan, page_of(scan.record.participant), values))
     return muscles, rows
 
 
 def _scan_row(scan: ScanOutputs) -> dict[str, Any]:
     return {
         'participant': scan.record.participant,
-        'page': _page_of(scan),
+        'page': page_of(scan.record.participant),
         'scan': scan.record.scan,
         'region': scan.record.region or MISSING,
         'contrast': scan.contrast,
         'light': scan_light(scan),
         'remedy': scan.record.problem.remedy if scan.record.problem else '',
     }
-
-
-def _page_of(scan: ScanOutputs) -> str:
-    return quote(f'sub-{scan.record.participant}.html')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import BadDataError, UsageError
+from bids_muscle.reports.ratings import MISSING, Verdict
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
-MISSING = 'n/a'
 
 Definitions = Mapping[str, Mapping[str, str]]
 
@@ -36,7 +37,11 @@ class ScanOutputs:
     definitions
         Its data dictionary: column to ``LongName``, ``Description``, ``Units``, ``Source``.
     figures
-        PNG by name, the ``desc`` of the file.
+        Files by name, the ``desc`` of the file.
+    segmentation
+        First twelve hex digits of the SHA-256 of the label map; a rating is about this one.
+    verdict
+        What the raters say, or None.
     missing
         Sentences about files that should be there and are not.
     """
@@ -46,6 +51,17 @@ class ScanOutputs:
     definitions: Definitions = field(default_factory=dict)
     figures: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    segmentation: str = MISSING
+    verdict: Verdict | None = None
+
+    def exclusion(self, row: Mapping[str, str] | None = None) -> str:
+        """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
+        return self.verdict.exclusion(row['name'] if row else None) if self.verdict else ''
+
+    @property
+    def kept(self) -> tuple[Mapping[str, str], ...]:
+        """The rows that count in the cohort."""
+        return tuple(row for row in self.rows if not self.exclusion(row))
 
     @property
     def done(self) -> bool:
@@ -120,6 +136,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
         picture = output_dir / derivative_path(scan, 'figure', desc='segmentation')
+        labels = output_dir / derivative_path(scan, 'dseg')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     stem = f'{record.scan}_desc-'
@@ -133,7 +150,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     definitions = _read_definitions(sidecar, missing) if rows else {}
     if 'segmentation' not in figures:
         missing.append(f'{picture.name} is missing, so the segmentation cannot be shown.')
-    return ScanOutputs(record, rows, definitions, figures, tuple(missing))
+    return ScanOutputs(record, rows, definitions, figures, tuple(missing), _digest(labels))
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
@@ -148,6 +165,13 @@ def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]
         return rows
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return MISSING
 
 
 def _read_definitions(path: Path, missing: list[str]) -> Definitions:

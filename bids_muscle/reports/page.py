@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,6 +15,7 @@ from bids_muscle.reports.outputs import MISSING, Definitions, number
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 #: Measures in the order in which people look at them.
 MAIN_MEASURES = (
@@ -39,7 +42,38 @@ def environment() -> jinja2.Environment:
     env.filters['value'] = format_value
     env.filters['tick'] = lambda tick: f'{tick:g}'
     env.filters['href'] = quote
+    env.globals.update(inline_script=inline_script, content_policy=content_policy)
     return env
+
+
+@cache
+def inline_script(name: str) -> Markup:
+    """Return a script of the templates as it stands in a page."""
+    from markupsafe import Markup
+
+    folder = resources.files('bids_muscle.reports') / 'templates'
+    return Markup((folder / name).read_text(encoding='utf-8'))  # noqa: S704 - our own file
+
+
+@cache
+def content_policy(script: str | None) -> str:
+    """Return the Content Security Policy of a page: this one script, no connection at all.
+
+    Whatever text of a dataset might slip through, a browser does not run it.
+    """
+    allowed = "'none'"
+    if script:
+        digest = hashlib.sha256(inline_script(script).encode('utf-8')).digest()
+        allowed = f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src 'self' data: file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def page_of(participant: str) -> str:
+    """Return the address of a participant's page, as seen from the pages of the cohort."""
+    return quote(f'sub-{participant}.html')
 
 
 def data_uri(path: Path) -> str:

@@ -117,7 +117,7 @@ def run_group(settings: Settings) -> ExitCode:
             f'{settings.output_dir} holds no scan of the participant level.',
             'Run the participant level first, with the same output folder.',
         )
-    for path in write_group(settings.output_dir):
+    for path in write_group(settings.output_dir, settings.qc_ratings):
         print(path)
     return ExitCode.OK
 

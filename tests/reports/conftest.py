@@ -164,6 +164,8 @@ def write_scan(
     )
     if problem:
         return output_dir
+    # Not an image, but all that the reports look at is which one it is.
+    write_bytes(f'labels of {scan.name}'.encode(), output_dir / derivative_path(scan, 'dseg'))
     if with_table:
         write_tsv(rows or muscle_rows(), output_dir / derivative_path(scan, 'morph'))
     if definitions is not None:

@@ -286,7 +286,7 @@ def test_dots_of_the_cohort_lead_to_pages_that_exist(add_scan: AddScan) -> None:
         write_participant_report(output_dir, participant)
     page = group_page(output_dir)
     links = [str(a['href']) for a in page.all('a') if str(a['href']).endswith('.html')]
-    assert {'sub-01.html', 'sub-02.html', 'sub-03.html'} == set(links)
+    assert {'sub-01.html', 'sub-02.html', 'sub-03.html', 'group_review.html'} == set(links)
     assert all((output_dir / link).is_file() for link in links)
     # Three people, seven muscles with a value, two charts.
     assert len(page.all('circle')) == 3 * 7 * 2

@@ -1,0 +1,293 @@
+"""The pages in a real browser: rating by keyboard, files out and in, filters, hostile text."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bids_muscle.errors import GridMismatchError
+from bids_muscle.reports.group import write_group
+from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.participant import write_participant_report
+from bids_muscle.reports.ratings import merge_ratings, read_ratings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+AddScan = Callable[..., Path]
+HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+CHROMIUM = os.environ.get('BIDS_MUSCLE_CHROMIUM') or next(
+    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
+)
+PROBLEM = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason='no Chromium: apt-get install chromium, or set BIDS_MUSCLE_CHROMIUM'
+)
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of this file."""
+    playwright = pytest.importorskip('playwright.sync_api')
+    # Chromium's sandbox needs a kernel feature that containers lack.
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu']
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[[Path], Page]]:
+    """Give a function that opens a page from disk in a fresh profile.
+
+    Afterwards no page may have complained or asked for anything but files.
+    """
+    complaints: list[str] = []
+    context = browser.new_context(viewport={'width': 1300, 'height': 900})
+    page = context.new_page()
+    page.on('console', lambda message: complaints.append(f'{message.type}: {message.text}'))
+    page.on('pageerror', lambda error: complaints.append(str(error)))
+    page.on('requestfailed', lambda request: complaints.append(f'failed: {request.url}'))
+
+    def check(address: str) -> None:
+        if not address.startswith(('file:', 'data:', 'blob:')):
+            complaints.append(f'request to {address}')
+
+    page.on('request', lambda request: check(request.url))
+
+    def go(path: Path) -> Page:
+        page.goto(path.as_uri())
+        return page
+
+    yield go
+    hacked = page.evaluate('window.hacked')
+    context.close()
+    assert complaints == []
+    assert hacked is None
+
+
+@pytest.fixture
+def cohort(add_scan: AddScan, muscle_rows: Callable[..., list[dict[str, object]]]) -> Path:
+    """Six scans whose MFI rises, the last one far out, and one that failed."""
+    for number, mfi_pct in enumerate((10.0, 11.0, 12.0, 13.0, 14.0, 70.0)):
+        output_dir = add_scan(f'0{number}', rows=muscle_rows(mfi_pct))
+    add_scan('99', problem=PROBLEM)
+    write_group(output_dir)
+    return output_dir
+
+
+def wall(page: Page) -> list[str]:
+    """Names on the wall, in their order."""
+    return [
+        name.removesuffix('_acq-dixon') for name in page.locator('.tile-name').all_inner_texts()
+    ]
+
+
+def exported(page: Page, kind: str, folder: Path) -> Path:
+    """Press an export button and save what comes."""
+    with page.expect_download() as download:
+        page.click(f'#export-{kind}')
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_rating_by_keyboard_alone(
+    visit: Callable[[Path], Page], cohort: Path, tmp_path: Path
+) -> None:
+    page = visit(cohort / 'group_review.html')
+    page.locator('#rater').focus()
+    page.keyboard.type('A. B.')
+    page.keyboard.press('Tab')
+    page.keyboard.press('Enter')
+    assert page.inner_text('#viewer-title') == 'sub-00_acq-dixon'
+    assert page.locator('#viewer-outlined').is_visible()
+    page.keyboard.press('o')
+    assert not page.locator('#viewer-outlined').is_visible()
+    page.keyboard.press('o')
+    page.keyboard.press('p')
+    page.keyboard.press('ArrowRight')
+    page.keyboard.press('f')
+    page.keyboard.press('c')
+    page.keyboard.type(f'leaks, pass?\n{HOSTILE}')
+    page.keyboard.press('Escape')
+    page.keyboard.press('ArrowRight')
+    page.keyboard.press('a')
+    page.keyboard.press('m')
+    page.keyboard.press('Space')
+    page.keyboard.press('ArrowLeft')
+    # What was typed into the comment rated nothing.
+    assert page.locator('[aria-pressed=true].rate').inner_text().startswith('Fail')
+    page.keyboard.press('u')
+    assert page.inner_text('#viewer-title') == 'sub-03_acq-dixon'
+    page.keyboard.press('Escape')
+    assert not page.locator('#viewer').is_visible()
+    assert page.inner_text('#progress-text') == '3 of 7 rated: 1 pass, 1 artefact, 1 fail'
+    ratings = exported(page, 'tsv', tmp_path)
+    assert ratings.name == 'ratings_AB.tsv'
+    merged = merge_ratings(read_ratings([ratings]), read_scans(cohort)).verdicts
+    assert {name[4:6]: verdict.rating for name, verdict in merged.items()} == {
+        '00': 'pass',
+        '01': 'fail',
+        '02': 'artefact',
+    }
+    assert merged['sub-02_acq-dixon'].muscles == ('right multifidus',)
+    assert merged['sub-01_acq-dixon'].comments == (f'A. B.: leaks, pass? {HOSTILE}',)
+    # The cohort page shows the hostile comment as text.
+    page = visit(write_group(cohort, [ratings])[-1])
+    assert HOSTILE in page.inner_text('section[aria-labelledby=review]')
+
+
+@pytest.mark.parametrize('kind', ['tsv', 'json'])
+def test_ratings_resume_and_come_back(
+    visit: Callable[[Path], Page], cohort: Path, tmp_path: Path, kind: str
+) -> None:
+    page = visit(cohort / 'group_review.html')
+    page.fill('#rater', 'AB')
+    page.click('#start')
+    for key in ('p', 'ArrowRight', 'f', 'm', 'Space', 'c'):
+        page.keyboard.press(key)
+    page.keyboard.type('"quoted"\ttab')
+    page.reload()
+    assert page.inner_text('#progress-text').startswith('2 of 7 rated: 1 pass')
+    assert page.input_value('#rater') == 'AB'
+    path = exported(page, kind, tmp_path)
+    page.evaluate('localStorage.clear()')
+    page.reload()
+    assert page.inner_text('#progress-text').startswith('0 of 7')
+    page.set_input_files('#import-file', path)
+    page.get_by_text('2 ratings imported').wait_for()
+    assert page.inner_text('#progress-text') == '2 of 7 rated: 1 pass, 0 artefact, 1 fail'
+    page.click('[data-scan=sub-01_acq-dixon]')
+    assert page.locator('#muscles input:checked').input_value() == 'right multifidus'
+    assert page.input_value('#comment').split() == ['"quoted"', 'tab']
+
+
+def test_foreign_and_broken_files_change_nothing(
+    visit: Callable[[Path], Page], cohort: Path, tmp_path: Path
+) -> None:
+    page = visit(cohort / 'group_review.html')
+    page.click('#start')
+    page.keyboard.press('p')
+    page.keyboard.press('Escape')
+    page.fill('#rater', 'AB')
+    path = exported(page, 'json', tmp_path)
+    content = json.loads(path.read_text())
+    content['ratings'][0].update(scan=HOSTILE)
+    for text, said in (
+        (json.dumps(content), 'seems to belong to another dataset'),
+        ('{"half', 'is not a rating file'),
+        (HOSTILE, 'is not a rating file'),
+        (path.read_text().replace('"pass"', '"toString"'), 'left out: 1 broken'),
+        (path.read_text().replace(content['ratings'][0]['segmentation'], 'x'), 'of another segm'),
+        ('{"format": "bids_muscle ratings", "ratings": [null, 5]}', 'left out: 2 broken'),
+    ):
+        path.write_text(text)
+        page.set_input_files('#import-file', path)
+        page.get_by_text(said).wait_for()
+        assert page.inner_text('#progress-text').startswith('1 of 7 rated: 1 pass')
+        page.evaluate("document.getElementById('message').textContent = ''")
+
+
+def test_the_wall_is_sorted_and_filtered(visit: Callable[[Path], Page], cohort: Path) -> None:
+    page = visit(cohort / 'group_review.html')
+    assert wall(page) == [f'sub-0{k}' for k in range(6)] + ['sub-99']
+    page.select_option('#sort', 'score')
+    page.check('#descending')
+    assert wall(page)[0] == 'sub-05'
+    assert wall(page)[-1] == 'sub-99'
+    group = page.locator('#sort optgroup').first
+    assert group.get_attribute('label') == 'Muscle fat infiltration (%)'
+    page.select_option('#sort', group.locator('option').first.get_attribute('value'))
+    page.uncheck('#descending')
+    # A scan without the measure comes last in either direction.
+    assert wall(page) == [f'sub-0{k}' for k in range(6)] + ['sub-99']
+    page.check('#filter-outlier')
+    assert wall(page) == ['sub-05']
+    page.uncheck('#filter-outlier')
+    page.select_option('#filter-light', 'failed')
+    assert wall(page) == ['sub-99']
+    assert page.locator('.no-picture').is_visible()
+    page.select_option('#filter-light', '')
+    page.click('[data-scan=sub-03_acq-dixon]')
+    page.keyboard.press('f')
+    page.keyboard.press('Escape')
+    page.select_option('#filter-rating', 'fail')
+    assert wall(page) == ['sub-03']
+    page.select_option('#filter-rating', 'unrated')
+    assert 'sub-03' not in wall(page)
+    page.fill('#filter-text', 'SUB-04')
+    assert wall(page) == ['sub-04']
+    page.fill('#filter-text', HOSTILE)
+    assert page.inner_text('#page-text') == 'No scan fits the filters.'
+
+
+def test_two_thousand_scans_come_in_pages_of_fifty(
+    visit: Callable[[Path], Page], cohort: Path
+) -> None:
+    """The page of seven scans, told that it has 2,000."""
+    path = cohort / 'group_review.html'
+    start, data, end = _data_of(path)
+    [one, *_] = data['scans']
+    data['scans'] = [{**one, 'scan': f'sub-{k:04d}', 'score': k / 1000} for k in range(2000)]
+    path.write_text(start + json.dumps(data) + end)
+    page = visit(path)
+    assert page.inner_text('#page-text') == '1 to 50 of 2000'
+    assert page.locator('.tile').count() == 50
+    page.click('#page-next')
+    assert wall(page)[0] == 'sub-0050'
+    page.select_option('#sort', 'score')
+    page.check('#descending')
+    assert wall(page)[0] == 'sub-1999'
+    page.fill('#filter-text', 'sub-123')
+    assert wall(page) == [f'sub-123{k}' for k in reversed(range(10))]
+
+
+def _data_of(path: Path) -> tuple[str, dict[str, list[dict[str, object]]], str]:
+    text = path.read_text()
+    start, rest = text.split('id="data">')
+    data, end = rest.split('</script>', 1)
+    return start + 'id="data">', json.loads(data), '</script>' + end
+
+
+def test_hostile_text_is_text(
+    visit: Callable[[Path], Page],
+    add_scan: AddScan,
+    muscle_rows: Callable[..., list[dict[str, object]]],
+) -> None:
+    rows = [{**row, 'name': f'{HOSTILE} {row["index"]}'} for row in muscle_rows()]
+    add_scan('01', rows=rows, inputs={HOSTILE: HOSTILE}, warnings=(HOSTILE, '</script>'))
+    problem = GridMismatchError(f'{HOSTILE} broke.', f'Remove {HOSTILE}.').problem
+    output_dir = add_scan('02', problem=problem, participant_info={HOSTILE: HOSTILE})
+    write_group(output_dir)
+    page = visit(output_dir / 'group_review.html')
+    assert HOSTILE in page.inner_text('#sort')
+    assert HOSTILE in page.inner_text('#filter-series')
+    page.click('[data-scan=sub-01_acq-dixon]')
+    assert HOSTILE in page.inner_text('#muscles')
+    page.keyboard.press('ArrowRight')
+    assert HOSTILE in page.inner_text('#viewer-reason')
+    assert HOSTILE in visit(output_dir / 'group.html').inner_text('body')
+    for participant in ('01', '02'):
+        page = visit(write_participant_report(output_dir, participant))
+        assert HOSTILE in page.inner_text('body')
+
+
+def test_the_policy_stops_a_script_that_slipped_in(browser: Browser, cohort: Path) -> None:
+    path = cohort / 'group_review.html'
+    slipped = '<script>document.title = "hacked"</script></main>'
+    path.write_text(path.read_text().replace('</main>', slipped))
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.title() == 'Review - bids_muscle'
+    assert page.locator('.tile').count() == 7
+    page.close()
