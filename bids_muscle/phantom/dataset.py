@@ -6,12 +6,13 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import OutputError
+from bids_muscle.errors import OutputError, WorkerDiedError
 from bids_muscle.phantom import bids, truth
 from bids_muscle.phantom.anatomy import DISC_OFFSET
 from bids_muscle.phantom.effects import Effects, load_effects
@@ -61,6 +62,8 @@ def write_dataset(
         If a setting is unknown or impossible; nothing is written then.
     OutputError
         If the folder cannot be made, or is not empty.
+    WorkerDiedError
+        If a process was killed; nothing is left behind.
     """
     options = Options(participants=participants, effects=effects or load_effects(), **settings)
     target = Path(bids_dir).absolute()
@@ -79,9 +82,7 @@ def write_dataset(
         os.umask(umask)
         staging.chmod(0o777 & ~umask)
         _fill(staging, options, n_procs)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.replace(target)
+        _publish(staging, target)
     except OSError as error:
         raise OutputError(
             f'The dataset {target} cannot be written ({error.strerror}).',
@@ -90,6 +91,20 @@ def write_dataset(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Put the finished folder in place; an older one goes only when the new one is there."""
+    old = staging.with_name(f'{staging.name}.old')
+    if target.exists():
+        target.replace(old)
+    try:
+        staging.replace(target)
+    except OSError:
+        if old.exists():
+            old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -143,8 +158,14 @@ def _run_all(jobs: list[tuple[Path, Person, Options]], n_procs: int) -> list[lis
     if workers <= 1:
         return [_run_job(job) for job in jobs]
     # A forked child could inherit locks of the caller's threads; forkserver starts clean.
-    with ProcessPoolExecutor(workers, mp_context=get_context('forkserver')) as pool:
-        return list(pool.map(_run_job, jobs))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context('forkserver')) as pool:
+            return list(pool.map(_run_job, jobs))
+    except BrokenProcessPool as error:
+        raise WorkerDiedError(
+            'A process that simulated a participant was killed, most likely for lack of memory.',
+            'Run again with fewer processes (--nprocs); each needs about 1 GB.',
+        ) from error
 
 
 def _run_job(job: tuple[Path, Person, Options]) -> list[truth.Row]:

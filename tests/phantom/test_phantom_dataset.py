@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import nibabel as nib
 import pytest
 
 from bids_muscle.cli.phantom import main
-from bids_muscle.errors import OutputError, UsageError
+from bids_muscle.errors import OutputError, UsageError, WorkerDiedError
 from bids_muscle.phantom import dataset as dataset_module
 from bids_muscle.phantom.dataset import write_dataset
 
@@ -30,10 +31,10 @@ def digest(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope='module')
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people, both regions, two sessions and runs, every contrast."""
+    """One person, both regions, two sessions and runs, every contrast."""
     return write_dataset(
         tmp_path_factory.mktemp('rich') / 'bids',
-        participants=2,
+        participants=1,
         regions=('cervical', 'lumbar'),
         contrasts=('dixon', 'inout', 'megre', 't1w', 't2w'),
         sessions=2,
@@ -83,7 +84,7 @@ def test_files_and_sidecars(rich: Path) -> None:
         float(people[0]['weight']) / (float(people[0]['height']) / 100) ** 2, abs=0.1
     )
     rows = read_tsv(rich / 'derivatives/truth/group_muscles.tsv')
-    scans = 2 * 2 * 2 * 4  # people, sessions, runs, acquisitions
+    scans = 2 * 2 * 4  # sessions, runs, acquisitions
     assert len(rows) == scans * (14 + 8)
 
 
@@ -137,7 +138,7 @@ def test_musclemap_names(tmp_path: Path) -> None:
 
 
 def test_oblique_slices_show_the_same_muscles(tmp_path: Path) -> None:
-    common = {'participants': 1, 'seed': 3, 'snr': None, 'bias': 0.0, 'shape': (90, 90, 14)}
+    common = {'participants': 1, 'seed': 3, 'snr': None, 'bias': 0.0, 'shape': (72, 72, 14)}
     straight = write_dataset(tmp_path / 'straight', **common)
     tilted = write_dataset(tmp_path / 'tilted', oblique_deg=20.0, **common)
     image = nib.load(tilted / 'sub-01/anat/sub-01_acq-dixonfat_T1w.nii.gz')
@@ -234,3 +235,32 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == '[]'
+
+
+def die(*_: object) -> None:
+    os._exit(9)
+
+
+def test_a_killed_worker_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_module, '_run_job', die)
+    with pytest.raises(WorkerDiedError, match='killed'):
+        write_dataset(tmp_path / 'bids', participants=2, n_procs=2, **TINY)
+    assert not any(tmp_path.iterdir())
+
+
+def test_failed_replacement_keeps_the_old_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write_dataset(tmp_path / 'bids', participants=1, shape=(24, 24, 6))
+    before = digest(target)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(dataset_module, 'write_participant', fail)
+    with pytest.raises(OutputError):
+        write_dataset(target, participants=1, overwrite=True, shape=(24, 24, 6))
+    assert digest(target) == before
+    assert list(tmp_path.iterdir()) == [target]
