@@ -60,7 +60,7 @@ def derivative_path(
     seg
         Label of the segmentation; by default that of the region's label table.
     desc
-        Which figure is meant; needed for the key ``figure``.
+        Which figure is meant, a key of the table ``figures``; needed for the key ``figure``.
 
     Raises
     ------
@@ -96,6 +96,7 @@ def derivative_path(
         if desc is None:
             raise ValueError(f'{key} is written several times: say which')
         fields['desc'] = _checked(desc)
+        fields['extension'] = io_spec()['figures'][desc]
     return PurePosixPath(template.format(**fields))
 
 

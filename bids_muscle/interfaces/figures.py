@@ -26,7 +26,7 @@ class _PlotInput(BaseInterfaceInputSpec):
 
 
 class _PlotOutput(TraitedSpec):
-    figures = traits.Dict(traits.Str, File(exists=True), desc='PNG by name')
+    figures = traits.Dict(traits.Str, File(exists=True), desc='file by name')
 
 
 class PlotScan(SimpleInterface):
@@ -50,7 +50,7 @@ class PlotScan(SimpleInterface):
         )
         figures = {}
         for name, content in pictures.items():
-            path = Path(runtime.cwd) / f'{name}.png'
+            path = Path(runtime.cwd) / name
             path.write_bytes(content)
             figures[name] = str(path)
         self._results = {'figures': figures}

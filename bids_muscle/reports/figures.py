@@ -1,4 +1,4 @@
-"""The pictures of a scan: segmentation, extent, fat fraction, bias field. Images in, PNG out."""
+"""The pictures of a scan: segmentation, extent, fat fraction, bias field. Images in, files out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.reports import scroller
 from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
@@ -56,19 +57,24 @@ def scan_figures(
     Returns
     -------
     dict
-        PNG by name, which is the ``desc`` entity of its file: ``slices`` and ``segmentation`` (the
+        Files by name, which is their ``desc`` entity. PNG: ``slices`` and ``segmentation`` (the
         same slices without and with the labels), ``extent``, ``fatfraction`` (with a fat
-        fraction), ``bias`` (where a bias field was removed).
+        fraction), ``bias`` (where a bias field was removed). WebP: ``scroller`` (all axial
+        slices) and ``thumbnail``. JSON: ``outlines`` of all slices.
     """
     contrast = next(name for name in BACKGROUNDS if name in corrected)
     background = corrected[contrast]
     numbers = np.asarray(labels.dataobj).astype(np.int16)
     spacing = background.header.get_zooms()[:3]
     view = cuts.plan_view(numbers, np.asarray(body_mask.dataobj) > 0, spacing, SLICES)
+    sheet, layout = scroller.draw_sheet(background, view)
     figures = {
         'slices': draw_slices(background, None, table, view),
         'segmentation': draw_slices(background, numbers, table, view),
         'extent': draw_extent(background, numbers, table, view),
+        'scroller': sheet,
+        'outlines': scroller.trace_outlines(labels, view, layout),
+        'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)

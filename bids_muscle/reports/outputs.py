@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bids_muscle.anatomy.labels import LabelTable, load_label_table
-from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.names import derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import BadDataError, UsageError
@@ -135,21 +135,22 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     try:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
-        picture = output_dir / derivative_path(scan, 'figure', desc='segmentation')
         labels = output_dir / derivative_path(scan, 'dseg')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
-    stem = f'{record.scan}_desc-'
-    figures = {
-        path.stem.removeprefix(stem): path for path in sorted(picture.parent.glob(f'{stem}*.png'))
+    places = {
+        name: output_dir / derivative_path(scan, 'figure', desc=name)
+        for name in io_spec()['figures']
     }
+    figures = {name: path for name, path in places.items() if path.is_file()}
     if not record.processing.get('bias_correction', True):
         figures.pop('bias', None)
     missing: list[str] = []
     rows = _read_table(morph, missing)
     definitions = _read_definitions(sidecar, missing) if rows else {}
     if 'segmentation' not in figures:
-        missing.append(f'{picture.name} is missing, so the segmentation cannot be shown.')
+        name = places['segmentation'].name
+        missing.append(f'{name} is missing, so the segmentation cannot be shown.')
     return ScanOutputs(record, rows, definitions, figures, tuple(missing), _digest(labels))
 
 

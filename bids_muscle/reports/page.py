@@ -77,8 +77,9 @@ def page_of(participant: str) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return 'data:image/png;base64,' + base64.b64encode(path.read_bytes()).decode('ascii')
+    """Return a PNG or WebP file as a data URI."""
+    kind = path.suffix.removeprefix('.')
+    return f'data:image/{kind};base64,' + base64.b64encode(path.read_bytes()).decode('ascii')
 
 
 def format_value(text: str | float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
     page = environment().get_template('participant.html.j2')
     text = page.render(
         title=f'sub-{participant}',
+        script='viewer.js',
         light=participant_light(scans),
         sessions=sorted({scan.record.session for scan in scans if scan.record.session}),
         info=_shown_info(infos[0]) if infos else [],
@@ -168,6 +170,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'notes': scan.notes,
         'contrast': scan.contrast,
         'figures': _figures(scan),
+        'viewer': _viewer(scan),
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
         'muscles': _muscles(scan.rows, main, colours),
@@ -199,6 +202,31 @@ def _figures(scan: ScanOutputs) -> list[dict[str, str]]:
             }
         )
     return found
+
+
+def _viewer(scan: ScanOutputs) -> dict[str, Any] | None:
+    """Return what the scroller through all slices shows, or None without its files."""
+    table = label_table(scan.record)
+    if table is None or not {'scroller', 'outlines'} <= set(scan.figures):
+        return None
+    try:
+        outlines = json.loads(scan.figures['outlines'].read_text(encoding='utf-8'))
+        shown = {
+            'width': int(outlines['width']),
+            'height': int(outlines['height']),
+            'last': len(outlines['slices']) - 1,
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    muscles = [
+        {'index': str(label.index), 'name': label.name, 'colour': label.color} for label in table
+    ]
+    sheet = data_uri(scan.figures['scroller'])
+    return {
+        **shown,
+        'muscles': muscles,
+        'data': {'outlines': outlines, 'muscles': muscles, 'sheet': sheet},
+    }
 
 
 def _muscles(

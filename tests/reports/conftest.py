@@ -170,7 +170,6 @@ def write_scan(
         write_tsv(rows or muscle_rows(), output_dir / derivative_path(scan, 'morph'))
     if definitions is not None:
         write_json(definitions, output_dir / derivative_path(scan, 'morph_json'))
-    picture = output_dir / derivative_path(scan, 'figure', desc='segmentation')
     for name, content in (pictures or {}).items():
-        write_bytes(content, picture.with_name(picture.name.replace('segmentation', name)))
+        write_bytes(content, output_dir / derivative_path(scan, 'figure', desc=name))
     return output_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.reports.group import write_group
@@ -145,6 +148,82 @@ def test_rating_by_keyboard_alone(
     # The cohort page shows the hostile comment as text.
     page = visit(write_group(cohort, [ratings])[-1])
     assert HOSTILE in page.inner_text('section[aria-labelledby=review]')
+
+
+def test_all_slices_by_keyboard_and_mouse(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    output_dir = add_scan('01')
+    page = visit(write_participant_report(output_dir, '01'))
+    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
+    page.wait_for_selector('.viewer[data-ready]')
+    stage, place = page.locator('[data-part=stage]'), page.locator('[data-part=place]')
+    image = page.locator('[data-part=canvas] image')
+    stage.focus()
+    page.keyboard.press('Home')
+    assert place.inner_text() == 'slice 1 of 6, z +40 mm'
+    seen = {image.get_attribute('x') + image.get_attribute('y')}
+    for _ in range(5):
+        page.keyboard.press('ArrowDown')
+        seen.add(image.get_attribute('x') + image.get_attribute('y'))
+    assert place.inner_text() == 'slice 6 of 6, z +0 mm'
+    assert len(seen) == 6
+    page.keyboard.press('ArrowDown')
+    assert place.inner_text() == 'slice 6 of 6, z +0 mm'
+    stage.hover()
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(
+        "document.querySelector('[data-part=place]').textContent.includes('5 of')"
+    )
+    # Six of the eight muscles are in the slice; each can be hidden, and all of them.
+    paths = page.locator('[data-part=canvas] path')
+    assert [bool(path.get_attribute('d')) for path in paths.all()] == [True] * 6 + [False] * 2
+    page.uncheck('[data-part=muscles] input >> nth=0')
+    assert not paths.nth(0).is_visible()
+    assert paths.nth(1).is_visible()
+    stage.focus()
+    page.keyboard.press('o')
+    assert not paths.nth(1).is_visible()
+    page.keyboard.press(']')
+    assert paths.nth(1).get_attribute('fill-opacity') == '0.25'
+    page.keyboard.press('+')
+    box = [float(n) for n in page.locator('[data-part=canvas]').get_attribute('viewBox').split()]
+    page.keyboard.press('r')
+    whole = [float(n) for n in page.locator('[data-part=canvas]').get_attribute('viewBox').split()]
+    assert box[2] == pytest.approx(whole[2] / 1.5)
+    assert paths.nth(0).is_visible()
+    before = image.evaluate('node => node.style.filter')
+    stage.hover()
+    page.mouse.down()
+    page.mouse.move(300, 300)
+    page.mouse.up()
+    assert image.evaluate('node => node.style.filter') != before
+
+
+def test_outlines_lie_on_the_picture(visit: Callable[[Path], Page], add_scan: AddScan) -> None:
+    """Muscles of the small scan are white blocks: what is outlined is white, the rest is not."""
+    page = visit(write_participant_report(add_scan('01'), '01'))
+    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
+    page.wait_for_selector('.viewer[data-ready]')
+    page.locator('[data-part=opacity]').fill('0')
+    canvas = page.locator('[data-part=canvas]')
+    page.uncheck('[data-part=outlines]')
+    picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert('L')).astype(int)
+    page.check('[data-part=outlines]')
+    scale = picture.shape[1] / float(canvas.get_attribute('viewBox').split()[2])
+    for path in page.locator('[data-part=canvas] path').all()[:6]:
+        box = path.evaluate(
+            'node => { const b = node.getBBox(); return [b.x, b.y, b.width, b.height]; }'
+        )
+        left, top, width, height = (value / 10 * scale for value in box)
+        margin = 6
+        inside = picture[
+            int(top + margin) : int(top + height - margin),
+            int(left + margin) : int(left + width - margin),
+        ]
+        assert inside.min() > 180
+        above = picture[int(top - margin) - 4 : int(top - margin), int(left) : int(left + width)]
+        assert above.mean() < 120
 
 
 @pytest.mark.parametrize('kind', ['tsv', 'json'])

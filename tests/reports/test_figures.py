@@ -143,7 +143,14 @@ def test_bias_is_drawn_only_where_it_was_removed(
 ) -> None:
     assert 'bias' in figures
     assert 'bias' not in draw(volumes)
-    assert set(draw(volumes, fat_fraction=None)) == {'slices', 'segmentation', 'extent'}
+    assert set(draw(volumes, fat_fraction=None)) == {
+        'slices',
+        'segmentation',
+        'extent',
+        'scroller',
+        'outlines',
+        'thumbnail',
+    }
 
 
 def test_same_images_same_bytes(volumes: Volumes, figures: dict[str, bytes]) -> None:

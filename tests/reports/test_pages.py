@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -20,6 +21,11 @@ AddScan = Callable[..., Path]
 Attributes = list[tuple[str, str | None]]
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 VOID = {'meta', 'img', 'input', 'br', 'link', 'hr'}
+
+
+def data_block(script: dict[str, str | None]) -> dict[str, str | None]:
+    """Attributes of a block of data with the id of this one."""
+    return {'type': 'application/json', 'id': script.get('id')}
 
 
 class Page(HTMLParser):
@@ -47,7 +53,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:  # noqa: D102
-        if self.open and self.open[-1] != 'style':
+        if self.open and self.open[-1] not in ('style', 'script'):
             self.words.append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -84,12 +90,20 @@ def checked(path: Path) -> Page:
         assert not any(name.startswith('on') for name in attributes), attributes
     assert not re.search(r'@import|url\(', page.text)
     assert all(attributes.get('alt') for attributes in page.all('img'))
-    assert not page.all('script') and not page.all('link')
+    assert not page.all('link')
+    # One script, whose checksum the page's policy names; the others are data.
+    scripts = re.findall(r'<script>(.*?)</script>', page.text, re.DOTALL)
+    assert all(script in ({}, data_block(script)) for script in page.all('script'))
+    [policy] = [meta['content'] for meta in page.all('meta') if 'http-equiv' in meta]
+    allowed = re.findall(r"'sha256-([^']+)'", str(policy))
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    assert allowed == [base64.b64encode(digest).decode() for digest in digests]
+    assert "default-src 'none'" in str(policy)
     assert len(page.all('h1')) == 1
     ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in page.tags:
-        for name in ('aria-labelledby', 'for'):
+        for name in ('aria-labelledby', 'aria-describedby', 'for'):
             assert set((attributes.get(name) or '').split()) <= set(ids)
         if (attributes.get('href') or '').startswith('#'):
             assert str(attributes['href'])[1:] in ids
@@ -101,7 +115,9 @@ def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, by
     page = participant_page(output_dir, '01')
     shown_pictures = {attributes['src'] for attributes in page.all('img')}
     assert shown_pictures == {
-        'data:image/png;base64,' + base64.b64encode(png).decode() for png in figures.values()
+        'data:image/png;base64,' + base64.b64encode(png).decode()
+        for png in figures.values()
+        if png.startswith(b'\x89PNG')
     }
     for expected in (
         'The arms wrap around.',
@@ -168,7 +184,7 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
 def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01')
     methods, references = page.shown.split('References')
-    used = [int(n) for group in re.findall(r'\[([\d, ]+)\]', methods) for n in group.split(',')]
+    used = [int(n) for group in re.findall(r'\[(\d[\d, ]*)\]', methods) for n in group.split(',')]
     assert list(dict.fromkeys(used)) == list(range(1, max(used) + 1))
     assert references.count('doi:') == max(used)
 
@@ -198,6 +214,7 @@ def test_one_failed_session_leaves_the_other(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01', session='b', problem=problem), '01')
     assert 'Of 2 scans: 1 failed, 1 to check' in page.shown
     assert len(page.all('img')) == 5
+    assert page.text.count('class="viewer"') == 1
 
 
 def test_no_result_still_gives_a_page(tmp_path: Path) -> None:
