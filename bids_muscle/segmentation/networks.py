@@ -53,8 +53,10 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
             'Use a model made for this version of bids_muscle.',
         )
     try:
+        if len(arguments['strides']) != len(arguments['channels']) - 1:
+            raise ValueError('there must be one stride fewer than channels')
         return UNet(act='LEAKYRELU', norm=('INSTANCE', {'affine': True}), **arguments)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f'The network configuration of the model is not valid: {error}.',
             'Use a model made for this version of bids_muscle.',

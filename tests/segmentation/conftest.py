@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -39,6 +41,15 @@ def scan(
     center = (shape[0] / 2 + 3, shape[1] / 2 - 2)
     labels = np.repeat(draw(shape[:2], center, zooms[0])[..., None], shape[2], axis=2)
     return nib.Nifti1Image(signal(labels), np.diag([*zooms, 1.0])), labels
+
+
+MakeScan = Callable[..., tuple[nib.Nifti1Image, np.ndarray]]
+
+
+@pytest.fixture(scope='session')
+def make_scan() -> MakeScan:
+    """Give a function that makes a scan of a shape and voxel size, and its labels."""
+    return scan
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from bids_muscle.errors import DeviceError, GridMismatchError, SegmentationError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.predictor import Predictor
-from tests.segmentation.conftest import scan
+
+MakeScan = Callable[..., tuple[nib.Nifti1Image, np.ndarray]]
 
 
 def dices(found: np.ndarray, truth: np.ndarray) -> list[float]:
@@ -28,8 +31,10 @@ def dices(found: np.ndarray, truth: np.ndarray) -> list[float]:
         ((240, 190, 2), (0.5, 0.5, 4.0)),
     ],
 )
-def test_finds_the_muscles(bundle: ModelBundle, shape: tuple, zooms: tuple) -> None:
-    image, truth = scan(shape, zooms)
+def test_finds_the_muscles(
+    bundle: ModelBundle, make_scan: MakeScan, shape: tuple, zooms: tuple
+) -> None:
+    image, truth = make_scan(shape, zooms)
     labels = Predictor(bundle).segment([image])
     assert labels.shape == image.shape
     assert labels.get_data_dtype() == np.uint8
@@ -37,18 +42,22 @@ def test_finds_the_muscles(bundle: ModelBundle, shape: tuple, zooms: tuple) -> N
     assert min(dices(np.asarray(labels.dataobj), truth)) > 0.8
 
 
-def test_finds_the_muscles_off_the_middle_of_a_wide_field_of_view(bundle: ModelBundle) -> None:
-    image, truth = scan()
+def test_finds_the_muscles_off_the_middle_of_a_wide_field_of_view(
+    bundle: ModelBundle, make_scan: MakeScan
+) -> None:
+    image, truth = make_scan()
     room = [(90, 10), (60, 0), (0, 0)]
     wide = nib.Nifti1Image(np.pad(np.asarray(image.dataobj), room), image.affine)
     found = np.asarray(Predictor(bundle).segment([wide]).dataobj)
     assert min(dices(found, np.pad(truth, room))) > 0.8
 
 
-def test_labels_do_not_depend_on_batches_or_threads(bundle: ModelBundle) -> None:
+def test_labels_do_not_depend_on_batches_or_threads(
+    bundle: ModelBundle, make_scan: MakeScan
+) -> None:
     import torch
 
-    image, _ = scan((120, 96, 7))
+    image, _ = make_scan((120, 96, 7))
     noisy = np.asarray(image.dataobj) + np.random.default_rng(1).normal(0, 0.3, image.shape)
     image = nib.Nifti1Image(noisy.astype(np.float32), image.affine)
     threads = torch.get_num_threads()
@@ -63,30 +72,34 @@ def test_labels_do_not_depend_on_batches_or_threads(bundle: ModelBundle) -> None
     assert len(set(found)) == 1
 
 
-def test_averages_over_the_images_of_a_scan(bundle: ModelBundle) -> None:
-    image, _ = scan()
+def test_averages_over_the_images_of_a_scan(bundle: ModelBundle, make_scan: MakeScan) -> None:
+    image, _ = make_scan()
     twice = Predictor(bundle).segment([image, image])
     once = Predictor(bundle).segment([image])
     assert np.array_equal(twice.dataobj, once.dataobj)
 
 
-def test_refuses_images_on_different_grids(bundle: ModelBundle) -> None:
-    image, _ = scan()
+def test_refuses_images_on_different_grids(bundle: ModelBundle, make_scan: MakeScan) -> None:
+    image, _ = make_scan()
     moved = image.affine.copy()
     moved[0, 3] += 5
     with pytest.raises(GridMismatchError):
         Predictor(bundle).segment([image, nib.Nifti1Image(image.dataobj, moved)])
 
 
-def test_refuses_an_order_in_which_left_would_be_right(bundle: ModelBundle) -> None:
-    image, _ = scan()
+def test_refuses_an_order_in_which_left_would_be_right(
+    bundle: ModelBundle, make_scan: MakeScan
+) -> None:
+    image, _ = make_scan()
     flipped = image.as_reoriented([[0, -1], [1, 1], [2, 1]])
     with pytest.raises(GridMismatchError):
         Predictor(bundle).segment([flipped])
 
 
-def test_nothing_found_is_an_error_not_an_empty_map(bundle: ModelBundle) -> None:
-    image, _ = scan()
+def test_nothing_found_is_an_error_not_an_empty_map(
+    bundle: ModelBundle, make_scan: MakeScan
+) -> None:
+    image, _ = make_scan()
     with pytest.raises(SegmentationError):
         Predictor(bundle).segment([nib.Nifti1Image(np.zeros(image.shape, 'f4'), image.affine)])
 
