@@ -45,7 +45,7 @@ def scans(draw: st.DrawFn) -> Scan:
 def test_pybids_reads_back_what_was_written(scan: Scan, key: str) -> None:
     from bids.layout import parse_file_entities
 
-    path = derivative_path(scan, key, contrast=Contrast.WATER, desc='x')
+    path = derivative_path(scan, key, contrast=Contrast.WATER, desc='slices')
     found = parse_file_entities(f'/{path}', config=['bids', 'derivatives'])
     expected = dict(scan.entities)
     if key.startswith('preproc'):
@@ -90,7 +90,7 @@ def test_hostile_labels_are_refused(label: str) -> None:
         hostile = Scan(tuple(map(tuple, entities)), 'T1w', 'lumbar', ())
         for key in io_spec()['scan']:
             with pytest.raises(BadDataError):
-                derivative_path(hostile, key, contrast='water', desc='x')
+                derivative_path(hostile, key, contrast='water', desc='slices')
     with pytest.raises(BadDataError):
         derivative_path(Scan(scan.entities, label, None, ()), 'preproc', contrast='water')
     with pytest.raises(BadDataError):
@@ -116,7 +116,7 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         )
 
     keys = {
-        key: ignored(derivative_path(scan, key, contrast='water', desc='x'))
+        key: ignored(derivative_path(scan, key, contrast='water', desc='slices'))
         for key in io_spec()['scan']
     }
     assert {key for key, value in keys.items() if value} == {
