@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,9 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
         '--nprocs',
         '--n-procs',
         type=int,
-        default=os.cpu_count() or 1,
         metavar='P',
-        help='processes (default: all cores)',
+        help='processes (default: as many as CPUs are allowed here)',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace an older phantom there')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
@@ -117,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as stop:
         return ExitCode.USAGE if stop.code else ExitCode.OK
+    from bids_muscle.engine.resources import allowed_cpus
     from bids_muscle.phantom.dataset import write_dataset
     from bids_muscle.phantom.effects import load_effects
 
@@ -126,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             participants=args.participants,
             effects=load_effects(args.effects),
             overwrite=args.overwrite,
-            n_procs=args.nprocs,
+            n_procs=args.nprocs or allowed_cpus(),
             regions=tuple(args.region),
             sessions=args.sessions,
             runs=args.runs,
