@@ -129,3 +129,24 @@ def test_disc_heights_are_those_of_the_label_map(clean: Path, lumbar: Anatomy) -
     )
     assert [row['name'] for row in rows][:2] == ['T12-L1', 'L1-L2']
     assert {row['in_view'] for row in rows} == {'yes', 'no'}
+
+
+def test_the_projects_own_measurement_finds_the_truth(clean: Path) -> None:
+    import nibabel as nib
+
+    from bids_muscle.measurement.table import measure_scan
+
+    def image(path: str) -> nib.Nifti1Image:
+        return nib.as_closest_canonical(nib.load(clean / path))
+
+    table = measure_scan(
+        image(f'derivatives/truth/sub-01/anat/{STEM}_dseg.nii.gz'),
+        load_label_table('lumbar'),
+        water=image('sub-01/anat/sub-01_acq-dixonwater_T1w.nii.gz'),
+        fat=image('sub-01/anat/sub-01_acq-dixonfat_T1w.nii.gz'),
+        contrast='dixon',
+    ).set_index('name')
+    for row in truth_rows(clean):
+        mine = table.loc[row['name']]
+        assert mine['mfi_ratio_of_means_pct'] == pytest.approx(float(row['mfi_pct']), abs=0.1)
+        assert mine['volume_ml'] == pytest.approx(float(row['label_volume_ml']), rel=1e-4)
