@@ -83,6 +83,7 @@ def review_data(scans: Sequence[ScanOutputs], output_dir: Path) -> dict[str, Any
                 'thumbnail': _address(scan, ('thumbnail', 'segmentation'), output_dir),
                 'bare': _address(scan, ('slices',), output_dir),
                 'outlined': _address(scan, ('segmentation',), output_dir),
+                'extent': _address(scan, ('extent',), output_dir),
             }
         )
     return {

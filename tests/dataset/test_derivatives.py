@@ -102,7 +102,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
             write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
         elif path.suffix == '.tsv':
             write_tsv(rows, path)
-        elif path.suffix == '.png':
+        elif path.parent.name == 'figures':
             write_text('picture', path)
     write_record(
         ScanRecord(

@@ -269,6 +269,7 @@ def test_foreign_and_broken_files_change_nothing(
         (path.read_text().replace('"pass"', '"toString"'), 'left out: 1 broken'),
         (path.read_text().replace(content['ratings'][0]['segmentation'], 'x'), 'of another segm'),
         ('{"format": "bids_muscle ratings", "ratings": [null, 5]}', 'left out: 2 broken'),
+        (json.dumps({**content, 'ratings': content['ratings'] * 2}), 'rates a scan more than'),
     ):
         path.write_text(text)
         page.set_input_files('#import-file', path)

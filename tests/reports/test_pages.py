@@ -238,6 +238,19 @@ def test_a_missing_file_is_said(
     assert '1 warning' in group_page(output_dir).shown
 
 
+@pytest.mark.parametrize('content', [None, '{"half', '[]', '{"slices": []}'])
+def test_a_scan_without_scroller_says_so(add_scan: AddScan, content: str | None) -> None:
+    output_dir = add_scan('01')
+    [path] = output_dir.rglob('*_desc-outlines.json')
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    page = participant_page(output_dir, '01')
+    assert 'scrolling through all slices are missing' in page.shown
+    assert 'class="viewer"' not in page.text
+
+
 def test_a_broken_record_gives_a_page(add_scan: AddScan) -> None:
     output_dir = add_scan('01')
     next((output_dir / 'logs').rglob('*.json')).write_text('{"half')

@@ -84,7 +84,7 @@
   };
   data.columns.forEach((column, place) => {
     SORTS[`m${place}`] = {
-      title: column.muscle, group: column.measure, get: (scan) => scan.values[place],
+      title: `${column.muscle}: ${column.measure}`, group: column.measure, get: (scan) => scan.values[place],
     };
   });
 
@@ -200,6 +200,7 @@
     $('viewer-page').href = scan.page;
     picture($('viewer-bare'), scan.bare);
     picture($('viewer-outlined'), scan.outlined);
+    picture($('viewer-extent'), scan.extent);
     $('viewer-frame').hidden = !scan.outlined && !scan.bare;
     $('viewer-empty').hidden = !$('viewer-frame').hidden;
     $('muscles').replaceChildren(...scan.muscles.map((name) => {
@@ -344,6 +345,11 @@
       rows = parse((await file.text()).replace(/^\uFEFF/, ''));
     } catch {
       say(`${file.name} is not a rating file: import one that was exported from a review page.`);
+      return;
+    }
+    const named = rows.map((row) => row && row.scan).filter(isText);
+    if (new Set(named).size < named.length) {
+      say(`${file.name} rates a scan more than once: import the file of one rater.`);
       return;
     }
     const left = { unknown: 0, outdated: 0, broken: 0, older: 0 };
