@@ -15,6 +15,7 @@ from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
 from bids_muscle.measurement.fat import Fat, mean_fraction, measure_fat
 from bids_muscle.measurement.size import measure_size
+from bids_muscle.measurement.thresholds import Method, threshold_fat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 MIN_VOXELS = 10
 #: Above this share of voxels without signal, fat measures describe the rest, not the muscle.
 MAX_EXCLUDED = 0.5
+
+#: Thresholds whose share of fat stands in the table.
+THRESHOLDS: tuple[Method, ...] = ('kmeans2', 'gmm2', 'gmm3')
+#: Contrasts in which fat is brighter than muscle unless it is suppressed.
+_BRIGHT_FAT = ('T1w', 'T2w', 'PDw')
 
 _ABSENT = 'not found in the field of view'
 _TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
@@ -46,7 +52,9 @@ def measure_scan(
     water: Nifti1Image | None = None,
     fat: Nifti1Image | None = None,
     fat_fraction: Nifti1Image | None = None,
+    intensity: Nifti1Image | None = None,
     bounded: bool = False,
+    fat_suppressed: bool = False,
     contrast: str,
 ) -> pd.DataFrame:
     """Measure all muscles of a scan.
@@ -62,8 +70,12 @@ def measure_scan(
     fat_fraction
         Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined; without it, that of
         `water` and `fat` wherever their sum is positive.
+    intensity
+        T1w, T2w or PDw image without bias field, on the grid of `labels`, for thresholds.
     bounded
         Whether fat and water come from in- and opposed-phase magnitudes.
+    fat_suppressed
+        Whether fat is dark in `intensity`.
     contrast
         What the scan is, for the reason why there is no fat measure: ``'dixon'``, ``'T2w'`` ...
 
@@ -85,11 +97,16 @@ def measure_scan(
     numbers = _checked_numbers(labels, table)
     signals = {
         name: _signal(image, labels, name)
-        for name, image in (('water', water), ('fat', fat), ('fat fraction', fat_fraction))
+        for name, image in (
+            ('water', water),
+            ('fat', fat),
+            ('fat fraction', fat_fraction),
+            ('intensity', intensity if contrast in _BRIGHT_FAT else None),
+        )
     }
     # As integers, so that labels are compared exactly and quickly.
     labels = Nifti1Image(numbers, labels.affine)
-    rows = [_row(labels, label, signals, bounded, contrast) for label in table]
+    rows = [_row(labels, label, signals, bounded, fat_suppressed, contrast) for label in table]
     return pd.DataFrame(rows, columns=list(dictionary()))
 
 
@@ -98,6 +115,7 @@ def _row(
     label: Label,
     signals: dict[str, np.ndarray | None],
     bounded: bool,
+    fat_suppressed: bool,
     contrast: str,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
@@ -126,9 +144,8 @@ def _row(
         'truncated': size.truncated,
     }
     inside = np.asanyarray(labels.dataobj) == label.index
-    fat, reasons = _fat(
-        {name: None if data is None else data[inside] for name, data in signals.items()}, contrast
-    )
+    values = {name: None if data is None else data[inside] for name, data in signals.items()}
+    fat, reasons = _fat(values, contrast)
     if fat is not None:
         row |= {
             'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
@@ -136,6 +153,9 @@ def _row(
             'mfi_excluded_voxels': fat.n_excluded,
         }
         reasons += [_BOUNDED] if bounded else []
+    if values['intensity'] is not None:
+        shares, why = _thresholds(values['intensity'], fat_suppressed)
+        row, reasons = row | shares, reasons + why
     reasons += [_TRUNCATED] if size.truncated else []
     return row | {'reason': '; '.join(reasons) or None}
 
@@ -159,6 +179,18 @@ def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | No
     if water is not None and np.isnan(measured.ratio_of_means_pct):
         reasons.append('mean fat or mean water is negative or both are 0, so no ratio of means')
     return measured, reasons
+
+
+def _thresholds(values: np.ndarray, fat_suppressed: bool) -> tuple[dict[str, float], list[str]]:
+    """Measure fat by thresholds; return the columns, and the reasons why one is missing."""
+    found = [threshold_fat(values, name, fat_suppressed=fat_suppressed) for name in THRESHOLDS]
+    row = {f'fat_{each.method}_pct': each.fat_pct for each in found}
+    row |= {
+        f'fat_{each.method}_weighted_pct': each.fat_weighted_pct
+        for each in found
+        if each.method.startswith('gmm')
+    }
+    return row, list(dict.fromkeys(each.reason for each in found if each.reason))
 
 
 def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:

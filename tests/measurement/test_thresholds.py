@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import astuple, replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.measurement.table import measure_scan
 from bids_muscle.measurement.thresholds import (
     METHODS,
     Method,
@@ -232,3 +235,42 @@ def test_results_are_plain_numbers() -> None:
         float,
         type(None),
     }
+
+
+def test_wide_fat_does_not_claim_what_is_darker_than_muscle() -> None:
+    rng = np.random.default_rng(0)
+    fat, dark = rng.normal(400, 90, 2000), rng.uniform(0, 120, 200)
+    values = np.rint(np.concatenate([rng.normal(200, 10, N - 2200), fat, dark]))
+    found = threshold_fat(values, 'gmm2')
+    assert found.fat_weighted_pct == pytest.approx(20, abs=0.8)  # 22 if it claimed them
+    assert found.fat_min > 200
+
+
+@pytest.mark.parametrize(
+    ('contrast', 'fat_suppressed', 'reason'),
+    [('T2w', False, None), ('T2w', True, 'fat-suppressed'), ('dixon', False, 'no fat and water')],
+)
+def test_shares_stand_in_columns_of_their_own(
+    contrast: str, fat_suppressed: bool, reason: str | None
+) -> None:
+    labels = np.zeros((30, 30, 10), np.uint8)
+    labels[2:27, 5:25, :] = 1
+    intensity = np.zeros(labels.shape)
+    intensity[labels == 1] = muscle(n=5000)
+    table = measure_scan(
+        nib.Nifti1Image(labels, np.eye(4)),
+        load_label_table('lumbar'),
+        intensity=nib.Nifti1Image(intensity, np.eye(4)),
+        fat_suppressed=fat_suppressed,
+        contrast=contrast,
+    )
+    row = table.iloc[0]
+    shares = row[[name for name in row.index if name.startswith('fat_')]].astype(float)
+    assert len(shares) == 5
+    if reason is None:
+        np.testing.assert_allclose(shares, 9.8, atol=0.2)
+    else:
+        assert shares.isna().all()
+        assert reason in row['reason']
+    assert np.isnan(row['mfi_ratio_of_means_pct'])
+    assert np.isnan(table.iloc[1]['fat_gmm2_pct'])
