@@ -59,6 +59,7 @@ setup(
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.main:main',
             'bids_muscle-phantom = bids_muscle.cli.phantom:main',
+            'bids_muscle-report = bids_muscle.cli.report:main',
         ]
     },
 )

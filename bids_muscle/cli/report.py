@@ -1,0 +1,47 @@
+"""``bids_muscle-report``: pass the pages of a finished dataset on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_muscle import __version__
+from bids_muscle.errors import BidsMuscleError, ExitCode
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_muscle-report', description='Pass the pages of a finished dataset on.'
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True)
+    pack = commands.add_parser(
+        'pack', help='put all pages, their pictures and the group tables into one zip file'
+    )
+    pack.add_argument('output_dir', type=Path, help='the derivatives dataset')
+    pack.add_argument('file', type=Path, help='zip file to write')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    from bids_muscle.reports.pack import pack_reports
+
+    try:
+        count = pack_reports(args.output_dir, args.file)
+    except BidsMuscleError as error:
+        print(f'bids_muscle-report: {error}', file=sys.stderr)
+        return int(error.exit_code)
+    print(f'{args.file}: {count} files, {args.file.stat().st_size / 1e6:.1f} MB')
+    return ExitCode.OK
+
+
+if __name__ == '__main__':
+    sys.exit(main())
