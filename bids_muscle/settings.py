@@ -18,10 +18,10 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import MissingInputError, UnknownLevelError, UsageError
 
 LEVELS = ('participant', 'group')
-REGIONS = ('cervical', 'lumbar')
 TABLES = ('input', 'science', 'execution')
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
@@ -66,7 +66,7 @@ class Settings:
     nprocs
         CPUs used at once by all steps together, or None for all that are allowed.
     omp_nthreads
-        Threads of one step, or None for a share of ``nprocs``.
+        Threads of one step, or None for ``nprocs``, at most 8.
     memory_gb
         Memory (GB, 10^9 bytes) that all steps together may use, or None for what is allowed.
     device
@@ -186,8 +186,11 @@ class Settings:
         return tomli_w.dumps({table: self._table(table) for table in TABLES})
 
     def science(self) -> dict[str, Any]:
-        """Return the ``[science]`` table as JSON-ready values, without the unset ones."""
-        return self._table('science')
+        """Return what may change a number, as JSON-ready values, without the model.
+
+        A model is identified by its own checksum, wherever it lies.
+        """
+        return {key: value for key, value in self._table('science').items() if key != 'model'}
 
     def science_digest(self) -> str:
         """Return the SHA-256 (hex) of the ``[science]`` table: all settings that change a number.

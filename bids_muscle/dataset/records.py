@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class ScanRecord:
         Sentences for the report.
     inputs
         Path of each input relative to the raw dataset, by contrast.
+    outputs
+        Files written for the scan, relative to the output folder.
     model
         Name, version and weights SHA-256 of the model; empty where none was used.
     versions
@@ -77,6 +79,7 @@ class ScanRecord:
     problem: Problem | None = None
     warnings: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
     model: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ''
@@ -104,7 +107,8 @@ class ScanRecord:
         content = dict(content)
         problem = content.get('problem')
         content['problem'] = Problem(**problem) if problem else None
-        content['warnings'] = tuple(content.get('warnings', ()))
+        for name in ('warnings', 'outputs'):
+            content[name] = tuple(content.get(name, ()))
         content['steps'] = tuple(Step(**step) for step in content.get('steps', ()))
         return cls(**content)
 
@@ -112,6 +116,12 @@ class ScanRecord:
 def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
     """Write the record of a scan to its place under ``logs/``."""
     write_json(record.as_dict(), output_dir / derivative_path(scan, 'record'))
+
+
+def remove_record(record: ScanRecord, output_dir: Path) -> None:
+    """Remove the record of a scan."""
+    path = output_dir / 'logs' / f'sub-{record.participant}' / f'{record.scan}.json'
+    path.unlink(missing_ok=True)
 
 
 def read_records(output_dir: Path, participant: str | None = None) -> list[ScanRecord]:
@@ -126,7 +136,9 @@ def read_records(output_dir: Path, participant: str | None = None) -> list[ScanR
 
 def _read_record(path: Path) -> ScanRecord:
     try:
-        return ScanRecord.from_dict(json.loads(path.read_text(encoding='utf-8')))
+        record = ScanRecord.from_dict(json.loads(path.read_text(encoding='utf-8')))
+        # Whatever a record says, it speaks of the scan that its place says.
+        return replace(record, participant=path.parent.name.removeprefix('sub-'), scan=path.stem)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         problem = BadDataError(
             f'The scan record {path} cannot be read ({error}).',

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     Bunch,
     File,
     SimpleInterface,
@@ -13,10 +12,10 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_muscle.interfaces.images import load, load_all
+from bids_muscle.interfaces.base import ScanInput, load, load_all
 
 
-class _MeasureInput(BaseInterfaceInputSpec):
+class _MeasureInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)

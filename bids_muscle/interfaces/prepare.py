@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nibabel as nib
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     Bunch,
     File,
     SimpleInterface,
@@ -14,8 +13,10 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.interfaces.base import ScanInput
 
-class _PrepareInput(BaseInterfaceInputSpec):
+
+class _PrepareInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     bias_correction = traits.Bool(True, usedefault=True)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     Bunch,
     File,
     SimpleInterface,
@@ -26,13 +23,12 @@ from bids_muscle.dataset.writer import (
     write_json,
     write_tsv,
 )
-from bids_muscle.interfaces.images import load
+from bids_muscle.interfaces.base import ScanInput, load
 
 
-class _PublishInput(BaseInterfaceInputSpec):
+class _PublishInput(ScanInput):
     scan = traits.Instance(Scan, mandatory=True)
-    region = traits.Str(mandatory=True)
-    model = traits.Str(mandatory=True, desc='folder of the model')
+    model_card = File(exists=True, mandatory=True)
     bids_dir = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
     settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
@@ -60,11 +56,12 @@ class PublishScan(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging.conform import to_native
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.measurement.table import dictionary
+        from bids_muscle.segmentation.bundle import read_bundle
 
         given = self.inputs
         bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
-        model = find_model(given.model, given.region)
+        model = read_bundle(Path(given.model_card).parent)
         native = load(given.native)
         paths: list[str] = []
 
@@ -94,16 +91,9 @@ class PublishScan(SimpleInterface):
         image(given.labels, 'dseg', sidecar)
         write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
         write_bytes(Path(given.table).read_bytes(), place('morph'))
-        sidecar = sidecars.morph_sidecar(given.scan, bids_dir, _measures(), model, given.settings)
+        sidecar = sidecars.morph_sidecar(given.scan, bids_dir, dictionary(), model, given.settings)
         write_json(sidecar, place('morph_json'))
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
         self._results = {'paths': paths}
         return runtime
-
-
-def _measures() -> dict[str, dict[str, str]]:
-    """Return the definition of each column of the table of measures."""
-    path = resources.files('bids_muscle') / 'data/dictionaries/morph.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions

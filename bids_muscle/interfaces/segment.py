@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nibabel as nib
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     Bunch,
     File,
     SimpleInterface,
@@ -14,15 +13,14 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_muscle.interfaces.images import load
+from bids_muscle.interfaces.base import ScanInput, load
 
 
-class _SegmentInput(BaseInterfaceInputSpec):
+class _SegmentInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     contrasts = traits.List(traits.Str, mandatory=True, desc='which of the images to look at')
-    model = traits.Str(mandatory=True, desc='folder of the model')
-    model_sha256 = traits.Str(mandatory=True, desc='changes when the weights change')
-    region = traits.Str(mandatory=True)
+    # The card holds the checksum of the weights, so its content stands for the whole model.
+    model_card = File(exists=True, mandatory=True)
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
 
 
@@ -38,12 +36,12 @@ class SegmentScan(SimpleInterface):
     output_spec = _SegmentOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.bundle import read_bundle
         from bids_muscle.segmentation.predictor import Predictor
 
         # The plugin leases a GPU by CUDA_VISIBLE_DEVICES, so the leased one is always number 0.
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
-        predictor = Predictor(find_model(self.inputs.model, self.inputs.region), device=device)
+        predictor = Predictor(read_bundle(Path(self.inputs.model_card).parent), device=device)
         labels = predictor.segment(
             [load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts]
         )

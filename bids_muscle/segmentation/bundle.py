@@ -109,7 +109,8 @@ def _folder(name_or_path: str) -> Path:
     if name_or_path in known:
         return known[name_or_path]
     if (Path(name_or_path) / CARD).is_file():
-        return Path(name_or_path)
+        # Steps run in folders of their own, where a relative path would lead elsewhere.
+        return Path(name_or_path).absolute()
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither a model of the package nor a folder '
         f'with {CARD}.',

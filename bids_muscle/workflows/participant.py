@@ -16,6 +16,7 @@ from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.segment import SegmentScan
+from bids_muscle.segmentation.bundle import CARD
 
 #: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images;
 #: a fifth above what benchmarks/participant.py measured.
@@ -43,7 +44,7 @@ def init_participant_wf(
     *,
     participant: str,
     scans: Sequence[Scan],
-    models: Mapping[str, tuple[Path, str]],
+    models: Mapping[str, Path],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -59,11 +60,11 @@ def init_participant_wf(
     scans
         Scans without a problem, each with a region.
     models
-        Folder and weights SHA-256 of the model by region.
+        Folder of the model by region.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
-        The settings that may change a number: ``model`` and ``bias_correction``.
+        The settings that may change a number, the model apart.
     omp_nthreads
         Threads of one step.
     use_gpu
@@ -77,14 +78,12 @@ def init_participant_wf(
     workflow = Workflow(workflow_name(f'sub-{participant}'))
     for scan in scans:
         assert scan.region is not None  # noqa: S101 - a scan without region has a problem
-        model_dir, model_sha256 = models[scan.region]
         workflow.add_nodes(
             [
                 init_scan_wf(
                     scan=scan,
                     region=scan.region,
-                    model_dir=model_dir,
-                    model_sha256=model_sha256,
+                    model_card=models[scan.region] / CARD,
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -100,8 +99,7 @@ def init_scan_wf(
     *,
     scan: Scan,
     region: str,
-    model_dir: Path,
-    model_sha256: str,
+    model_card: Path,
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -130,9 +128,7 @@ def init_scan_wf(
         'segment',
         SegmentScan(
             contrasts=contrasts,
-            model=str(model_dir),
-            model_sha256=model_sha256,
-            region=region,
+            model_card=model_card,
             use_gpu=use_gpu,
         ),
         omp_nthreads,
@@ -143,8 +139,7 @@ def init_scan_wf(
         'publish',
         PublishScan(
             scan=scan,
-            region=region,
-            model=str(model_dir),
+            model_card=model_card,
             bids_dir=str(bids_dir),
             output_dir=str(output_dir),
             settings=dict(settings),
@@ -154,7 +149,7 @@ def init_scan_wf(
     workflow.connect(
         [
             (prepare, segment, [('corrected', 'images')]),
-            (prepare, measure, _same('fat_fraction', 'bounded') + [('raw', 'images')]),
+            (prepare, measure, [*_same('fat_fraction', 'bounded'), ('raw', 'images')]),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (
                 prepare,

@@ -1,10 +1,19 @@
-"""Reading the images that steps hand to each other."""
+"""What all steps of a scan share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import nibabel as nib
+from nipype.interfaces.base import BaseInterfaceInputSpec, traits
+
+from bids_muscle import __version__
+
+
+class ScanInput(BaseInterfaceInputSpec):
+    """Inputs of a step; the version is one, so that a kept work folder never answers for it."""
+
+    version = traits.Str(__version__, usedefault=True, desc='version of bids_muscle')
 
 
 def load(path: str) -> nib.Nifti1Image:

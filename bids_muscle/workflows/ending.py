@@ -1,0 +1,195 @@
+"""What is left of a run: records, pages, and nothing that an earlier run left and this one lost.
+
+A scan's record is removed before it runs and written when it has ended, so that a run which is
+killed leaves no record that speaks of other files than those that are there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_muscle import __version__
+from bids_muscle.dataset.discovery import read_participant_info
+from bids_muscle.dataset.names import expected_outputs, participant_path
+from bids_muscle.dataset.records import (
+    ScanRecord,
+    Step,
+    read_records,
+    remove_record,
+    write_record,
+)
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import write_text
+from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
+from bids_muscle.workflows.planning import unforeseen
+
+if TYPE_CHECKING:
+    from bids_muscle.engine.outcome import NodeOutcome, RunReport
+    from bids_muscle.segmentation.bundle import ModelBundle
+    from bids_muscle.settings import Settings
+
+_PACKAGES = ('antspyx', 'monai', 'nibabel', 'nipype', 'numpy', 'pybids', 'scipy', 'torch')
+
+
+def forget_records(
+    settings: Settings, participant: str, scans: Sequence[Scan]
+) -> dict[str, ScanRecord]:
+    """Remove the records of scans about to run and of those that are no longer there.
+
+    Returns
+    -------
+    dict
+        The removed records by scan name; they say which files the earlier run wrote.
+    """
+    planned = {scan.name for scan in scans}
+    narrowed = bool(settings.sessions or settings.bids_filter_file)
+    removed = {}
+    for record in read_records(settings.output_dir, participant):
+        nameless = record.scan == f'sub-{participant}'
+        if record.scan in planned or nameless or not narrowed:
+            remove_record(record, settings.output_dir)
+            removed[record.scan] = record
+    return removed
+
+
+def finish_participant(
+    settings: Settings,
+    participant: str,
+    scans: Sequence[Scan],
+    earlier: Mapping[str, ScanRecord],
+    models: Mapping[str, ModelBundle],
+    report: RunReport,
+) -> list[ScanRecord]:
+    """Write the records and the page of a participant once its graph has run.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    participant
+        Label without ``sub-``.
+    scans
+        Its scans as planned.
+    earlier
+        From :func:`forget_records`.
+    models
+        Model by region.
+    report
+        What became of the steps of all scans.
+
+    Returns
+    -------
+    list of ScanRecord
+        One a scan; what could not be written is the problem of the record.
+    """
+    records = [make_record(settings, scan, models, report) for scan in scans]
+    for record in records:
+        if record.problem:
+            print(f'bids_muscle: {record.scan} failed. {record.problem}', file=sys.stderr)
+    try:
+        _remove_stale(settings.output_dir, participant, earlier.values(), scans, records)
+        others = read_records(settings.output_dir, participant)
+        for scan, record in zip(scans, records, strict=True):
+            # That this selection holds nothing is no news where other scans are known.
+            if not (is_empty(record) and others):
+                write_record(record, scan, settings.output_dir)
+        path = settings.output_dir / participant_path(participant, 'settings')
+        write_text(settings.to_toml(), path)
+        make_page(settings.output_dir, participant)
+    except Exception as error:
+        problem = unforeseen(error, f'writing the records of sub-{participant}')
+        print(f'bids_muscle: {problem}', file=sys.stderr)
+        return [replace(record, problem=record.problem or problem) for record in records]
+    return records
+
+
+def make_page(output_dir: Path, participant: str) -> None:
+    """Write the page of a participant and print where it is."""
+    from bids_muscle.reports.participant import write_participant_report
+
+    print(write_participant_report(output_dir, participant), flush=True)
+
+
+def make_record(
+    settings: Settings, scan: Scan, models: Mapping[str, ModelBundle], report: RunReport
+) -> ScanRecord:
+    """Describe how a scan ended."""
+    from bids_muscle.workflows.participant import workflow_name
+
+    prefix = f'.{workflow_name(scan.name)}.'
+    outcomes = [outcome for outcome in report.outcomes if prefix in f'.{outcome.fullname}.']
+    outputs = {outcome.name: outcome.outputs for outcome in outcomes}
+    prepared, segmented, published = (
+        outputs.get(step, {}) for step in ('prepare', 'segment', 'publish')
+    )
+    model = models.get(scan.region or '')
+    failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
+    problem = scan.problem or failure or _not_run(scan, outcomes)
+    return ScanRecord(
+        participant=scan.participant,
+        session=scan.session,
+        scan=scan.name,
+        region=scan.region,
+        status='failed' if problem else 'done',
+        problem=problem,
+        # Both look at the headers, so both may say the same.
+        warnings=tuple(dict.fromkeys((*scan.warnings, *prepared.get('warnings', ())))),
+        inputs={
+            str(contrast): path.relative_to(settings.bids_dir).as_posix()
+            for contrast, path in scan.paths.items()
+        },
+        outputs=tuple(published.get('paths', ())),
+        model={'name': model.name, 'version': model.version, 'sha256': model.sha256}
+        if model and outcomes
+        else {},
+        versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},
+        device=segmented.get('device', ''),
+        processing={
+            'bias_correction': settings.bias_correction,
+            'bounded': prepared.get('bounded', False),
+        },
+        participant_info=read_participant_info(settings.bids_dir, scan.participant),
+        settings_digest=settings.science_digest(),
+        steps=tuple(
+            Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes
+        ),
+    )
+
+
+def is_empty(record: ScanRecord) -> bool:
+    """Say whether a record stands for a participant in which there was nothing to do."""
+    return bool(record.problem and record.problem.kind == NothingSelectedError.__name__)
+
+
+def _not_run(scan: Scan, outcomes: Sequence[NodeOutcome]) -> Problem | None:
+    """Return a problem for a scan that was skipped since another one failed."""
+    if outcomes and all(outcome.status == 'done' for outcome in outcomes):
+        return None
+    return TemporaryError(
+        f'{scan.name} was not run, because another scan failed before it.',
+        'Run again without --stop-on-first-crash.',
+    ).problem
+
+
+def _remove_stale(
+    output_dir: Path,
+    participant: str,
+    earlier: Iterable[ScanRecord],
+    scans: Sequence[Scan],
+    records: Sequence[ScanRecord],
+) -> None:
+    """Remove what an earlier run, or a step that failed midway, wrote and no record speaks of."""
+    stale = {name for record in earlier for name in record.outputs}
+    for scan, record in zip(scans, records, strict=True):
+        if record.problem and scan.region:
+            stale.update(str(path) for path in expected_outputs(scan))
+    folder = (output_dir / f'sub-{participant}').resolve()
+    for name in sorted(stale - {name for record in records for name in record.outputs}):
+        # A record is a file that anybody may have edited.
+        if (output_dir / name).resolve().is_relative_to(folder):
+            (output_dir / name).unlink(missing_ok=True)

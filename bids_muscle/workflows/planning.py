@@ -1,0 +1,87 @@
+"""What there is to do: the participants, the scans of each, and the model of each region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.dataset.contrasts import load_contrast_rules
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.index import read_filters
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.errors import BidsMuscleError, ModelError, NothingSelectedError, Problem
+from bids_muscle.segmentation.bundle import ModelBundle, find_model
+
+if TYPE_CHECKING:
+    from bids_muscle.settings import Settings
+
+
+def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, Problem]]:
+    """Return the model of each region, and why a region has none.
+
+    Raises
+    ------
+    ModelError
+        If no region has one.
+    """
+    models, refusals = {}, {}
+    for region in REGIONS:
+        try:
+            models[region] = find_model(settings.model, region)
+        except ModelError as error:
+            refusals[region] = error.problem
+    if not models:
+        refusal = refusals[settings.region or REGIONS[0]]
+        raise ModelError(refusal.message, refusal.remedy)
+    return models, refusals
+
+
+def plan_participant(
+    settings: Settings, participant: str, refusals: Mapping[str, Problem]
+) -> list[Scan]:
+    """List the scans of a participant; one without a model gets that as its problem.
+
+    A participant without scans has one nameless scan whose problem says so.
+    """
+    rules = load_contrast_rules(settings.contrast_rules)
+    filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
+    try:
+        scans = find_scans(
+            settings.bids_dir,
+            participant,
+            rules=rules,
+            sessions=settings.sessions,
+            region=settings.region,
+            filters=filters,
+        )
+        problem = None if scans else nothing_selected(settings, participant).problem
+    except Exception as error:
+        scans, problem = [], unforeseen(error, f'looking up sub-{participant}')
+    if problem:
+        return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
+    return [
+        replace(scan, problem=scan.problem or refusals.get(scan.region or '')) for scan in scans
+    ]
+
+
+def nothing_selected(settings: Settings, participant: str | None = None) -> NothingSelectedError:
+    """Return the error for a participant, or a whole dataset, in which there is nothing to do."""
+    where = f'sub-{participant} in {settings.bids_dir}' if participant else settings.bids_dir
+    return NothingSelectedError(
+        f'Nothing of {where} fits the participants, sessions and filters asked for.',
+        'Look with --dry-run, and check the labels, --bids-filter-file and --contrast-rules.',
+    )
+
+
+def unforeseen(error: Exception, doing: str) -> Problem:
+    """Describe an error of one participant, so that the others go on."""
+    if isinstance(error, BidsMuscleError):
+        return error.problem
+    kind = type(error).__name__
+    return Problem(
+        kind,
+        f'Something unforeseen went wrong when {doing}: {kind}: {error}.',
+        'Report it with the version of bids_muscle and this sentence.',
+    )
