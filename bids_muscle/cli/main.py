@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code of the BIDS execution specification.
     """
     verbosity = 0
+    # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
         verbosity = settings.verbosity
@@ -66,7 +69,9 @@ def _run(settings: Settings) -> ExitCode:
         raise UsageError(
             'Ratings are used at the group level only.', 'Use --qc-ratings with group.'
         )
-    check_input(settings)
+    needs_raw = settings.level == 'participant' and not settings.reports_only
+    if needs_raw:
+        check_input(settings)
     if not settings.dry_run:
         check_output(settings)
     # Only now: it imports what takes seconds.

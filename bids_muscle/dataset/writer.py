@@ -200,7 +200,7 @@ def _description(
         'BIDSVersion': BIDS_VERSION,
         'DatasetType': 'derivative',
         'GeneratedBy': [app, *generators],
-        # A relative link stays true inside and outside a container, and when both are moved.
+        # A relative link stays true when both are moved together.
         'DatasetLinks': {
             'raw': os.path.relpath(bids_dir.resolve(), output_dir.resolve()).replace(os.sep, '/')
         },
