@@ -66,7 +66,7 @@ class Settings:
     nprocs
         CPUs used at once by all steps together, or None for all that are allowed.
     omp_nthreads
-        Threads of one step, or None for ``nprocs``, at most 8.
+        Threads of the segmentation of one scan, or None for one.
     memory_gb
         Memory (GB, 10^9 bytes) that all steps together may use, or None for what is allowed.
     device

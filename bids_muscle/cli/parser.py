@@ -216,7 +216,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         '--omp-nthreads',
         type=int,
         metavar='N',
-        help='threads of one step (default: as --nprocs, at most 8)',
+        help='threads of the segmentation of one scan (default: 1)',
     )
     group.add_argument(
         '--mem',

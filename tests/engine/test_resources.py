@@ -161,8 +161,8 @@ def test_settings_win_over_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> N
         found = resolve_resources(Settings.from_sources({**base, **flags}))
         return found.nprocs, found.omp_nthreads, found.memory_gb, found.use_gpu
 
-    assert resolve() == (12, 8, 9.0, False)
-    assert resolve(nprocs=3, memory_gb=2.5) == (3, 3, 2.5, False)
+    assert resolve() == (12, 1, 9.0, False)
+    assert resolve(nprocs=3, memory_gb=2.5) == (3, 1, 2.5, False)
     assert resolve(nprocs=3, omp_nthreads=5) == (3, 3, 9.0, False)
     assert resolve(omp_nthreads=2) == (12, 2, 9.0, False)
     monkeypatch.setattr(resources, '_count_gpus', lambda: 1)
