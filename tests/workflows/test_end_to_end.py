@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import json
 import subprocess
 from pathlib import Path
@@ -69,8 +70,8 @@ def test_a_bad_scan_is_explained_where_people_look(run: Run, participant: str, s
     assert says in problem['message']
     assert problem['exit_code'] == ExitCode.BAD_DATA
     page = (run.output_dir / f'sub-{participant}.html').read_text()
-    assert problem['remedy'].split()[0] in page
-    assert problem['message'].split('.nii.gz')[-1].strip(' .')[:40] in page
+    assert html.escape(problem['remedy']) in page
+    assert html.escape(problem['message']) in page
     assert problem['message'] in run.participant.stderr
     # Nothing half-made stands beside it.
     assert not list(run.output_dir.glob(f'sub-{participant}/anat/*'))
@@ -154,7 +155,7 @@ def test_reports_can_be_made_again_without_raw_data(run: Run, tmp_path: Path) ->
     before = page.read_bytes()
     page.unlink()
     words = ('participant', '--reports-only', '--participant-label', 'sub-01')
-    result = call(run.bids_dir, run.output_dir, *words)
+    result = call(tmp_path / 'gone', run.output_dir, *words)
     assert result.returncode == ExitCode.OK, result.stderr
     assert page.read_bytes() == before
 

@@ -1,0 +1,145 @@
+"""Whatever images of a Dixon scan there are: a clear problem, or just the promised outputs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.names import derivative_path, expected_outputs
+from bids_muscle.dataset.scan import DIXON, Scan
+from bids_muscle.imaging.conform import make_image
+from bids_muscle.interfaces.figures import PlotScan
+from bids_muscle.interfaces.measure import MeasureScan
+from bids_muscle.interfaces.prepare import PrepareScan
+from bids_muscle.interfaces.publish import PublishScan
+from bids_muscle.segmentation.bundle import find_model
+
+SUBSETS = [
+    subset for size in range(1, len(DIXON) + 1) for subset in itertools.combinations(DIXON, size)
+]
+#: What cannot tell fat, and is not the in-phase image alone, lacks a partner.
+INCOMPLETE = {
+    frozenset(names.split())
+    for names in (
+        'water',
+        'fat',
+        'opposedphase',
+        'water inphase',
+        'fat inphase',
+        'water opposedphase',
+        'fat opposedphase',
+    )
+}
+AFFINE = np.diag([4.0, 4.0, 8.0, 1.0])
+MUSCLE = np.s_[14:18, 8:12, 1:5]
+MUSCLE_FAT_PCT = 20.0
+
+
+def dixon_images() -> dict[str, np.ndarray]:
+    """Draw a body with a ring of fat, in air; its coil sees one side better."""
+    x, y, _ = np.indices((48, 40, 6))
+    radius = np.hypot((x - 23.5) / 20, (y - 19.5) / 16)
+    share = np.where(radius < 0.8, MUSCLE_FAT_PCT / 100, 0.95)
+    total = np.where(radius < 1, 200.0 + 3 * x, 0)
+    water, fat = total * (1 - share), total * share
+    return {
+        'water': water,
+        'fat': fat,
+        'inphase': water + fat,
+        'opposedphase': abs(water - fat),
+        'fatfraction': 100 * share * (radius < 1),
+    }
+
+
+def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -> Path:
+    """Run all steps of a scan but the network, and return the output folder."""
+    output_dir = work_dir / 'out'
+    labels = np.zeros((48, 40, 6), np.uint8)
+    labels[MUSCLE] = 1
+    nib.save(make_image(labels, AFFINE), work_dir / 'labels.nii')
+    common = {'region': 'lumbar', 'labels': str(work_dir / 'labels.nii')}
+    settings = {'model': None, 'bias_correction': bias_correction}
+
+    images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
+    made = (
+        PrepareScan(images=images, bias_correction=bias_correction).run(cwd=str(work_dir)).outputs
+    )
+    fraction = made.fat_fraction
+    table = MeasureScan(
+        images=made.raw, fat_fraction=fraction, bounded=made.bounded, contrast='dixon', **common
+    )
+    figures = PlotScan(
+        raw=made.raw,
+        corrected=made.corrected,
+        body_mask=made.body_mask,
+        fat_fraction=fraction,
+        **common,
+    )
+    PublishScan(
+        scan=scan,
+        model=str(find_model(None, 'lumbar').path),
+        bids_dir=str(bids_dir),
+        output_dir=str(output_dir),
+        settings=settings,
+        native=made.native,
+        corrected=made.corrected,
+        body_mask=made.body_mask,
+        fat_fraction=fraction,
+        table=table.run(cwd=str(work_dir)).outputs.table,
+        figures=figures.run(cwd=str(work_dir)).outputs.figures,
+        **common,
+    ).run(cwd=str(work_dir))
+    return output_dir
+
+
+@pytest.mark.parametrize('subset', SUBSETS, ids='+'.join)
+def test_every_subset_of_dixon_images(
+    tiny_dataset: Callable[..., Path], tmp_path: Path, subset: tuple[str, ...]
+) -> None:
+    drawn = dixon_images()
+    bids_dir = tiny_dataset(
+        {
+            f'sub-1/anat/sub-1_acq-dixon{name}_T1w': make_image(
+                drawn[name].astype(np.float32), AFFINE
+            )
+            for name in subset
+        }
+    )
+    (scan,) = find_scans(bids_dir, '1', region='lumbar')
+    if frozenset(subset) in INCOMPLETE:
+        assert scan.problem is not None
+        assert 'without' in scan.problem.message
+        return
+    assert scan.problem is None
+    left_out = set(subset) - set(scan.paths)
+    assert all(any(f'dixon{name}_' in line for line in scan.warnings) for name in left_out)
+
+    output_dir = publish(scan, bids_dir, tmp_path, bias_correction=len(subset) % 2 == 0)
+    found = {path.relative_to(output_dir) for path in output_dir.rglob('*') if path.is_file()}
+    record = derivative_path(scan, 'record')  # the run writes it, after all steps
+    expected = expected_outputs(scan, bias_correction=len(subset) % 2 == 0)
+    assert found == {Path(path) for path in expected if path != record}
+
+    sidecar = output_dir / derivative_path(scan, 'fat_fraction_json')
+    if subset == ('inphase',):
+        assert not sidecar.exists()
+        return
+    content = json.loads(sidecar.read_text())
+    sources = {uri.split('acq-dixon')[1].split('_')[0] for uri in content['Sources']}
+    by_scanner = content['Definition'].startswith('as given by the scanner')
+    if {'water', 'fat'} <= set(subset):
+        assert (sources, by_scanner, content['Bounded']) == ({'water', 'fat'}, False, False)
+    elif 'fatfraction' in subset:
+        assert (sources, by_scanner, content['Bounded']) == ({'fatfraction'}, True, False)
+    else:
+        assert (sources, by_scanner) == ({'inphase', 'opposedphase'}, False)
+        assert content['Bounded']
+    fraction = nib.load(output_dir / derivative_path(scan, 'fat_fraction')).get_fdata()
+    assert 100 * fraction[MUSCLE] == pytest.approx(MUSCLE_FAT_PCT, abs=0.01)
