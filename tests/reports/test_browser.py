@@ -21,7 +21,7 @@ from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import merge_ratings, read_ratings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 AddScan = Callable[..., Path]
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
@@ -59,13 +59,18 @@ def visit(browser: Browser) -> Iterator[Callable[[Path], Page]]:
     page = context.new_page()
     page.on('console', lambda message: complaints.append(f'{message.type}: {message.text}'))
     page.on('pageerror', lambda error: complaints.append(str(error)))
-    page.on('requestfailed', lambda request: complaints.append(f'failed: {request.url}'))
 
-    def check(address: str) -> None:
-        if not address.startswith(('file:', 'data:', 'blob:')):
-            complaints.append(f'request to {address}')
+    def check(request: Request) -> None:
+        if not request.url.startswith(('file:', 'data:', 'blob:')):
+            complaints.append(f'request to {request.url}')
 
-    page.on('request', lambda request: check(request.url))
+    def failed(request: Request) -> None:
+        # A picture that was still being read when the page was left is no failure.
+        if request.failure != 'net::ERR_ABORTED':
+            complaints.append(f'{request.url}: {request.failure}')
+
+    page.on('request', check)
+    page.on('requestfailed', failed)
 
     def go(path: Path) -> Page:
         page.goto(path.as_uri())
@@ -210,13 +215,12 @@ def test_outlines_lie_on_the_picture(visit: Callable[[Path], Page], add_scan: Ad
     page.uncheck('[data-part=outlines]')
     picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert('L')).astype(int)
     page.check('[data-part=outlines]')
-    scale = picture.shape[1] / float(canvas.get_attribute('viewBox').split()[2])
+    frame = canvas.bounding_box()
     for path in page.locator('[data-part=canvas] path').all()[:6]:
-        box = path.evaluate(
-            'node => { const b = node.getBBox(); return [b.x, b.y, b.width, b.height]; }'
-        )
-        left, top, width, height = (value / 10 * scale for value in box)
-        margin = 6
+        box = path.bounding_box()
+        left, top = box['x'] - frame['x'], box['y'] - frame['y']
+        width, height = box['width'], box['height']
+        margin = 10  # two thirds of a voxel, over which the picture is smooth
         inside = picture[
             int(top + margin) : int(top + height - margin),
             int(left + margin) : int(left + width - margin),
@@ -249,6 +253,22 @@ def test_ratings_resume_and_come_back(
     page.click('[data-scan=sub-01_acq-dixon]')
     assert page.locator('#muscles input:checked').input_value() == 'right multifidus'
     assert page.input_value('#comment').split() == ['"quoted"', 'tab']
+
+
+def test_another_segmentation_is_not_rated_yet(
+    visit: Callable[[Path], Page], cohort: Path
+) -> None:
+    page = visit(cohort / 'group_review.html')
+    page.click('#start')
+    for key in ('p', 'ArrowRight', 'p'):
+        page.keyboard.press(key)
+    [labels] = cohort.glob('sub-00/anat/*_dseg.nii.gz')
+    labels.write_bytes(b'corrected')
+    write_group(cohort)
+    page = visit(cohort / 'group_review.html')
+    assert page.inner_text('#progress-text').startswith('1 of 7')
+    assert 'not rated' in page.inner_text('[data-scan=sub-00_acq-dixon]')
+    assert 'pass' in page.inner_text('[data-scan=sub-01_acq-dixon]')
 
 
 def test_foreign_and_broken_files_change_nothing(
@@ -348,8 +368,14 @@ def test_hostile_text_is_text(
     add_scan('01', rows=rows, inputs={HOSTILE: HOSTILE}, warnings=(HOSTILE, '</script>'))
     problem = GridMismatchError(f'{HOSTILE} broke.', f'Remove {HOSTILE}.').problem
     output_dir = add_scan('02', problem=problem, participant_info={HOSTILE: HOSTILE})
+    # A record that somebody else wrote may name its scan as it likes.
+    record = output_dir / 'logs/sub-02/sub-02_acq-dixon.json'
+    content = json.loads(record.read_text())
+    name = 'x <img src=x onerror="window.hacked = 1">'
+    record.with_name(f'{name}.json').write_text(json.dumps({**content, 'scan': name}))
     write_group(output_dir)
     page = visit(output_dir / 'group_review.html')
+    assert name in page.locator('.tile-name').all_inner_texts()
     assert HOSTILE in page.inner_text('#sort')
     assert HOSTILE in page.inner_text('#filter-series')
     page.click('[data-scan=sub-01_acq-dixon]')

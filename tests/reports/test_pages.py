@@ -99,6 +99,7 @@ def checked(path: Path) -> Page:
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     assert allowed == [base64.b64encode(digest).decode() for digest in digests]
     assert "default-src 'none'" in str(policy)
+    assert "script-src 'unsafe" not in str(policy)
     assert len(page.all('h1')) == 1
     ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
     assert len(ids) == len(set(ids))
