@@ -86,6 +86,8 @@ def test_wrong_usage_is_64(bids: Path, runs: Runs, capsys: pytest.CaptureFixture
     assert 'bids_dir' in said(capsys)
     assert main([str(bids), '/out', 'group', '--dry-run']) == 64
     said(capsys)
+    assert main([str(bids), '/out', 'participant', '--qc-ratings', 'r.tsv']) == 64
+    said(capsys)
     assert runs == []
 
 
