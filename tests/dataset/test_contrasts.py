@@ -57,6 +57,16 @@ def found(name: str, **metadata: object) -> tuple[str | None, dict[str, str]] | 
         ('acq-readout_T1w', 'T1w', 'readout'),
         ('acq-nofat_T2w', 'T2w', 'nofat'),
         ('acq-fatsat_T2w', 'T2w', 'fatsat'),
+        ('acq-supprfat_T2w', 'T2w', 'supprfat'),
+        ('acq-axsuppressedFat_T2w', 'T2w', 'axsuppressedFat'),
+        ('acq-lowfat_T1w', 'T1w', 'lowfat'),
+        ('acq-highfat_T1w', 'T1w', 'highfat'),
+        ('acq-withoutfat_T1w', 'T1w', 'withoutfat'),
+        ('acq-waterfat_T1w', 'T1w', 'waterfat'),
+        ('acq-fatwater_T1w', 'T1w', 'fatwater'),
+        ('acq-nonfat_T2w', 'T2w', 'nonfat'),
+        ('acq-highresfat_T1w', 'fat', 'highres'),
+        ('acq-supwater_T1w', 'water', 'sup'),
         ('acq-waterexcitation_T1w', 'T1w', 'waterexcitation'),
         ('acq-low_T1w', 'T1w', 'low'),
         ('acq-localizer_T1w', None, 'localizer'),
@@ -69,6 +79,12 @@ def test_names(name: str, contrast: str | None, acq: str | None) -> None:
 @pytest.mark.parametrize('name', ['sub-1_FLAIR', 'sub-1_bold', 'sub-1_T1map'])
 def test_no_rule(name: str) -> None:
     assert found(name) is None
+
+
+@pytest.mark.parametrize('rec', ['lowfat', 'supprfat', 'waterfat', 'fatwater'])
+def test_what_is_done_to_fat_is_no_fat_image(rec: str) -> None:
+    name = f'sub-1_acq-vol_rec-{rec}_T1w'
+    assert found(name) == ('T1w', {'sub': '1', 'acq': 'vol', 'rec': rec})
 
 
 def test_image_type_names_the_contrast() -> None:
