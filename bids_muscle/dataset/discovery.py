@@ -25,12 +25,16 @@ from bids_muscle.errors import (
     UnknownRegionError,
 )
 from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
+from bids_muscle.imaging.dixon import FatSource, fat_source
 
 #: Suffix of derived images by that of the source; all others become T1w. An echo of MEGRE is no
 #: longer one when several are put together, and MuscleMap's ``_water`` is not BIDS.
 _DERIVED_SUFFIX = {'T2w': 'T2w', 'PDw': 'PDw', 'T2starw': 'T2starw', 'MEGRE': 'T2starw'}
 #: How messages call the contrasts whose names are one word in file names.
 _WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'}
+#: Labels of acquisitions that suppress fat, and what DICOM calls it among the scan options.
+_FAT_SUPPRESSED = re.compile(r'.*(?:fatsat|fatsup|spair|spir|stir).*|fs.*|.*fs', re.IGNORECASE)
+_FAT_SATURATION = 'FS'
 #: Thick slices: the voxel is this much longer through the slice than in it.
 _THICK_SLICE_RATIO = 1.5
 
@@ -203,6 +207,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         grids = {image.path.name: read_grid(image.path) for image in images.values()}
         warnings += reconcile_grids(grids)[1]
         warnings += _plane_warnings(next(iter(grids.values())))
+        warnings += _suppression_warnings(images)
     except BidsMuscleError as error:
         problem = error
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
@@ -255,24 +260,30 @@ def _one_per_contrast(group: _Group, warnings: list[str]) -> dict[Contrast, Inde
 
 
 def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -> None:
-    """Raise IncompleteScanError where a partner is missing; drop an image that is not needed."""
-    if Contrast.FAT_FRACTION in images:
-        return
-    phases = {Contrast.IN_PHASE, Contrast.OPPOSED_PHASE}
-    pairs = (Contrast.WATER, Contrast.FAT), (Contrast.OPPOSED_PHASE, Contrast.IN_PHASE)
-    for wanted, other in (*pairs, (Contrast.FAT, Contrast.WATER)):
-        if wanted not in images or other in images:
+    """Raise IncompleteScanError where a partner is missing and fat cannot be told without it.
+
+    Beside a source of fat, an image without its partner still shows where the muscles are. Only
+    water or fat is dropped where both are computed from the phases.
+    """
+    partners = {
+        Contrast.WATER: Contrast.FAT,
+        Contrast.FAT: Contrast.WATER,
+        Contrast.OPPOSED_PHASE: Contrast.IN_PHASE,
+    }
+    source = fat_source(images)
+    for lone, partner in partners.items():
+        if lone not in images or partner in images:
             continue
-        path = images[wanted].path
-        word, partner = (_WORDS.get(contrast, str(contrast)) for contrast in (wanted, other))
-        if wanted not in phases and phases <= set(images):
-            warnings.append(f'{path.name} has no {partner} partner and is not used.')
-            del images[wanted]
-        elif not {Contrast.WATER, Contrast.FAT} <= set(images):
+        path = images[lone].path
+        word, other = (_WORDS.get(contrast, str(contrast)) for contrast in (lone, partner))
+        if source is None:
             raise IncompleteScanError(
-                f'{path} is the {word} image of a scan without {partner} image.',
-                f'Add the {partner} image, or say with --contrast-rules how it is named.',
+                f'{path} is the {word} image of a scan without {other} image.',
+                f'Add the {other} image, or say with --contrast-rules how it is named.',
             )
+        if source is FatSource.PHASES:
+            warnings.append(f'{path.name} has no {other} partner and is not used.')
+            del images[lone]
 
 
 def _plane_warnings(grid: Grid) -> list[str]:
@@ -287,6 +298,22 @@ def _plane_warnings(grid: Grid) -> list[str]:
         f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
         'axial slices, which are coarse here.'
     ]
+
+
+def _suppression_warnings(images: Mapping[Contrast, IndexedImage]) -> list[str]:
+    """Warn where fat is dark in an image whose fat would be measured by its brightness."""
+    return [
+        f'{image.path.name} is fat-suppressed: fat cannot be measured by thresholds.'
+        for contrast, image in images.items()
+        if contrast not in DIXON and _is_fat_suppressed(image)
+    ]
+
+
+def _is_fat_suppressed(image: IndexedImage) -> bool:
+    options = image.metadata.get('ScanOptions')
+    options = re.split(r'[\\_, ]', options) if isinstance(options, str) else options
+    named = _FAT_SUPPRESSED.fullmatch(image.entities.get('acq', ''))
+    return named is not None or (isinstance(options, list) and _FAT_SATURATION in options)
 
 
 def _echo_time_s(image: IndexedImage) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.errors import BadDataError
+from bids_muscle.imaging.dixon import FatSource, fat_source
 
 #: Entities that an output keeps from its source: key in file names and name in pybids, in the
 #: order that BIDS 1.11 asks for.
@@ -127,8 +128,8 @@ def dataset_path(key: str, *, seg: str = '') -> PurePosixPath:
 def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
     """Return the contrasts of which a scan gets a preprocessed image.
 
-    Water and fat are among them where they are computed from in- and opposed-phase images; the
-    fat fraction is not, as it has a file of its own.
+    Water and fat are among them where the fat fraction is computed from in- and opposed-phase
+    images; the fat fraction is not, as it has a file of its own.
 
     Examples
     --------
@@ -140,7 +141,7 @@ def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
     ['water', 'fat', 'inphase', 'opposedphase']
     """
     found = set(scan.paths)
-    if {Contrast.IN_PHASE, Contrast.OPPOSED_PHASE} <= found:
+    if fat_source(found) is FatSource.PHASES:
         found |= {Contrast.WATER, Contrast.FAT}
     return tuple(c for c in Contrast if c in found and c != Contrast.FAT_FRACTION)
 
@@ -159,11 +160,9 @@ def expected_outputs(
     """
     contrasts = output_contrasts(scan)
     absent = set()
-    if Contrast.FAT_FRACTION not in scan.paths and not {Contrast.WATER, Contrast.FAT} <= set(
-        contrasts
-    ):
+    if fat_source(scan.paths) is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
-    if not bias_correction:
+    if not bias_correction or not contrasts:
         absent |= {'bias'}
     paths = []
     for key, template in io_spec()['scan'].items():

@@ -9,9 +9,20 @@ from urllib.parse import quote
 
 from bids_muscle import __version__
 from bids_muscle.dataset.scan import Contrast, Scan
+from bids_muscle.imaging.dixon import FatSource, fat_source
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.bundle import ModelBundle
+
+_COMPUTED = 'fat / (fat + water), n/a (NaN) where their sum is not above the noise'
+_FAT_FRACTIONS = {
+    FatSource.WATER_AND_FAT: _COMPUTED,
+    FatSource.SCANNER: 'as given by the scanner, scaled to 0-1',
+    FatSource.PHASES: (
+        f'{_COMPUTED}. Fat and water come from magnitude in- and opposed-phase images, which '
+        'cannot tell more than half fat from less: no value exceeds 0.5 (Weber 2021).'
+    ),
+}
 
 
 def source_uris(scan: Scan, bids_dir: Path) -> list[str]:
@@ -87,31 +98,22 @@ def dseg_sidecar(
     }
 
 
-def fat_fraction_sidecar(scan: Scan, bids_dir: Path, *, bounded: bool) -> dict[str, Any]:
-    """Return the sidecar of the fat fraction map.
+def fat_fraction_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
+    """Return the sidecar of the fat fraction map of a scan that has one.
 
     Parameters
     ----------
     scan, bids_dir
         The scan and the raw dataset.
-    bounded
-        Whether fat and water come from magnitudes of in- and opposed-phase images.
     """
-    given = Contrast.FAT_FRACTION in scan.paths
-    limit = (
-        ' Fat and water come from magnitude in- and opposed-phase images, which cannot tell more '
-        'than half fat from less: no value exceeds 0.5 (Weber 2021).'
-    )
+    source = fat_source(scan.paths)
+    if source is None:
+        raise ValueError(f'{scan.name} has no fat fraction')
     return {
-        **_image_fields(source_uris(scan, bids_dir)),
+        **_image_fields([_uri(scan.paths[Contrast(name)], bids_dir) for name in source.value]),
         'Description': 'Share of fat in the signal of fat and water.',
-        'Definition': (
-            'as given by the scanner, scaled to 0-1'
-            if given
-            else 'fat / (fat + water), n/a (NaN) where their sum is not above the noise'
-        )
-        + (limit if bounded and not given else ''),
-        'Bounded': bounded and not given,
+        'Definition': _FAT_FRACTIONS[source],
+        'Bounded': source is FatSource.PHASES,
         'Units': '1',
     }
 

@@ -103,8 +103,8 @@ def read_grid(path: Path) -> Grid:
 def load_image(path: Path) -> Nifti1Image:
     """Read a three-dimensional image, whole and checked.
 
-    Intensities are scaled by the header's slope and intercept. Single voxels that are not finite
-    become 0, and a sentence in ``img.extra['warnings']`` (a tuple) tells their number.
+    Intensities are scaled by the header's slope and intercept. Voxels that are not finite become
+    NaN: undefined, and a sentence in ``img.extra['warnings']`` (a tuple) tells their number.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def load_image(path: Path) -> Nifti1Image:
     MissingInputError, UnreadableImageError, ImageShapeError
         As :func:`read_grid`; also UnreadableImageError if the data end early or are corrupt.
     EmptyImageError
-        If all voxels are equal or none is finite.
+        If all finite voxels are equal or none is finite.
     """
     lazy = _open(path)
     grid = _grid_from_header(lazy, path)
@@ -134,11 +134,14 @@ def load_image(path: Path) -> Nifti1Image:
             raise EmptyImageError(
                 f'{path} has no finite voxel: all are NaN or infinite.', 'Convert the scan again.'
             )
-        data[~finite] = 0
-        warnings = (f'{path.name} has {n_bad} NaN or infinite voxels; they are set to 0.',)
-    if data.min() == data.max():
+        data[~finite] = np.nan
+        warnings = (
+            f'{path.name} has {n_bad} NaN or infinite voxels: fat is not measured there, and the '
+            'network sees 0.',
+        )
+    if np.nanmin(data) == np.nanmax(data):
         raise EmptyImageError(
-            f'{path} is empty: every voxel is {data.flat[0]:g}.',
+            f'{path} is empty: every voxel is {np.nanmin(data):g}.',
             'Convert the scan again, or leave it out with --bids-filter-file.',
         )
     img = make_image(data, grid.affine, located=grid.located)

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
+
 import numpy as np
 
 from bids_muscle.errors import BadDataError
 
 #: A signal below this many times the background's level is noise, not tissue.
 _ABOVE_BACKGROUND = 3.0
+
+
+class FatSource(Enum):
+    """Images that a fat fraction is taken from, the best first; the values are contrasts."""
+
+    WATER_AND_FAT = ('water', 'fat')
+    SCANNER = ('fatfraction',)
+    PHASES = ('inphase', 'opposedphase')
+
+
+def fat_source(contrasts: Iterable[str]) -> FatSource | None:
+    """Decide from which images of a scan its fat fraction is taken.
+
+    Parameters
+    ----------
+    contrasts
+        Contrasts of the images of the scan.
+
+    Returns
+    -------
+    FatSource or None
+        None where there is no fat fraction.
+
+    Examples
+    --------
+    >>> fat_source(['fatfraction', 'inphase', 'opposedphase'])
+    <FatSource.SCANNER: ('fatfraction',)>
+    >>> fat_source(['T2w']) is None
+    True
+    """
+    given = set(contrasts)
+    return next((source for source in FatSource if given.issuperset(source.value)), None)
 
 
 def water_fat_from_phases(
@@ -22,12 +57,12 @@ def water_fat_from_phases(
     Parameters
     ----------
     in_phase, opposed_phase
-        Magnitudes of one shape.
+        Magnitudes of one shape; NaN where undefined.
 
     Returns
     -------
     water, fat
-        float32 arrays with water + fat = `in_phase`.
+        float32 arrays with water + fat = `in_phase`; NaN where one of the two phases is.
 
     Examples
     --------
@@ -54,7 +89,7 @@ def fat_fraction(water: np.ndarray, fat: np.ndarray, noise_floor: float) -> np.n
     Returns
     -------
     numpy.ndarray
-        float32 clipped to 0..1, NaN where undefined.
+        float32 clipped to 0..1, NaN where undefined: also where water or fat is not finite.
 
     Examples
     --------
@@ -64,7 +99,7 @@ def fat_fraction(water: np.ndarray, fat: np.ndarray, noise_floor: float) -> np.n
     """
     total = np.asarray(water, np.float64) + fat
     fraction = np.full(total.shape, np.nan, np.float32)
-    defined = total > max(noise_floor, 0.0)
+    defined = (total > max(noise_floor, 0.0)) & np.isfinite(total)
     np.divide(fat, total, out=fraction, where=defined, casting='same_kind')
     return np.clip(fraction, 0, 1)
 
@@ -75,7 +110,7 @@ def noise_floor(total: np.ndarray, body_mask: np.ndarray) -> float:
     Parameters
     ----------
     total
-        Water + fat.
+        Water + fat, NaN where undefined.
     body_mask
         Bool of the same shape.
 
@@ -87,9 +122,10 @@ def noise_floor(total: np.ndarray, body_mask: np.ndarray) -> float:
         exceeds a twentieth of the body's median signal.
     """
     air = total[~body_mask & (total > 0)]
-    if air.size < 100 or not body_mask.any():
+    body = total[body_mask & np.isfinite(total)]
+    if air.size < 100 or not body.size:
         return 0.0
-    limit = 0.05 * float(np.median(total[body_mask]))
+    limit = 0.05 * float(np.median(body))
     return min(_ABOVE_BACKGROUND * float(np.median(air)), max(limit, 0.0))
 
 
@@ -102,12 +138,12 @@ def scale_fat_fraction(stored: np.ndarray) -> tuple[np.ndarray, float]:
     Parameters
     ----------
     stored
-        Values as stored.
+        Values as stored, NaN where undefined.
 
     Returns
     -------
     fraction
-        float32 clipped to 0..1.
+        float32 clipped to 0..1, NaN where undefined.
     unit
         What 100 % fat is in the stored image: 1, 100 or 1000.
 

@@ -10,10 +10,11 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import voxel_sizes
 
-from bids_muscle.errors import EmptyImageError, IncompleteScanError
+from bids_muscle.errors import EmptyImageError
 from bids_muscle.imaging import dixon
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
+from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.imaging.mask import body_mask
 
 
@@ -26,15 +27,16 @@ class Prepared:
     native
         First image on the grid of the scan, native voxel order.
     images
-        Raw intensities by contrast, canonical; water and fat are added where in- and
-        opposed-phase were given without them.
+        Raw intensities by contrast, NaN where undefined, canonical; water and fat are added where
+        the fat fraction is computed from in- and opposed-phase.
     corrected
-        `images` divided by the bias field; one field for all, so that ratios are untouched. A fat
-        fraction is not divided.
+        `images` divided by the bias field, 0 where undefined; one field for all, so that ratios
+        are untouched. A fat fraction is not divided.
     body_mask
         uint8, canonical.
     fat_fraction
-        0..1 (NaN where undefined), canonical: from water and fat, else the scanner's; or None.
+        0..1 (NaN where undefined), canonical, from :func:`~bids_muscle.imaging.dixon.fat_source`;
+        or None.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
     warnings
@@ -56,9 +58,10 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
     Parameters
     ----------
     images
-        Image by contrast (values of ``Contrast``), native voxel order, at least one.
+        Image by contrast (values of ``Contrast``), native voxel order, at least one; NaN where
+        undefined.
     bias_correction
-        Whether the bias field is estimated; without it `corrected` equals `images`.
+        Whether the bias field is estimated; without it `corrected` equals `images`, but for NaN.
 
     Returns
     -------
@@ -69,12 +72,9 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
     ------
     GridMismatchError
         If the images do not share a grid.
-    IncompleteScanError
-        If only one of water and fat, or opposed-phase alone, is given.
     EmptyImageError
         If water and fat are nowhere above 0.
     """
-    _require_partners(images)
     names = {key: _file_name(img, key) for key, img in images.items()}
     grids = {names[key]: grid_of(img) for key, img in images.items()}
     affine, warnings = reconcile_grids(grids)
@@ -90,9 +90,8 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
     arrays = {key: np.asarray(img.dataobj) for key, img in canonical.items()}
     grid_affine = next(iter(canonical.values())).affine
 
-    bounded = {'inphase', 'opposedphase'} <= arrays.keys() and not (
-        {'water', 'fatfraction'} & arrays.keys()
-    )
+    source = dixon.fat_source(arrays)
+    bounded = source is FatSource.PHASES
     if bounded:
         arrays['water'], arrays['fat'] = dixon.water_fat_from_phases(
             arrays['inphase'], arrays['opposedphase']
@@ -107,14 +106,14 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
             f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
             'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
         )
-    corrected = arrays
-    if bias_correction and driver is not arrays.get('fatfraction'):
+    corrected = {key: _defined(data) for key, data in arrays.items()}
+    if bias_correction and set(arrays) != {'fatfraction'}:
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
         corrected = {
-            key: data if key == 'fatfraction' else data / field for key, data in arrays.items()
+            key: data if key == 'fatfraction' else data / field for key, data in corrected.items()
         }
 
-    fraction, found = _fat_fraction(arrays, mask)
+    fraction, found = _fat_fraction(arrays, source, mask)
     return Prepared(
         native=native,
         images={key: make_image(data, grid_affine) for key, data in arrays.items()},
@@ -124,15 +123,6 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
         bounded=bounded,
         warnings=(*warnings, *found),
     )
-
-
-def _require_partners(images: Mapping[str, Nifti1Image]) -> None:
-    for present, absent in (('water', 'fat'), ('fat', 'water'), ('opposedphase', 'inphase')):
-        if present in images and absent not in images:
-            raise IncompleteScanError(
-                f'{_file_name(images[present], present)} has no {absent} image beside it.',
-                f'Add the {absent} image of the same acquisition.',
-            )
 
 
 def _file_name(img: Nifti1Image, contrast: str) -> str:
@@ -146,27 +136,32 @@ def _with_affine(img: Nifti1Image, affine: np.ndarray, located: bool) -> Nifti1I
 
 def _bias_driver(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Signal with the least contrast between tissues: for Dixon that is water + fat."""
-    if 'water' in arrays:
-        total = np.maximum(arrays['water'] + arrays['fat'], 0)
+    if {'water', 'fat'} <= arrays.keys():
+        total = np.maximum(_defined(arrays['water'] + arrays['fat']), 0)
         if not total.any():
             raise EmptyImageError('Water and fat are nowhere above 0.', 'Convert the scan again.')
         return total
     for key in ('inphase', *arrays):
         if key in arrays and key != 'fatfraction':
-            return arrays[key]
-    return arrays['fatfraction']
+            return _defined(arrays[key])
+    return _defined(arrays['fatfraction'])
+
+
+def _defined(data: np.ndarray) -> np.ndarray:
+    """Return the data with 0 for NaN."""
+    return np.nan_to_num(data)
 
 
 def _fat_fraction(
-    arrays: Mapping[str, np.ndarray], mask: np.ndarray
+    arrays: Mapping[str, np.ndarray], source: FatSource | None, mask: np.ndarray
 ) -> tuple[np.ndarray | None, list[str]]:
     """Compute the fat fraction from water and fat, else take the scanner's."""
-    if 'water' in arrays:
+    if source in (FatSource.WATER_AND_FAT, FatSource.PHASES):
         water, fat = arrays['water'], arrays['fat']
         fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
         unused = "The scanner's fat fraction is not used: it is computed from water and fat."
         return fraction, [unused] if 'fatfraction' in arrays else []
-    if 'fatfraction' in arrays:
+    if source is FatSource.SCANNER:
         fraction, unit = dixon.scale_fat_fraction(arrays['fatfraction'])
         return fraction, [f'The fat fraction image is read in the range 0 to {unit:g}.']
     return None, []

@@ -36,7 +36,6 @@ class _PublishInput(ScanInput):
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True)
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
-    bounded = traits.Bool(mandatory=True)
     labels = File(exists=True, mandatory=True)
     table = File(exists=True, mandatory=True)
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
@@ -85,7 +84,7 @@ class PublishScan(SimpleInterface):
                 image(path, 'preproc', sidecar, contrast=contrast)
         image(given.body_mask, 'body_mask', sidecars.mask_sidecar(given.scan, bids_dir))
         if given.fat_fraction:
-            sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir, bounded=given.bounded)
+            sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir)
             image(given.fat_fraction, 'fat_fraction', sidecar)
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings)
         image(given.labels, 'dseg', sidecar)

@@ -14,7 +14,8 @@ class Fat:
     Parameters
     ----------
     ratio_of_means_pct
-        100 x mean fat / (mean fat + mean water) (Weber 2021); NaN from a fat fraction alone.
+        100 x mean fat / (mean fat + mean water) of the voxels where both are finite (Weber 2021);
+        NaN from a fat fraction alone.
     mean_of_voxels_pct
         100 x mean of the fat fraction of the voxels above the noise, each between 0 and 1.
     n_excluded
@@ -32,13 +33,15 @@ def measure_fat(water: np.ndarray, fat: np.ndarray, fat_fraction: np.ndarray) ->
     Parameters
     ----------
     water, fat
-        (N,) signals, same scale; negative values are noise around zero and count as they are.
+        (N,) signals, same scale, NaN where undefined; negative values are noise around zero and
+        count as they are.
     fat_fraction
         (N,) fat fraction, NaN where it is undefined.
     """
     # Sums in double precision do not depend on how the voxels are ordered in memory.
-    total_fat = float(np.sum(fat, dtype=np.float64))
-    total = total_fat + float(np.sum(water, dtype=np.float64))
+    known = np.isfinite(water) & np.isfinite(fat)
+    total_fat = float(np.sum(fat, where=known, dtype=np.float64))
+    total = total_fat + float(np.sum(water, where=known, dtype=np.float64))
     mean, excluded = mean_fraction(fat_fraction)
     ratio = 100 * total_fat / total if total > 0 else np.nan
     return Fat(ratio if 0 <= ratio <= 100 else np.nan, mean, excluded)

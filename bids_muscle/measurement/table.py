@@ -66,7 +66,8 @@ def measure_scan(
     table
         Its labels.
     water, fat
-        Signals on the grid of `labels`, without bias correction: their ratio does not need it.
+        Signals on the grid of `labels`, NaN where undefined, without bias correction: their ratio
+        does not need it.
     fat_fraction
         Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined; without it, that of
         `water` and `fat` wherever their sum is positive.
@@ -170,13 +171,16 @@ def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | No
     if water is None or fat is None:
         mean, excluded = mean_fraction(fraction)
         measured = Fat(np.nan, mean, excluded)
-        reasons = ['the scan has a fat fraction only, so no ratio of means']
+        reasons = ['fat is known as a fat fraction only, so no ratio of means']
     else:
         measured, reasons = measure_fat(water, fat, fraction), []
     if measured.n_excluded > MAX_EXCLUDED * fraction.size:
-        lost = f'{measured.n_excluded} of {fraction.size} voxels have no signal above the noise'
+        lost = (
+            f'{measured.n_excluded} of {fraction.size} voxels have no signal above the noise or '
+            'are not finite'
+        )
         return Fat(np.nan, np.nan, measured.n_excluded), [f'{lost}, so no MFI']
-    if water is not None and np.isnan(measured.ratio_of_means_pct):
+    if not reasons and np.isnan(measured.ratio_of_means_pct):
         reasons.append('mean fat or mean water is negative or both are 0, so no ratio of means')
     return measured, reasons
 

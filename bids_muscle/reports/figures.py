@@ -78,7 +78,7 @@ def scan_figures(
     }
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
-    before, after = raw[contrast].get_fdata(dtype=np.float32), _data(background)
+    before, after = np.nan_to_num(_data(raw[contrast])), _data(background)
     if not np.array_equal(before, after):
         figures['bias'] = draw_bias(raw[contrast], background, body_mask, view)
     return figures

@@ -151,11 +151,7 @@ def init_scan_wf(
             (prepare, segment, [('corrected', 'images')]),
             (prepare, measure, [*_same('fat_fraction', 'bounded'), ('raw', 'images')]),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
-            (
-                prepare,
-                publish,
-                _same('native', 'corrected', 'body_mask', 'fat_fraction', 'bounded'),
-            ),
+            (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction')),
             (segment, measure, _same('labels')),
             (segment, figures, _same('labels')),
             (segment, publish, _same('labels')),

@@ -40,6 +40,7 @@ from bids_muscle.dataset.writer import (
     write_text,
     write_tsv,
 )
+from bids_muscle.imaging.dixon import fat_source
 from bids_muscle.segmentation.bundle import ModelBundle
 
 TinyDataset = Callable[..., Path]
@@ -86,9 +87,10 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
     sidecars = {
         'body_mask_json': mask_sidecar(scan, raw),
         'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS),
-        'fat_fraction_json': fat_fraction_sidecar(scan, raw, bounded=False),
         'morph_json': morph_sidecar(scan, raw, {'volume_ml': {'Units': 'ml'}}, model, SETTINGS),
     }
+    if fat_source(scan.paths):
+        sidecars['fat_fraction_json'] = fat_fraction_sidecar(scan, raw)
     paths = {derivative_path(scan, key): content for key, content in sidecars.items()}
     for contrast in Contrast:
         content = preproc_sidecar(scan, raw, contrast, bias_correction=True)

@@ -144,6 +144,7 @@ def test_unknown_region_is_a_problem_of_that_scan(tiny_dataset: TinyDataset) -> 
         (['acq-dixonin_T1w'], None),
         (['acq-dixonff_T1w'], None),
         (['acq-dixonff_T1w', 'acq-dixonwater_T1w'], None),
+        (['acq-dixonff_T1w', 'acq-dixonout_T1w'], None),
         (['acq-dixonin_T1w', 'acq-dixonout_T1w'], None),
         (['acq-dixonwater_T1w', 'acq-dixonout_T1w'], 'IncompleteScanError'),
         (['acq-dixonwater_T1w', 'acq-dixonfat_T1w', 'acq-dixonout_T1w'], None),
@@ -215,6 +216,34 @@ def test_sagittal_slices_are_a_warning(tiny_dataset: TinyDataset) -> None:
     scans = {scan.name: scan for scan in find_scans(root, '01', region='lumbar')}
     assert 'sagittal and 4 mm' in scans['sub-01_acq-sT2w'].warnings[0]
     assert scans['sub-01_acq-iT2w'].warnings == ()
+
+
+@pytest.mark.parametrize(
+    ('name', 'sidecar', 'dark'),
+    [
+        ('acq-axspair_T2w', {}, True),
+        ('acq-fs_T2w', {}, True),
+        ('acq-FatSat_T1w', {}, True),
+        ('T2w', {'ScanOptions': ['SAT1', 'FS']}, True),
+        ('T2w', {'ScanOptions': 'PFP\\FS'}, True),
+        ('T2w', {'ScanOptions': 'PFP'}, False),
+        ('acq-fast_T2w', {'ScanOptions': None}, False),
+        ('acq-dixonwaterFS_T1w', {}, True),
+    ],
+)
+def test_fat_suppression_is_a_warning(
+    tiny_dataset: TinyDataset, name: str, sidecar: dict[str, object], dark: bool
+) -> None:
+    root = tiny_dataset(images(name), {f'sub-01/anat/sub-01_{name}.json': sidecar})
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert any('fat-suppressed' in warning for warning in scan.warnings) == dark
+
+
+def test_fat_saturation_says_nothing_about_a_dixon_scan(tiny_dataset: TinyDataset) -> None:
+    pair = images('acq-dixonwater_T1w', 'acq-dixonfat_T1w')
+    root = tiny_dataset(pair, {'T1w.json': {'ScanOptions': ['FS']}})
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert scan.warnings == ()
 
 
 def test_echoes_of_a_gradient_echo_series(tiny_dataset: TinyDataset) -> None:

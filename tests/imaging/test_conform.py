@@ -78,12 +78,15 @@ def test_one_slice_is_three_dimensional(tmp_path: Path) -> None:
     assert load_image(saved(tmp_path / 'x.nii', DATA[:, :, :1])).shape == (5, 6, 1)
 
 
-def test_a_few_bad_voxels_become_zero_and_are_reported(tmp_path: Path) -> None:
+def test_a_few_bad_voxels_become_nan_and_are_reported(tmp_path: Path) -> None:
     data = DATA.astype(np.float32)
     data[1, 1, 1], data[2, 2, 2] = np.nan, np.inf
     img = load_image(saved(tmp_path / 'x.nii.gz', data))
-    assert img.dataobj[1, 1, 1] == img.dataobj[2, 2, 2] == 0
-    assert img.extra['warnings'] == ('x.nii.gz has 2 NaN or infinite voxels; they are set to 0.',)
+    loaded = np.asarray(img.dataobj)
+    assert np.array_equal(np.argwhere(np.isnan(loaded)), [[1, 1, 1], [2, 2, 2]])
+    assert np.isfinite(loaded).sum() == loaded.size - 2
+    (warning,) = img.extra['warnings']
+    assert warning.startswith('x.nii.gz has 2 NaN or infinite voxels')
 
 
 @pytest.mark.parametrize(
@@ -92,13 +95,14 @@ def test_a_few_bad_voxels_become_zero_and_are_reported(tmp_path: Path) -> None:
         (np.zeros((4, 4, 4)), EmptyImageError),
         (np.full((4, 4, 4), 7.0), EmptyImageError),
         (np.full((4, 4, 4), np.nan), EmptyImageError),
+        (np.where(np.arange(64).reshape(4, 4, 4) % 2, 7, np.nan), EmptyImageError),
         (np.zeros((4, 4)), ImageShapeError),
         (np.ones((4, 4, 4, 2)), ImageShapeError),
         (np.ones((4, 4, 4, 1, 3)), ImageShapeError),
         (np.ones((4, 4, 4), np.complex64), UnreadableImageError),
         (np.ones((4, 4, 4), [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]), UnreadableImageError),
     ],
-    ids=['zero', 'constant', 'nan', '2-D', '4-D', '5-D', 'complex', 'rgb'],
+    ids=['zero', 'constant', 'nan', 'constant and nan', '2-D', '4-D', '5-D', 'complex', 'rgb'],
 )
 def test_useless_content_is_refused(
     tmp_path: Path, data: np.ndarray, error: type[BidsMuscleError]

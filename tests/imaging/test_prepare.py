@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from abdomen import ABDOMEN, AFFINE
 
-from bids_muscle.errors import GridMismatchError, IncompleteScanError
+from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.conform import make_image, to_native
 from bids_muscle.imaging.prepare import Prepared, prepare_scan
 
@@ -89,10 +89,62 @@ def test_single_contrast_without_correction_is_untouched() -> None:
     assert scan.fat_fraction is None
 
 
-@pytest.mark.parametrize('given', ['water', 'fat', 'opposedphase'])
-def test_a_lone_partner_is_refused(given: str) -> None:
-    with pytest.raises(IncompleteScanError, match=given):
-        prepare_scan({given: make_image(ABDOMEN.water, AFFINE)})
+HOLES = (slice(30, 34), slice(15, 20), slice(4, 6))
+
+
+@pytest.mark.parametrize(
+    ('given', 'hole'),
+    [
+        (('water', 'fat'), 'fat'),
+        (('water', 'fat'), 'water'),
+        (('inphase', 'opposedphase'), 'inphase'),
+        (('inphase', 'opposedphase'), 'opposedphase'),
+        (('fatfraction',), 'fatfraction'),
+        (('fatfraction', 'opposedphase'), 'fatfraction'),
+    ],
+)
+def test_what_is_undefined_stays_so_and_the_network_sees_zero(
+    given: tuple[str, ...], hole: str
+) -> None:
+    total = ABDOMEN.water + ABDOMEN.fat
+    signals = {
+        'water': ABDOMEN.water,
+        'fat': ABDOMEN.fat,
+        'inphase': total,
+        'opposedphase': abs(ABDOMEN.water - ABDOMEN.fat),
+        'fatfraction': ABDOMEN.fat / np.maximum(total, 1),
+    }
+    whole = {key: signals[key].astype(np.float32) for key in given}
+    holed = {key: data.copy() for key, data in whole.items()}
+    holed[hole][HOLES] = np.nan
+    whole, holed = (
+        prepare_scan({key: make_image(data, AFFINE) for key, data in arrays.items()})
+        for arrays in (whole, holed)
+    )
+    fraction, expected = array(holed.fat_fraction), array(whole.fat_fraction).copy()
+    expected[HOLES] = np.nan
+    assert np.array_equal(fraction, expected, equal_nan=True)
+    assert np.isnan(array(holed.images[hole])[HOLES]).all()
+    if 'fatfraction' not in given:
+        water, fat = (array(holed.images[key]) for key in ('water', 'fat'))
+        assert np.isnan(water + fat)[HOLES].all()
+    if hole != 'fatfraction':
+        assert np.array_equal(array(holed.body_mask), array(whole.body_mask))
+    for key, img in holed.corrected.items():
+        assert np.isfinite(array(img)).all()
+        assert key != hole or not array(img)[HOLES].any()
+
+
+def test_few_undefined_voxels_do_not_change_what_is_noise() -> None:
+    """The floor comes from the median of the body, which one NaN would make NaN."""
+    air = ABDOMEN.air_noise()
+    water, fat = ABDOMEN.water + air, ABDOMEN.fat + air
+    fat[40, 32, 5] = np.nan
+    scan = prepare_scan(
+        {'water': make_image(water, AFFINE), 'fat': make_image(fat, AFFINE)}, bias_correction=False
+    )
+    assert np.isnan(array(scan.fat_fraction)[~ABDOMEN.body]).mean() > 0.5
+    assert np.isnan(array(scan.fat_fraction)[ABDOMEN.body]).sum() == 1
 
 
 def test_grids_that_differ_are_refused() -> None:

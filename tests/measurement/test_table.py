@@ -168,6 +168,45 @@ def test_one_negative_voxel_does_not_explode() -> None:
     assert row['mfi_ratio_of_means_pct'] == pytest.approx(30.3, abs=0.1)
 
 
+@pytest.mark.parametrize('hole', ['water', 'fat'])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_undefined_voxels_count_in_neither_measure(hole: str, value: float) -> None:
+    labels, water, fat = phantom()
+    water[25:30][labels[25:30] == 1], fat[25:30][labels[25:30] == 1] = 0, 300
+    (water if hole == 'water' else fat)[25:30] = value
+    row = measured(labels, water, fat).loc[1]
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(20)
+    assert row['mfi_mean_of_voxels_pct'] == pytest.approx(20)
+    assert row['mfi_excluded_voxels'] == 300
+    assert row['n_voxels'] == 600
+
+
+def test_voxels_below_the_noise_stay_in_the_ratio_of_means() -> None:
+    labels, water, fat = phantom()
+    water[25][labels[25] == 1], fat[25][labels[25] == 1] = 8, 2
+    fraction = fat_fraction(water, fat, 20)
+    rows = measure_scan(
+        image(labels),
+        TABLE,
+        water=image(water),
+        fat=image(fat),
+        fat_fraction=image(fraction),
+        contrast='dixon',
+    ).set_index('index')
+    assert rows.loc[1, 'mfi_excluded_voxels'] == 60
+    assert rows.loc[1, 'mfi_ratio_of_means_pct'] == pytest.approx(20)
+    water[25][labels[25] == 1] = 98
+    rows = measure_scan(
+        image(labels),
+        TABLE,
+        water=image(water),
+        fat=image(fat),
+        fat_fraction=image(fraction),
+        contrast='dixon',
+    ).set_index('index')
+    assert rows.loc[1, 'mfi_ratio_of_means_pct'] == pytest.approx(100 * 182 / 1000)
+
+
 def test_no_signal_at_all_is_missing_with_a_reason() -> None:
     labels, water, fat = phantom()
     water[labels == 1] = fat[labels == 1] = 0

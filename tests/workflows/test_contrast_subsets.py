@@ -19,7 +19,7 @@ from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.bundle import CARD, find_model
 
 SUBSETS = [
     subset for size in range(1, len(DIXON) + 1) for subset in itertools.combinations(DIXON, size)
@@ -38,7 +38,7 @@ INCOMPLETE = {
     )
 }
 AFFINE = np.diag([4.0, 4.0, 8.0, 1.0])
-MUSCLE = np.s_[14:18, 8:12, 1:5]
+MUSCLE = np.s_[18:22, 14:18, 1:5]
 MUSCLE_FAT_PCT = 20.0
 
 
@@ -61,10 +61,10 @@ def dixon_images() -> dict[str, np.ndarray]:
 def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -> Path:
     """Run all steps of a scan but the network, and return the output folder."""
     output_dir = work_dir / 'out'
-    labels = np.zeros((48, 40, 6), np.uint8)
-    labels[MUSCLE] = 1
-    nib.save(make_image(labels, AFFINE), work_dir / 'labels.nii')
-    common = {'region': 'lumbar', 'labels': str(work_dir / 'labels.nii')}
+    numbers = np.zeros((48, 40, 6), np.uint8)
+    numbers[MUSCLE] = 1
+    nib.save(make_image(numbers, AFFINE), work_dir / 'labels.nii')
+    region, labels = 'lumbar', str(work_dir / 'labels.nii')
     settings = {'model': None, 'bias_correction': bias_correction}
 
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
@@ -73,18 +73,24 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     )
     fraction = made.fat_fraction
     table = MeasureScan(
-        images=made.raw, fat_fraction=fraction, bounded=made.bounded, contrast='dixon', **common
+        labels=labels,
+        images=made.raw,
+        fat_fraction=fraction,
+        bounded=made.bounded,
+        region=region,
+        contrast='dixon',
     )
     figures = PlotScan(
         raw=made.raw,
         corrected=made.corrected,
         body_mask=made.body_mask,
+        labels=labels,
         fat_fraction=fraction,
-        **common,
+        region=region,
     )
     PublishScan(
         scan=scan,
-        model=str(find_model(None, 'lumbar').path),
+        model_card=str(find_model(None, 'lumbar').path / CARD),
         bids_dir=str(bids_dir),
         output_dir=str(output_dir),
         settings=settings,
@@ -94,7 +100,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_fraction=fraction,
         table=table.run(cwd=str(work_dir)).outputs.table,
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
-        **common,
+        labels=labels,
     ).run(cwd=str(work_dir))
     return output_dir
 
@@ -121,10 +127,11 @@ def test_every_subset_of_dixon_images(
     left_out = set(subset) - set(scan.paths)
     assert all(any(f'dixon{name}_' in line for line in scan.warnings) for name in left_out)
 
-    output_dir = publish(scan, bids_dir, tmp_path, bias_correction=len(subset) % 2 == 0)
+    bias_correction = len(subset) % 2 == 1
+    output_dir = publish(scan, bids_dir, tmp_path, bias_correction)
     found = {path.relative_to(output_dir) for path in output_dir.rglob('*') if path.is_file()}
     record = derivative_path(scan, 'record')  # the run writes it, after all steps
-    expected = expected_outputs(scan, bias_correction=len(subset) % 2 == 0)
+    expected = expected_outputs(scan, bias_correction=bias_correction)
     assert found == {Path(path) for path in expected if path != record}
 
     sidecar = output_dir / derivative_path(scan, 'fat_fraction_json')
