@@ -34,6 +34,7 @@ TEST = [
     'pytest-xdist>=3.6,<4',
     'hypothesis>=6.130,<7',
     'bids-validator-deno>=3,<4',
+    'html5lib>=1.1,<2',
     'import-linter>=2.3,<3',
     'playwright>=1.55,<2',
     'pingouin>=0.7,<0.8',

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import html5lib
 import pytest
 
 from bids_muscle.dataset.records import Step
@@ -75,12 +76,17 @@ def participant_page(output_dir: Path, participant: str) -> Page:
 
 def group_page(output_dir: Path) -> Page:
     """Write and read the cohort page and check what holds for every page."""
-    return checked(write_group(output_dir)[-1])
+    *_, review, page = write_group(output_dir)
+    checked(review)
+    return checked(page)
 
 
 def checked(path: Path) -> Page:
     """Read a page: it is self-contained, every picture has a text, every id is there once."""
     page = Page(path.read_text(encoding='utf-8'))
+    validator = html5lib.HTMLParser()
+    validator.parse(page.text)
+    assert validator.errors == []
     for tag, attributes in page.tags:
         for name in ('src', 'srcset', 'data', 'poster', 'action'):
             assert (attributes.get(name) or 'data:').startswith('data:'), (tag, attributes)
