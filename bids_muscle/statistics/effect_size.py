@@ -7,6 +7,8 @@ import numpy as np
 #: All intervals hold the truth with this probability.
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
+#: Beyond this t, and its square as F, the noncentral distributions of scipy fail or take minutes.
+_LARGE_T = 300
 
 
 def cohen_d_interval(t: float, df: float, scale: float) -> tuple[float, float]:
@@ -26,9 +28,14 @@ def cohen_d_interval(t: float, df: float, scale: float) -> tuple[float, float]:
     -----
     Cumming G, Finch S. Educ Psychol Meas 2001;61:532-574.
     """
-    from scipy.special import nctdtrinc
+    from scipy.special import nctdtrinc, ndtri
 
-    low, high = nctdtrinc(df, [1 - _TAIL, _TAIL], t)
+    if abs(t) <= _LARGE_T:
+        low, high = nctdtrinc(df, [1 - _TAIL, _TAIL], t)
+    else:
+        at = abs(t) * np.sqrt(_variance_ratios(df))
+        below, above = np.hypot(ndtri(_TAIL), at - abs(t))
+        low, high = sorted(np.copysign([abs(t) - below, abs(t) + above], t))
     return float(low * scale), float(high * scale)
 
 
@@ -41,21 +48,36 @@ def partial_eta_squared(f: float, df1: float, df2: float) -> tuple[float, float,
     leaves out 0 where p is below 0.025.
     """
     from scipy.optimize import brentq
+    from scipy.special import ndtri
     from scipy.stats import ncf
 
-    eta = f * df1 / (f * df1 + df2)
-    bounds = []
-    for probability in (1 - _TAIL, _TAIL):
+    size = f * df1
+    eta = size / (size + df2)
+    if size > _LARGE_T**2:
+        below, above = np.hypot(
+            2 * np.sqrt(size) * ndtri(_TAIL), size * (_variance_ratios(df2) - 1)
+        )
+        bounds = [size - below, size + above]
+    else:
+        bounds = []
+        for probability in (1 - _TAIL, _TAIL):
 
-        def excess(noncentrality: float, target: float = probability) -> float:
-            return float(ncf.cdf(f, df1, df2, noncentrality)) - target
+            def excess(noncentrality: float, target: float = probability) -> float:
+                return float(ncf.cdf(f, df1, df2, noncentrality)) - target
 
-        if excess(0.0) <= 0:
-            bounds.append(0.0)
-            continue
-        noncentrality = brentq(excess, 0.0, 4 * f * df1 + 100)
-        bounds.append(noncentrality / (noncentrality + df1 + df2 + 1))
-    return eta, bounds[0], bounds[1]
+            end = 100.0
+            while excess(end) > 0:
+                end *= 2
+            bounds.append(brentq(excess, 0.0, end) if excess(0.0) > 0 else 0.0)
+    low, high = (max(bound, 0.0) / (max(bound, 0.0) + df1 + df2 + 1) for bound in bounds)
+    return eta, low, high
+
+
+def _variance_ratios(df: float) -> np.ndarray:
+    """Return what an estimated variance may be of the true one, at both ends."""
+    from scipy.stats import chi2
+
+    return np.asarray(chi2.ppf([_TAIL, 1 - _TAIL], df) / df)
 
 
 def correlation_interval(r: float, n: int, n_controlled: int = 0) -> tuple[float, float]:

@@ -209,3 +209,19 @@ def test_constant_values_have_reasons() -> None:
     for analysis in (paired_t(wide), sex_differences(wide, who), partial_correlations(wide, who)):
         assert analysis.table['p'].isna().all()
         assert analysis.table['reason'].notna().all()
+
+
+@pytest.mark.parametrize('df', [1, 5, 80, 100_000])
+def test_intervals_go_on_smoothly_where_scipy_ends(df: int) -> None:
+    for small, large in zip(
+        cohen_d_interval(299.9, df, 1), cohen_d_interval(300.1, df, 1), strict=True
+    ):
+        assert large == pytest.approx(small, rel=0.003)
+    below, above = partial_eta_squared(299.9**2, 1, df), partial_eta_squared(300.1**2, 1, df)
+    np.testing.assert_allclose(below, above, atol=0.003)
+    for t in (0.0, 1e6, 1e12, 1e100):
+        eta, low, high = partial_eta_squared(t**2, 1, df)
+        assert 0 <= low <= eta + 1e-12
+        assert low <= high <= 1
+        low, high = cohen_d_interval(-t, df, 1)
+        assert low <= -t <= high or t == 0
