@@ -158,6 +158,9 @@ def test_partners(tiny_dataset: TinyDataset, names: list[str], problem: str | No
     assert kinds(scans) == {'sub-01_acq-T2w': None, 'sub-01_acq-dixon': problem}
     if problem:
         assert names[0] in scans[1].problem.message
+    else:
+        assert len(scans[1].images) == len(names)
+        assert scans[1].warnings == ()
 
 
 def test_lone_water_is_left_out_beside_a_pair_of_phases(tiny_dataset: TinyDataset) -> None:

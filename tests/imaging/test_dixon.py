@@ -56,6 +56,17 @@ def test_noise_floor_lies_between_air_and_tissue() -> None:
     assert noise_floor(total, mask) == 0
 
 
+def test_an_undefined_voxel_does_not_lift_the_noise_floor() -> None:
+    rng = np.random.default_rng(1)
+    total = rng.rayleigh(20, (40, 40, 5))
+    mask = np.zeros(total.shape, bool)
+    mask[10:30, 10:30] = True
+    total[mask] = 300
+    assert noise_floor(total, mask) == pytest.approx(0.05 * 300)
+    total[0, 0, 0] = total[15, 15, 2] = np.nan
+    assert noise_floor(total, mask) == pytest.approx(0.05 * 300)
+
+
 @pytest.mark.parametrize('unit', [1.0, 100.0, 1000.0])
 @pytest.mark.parametrize('subject', ['lean slab', 'much fat'])
 def test_units_of_a_scanner_fat_fraction(unit: float, subject: str) -> None:

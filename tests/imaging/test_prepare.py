@@ -135,18 +135,6 @@ def test_what_is_undefined_stays_so_and_the_network_sees_zero(
         assert key != hole or not array(img)[HOLES].any()
 
 
-def test_few_undefined_voxels_do_not_change_what_is_noise() -> None:
-    """The floor comes from the median of the body, which one NaN would make NaN."""
-    air = ABDOMEN.air_noise()
-    water, fat = ABDOMEN.water + air, ABDOMEN.fat + air
-    fat[40, 32, 5] = np.nan
-    scan = prepare_scan(
-        {'water': make_image(water, AFFINE), 'fat': make_image(fat, AFFINE)}, bias_correction=False
-    )
-    assert np.isnan(array(scan.fat_fraction)[~ABDOMEN.body]).mean() > 0.5
-    assert np.isnan(array(scan.fat_fraction)[ABDOMEN.body]).sum() == 1
-
-
 def test_grids_that_differ_are_refused() -> None:
     shifted = AFFINE.copy()
     shifted[2, 3] = 8

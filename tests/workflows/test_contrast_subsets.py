@@ -40,21 +40,23 @@ INCOMPLETE = {
 AFFINE = np.diag([4.0, 4.0, 8.0, 1.0])
 MUSCLE = np.s_[18:22, 14:18, 1:5]
 MUSCLE_FAT_PCT = 20.0
+UNDEFINED = (23, 10, 3)
 
 
 def dixon_images() -> dict[str, np.ndarray]:
-    """Draw a body with a ring of fat, in air; its coil sees one side better."""
+    """Draw a body with a ring of fat, in air, with a bias field and one undefined voxel."""
     x, y, _ = np.indices((48, 40, 6))
     radius = np.hypot((x - 23.5) / 20, (y - 19.5) / 16)
     share = np.where(radius < 0.8, MUSCLE_FAT_PCT / 100, 0.95)
     total = np.where(radius < 1, 200.0 + 3 * x, 0)
+    total[UNDEFINED] = np.nan
     water, fat = total * (1 - share), total * share
     return {
         'water': water,
         'fat': fat,
         'inphase': water + fat,
         'opposedphase': abs(water - fat),
-        'fatfraction': 100 * share * (radius < 1),
+        'fatfraction': 100 * share * np.minimum(total, 1),
     }
 
 
@@ -149,4 +151,5 @@ def test_every_subset_of_dixon_images(
         assert (sources, by_scanner) == ({'inphase', 'opposedphase'}, False)
         assert content['Bounded']
     fraction = nib.load(output_dir / derivative_path(scan, 'fat_fraction')).get_fdata()
+    assert np.isnan(fraction[UNDEFINED])
     assert 100 * fraction[MUSCLE] == pytest.approx(MUSCLE_FAT_PCT, abs=0.01)
