@@ -44,6 +44,10 @@ class ModelBundle:
         Pixel size in plane at which the network works.
     window_px
         Least (x, y) extent of the plane that the network sees, in pixels of ``spacing_mm``.
+    background_weight
+        Factor on the probability of the background before the likeliest class is taken. A network
+        trained with Dice outlines too widely, and a rim of fat around a muscle raises its MFI;
+        the factor is chosen on people with known outlines that are not in the training.
     card
         The whole of ``model.json``: training data, recipe, seed, measured accuracy.
     """
@@ -57,6 +61,7 @@ class ModelBundle:
     network: Mapping[str, Any]
     spacing_mm: float
     window_px: tuple[int, int]
+    background_weight: float
     card: Mapping[str, Any]
 
 
@@ -148,6 +153,7 @@ def read_bundle(folder: Path) -> ModelBundle:
             network=card['network'],
             spacing_mm=float(card['spacing_mm']),
             window_px=(int(card['window_px'][0]), int(card['window_px'][1])),
+            background_weight=float(card.get('background_weight', 1)),
             card=card,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -146,7 +146,7 @@ class Predictor:
         box: tuple[slice, slice],
         zooms: Sequence[float],
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the position in ``slices`` and mean class probabilities, (classes, x, y)."""
+        """Yield the position in ``slices`` and weighted class probabilities, (classes, x, y)."""
         import torch
 
         for start in range(0, len(slices), self.batch_size):
@@ -158,6 +158,7 @@ class Predictor:
                 softmax = self._network(planes).softmax(1)
                 total = softmax if total is None else total + softmax
             assert total is not None  # noqa: S101 - there is at least one volume
+            total[:, 0] *= self.bundle.background_weight
             yield from enumerate(total / len(volumes), start)
 
     def _to_model_grid(self, planes: torch.Tensor, zooms: Sequence[float]) -> torch.Tensor:

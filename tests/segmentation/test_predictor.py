@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -111,3 +112,15 @@ def test_names_the_missing_device(bundle: ModelBundle) -> None:
         pytest.skip('there is a CUDA device')
     with pytest.raises(DeviceError, match='--device cpu'):
         Predictor(bundle, device='cuda')
+
+
+def test_a_heavier_background_only_narrows_the_outlines(
+    bundle: ModelBundle, make_scan: MakeScan
+) -> None:
+    image, _ = make_scan()
+    plain, narrow = (
+        np.asarray(Predictor(replace(bundle, background_weight=w)).segment([image]).dataobj) > 0
+        for w in (1.0, 8.0)
+    )
+    assert 0 < narrow.sum() < plain.sum()
+    assert not (narrow & ~plain).any()

@@ -74,6 +74,7 @@ class Recipe:
     ema_decay: float
     network: dict[str, Any]
     sources: tuple[Source, ...]
+    background_weight: float = 1.0
 
     def without(self, excluded: tuple[str, ...]) -> Recipe:
         """Return the recipe without the named sources.

@@ -200,6 +200,7 @@ def _card(recipe: Recipe, sets: Sequence[PlaneSet], iterations: int) -> dict[str
         'network': recipe.network,
         'spacing_mm': recipe.spacing_mm,
         'window_px': list(recipe.window_px),
+        'background_weight': recipe.background_weight,
         'training': {
             'iterations': iterations,
             'data': trained_on,
