@@ -7,10 +7,12 @@ import ctypes
 import logging
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -47,6 +49,8 @@ _THREAD_VARIABLES = (
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
 _PR_SET_PDEATHSIG = 1
+#: Characters of TMPDIR beyond which multiprocessing's sockets may not fit.
+_LONGEST_TMPDIR = 60
 
 
 def start_forkserver(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
@@ -67,10 +71,22 @@ def start_forkserver(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
     """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(list(preload))
+    _keep_sockets_short()
     # The libraries must not start threads in the server: a fork copies only one of them.
     with _environment(dict.fromkeys(_THREAD_VARIABLES, '1')):
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+def _keep_sockets_short() -> None:
+    """Let multiprocessing put its sockets into /tmp where TMPDIR is long, as on clusters.
+
+    The path of a socket has at most some 100 characters, and multiprocessing adds 30.
+    """
+    if len(tempfile.gettempdir()) > _LONGEST_TMPDIR:
+        before, tempfile.tempdir = tempfile.tempdir, '/tmp'  # noqa: S108 - a private folder in it
+        multiprocessing.util.get_temp_dir()
+        tempfile.tempdir = before
 
 
 def run_node(

@@ -121,9 +121,12 @@ def test_segmentation_and_measures_are_near_the_truth(
     )
     for index in map(str, labels):
         found_mfi = float(measures[index]['mfi_ratio_of_means_pct'])
-        assert found_mfi == pytest.approx(float(truths[index]['mfi_pct']), abs=6), index
+        # A check of the pipeline, not of the model: outlines of psoas and quadratus lumborum are
+        # less certain (docs/models.md), and a rim of fat around them counts.
+        points = 5 if 'psoas' not in truths[index]['name'] and int(index) < 7 else 10
+        assert found_mfi == pytest.approx(float(truths[index]['mfi_pct']), abs=points), index
         volume = float(measures[index]['volume_ml'])
-        assert volume == pytest.approx(float(truths[index]['volume_ml']), rel=0.5), index
+        assert volume == pytest.approx(float(truths[index]['label_volume_ml']), rel=0.35), index
 
 
 def test_group_level_reads_the_outputs_and_joins_the_participants(run: Run) -> None:

@@ -86,7 +86,7 @@ def test_a_terminated_run_removes_its_temporary_files(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not list(temporary.glob('bids_muscle-*/*/*')):
+    while process.poll() is None and not list(temporary.glob('bids_muscle-*/bids_muscle_wf/*')):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
