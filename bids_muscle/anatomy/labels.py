@@ -102,7 +102,9 @@ def load_label_table(region: str) -> LabelTable:
             f'There is no label table for the region {region!r}.',
             f'Use one of {", ".join(REGIONS)}.',
         )
-    return read_label_table(Path(str(resources.files('bids_muscle') / f'data/labels/{region}.tsv')))
+    return read_label_table(
+        Path(str(resources.files('bids_muscle') / f'data/labels/{region}.tsv'))
+    )
 
 
 def read_label_table(path: Path) -> LabelTable:
