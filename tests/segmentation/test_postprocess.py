@@ -52,3 +52,12 @@ def test_keeps_both_halves_of_a_muscle_split_by_a_fat_septum() -> None:
 
 def test_empty_stays_empty() -> None:
     assert not keep_muscles(np.zeros((4, 4, 2), np.uint8), ZOOMS).any()
+
+
+def test_keeps_both_sides_however_far_apart() -> None:
+    labels = np.zeros((120, 30, 2), np.uint8)
+    labels[5:15, 5:15], labels[95:103, 5:15], labels[60, 25] = 1, 2, 2
+    cleaned = keep_muscles(labels, (1, 1, 4))
+    assert (cleaned[5:15, 5:15] == 1).all()
+    assert (cleaned[95:103, 5:15] == 2).all()
+    assert not cleaned[60, 25].any()
