@@ -10,18 +10,18 @@ import numpy as np
 BRIDGE_MM = 16.0
 #: A piece of a muscle smaller than this share of its largest piece is dropped.
 LEAST_SHARE = 0.1
-#: A group apart from the largest one is kept from this share of it on: the two sides of a body may
-#: lie far from each other, a false patch is smaller.
+#: A group apart from the largest one counts from this share of it on.
 APART_SHARE = 0.25
 
 
 def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
     """Remove what lies apart from the muscles, judged over all muscles together.
 
-    The largest group of muscle is kept, and others of at least a quarter of its size, where parts
-    nearer than 16 mm in plane, or in touching slices, belong to one group; so a false patch larger
-    than one true muscle does not displace it, as the largest component of each label by itself
-    would let it. Then, within each
+    The largest group of muscle is kept, where parts nearer than 16 mm in plane, or in touching
+    slices, belong to one group; so a false patch larger than one true muscle does not displace it,
+    as the largest component of each label by itself would let it. The two sides of a body may lie
+    apart: of another group that is a quarter as large, the labels that the largest lacks are kept
+    too. Then, within each
     label, pieces below a tenth of its largest piece are dropped.
 
     Parameters
@@ -50,8 +50,13 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
     inner = labels[box]
     group = _groups(inner > 0, zooms_mm)
     sizes = np.bincount(group[inner > 0])
-    large = np.flatnonzero(sizes >= APART_SHARE * sizes.max())
-    kept = np.where(np.isin(group, large), inner, 0).astype(labels.dtype)
+    large = [
+        int(g) for g in np.argsort(-sizes, kind='stable') if sizes[g] >= APART_SHARE * sizes.max()
+    ]
+    kept = np.where(group == large[0], inner, 0).astype(labels.dtype)
+    for other in large[1:]:
+        lacking = (group == other) & ~np.isin(inner, np.unique(kept))
+        kept[lacking] = inner[lacking]
     for label in np.unique(kept[kept > 0]):
         _drop_specks(kept, int(label))
     out = np.zeros_like(labels)
