@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.util
 import os
+import re
 import resource
 import signal
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
@@ -167,6 +169,10 @@ def write_crash_file(path: Path, node: Node, text: str) -> None:
 
 def peak_mb() -> float:
     """Return the peak resident memory of this process in MB (10^6 bytes)."""
+    # On Linux ru_maxrss also remembers the process that started this one.
+    with contextlib.suppress(OSError, IndexError):
+        status = Path('/proc/self/status').read_text()
+        return int(re.findall(r'^VmHWM:\s*(\d+) kB', status, re.M)[0]) * 1024 / 1e6
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

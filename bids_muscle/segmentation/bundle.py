@@ -44,12 +44,12 @@ class ModelBundle:
         Pixel size in plane at which the network works.
     window_px
         Least (x, y) extent of the plane that the network sees, in pixels of ``spacing_mm``.
+    card
+        The whole of ``model.json``: training data, recipe, seed, measured accuracy.
     background_weight
         Factor on the probability of the background before the likeliest class is taken. A network
         trained with Dice outlines too widely, and a rim of fat around a muscle raises its MFI;
         the factor is chosen on people with known outlines that are not in the training.
-    card
-        The whole of ``model.json``: training data, recipe, seed, measured accuracy.
     """
 
     path: Path
@@ -61,8 +61,8 @@ class ModelBundle:
     network: Mapping[str, Any]
     spacing_mm: float
     window_px: tuple[int, int]
-    background_weight: float
     card: Mapping[str, Any]
+    background_weight: float = 1.0
 
 
 def packaged_models() -> Path:

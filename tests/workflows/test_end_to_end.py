@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -83,7 +84,12 @@ def test_outputs_are_those_of_the_manifest(run: Run) -> None:
 
 def test_outputs_are_valid_bids(run: Run) -> None:
     result = subprocess.run(
-        ['bids-validator-deno', str(run.output_dir), '--format', 'json'],
+        [
+            Path(sys.executable).with_name('bids-validator-deno'),
+            str(run.output_dir),
+            '--format',
+            'json',
+        ],
         capture_output=True,
         text=True,
     )
