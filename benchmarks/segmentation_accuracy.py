@@ -18,6 +18,7 @@ import numpy as np
 
 from bids_muscle.segmentation.bundle import find_model
 from bids_muscle.segmentation.predictor import Predictor
+from bids_muscle.statistics.overlap import overlap
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,6 @@ SCANS = (
 )
 
 
-def dice(found: np.ndarray, truth: np.ndarray, label: int) -> float:
-    """Dice coefficient of one label, NaN where neither map has it."""
-    a, b = found == label, truth == label
-    total = int(a.sum() + b.sum())
-    return 2 * int((a & b).sum()) / total if total else float('nan')
-
-
 def read_reference(data: Path, scan: Labelled) -> np.ndarray:
     """Read the reference map in RAS order with the numbers of our label table."""
     image = nib.as_closest_canonical(nib.load(data / scan.reference))
@@ -82,7 +76,8 @@ def measure(predictor: Predictor, data: Path, scan: Labelled) -> dict[str, dict[
         began = time.perf_counter()
         found = np.asarray(predictor.segment(chosen).dataobj)
         seconds = time.perf_counter() - began
-        scores[name] = {label: dice(found, truth, label) for label in scan.codes.values()}
+        counts = overlap(found, truth, list(scan.codes.values()))
+        scores[name] = {label: count.dice for label, count in counts.items()}
         scores[name][0] = seconds
     return scores
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.artefacts import ARTEFACTS
 from bids_muscle.phantom.effects import Effects
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import CENTRE_Y_MM, CONTRASTS, FIELD_OF_VIEW_MM, MATRIX
 from bids_muscle.phantom.render import Grid
-from bids_muscle.phantom.shapes import REGIONS, load_atlas
+from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.spine import make_spine
 from bids_muscle.phantom.tissues import FIELD_STRENGTHS_T
 

@@ -10,12 +10,10 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import UsageError
 
 Array = NDArray[np.float64]
-
-#: Regions for which there is an atlas.
-REGIONS = ('cervical', 'lumbar')
 
 
 @dataclass(frozen=True)

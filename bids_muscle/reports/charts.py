@@ -101,13 +101,9 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
         rows.append({'bar': bar, 'y': y, 'width': max(width, 0)})
         y += 17
     return {
-        'title': title,
+        **_frame(title, ticks, scale, y),
         'rows': rows,
         'names': names,
-        'ticks': [(tick, round(LABEL_WIDTH + tick * scale, 1)) for tick in ticks],
-        'width': WIDTH,
-        'height': y + 30,
-        'left': LABEL_WIDTH,
         'summary': '; '.join(f'{bar.side} {bar.muscle} {bar.text}' for bar in bars),
     }
 
@@ -157,14 +153,21 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
         )
         y += 22
     return {
-        'title': title,
+        **_frame(title, ticks, scale, y),
         'rows': rows,
         'names': names,
+        'summary': '; '.join(_in_words(strip) for strip in strips),
+    }
+
+
+def _frame(title: str, ticks: Sequence[float], scale: float, bottom: int) -> dict[str, object]:
+    """Lay out what all charts have: title, extent and the marks of the axis."""
+    return {
+        'title': title,
         'ticks': [(tick, round(LABEL_WIDTH + tick * scale, 1)) for tick in ticks],
         'width': WIDTH,
-        'height': y + 30,
+        'height': bottom + 30,
         'left': LABEL_WIDTH,
-        'summary': '; '.join(_in_words(strip) for strip in strips),
     }
 
 
