@@ -10,15 +10,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.errors import MissingInputError, ModelError, UsageError
 from bids_muscle.segmentation.bundle import WEIGHTS
 from bids_muscle.segmentation.training.__main__ import main
 from bids_muscle.segmentation.training.batches import make_batch
-from bids_muscle.segmentation.training.geometry import MIRRORED, mirror
+from bids_muscle.segmentation.training.geometry import mirror
 from bids_muscle.segmentation.training.loss import marginal_loss
 from bids_muscle.segmentation.training.recipe import Recipe, Source, read_recipe
-from bids_muscle.segmentation.training.sources import CENTER, FIRST_OTHER, PlaneSet, load_source
+from bids_muscle.segmentation.training.sources import (
+    CENTER,
+    FIRST_OTHER,
+    PIXEL_MM,
+    PlaneSet,
+    load_source,
+)
 from bids_muscle.segmentation.training.trainer import train
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
@@ -54,8 +60,11 @@ def test_a_batch_depends_on_seed_and_iteration_alone(recipe: Recipe, plane_set: 
 def test_mirroring_exchanges_right_and_left() -> None:
     import torch
 
-    table = load_label_table('lumbar')
-    assert {i: MIRRORED[i] for i in table.mirrored} == table.mirrored
+    for region in REGIONS:
+        table = load_label_table(region).mirrored
+        numbers = torch.tensor([[[i] for i in table]])
+        _, other = mirror(numbers[:, None].float(), numbers, torch.tensor([True]))
+        assert other.flip(1)[0, :, 0].tolist() == list(table.values())
     labels = torch.tensor([[[3], [1], [0], [2], [6]]])
     images = labels[:, None].float()
     flipped_images, flipped = mirror(images, labels, torch.tensor([True]))
@@ -115,8 +124,9 @@ def test_reads_label_maps_in_any_orientation(tmp_path: Path) -> None:
     assert np.array_equal(sets[0].labels, sets[1].labels)
     plane = sets[0].labels[0]
     # 10 x 10 mm; half a pixel of rounding at each edge.
-    assert 81 <= (plane == 1).sum() == (plane == 2).sum() <= 121
-    right = np.argwhere(plane == 1).mean(0) - np.asarray(CENTER)
+    sides_mm = np.sqrt([(plane == label).sum() for label in (1, 2)]) * PIXEL_MM
+    assert sides_mm == pytest.approx([10, 10], abs=PIXEL_MM)
+    right = (np.argwhere(plane == 1).mean(0) - np.asarray(CENTER)) * PIXEL_MM
     assert right == pytest.approx([15, 0], abs=1)
     assert (plane == FIRST_OTHER).any()
 

@@ -44,7 +44,11 @@ def _run(options: argparse.Namespace) -> int:
     recipe = read_recipe(options.recipe).without(tuple(options.exclude))
     if options.iterations:
         recipe = type(recipe)(**{**recipe.__dict__, 'iterations': options.iterations})
-    sets = [planes for source in recipe.sources for planes in load_source(source, options.data)]
+    sets = [
+        planes
+        for source in recipe.sources
+        for planes in load_source(source, options.data, recipe.center_labels)
+    ]
     for planes in sets:
         print(f'{planes.name}: {len(planes)} planes', flush=True)
     bundle = train(

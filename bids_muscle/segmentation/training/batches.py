@@ -68,7 +68,7 @@ def make_batch(
     weights = torch.tensor([s.weight for s in sets])
     count = recipe.batch_size
     chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
-    points = random_views(generator, count, recipe.window_px, recipe.spacing_mm)
+    points = random_views(generator, count, recipe.window_px, recipe.spacing_mm, recipe.region)
     images, labels, annotated = [], [], []
     classes = int(recipe.network['out_channels'])
     for i, number in enumerate(chosen):
@@ -76,7 +76,7 @@ def make_batch(
         k = int(torch.randint(len(planes), (1,), generator=generator))
         here = points[i : i + 1]
         view = sample_nearest(torch.from_numpy(planes.labels[k : k + 1]).long(), here, OUTSIDE)
-        images.append(_image(generator, planes, k, view, here))
+        images.append(_image(generator, planes, k, view, here, recipe.region))
         labels.append(torch.where(view < classes, view, torch.zeros_like(view)))
         annotated.append([label in planes.annotated for label in range(1, classes)])
     which = torch.rand(count, generator=generator) < 0.5
@@ -91,6 +91,7 @@ def _image(
     k: int,
     view: torch.Tensor,
     points_mm: torch.Tensor,
+    region: str,
 ) -> torch.Tensor:
     import torch
 
@@ -100,7 +101,7 @@ def _image(
         if planes.fat is not None:
             drawn = torch.from_numpy(planes.fat[k : k + 1]).long()
             fat = sample_nearest(drawn, points_mm, 0).float()
-        return synthesize(generator, view, points_mm, fat)
+        return synthesize(generator, view, points_mm, fat, region)
     found = sample_linear(torch.from_numpy(planes.images[k : k + 1]), points_mm)
     two = found.shape[1] == 2
     return random_contrast(generator, found if two else found.expand(-1, 2, -1, -1), two)

@@ -10,8 +10,9 @@ from bids_muscle.segmentation.training.sources import CENTER, PIXEL_MM, PLANE
 if TYPE_CHECKING:
     import torch
 
-#: Right and left labels of the lumbar table are exchanged when a plane is mirrored.
-MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7)
+#: Middle of the views in front of the origin, how far they stray, and how far some stray to where
+#: nothing is to be found, mm.
+VIEWS = {'lumbar': (22.0, 35.0, (75.0, 50.0)), 'cervical': (22.0, 22.0, (45.0, 30.0))}
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
@@ -33,7 +34,11 @@ def smooth_field(
 
 
 def random_views(
-    generator: torch.Generator, count: int, window: tuple[int, int], spacing_mm: float
+    generator: torch.Generator,
+    count: int,
+    window: tuple[int, int],
+    spacing_mm: float,
+    region: str = 'lumbar',
 ) -> torch.Tensor:
     """Draw where the pixels of random views lie in the stored planes.
 
@@ -47,6 +52,8 @@ def random_views(
         Extent (x, y) of a view in pixels.
     spacing_mm
         Pixel size of a view.
+    region
+        ``'lumbar'`` or ``'cervical'``.
 
     Returns
     -------
@@ -67,10 +74,11 @@ def random_views(
     ).view(count, 2, 2)
     # Most views are about the muscles; some look far to a side, where nothing is to be found.
     far = (torch.rand(count, generator=generator) < 0.1).float()
+    front, stray, farther = VIEWS[region]
     shift = torch.stack(
         [
-            uniform(generator, -1, 1, count) * (35 + 75 * far),
-            22 + uniform(generator, -1, 1, count) * (35 + 50 * far),
+            uniform(generator, -1, 1, count) * (stray + farther[0] * far),
+            front + uniform(generator, -1, 1, count) * (stray + farther[1] * far),
         ],
         -1,
     )
@@ -127,7 +135,7 @@ def gaussian_blur(planes: torch.Tensor, sigma_px: torch.Tensor) -> torch.Tensor:
 def mirror(
     images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror the chosen views left to right and exchange right and left labels.
+    """Mirror the chosen views left to right and exchange right (odd) and left (even) labels.
 
     Parameters
     ----------
@@ -140,7 +148,8 @@ def mirror(
     """
     import torch
 
-    swap = torch.tensor(MIRRORED)
     images = torch.where(which.view(-1, 1, 1, 1), images.flip(2), images)
-    labels = torch.where(which.view(-1, 1, 1), swap[labels.flip(1)], labels)
+    flipped = labels.flip(1)
+    other_side = torch.where(flipped > 0, (flipped - 1 ^ 1) + 1, flipped)
+    labels = torch.where(which.view(-1, 1, 1), other_side, labels)
     return images, labels

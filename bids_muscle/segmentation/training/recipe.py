@@ -40,6 +40,8 @@ class Source:
         Whether the images are corrected first, as in the application.
     pixel_mm
         Pixel size of the planes in a ``.zip``, mm.
+    all_slices
+        True where the map is complete, so that slices that lack some muscle, or all, are used too.
     """
 
     name: str
@@ -54,11 +56,15 @@ class Source:
     cropped: bool = False
     bias_correction: bool = True
     pixel_mm: float = 1.0
+    all_slices: bool = False
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sources and hyper-parameters of one training."""
+    """Sources and hyper-parameters of one training.
+
+    ``center_labels`` are the muscles whose middle is the origin of every plane.
+    """
 
     name: str
     version: str
@@ -75,6 +81,7 @@ class Recipe:
     network: dict[str, Any]
     sources: tuple[Source, ...]
     background_weight: float = 1.0
+    center_labels: tuple[int, ...] = (1, 2, 3, 4)
 
     def without(self, excluded: tuple[str, ...]) -> Recipe:
         """Return the recipe without the named sources.
@@ -113,8 +120,10 @@ def read_recipe(path: Path) -> Recipe:
     try:
         content = tomllib.loads(path.read_text(encoding='utf-8'))
         sources = tuple(_source(entry) for entry in content.pop('source'))
-        window = content.pop('window_px')
-        return Recipe(**content, window_px=(int(window[0]), int(window[1])), sources=sources)
+        for name in ('window_px', 'center_labels'):
+            if name in content:
+                content[name] = tuple(int(value) for value in content[name])
+        return Recipe(**content, sources=sources)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f'The recipe {path} cannot be read: {error}.', remedy) from error
     except (KeyError, TypeError, ValueError) as error:

@@ -16,12 +16,10 @@ from bids_muscle.errors import MissingInputError
 from bids_muscle.segmentation.training.recipe import Source
 
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
-PIXEL_MM = 1.0
-PLANE = (448, 288)
-#: Where the middle of multifidus and erector spinae comes to lie in a plane, pixels.
-CENTER = (224, 112)
-#: Labels of the muscles that every plane must have some of.
-BACK = (1, 2, 3, 4)
+PIXEL_MM = 0.8
+PLANE = (560, 360)
+#: Where the middle of the back muscles comes to lie in a plane, pixels.
+CENTER = (280, 140)
 #: Number of known structures that are not muscles of the table start here.
 FIRST_OTHER = 20
 #: Number outside the field of view of the map.
@@ -60,7 +58,9 @@ class PlaneSet:
         return len(self.labels)
 
 
-def load_source(source: Source, data: Sequence[Path]) -> list[PlaneSet]:
+def load_source(
+    source: Source, data: Sequence[Path], center_labels: Sequence[int] = (1, 2, 3, 4)
+) -> list[PlaneSet]:
     """Load all label maps of a source, and their images where it has them.
 
     Parameters
@@ -69,6 +69,9 @@ def load_source(source: Source, data: Sequence[Path]) -> list[PlaneSet]:
         What to load.
     data
         Folders to look in; the first that has the source is used.
+    center_labels
+        The muscles whose middle is the origin of a plane; a slice must have all of them that are
+        annotated, unless the source is complete (``all_slices``).
 
     Raises
     ------
@@ -84,27 +87,32 @@ def load_source(source: Source, data: Sequence[Path]) -> list[PlaneSet]:
             f'Give the right --data folder, or leave it out with --exclude {source.name}.',
         )
     sets = [
-        _from_zip(source, path) if path.suffix == '.zip' else _from_volume(source, path, folder)
+        _from_zip(source, path, center_labels)
+        if path.suffix == '.zip'
+        else _from_volume(source, path, folder, center_labels)
         for path in paths
     ]
     return [PlaneSet(**{**s.__dict__, 'weight': source.weight / len(sets)}) for s in sets]
 
 
-def _from_volume(source: Source, path: Path, data: Path) -> PlaneSet:
+def _from_volume(source: Source, path: Path, data: Path, center_labels: Sequence[int]) -> PlaneSet:
     image = nib.as_closest_canonical(nib.load(path))
     codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
     zooms = image.header.get_zooms()[:2]
     labels = recode(codes, source)
-    wanted = [label for label in BACK if label in source.annotated]
+    wanted = [label for label in center_labels if label in source.annotated]
     present = np.array(
         [[(labels[..., k] == b).any() for b in wanted] for k in range(codes.shape[2])]
     )
     first, last = source.slices or (0, codes.shape[2])
-    slices = [k for k in np.flatnonzero(present.all(1)) if first <= k < last][:: source.slice_step]
+    whole = np.flatnonzero(present.all(1))
+    usable = np.arange(codes.shape[2]) if source.all_slices else whole
+    slices = [k for k in usable if first <= k < last][:: source.slice_step]
     volumes = _load_images(source, path, data, codes.shape)
     planes, images, fat = [], [], []
     for k in slices:
-        place = _placement(labels[..., k], zooms)
+        nearest = whole[np.abs(whole - k).argmin()]
+        place = _placement(labels[..., nearest], zooms, center_labels)
         planes.append(_label_plane(labels[..., k], zooms, place, source.cropped))
         if source.fat_codes:
             inside = np.isin(codes[..., k], source.fat_codes).astype(np.float32)
@@ -147,7 +155,7 @@ def _load_images(source: Source, path: Path, data: Path, shape: tuple) -> list[n
     return [volume / max(float(np.percentile(volume, 99.5)), 1e-6) for volume in volumes]
 
 
-def _from_zip(source: Source, path: Path) -> PlaneSet:
+def _from_zip(source: Source, path: Path, center_labels: Sequence[int]) -> PlaneSet:
     """Planes drawn on screen: rows run to the back, columns to the person's left."""
     from PIL import Image
 
@@ -159,7 +167,9 @@ def _from_zip(source: Source, path: Path) -> PlaneSet:
             screen = np.asarray(Image.open(io.BytesIO(archive.read(name))))
             labels = recode(screen[::-1, ::-1].T.astype(np.int32), source)
             if all((labels == label).any() for label in source.annotated):
-                planes.append(_label_plane(labels, zooms, _placement(labels, zooms), False))
+                planes.append(
+                    _label_plane(labels, zooms, _placement(labels, zooms, center_labels), False)
+                )
     return PlaneSet(source.name, np.stack(planes), None, None, source.annotated, source.weight)
 
 
@@ -174,9 +184,11 @@ def recode(codes: np.ndarray, source: Source) -> np.ndarray:
     return out
 
 
-def _placement(labels: np.ndarray, zooms: Sequence[float]) -> np.ndarray:
+def _placement(
+    labels: np.ndarray, zooms: Sequence[float], center_labels: Sequence[int]
+) -> np.ndarray:
     """Position in mm of the middle of the back muscles, from the corner of the plane."""
-    where = np.argwhere(np.isin(labels, BACK))
+    where = np.argwhere(np.isin(labels, center_labels))
     return (np.array([(w.min() + w.max()) / 2 for w in where.T]) + 0.5) * np.asarray(zooms)
 
 
@@ -198,10 +210,9 @@ def _label_plane(
     labels: np.ndarray, zooms: Sequence[float], middle_mm: np.ndarray, cropped: bool
 ) -> np.ndarray:
     """Resample labels by their smoothed shares, so that coarse maps do not become stairs."""
-    numbers = [int(n) for n in np.unique(labels) if n]
-    best = np.full(PLANE, 0.5, dtype=np.float32)
     out = np.zeros(PLANE, dtype=np.uint8)
-    for number in numbers:
+    best = 1 - _plane((labels > 0).astype(np.float32), zooms, middle_mm, order=1)
+    for number in (int(n) for n in np.unique(labels) if n):
         share = _plane((labels == number).astype(np.float32), zooms, middle_mm, order=1)
         out[share > best] = number
         best = np.maximum(best, share)

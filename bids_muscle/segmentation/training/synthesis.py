@@ -6,6 +6,8 @@ maps know only muscles, so bones, organs, bowel, fat and skin are painted as sim
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
@@ -14,14 +16,18 @@ from bids_muscle.segmentation.training.sources import FIRST_OTHER, OUTSIDE
 if TYPE_CHECKING:
     import torch
 
-# Tissue numbers; muscles of the table keep 1..8, structures of the map FIRST_OTHER and up.
-AIR, SKIN_FAT, CAVITY, WALL, BONE, CANAL = 9, 10, 11, 12, 13, 14
-FIRST_ORGAN, ORGANS = 15, 5
-TISSUES = 40
+# Tissue numbers; muscles of the table keep theirs, structures of the map FIRST_OTHER up to AIR.
+AIR, SKIN_FAT, CAVITY, WALL, BONE, CANAL = 40, 41, 42, 43, 44, 45
+FIRST_ORGAN, ORGANS = 46, 5
+TISSUES = 51
 
 
 def synthesize(
-    generator: torch.Generator, labels: torch.Tensor, points_mm: torch.Tensor, fat: torch.Tensor
+    generator: torch.Generator,
+    labels: torch.Tensor,
+    points_mm: torch.Tensor,
+    fat: torch.Tensor,
+    region: str = 'lumbar',
 ) -> torch.Tensor:
     """Make one image for each view of a label map.
 
@@ -30,11 +36,13 @@ def synthesize(
     generator
         Source of randomness.
     labels
-        Shape (n, x, y): 0 unknown, 1..8 muscles, 20.. other structures, 255 outside the image.
+        Shape (n, x, y): 0 unknown, 1..19 muscles, 20.. other structures, 255 outside the image.
     points_mm
         Shape (n, x, y, 2): position (right, front) in mm from the middle of the back muscles.
     fat
         Shape (n, x, y), 1 where the map says fat inside muscle, 0 elsewhere.
+    region
+        ``'lumbar'`` or ``'cervical'``: the body to paint.
 
     Returns
     -------
@@ -43,11 +51,11 @@ def synthesize(
     """
     import torch
 
-    tissue = paint_body(generator, labels, points_mm)
+    tissue = paint_body(generator, labels, points_mm, region)
     level, fat_level, spread = _signals(generator, len(labels))
     rows = torch.arange(len(labels)).view(-1, 1, 1)
     image = level[rows, tissue]
-    is_muscle = (labels > 0) & (labels < AIR)
+    is_muscle = (labels > 0) & (labels < FIRST_OTHER)
     share = _fat_share(generator, tissue, is_muscle, fat)
     image = image + share * (fat_level.view(-1, 1, 1) - image)
     shape = (image.shape[1], image.shape[2])
@@ -60,18 +68,36 @@ def synthesize(
     return image * (labels != OUTSIDE)[:, None]
 
 
+@dataclass(frozen=True)
+class Body:
+    """Ranges, mm, of the size of a random body and of what lies around the muscles."""
+
+    back_fat: float
+    behind: float
+    depth: tuple[float, float]
+    half_width: tuple[float, float]
+    wall: tuple[float, float]
+
+
+BODIES = {
+    'lumbar': Body(45, 34, (150, 250), (120, 195), (6, 24)),
+    'cervical': Body(22, 22, (90, 150), (52, 95), (2, 8)),
+}
+
+
 def paint_body(
-    generator: torch.Generator, labels: torch.Tensor, points_mm: torch.Tensor
+    generator: torch.Generator, labels: torch.Tensor, points_mm: torch.Tensor, region: str
 ) -> torch.Tensor:
     """Fill what a label map leaves open with a simple random body, tissue numbers (n, x, y)."""
     import torch
 
     n = len(labels)
     x, y = points_mm.unbind(-1)
+    body = BODIES[region]
     # The maps differ in how far muscles reach to the back; the skin follows the muscles.
-    back_fat = uniform(generator, 0, 1, n) ** 2 * 45 + 3
-    y_back = -34 - uniform(generator, 0, 10, n)
-    depth, half_width = uniform(generator, 150, 250, n), uniform(generator, 120, 195, n)
+    back_fat = uniform(generator, 0, 1, n) ** 2 * body.back_fat + 3
+    y_back = -body.behind - uniform(generator, 0, 10, n)
+    depth, half_width = uniform(generator, *body.depth, n), uniform(generator, *body.half_width, n)
     power = uniform(generator, 2.0, 3.6, n).view(-1, 1, 1)
 
     def column(v: torch.Tensor) -> torch.Tensor:
@@ -87,7 +113,7 @@ def paint_body(
     inner_cy = y_back + depth / 2
     inner = oval(middle, inner_cy, half_width, depth / 2)
     outer = oval(middle, inner_cy, half_width + back_fat * 1.2, depth / 2 + back_fat)
-    wall_mm = uniform(generator, 6, 24, n)
+    wall_mm = uniform(generator, *body.wall, n)
     cavity = oval(middle, inner_cy + 12, half_width - wall_mm, (depth / 2 - wall_mm).clamp(min=40))
     tissue = torch.full_like(labels, AIR)
     tissue[outer < 1] = SKIN_FAT
@@ -96,17 +122,18 @@ def paint_body(
     tissue[(inner < 1) & ~behind] = WALL
     tissue[(inner < 1) & behind] = CAVITY
     tissue[(cavity < 1) & ~behind] = CAVITY
-    _paint_organs(generator, tissue, x - column(middle), y)
+    paint = _paint_neck if region == 'cervical' else _paint_organs
+    paint(_ellipses(generator, tissue, x - column(middle), y), generator)
     known = labels > 0
-    tissue = torch.where(known & (labels != OUTSIDE), labels.clamp(max=TISSUES - 1), tissue)
+    tissue = torch.where(known & (labels != OUTSIDE), labels.clamp(max=AIR - 1), tissue)
     tissue[labels == OUTSIDE] = AIR
     return tissue
 
 
-def _paint_organs(
+def _ellipses(
     generator: torch.Generator, tissue: torch.Tensor, x: torch.Tensor, y: torch.Tensor
-) -> None:
-    """Paint ellipses in place: bowel, kidneys, vessels, spine, iliac wings, arms."""
+) -> Callable[..., None]:
+    """Give a function that paints one ellipse of a random place and size into each plane."""
     import torch
 
     n = len(tissue)
@@ -129,10 +156,42 @@ def _paint_organs(
         v = (-sin * dx + cos * dy) / ry.view(-1, 1, 1)
         tissue[(u * u + v * v < 1) & there.view(-1, 1, 1)] = what
 
+    return ellipse
+
+
+def _random_organ(generator: torch.Generator) -> int:
+    import torch
+
+    return FIRST_ORGAN + int(torch.randint(ORGANS, (1,), generator=generator))
+
+
+def _paint_neck(ellipse: Callable[..., None], generator: torch.Generator) -> None:
+    """Paint vertebra, cord, airway, vessels, glands, jaw and shoulders."""
+    for side in (-1, 1):
+        size = float(uniform(generator, 4, 14, 1))
+        ellipse(_random_organ(generator), (side * 35, 60), (size, size), 14, chance=0.7)
+        ellipse(FIRST_ORGAN + 1, (side * 17, 68), (9, 13), 4, chance=0.5)  # thyroid
+        ellipse(FIRST_ORGAN + 3, (side * 42, 72), (13, 10), 7, chance=0.4)  # gland
+        ellipse(BONE, (side * 40, 80), (5, 22), 7, turn=side * 0.4, chance=0.3)  # jaw
+        ellipse(FIRST_ORGAN + 2, (side * 27, 52), (4, 4), 4, chance=0.9)  # carotid artery
+        ellipse(FIRST_ORGAN + 4, (side * 34, 48), (6, 5), 4, chance=0.9)  # jugular vein
+        ellipse(BONE, (side * 22, 24), (7, 7), 3, chance=0.8)  # articular process
+        ellipse(WALL, (side * 24, 44), (6, 7), 4, chance=0.6)  # scalene muscles
+        ellipse(WALL, (side * 85, 15), (35, 30), 15, chance=0.3)  # shoulder
+    ellipse(FIRST_ORGAN, (0, 72), (9, 9), 4, chance=0.9)  # airway
+    ellipse(BONE, (0, 39), (13, 9), 2.5)  # vertebral body or disc
+    ellipse(BONE, (0, 20), (15, 10), 2.5, chance=0.7)  # arch
+    ellipse(CANAL, (0, 24), (10, 7), 2)
+    ellipse(FIRST_ORGAN + 3, (0, 24), (6, 4), 1.5)  # cord
+    ellipse(BONE, (0, 5), (3, 12), 2.5, chance=0.7)  # spinous process
+
+
+def _paint_organs(ellipse: Callable[..., None], generator: torch.Generator) -> None:
+    """Paint bowel, kidneys, vessels, spine, iliac wings, arms."""
     for number in range(12):
         side = -1 if number % 2 else 1
         size = float(uniform(generator, 8, 30, 1))
-        organ = FIRST_ORGAN + int(torch.randint(ORGANS, (1,), generator=generator))
+        organ = _random_organ(generator)
         ellipse(organ, (side * 60, 105), (size, size * 0.8), 30, chance=0.7)
     for side in (-1, 1):
         ellipse(FIRST_ORGAN, (side * 72, 52), (26, 30), 9, chance=0.45)  # kidney
@@ -161,11 +220,11 @@ def _signals(
     fat = muscle + away
     fat = torch.where((fat < 0.02) | (fat > 1.1), muscle - away, fat).clamp(0.02, 1.2)
     spread_between = uniform(generator, 0, 1, n, 1) ** 2 * 0.12
-    like = muscle[:, None] + spread_between * torch.randn((n, 9), generator=generator)
+    like = muscle[:, None] + spread_between * torch.randn((n, FIRST_OTHER), generator=generator)
     # Right and left differ less than the muscles do.
-    like[:, 2::2] = 0.5 * (like[:, 2::2] + like[:, 1::2])
-    level[:, :9] = like.clamp(min=0.02)
-    for first, last in ((WALL, WALL + 1), (FIRST_OTHER, TISSUES)):
+    like[:, 2::2] = 0.5 * (like[:, 2::2] + like[:, 1:-1:2])
+    level[:, :FIRST_OTHER] = like.clamp(min=0.02)
+    for first, last in ((WALL, WALL + 1), (FIRST_OTHER, AIR)):
         width = last - first
         noise = 0.06 * torch.randn((n, width), generator=generator)
         level[:, first:last] = (muscle[:, None] + noise).clamp(min=0.02)
