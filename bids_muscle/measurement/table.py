@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel import Nifti1Image
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import NDArray
 
 from bids_muscle.anatomy.labels import Label, LabelTable
+from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
 from bids_muscle.measurement.fat import Fat, mean_fraction, measure_fat
@@ -32,6 +35,7 @@ _BRIGHT_FAT = ('T1w', 'T2w', 'PDw')
 
 _ABSENT = 'not found in the field of view'
 _TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
+_SWAPPED = 'fat and water are exchanged in {} of {} voxels, which are left out of MFI'
 _BOUNDED = (
     'fat and water come from magnitude in- and opposed-phase images: no voxel can exceed 50 % fat'
 )
@@ -55,6 +59,8 @@ def measure_scan(
     intensity: Nifti1Image | None = None,
     bounded: bool = False,
     fat_suppressed: bool = False,
+    swap: NDArray[np.bool_] | None = None,
+    levels: SliceLevels | None = None,
     contrast: str,
 ) -> pd.DataFrame:
     """Measure all muscles of a scan.
@@ -77,6 +83,11 @@ def measure_scan(
         Whether fat and water come from in- and opposed-phase magnitudes.
     fat_suppressed
         Whether fat is dark in `intensity`.
+    swap
+        (X, Y, Z) mask, in the voxel order of `labels`, of where fat and water are exchanged; these
+        voxels are left out of fat measures and counted.
+    levels
+        Vertebral level of each axial slice.
     contrast
         What the scan is, for the reason why there is no fat measure: ``'dixon'``, ``'T2w'`` ...
 
@@ -89,7 +100,7 @@ def measure_scan(
     Raises
     ------
     GridMismatchError
-        If an image is not on the grid of `labels`.
+        If an image, `swap` or `levels` is not on the grid of `labels`.
     BadDataError
         If the label map has numbers that are not in `table`.
     """
@@ -105,9 +116,24 @@ def measure_scan(
             ('intensity', intensity if contrast in _BRIGHT_FAT else None),
         )
     }
-    # As integers, so that labels are compared exactly and quickly.
-    labels = Nifti1Image(numbers, labels.affine)
-    rows = [_row(labels, label, signals, bounded, fat_suppressed, contrast) for label in table]
+    if swap is not None:
+        _check_grid(swap.shape, labels.affine, labels, 'fat-water swap mask')
+        signals['swap'] = swap
+    # Voxels in RAS+ order: slices run from inferior to superior, however the scan is stored.
+    order = io_orientation(labels.affine)
+    affine = labels.affine @ inv_ornt_aff(order, labels.shape)
+    numbers = apply_orientation(numbers, order)
+    for name, data in signals.items():
+        signals[name] = None if data is None else apply_orientation(data, order)
+    if levels is not None and len(levels.names) != numbers.shape[2]:
+        raise GridMismatchError(
+            f'There are levels of {len(levels.names)} slices for a scan of {numbers.shape[2]}.',
+            'Give one level per axial slice.',
+        )
+    labels = Nifti1Image(numbers, affine)
+    rows = [
+        _row(labels, label, signals, levels, bounded, fat_suppressed, contrast) for label in table
+    ]
     return pd.DataFrame(rows, columns=list(dictionary()))
 
 
@@ -115,6 +141,7 @@ def _row(
     labels: Nifti1Image,
     label: Label,
     signals: dict[str, np.ndarray | None],
+    levels: SliceLevels | None,
     bounded: bool,
     fat_suppressed: bool,
     contrast: str,
@@ -145,8 +172,20 @@ def _row(
         'truncated': size.truncated,
     }
     inside = np.asanyarray(labels.dataobj) == label.index
+    if levels is not None:
+        covered = np.flatnonzero(inside.any(axis=(0, 1)))[::-1]
+        names = (levels.names[place] for place in covered)
+        row['levels'] = ' '.join(dict.fromkeys(name for name in names if name)) or None
     values = {name: None if data is None else data[inside] for name, data in signals.items()}
+    swapped = values.pop('swap', None)
+    if swapped is not None:
+        row['mfi_swapped_voxels'] = int(np.count_nonzero(swapped))
+        for name in ('water', 'fat', 'fat fraction'):
+            data = values[name]
+            values[name] = None if data is None else np.where(swapped, np.nan, data)
     fat, reasons = _fat(values, contrast)
+    if row.get('mfi_swapped_voxels'):
+        reasons.append(_SWAPPED.format(row['mfi_swapped_voxels'], size.n_voxels))
     if fat is not None:
         row |= {
             'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
@@ -218,10 +257,16 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
 def _signal(image: Nifti1Image | None, labels: Nifti1Image, name: str) -> np.ndarray | None:
     if image is None:
         return None
-    if image.shape != labels.shape or not np.allclose(image.affine, labels.affine, atol=1e-3):
+    _check_grid(image.shape, image.affine, labels, f'{name} image')
+    return np.asanyarray(image.dataobj)
+
+
+def _check_grid(
+    shape: tuple[int, ...], affine: np.ndarray, labels: Nifti1Image, what: str
+) -> None:
+    if shape != labels.shape or not np.allclose(affine, labels.affine, atol=1e-3):
         raise GridMismatchError(
-            f'The {name} image is not on the grid of the label map: {image.shape} against '
+            f'The {what} is not on the grid of the label map: {shape} against '
             f'{labels.shape} voxels, or another affine.',
             'Resample the label map to the grid of the scan, with nearest neighbour.',
         )
-    return np.asanyarray(image.dataobj)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction
 from bids_muscle.measurement.size import axial_axis
@@ -126,7 +127,7 @@ def test_slices_scale_and_order_of_slices(seed: int, scale: float) -> None:
     assert rows['n_voxels'].sum() == np.count_nonzero(labels)
     summed = rows['mean_csa_cm2'] * rows['n_slices'] * 0.4  # cm2 x 4 mm = 0.4 ml
     assert np.allclose(summed, rows['volume_ml'])
-    fat_columns = [name for name in rows if name.startswith('mfi')]
+    fat_columns = [n for n in rows if n.startswith('mfi') and n != 'mfi_swapped_voxels']
     scaled = measured(labels, water * scale, fat * scale)
     assert np.allclose(scaled[fat_columns].astype(float), rows[fat_columns].astype(float))
     order = rng.permutation(7)
@@ -315,3 +316,33 @@ def test_every_column_is_defined() -> None:
 def test_axial_axis_of_a_turned_grid() -> None:
     assert axial_axis(TILT @ np.diag([1.0, 1, 4, 1])) == 2
     assert axial_axis(np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]])) == 1
+
+
+def test_voxels_with_fat_and_water_exchanged_are_left_out_and_counted() -> None:
+    labels, water, fat = phantom()
+    swap = np.zeros(SHAPE, bool)
+    swap[25:27] = True
+    water[swap], fat[swap] = fat[swap], water[swap]
+    images = {'water': image(water), 'fat': image(fat)}
+    rows = measure_scan(image(labels), TABLE, **images, swap=swap, contrast='dixon')
+    right, left = rows.iloc[0], rows.iloc[1]
+    assert right['mfi_ratio_of_means_pct'] == pytest.approx(20)
+    assert right['mfi_mean_of_voxels_pct'] == pytest.approx(20)
+    assert right['mfi_swapped_voxels'] == right['mfi_excluded_voxels'] == 120
+    assert '120 of 600' in right['reason']
+    assert left['mfi_swapped_voxels'] == 0
+    assert pd.isna(left['reason'])
+    with pytest.raises(GridMismatchError, match='swap'):
+        measure_scan(image(labels), TABLE, **images, swap=swap[1:], contrast='dixon')
+
+
+def test_levels_are_listed_from_the_top_whatever_the_voxel_order() -> None:
+    labels = phantom()[0]
+    levels = SliceLevels((None, *['L5'] * 4, *['L4'] * 7), np.full(12, 0.9), 'atlas')
+    flipped = AFFINE @ inv_ornt_aff([[0, 1], [1, 1], [2, -1]], SHAPE)
+    for stored, affine in ((labels, AFFINE), (labels[..., ::-1], flipped)):
+        rows = measure_scan(image(stored, affine), TABLE, levels=levels, contrast='T2w')
+        assert rows.loc[0, 'levels'] == 'L4 L5'
+    short = SliceLevels(('L5',), np.ones(1), 'file')
+    with pytest.raises(GridMismatchError, match='levels of 1 slices'):
+        measure_scan(image(labels), TABLE, levels=short, contrast='T2w')
