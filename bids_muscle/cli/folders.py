@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +67,8 @@ def _check_description(bids_dir: Path, names: set[str]) -> None:
 def check_output(settings: Settings) -> None:
     """Make the output and work folders, and check that they can be written.
 
+    A dry run makes nothing: it checks the folders that are there.
+
     Raises
     ------
     OutputError
@@ -77,6 +81,9 @@ def check_output(settings: Settings) -> None:
         if folder is not None:
             _check_apart(folder, settings.bids_dir, option)
             try:
+                if settings.dry_run:
+                    _check_present(folder)
+                    continue
                 folder.mkdir(parents=True, exist_ok=True)
                 # Permissions say little on a read-only or network file system: try it.
                 with tempfile.TemporaryFile(dir=folder):
@@ -86,6 +93,15 @@ def check_output(settings: Settings) -> None:
                     f'The folder {folder} cannot be written: {error.strerror}.',
                     f'Give another {option}, or make it writable.',
                 ) from error
+
+
+def _check_present(folder: Path) -> None:
+    """Raise OSError if a folder, or the first one above it that is there, cannot be written."""
+    present = next(place for place in (folder, *folder.parents) if place.exists())
+    if not present.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _check_apart(folder: Path, bids_dir: Path, option: str) -> None:

@@ -72,8 +72,7 @@ def _run(settings: Settings) -> ExitCode:
     needs_raw = settings.level == 'participant' and not settings.reports_only
     if needs_raw:
         check_input(settings)
-    if not settings.dry_run:
-        check_output(settings)
+    check_output(settings)
     # Only now: it imports what takes seconds.
     from bids_muscle.workflows import run
 

@@ -17,7 +17,6 @@ def format_plan(
     scans: Sequence[Scan],
     models: Mapping[str, ModelBundle],
     bids_dir: Path,
-    output_dir: Path,
     *,
     bias_correction: bool = True,
 ) -> str:
@@ -29,22 +28,17 @@ def format_plan(
         From :func:`~bids_muscle.dataset.discovery.find_scans`.
     models
         The model of each region; a scan that needs another one says so as its problem.
-    bids_dir, output_dir
-        Raw and derivatives dataset.
+    bids_dir
+        Raw dataset.
     bias_correction
         As in :func:`~bids_muscle.dataset.names.expected_outputs`.
 
     Returns
     -------
     str
-        Lines for people; the last one counts.
+        A block of lines for each scan.
     """
     blocks = [_format_scan(scan, models, bids_dir, bias_correction) for scan in scans]
-    ready = sum(scan.problem is None for scan in scans)
-    blocks.append(
-        f'{ready} of {len(scans)} scans can be processed; outputs go to {output_dir}. '
-        'Nothing was computed.'
-    )
     return '\n\n'.join(blocks) + '\n'
 
 

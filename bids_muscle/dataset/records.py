@@ -11,7 +11,7 @@ from typing import Any
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json
-from bids_muscle.errors import BadDataError, Problem
+from bids_muscle.errors import BadDataError, OutputError, Problem
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,21 @@ def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
 
 
 def remove_record(record: ScanRecord, output_dir: Path) -> None:
-    """Remove the record of a scan."""
+    """Remove the record of a scan.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be removed.
+    """
     path = output_dir / 'logs' / f'sub-{record.participant}' / f'{record.scan}.json'
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f'{path} of an earlier run cannot be removed: {error.strerror}.',
+            'Make the folder logs/ of the output dataset writable.',
+        ) from error
 
 
 def read_records(output_dir: Path, participant: str | None = None) -> list[ScanRecord]:

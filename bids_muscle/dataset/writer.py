@@ -125,7 +125,8 @@ def write_dataset_files(
     """Write the files that describe the derivatives dataset as a whole.
 
     Any job of a cohort may do this at any time: with the same models and folders the bytes are
-    the same, and a file that already holds them is not touched.
+    the same, and a file that already holds them is not touched. Models and versions that earlier
+    runs named in ``GeneratedBy`` stay there.
 
     Parameters
     ----------
@@ -195,16 +196,28 @@ def _description(
         }
         for model in models
     ]
+    # What another version or model made is still there, so it stays named.
+    others = [each for each in _generators(output_dir) if each not in (app, *generators)]
     return {
         'Name': 'Muscles segmented and measured by bids_muscle',
         'BIDSVersion': BIDS_VERSION,
         'DatasetType': 'derivative',
-        'GeneratedBy': [app, *generators],
+        'GeneratedBy': [app, *sorted(generators + others, key=lambda each: list(each.values()))],
         # A relative link stays true when both are moved together.
         'DatasetLinks': {
             'raw': os.path.relpath(bids_dir.resolve(), output_dir.resolve()).replace(os.sep, '/')
         },
     }
+
+
+def _generators(output_dir: Path) -> list[dict[str, str]]:
+    """Return what the dataset says to have been made by, as far as it can be read."""
+    try:
+        text = (output_dir / dataset_path('description')).read_text(encoding='utf-8')
+        named = json.loads(text)['GeneratedBy']
+        return [{key: str(each[key]) for key in each} for each in named if each]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -45,6 +45,11 @@ def forget_records(
     -------
     dict
         The removed records by scan name; they say which files the earlier run wrote.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be removed; the participant must not run then.
     """
     planned = {scan.name for scan in scans}
     narrowed = bool(settings.sessions or settings.bids_filter_file)
@@ -55,6 +60,18 @@ def forget_records(
             remove_record(record, settings.output_dir)
             removed[record.scan] = record
     return removed
+
+
+def refused(
+    settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle], error: Exception
+) -> list[ScanRecord]:
+    """Describe, but write nothing about, scans of a participant who could not be begun."""
+    from bids_muscle.engine.outcome import RunReport
+
+    problem = unforeseen(error, f'removing the records of sub-{scans[0].participant}')
+    print(f'bids_muscle: {problem}', file=sys.stderr)
+    scans = [replace(scan, problem=scan.problem or problem) for scan in scans]
+    return [make_record(settings, scan, models, RunReport(())) for scan in scans]
 
 
 def finish_participant(

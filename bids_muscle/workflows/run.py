@@ -29,6 +29,7 @@ from bids_muscle.workflows.ending import (
     forget_records,
     is_empty,
     make_page,
+    refused,
 )
 from bids_muscle.workflows.planning import (
     find_models,
@@ -48,17 +49,20 @@ WORKFLOW = 'bids_muscle_wf'
 def print_plan(settings: Settings) -> None:
     """Print what the participant level would do, and compute nothing."""
     models, refusals = find_models(settings)
-    for participant in _participants(settings)[0]:
+    participants, _ = _participants(settings)
+    count = ready = 0
+    for participant in participants:
         scans = plan_participant(settings, participant, refusals)
+        count += len(scans)
+        ready += sum(scan.problem is None for scan in scans)
         print(
-            format_plan(
-                scans,
-                models,
-                settings.bids_dir,
-                settings.output_dir,
-                bias_correction=settings.bias_correction,
-            )
+            format_plan(scans, models, settings.bids_dir, bias_correction=settings.bias_correction)
         )
+    print(
+        f'{ready} of {count} scans of {len(participants)} '
+        f'{"participants" if len(participants) != 1 else "participant"} can be processed; '
+        f'outputs go to {settings.output_dir}. Nothing was computed.'
+    )
 
 
 def run_participants(settings: Settings) -> ExitCode:
@@ -90,10 +94,12 @@ def run_participants(settings: Settings) -> ExitCode:
     for start in range(0, len(participants), resources.nprocs):
         chosen = participants[start : start + resources.nprocs]
         plans = {each: plan_participant(settings, each, refusals) for each in chosen}
-        earlier = {
-            participant: forget_records(settings, participant, scans)
-            for participant, scans in plans.items()
-        }
+        earlier = {}
+        for participant in chosen:
+            try:
+                earlier[participant] = forget_records(settings, participant, plans[participant])
+            except Exception as error:
+                records += refused(settings, plans.pop(participant), models, error)
         with _work_folder(settings) as work_dir:
             report = _run_scans(settings, resources, plans, models, work_dir)
             for participant, scans in plans.items():

@@ -91,6 +91,16 @@ def test_wrong_usage_is_64(bids: Path, runs: Runs, capsys: pytest.CaptureFixture
     assert runs == []
 
 
+@pytest.mark.parametrize('place', ['file', 'file/out', 'bids/out'])
+def test_a_dry_run_checks_the_output_folder(
+    bids: Path, tmp_path: Path, runs: Runs, capsys: Any, place: str
+) -> None:
+    (tmp_path / 'file').touch()
+    assert main([str(bids), str(tmp_path / place), 'participant', '--dry-run']) == 73
+    assert '<output_dir>' in said(capsys)
+    assert runs == []
+
+
 def test_an_unknown_level_is_17(bids: Path, runs: Runs, capsys: Any) -> None:
     assert main([str(bids), '/out', 'session']) == 17
     assert "'session'" in said(capsys)

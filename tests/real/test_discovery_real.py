@@ -64,10 +64,9 @@ def test_oblique_and_sagittal(real_data: Path) -> None:
 def test_plan_names_what_is_there(real_data: Path) -> None:
     root = real_data / 'inout-abdomen'
     scans = [scan for label in list_participants(root) for scan in find_scans(root, label)]
-    text = format_plan(scans, {}, root, Path('/out'))
+    text = format_plan(scans, {}, root)
     assert 'sub-10/anat/sub-10_acq-dixonout_T1w.nii.gz' in text
     assert 'without in-phase image' in text
-    assert '3 of 4 scans' in text
 
 
 @pytest.mark.parametrize('n_bytes', [0, 100, 100_000])

@@ -174,4 +174,5 @@ def test_dry_run_computes_nothing(run: Run, tmp_path: Path) -> None:
     assert result.returncode == ExitCode.OK, result.stderr
     assert 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.nii.gz' in result.stdout
     assert 'without fat image' in result.stdout
+    assert ' of 8 scans of 8 participants can be processed' in result.stdout
     assert not (tmp_path / 'out').exists()

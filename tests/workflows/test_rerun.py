@@ -48,6 +48,21 @@ def test_the_outputs_of_a_scan_that_now_fails_are_removed(again: tuple[Path, Pat
     assert files(output_dir) == [kept]
 
 
+def test_a_record_that_cannot_be_removed_stops_its_participant_alone(
+    again: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bids_dir, output_dir = again
+    record = output_dir / 'logs/sub-01/sub-01_acq-dixon.json'
+    record.unlink()
+    record.mkdir()  # unlike a folder without permission, also root cannot unlink it
+    (bids_dir / 'sub-02').mkdir()
+    before = files(output_dir)
+    result = call(bids_dir, output_dir, 'participant')
+    assert 'sub-01_acq-dixon.json of an earlier run cannot be removed' in result.stderr
+    assert files(output_dir) == before
+    assert records(output_dir)['sub-02'] == 'failed'  # it was looked at, and has no scans
+
+
 def test_a_scan_that_is_gone_is_forgotten(again: tuple[Path, Path]) -> None:
     bids_dir, output_dir = again
     for path in bids_dir.glob('sub-01/anat/*'):
