@@ -1,10 +1,11 @@
-"""Model bundles: a folder with ``model.json`` and ``weights.safetensors``."""
+"""Model bundles: a folder with ``model.json`` and one file of weights, or one per fold."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = 'model.json', 'weights.safetensors'
 #: Version of the layout of ``model.json``.
 FORMAT = 1
+#: Fields of a card that belong to one fold of a cross-validation.
+FOLD_FIELDS = ('training', 'measured')
+#: Names a folder with models of the user, one folder each, beside those of the package.
+USER_MODELS = 'BIDS_MUSCLE_MODELS'
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ class ModelBundle:
         ``'cervical'`` or ``'lumbar'``.
     labels
         The numbers in the label maps that the model makes.
+    weights
+        Files of weights, one per fold; the probabilities of all folds are averaged.
     sha256
-        Checksum that the weights file must have.
+        Checksum of the contents of the weights files, one after the other.
     network
         Configuration for :func:`~bids_muscle.segmentation.networks.build_network`.
     spacing_mm
@@ -57,6 +64,7 @@ class ModelBundle:
     version: str
     region: str
     labels: LabelTable
+    weights: tuple[Path, ...]
     sha256: str
     network: Mapping[str, Any]
     spacing_mm: float
@@ -107,17 +115,28 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     return bundle
 
 
+def model_folders() -> dict[str, Path]:
+    """Return the folders of all models known by name: of the package and of the user.
+
+    The user's are the folders in the folder that the environment variable ``BIDS_MUSCLE_MODELS``
+    names. A model of the package is also known by its region.
+    """
+    own = sorted(packaged_models().glob(f'*/{CARD}'))
+    more = os.environ.get(USER_MODELS)
+    users = sorted(Path(more).absolute().glob(f'*/{CARD}')) if more else []
+    named = {read_bundle(card.parent).name: card.parent for card in (*users, *own)}
+    return named | {card.parent.name: card.parent for card in own}
+
+
 def _folder(name_or_path: str) -> Path:
-    packaged = {path.parent.name: path.parent for path in packaged_models().glob(f'*/{CARD}')}
-    named = {json.loads((p / CARD).read_text('utf-8'))['name']: p for p in packaged.values()}
-    known = packaged | named
+    known = model_folders()
     if name_or_path in known:
         return known[name_or_path]
     if (Path(name_or_path) / CARD).is_file():
         # Steps run in folders of their own, where a relative path would lead elsewhere.
         return Path(name_or_path).absolute()
     raise ModelError(
-        f'There is no model {name_or_path!r}: it is neither a model of the package nor a folder '
+        f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
         f'with {CARD}.',
         f'Use one of {", ".join(sorted(known)) or "(none)"}, or the path of a model folder.',
     )
@@ -149,6 +168,7 @@ def read_bundle(folder: Path) -> ModelBundle:
             version=card['version'],
             region=card['region'],
             labels=table,
+            weights=tuple(folder / Path(name).name for name in card.get('weights', [WEIGHTS])),
             sha256=card['sha256'],
             network=card['network'],
             spacing_mm=float(card['spacing_mm']),
@@ -160,38 +180,45 @@ def read_bundle(folder: Path) -> ModelBundle:
         raise ModelError(f'{path} is not a model card: {error!r}.', remedy) from error
 
 
-def load_network(bundle: ModelBundle) -> nn.Module:
-    """Build the network of a bundle and load its checked weights, in float32, for inference.
+def load_networks(bundle: ModelBundle) -> tuple[nn.Module, ...]:
+    """Build the network of each fold and load its checked weights, in float32, for inference.
 
     Raises
     ------
     ModelError
-        If the weights are missing, their SHA-256 is not that of the card, or they do not fit the
+        If weights are missing, their SHA-256 is not that of the card, or they do not fit the
         network.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     from bids_muscle.segmentation.networks import build_network
 
-    path = bundle.path / WEIGHTS
     remedy = 'Copy the model folder again; the weights and the card belong together.'
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f'The weights {path} cannot be read: {error}.', remedy) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != bundle.sha256:
+    contents = []
+    for path in bundle.weights:
+        try:
+            contents.append(path.read_bytes())
+        except OSError as error:
+            raise ModelError(f'The weights {path} cannot be read: {error}.', remedy) from error
+    found = _digest(contents)
+    if not contents or found != bundle.sha256:
         raise ModelError(
-            f'The weights {path} have the SHA-256 {found[:12]}..., the card says '
+            f'The weights in {bundle.path} have the SHA-256 {found[:12]}..., the card says '
             f'{bundle.sha256[:12]}....',
             remedy,
         )
-    network = build_network(bundle.network)
-    try:
-        network.load_state_dict({name: value.float() for name, value in load(content).items()})
-    except RuntimeError as error:
-        raise ModelError(f'The weights {path} do not fit the network: {error}', remedy) from error
-    return network.eval()
+    networks = []
+    for path, content in zip(bundle.weights, contents, strict=True):
+        network = build_network(bundle.network)
+        try:
+            network.load_state_dict({n: value.float() for n, value in load(content).items()})
+        except (RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f'The weights {path} do not fit the network: {error}', remedy
+            ) from error
+        networks.append(network.eval())
+    return tuple(networks)
 
 
 def write_bundle(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> ModelBundle:
@@ -204,7 +231,7 @@ def write_bundle(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> M
     network
         The trained network.
     card
-        Everything of ``model.json`` except ``format``, ``labels`` and ``sha256``.
+        Everything of ``model.json`` except ``format``, ``labels``, ``weights`` and ``sha256``.
 
     Returns
     -------
@@ -213,16 +240,66 @@ def write_bundle(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> M
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     content = save({name: value.half().contiguous() for name, value in state.items()})
-    (folder / WEIGHTS).write_bytes(content)
-    labels = {str(label.index): label.name for label in load_label_table(card['region'])}
+    return _write(folder, {WEIGHTS: content}, card)
+
+
+def merge_bundles(bundles: Sequence[ModelBundle], folder: Path, name: str) -> ModelBundle:
+    """Write the folds of a cross-validation, or one model, as one bundle under a new name.
+
+    Parameters
+    ----------
+    bundles
+        One per fold; networks and grids must be the same.
+    folder
+        Folder of the new bundle; made if absent.
+    name
+        Name of the new model.
+
+    Raises
+    ------
+    ModelError
+        If the bundles do not belong together, or the weights of one are not those of its card.
+    """
+    first = bundles[0]
+    for bundle in bundles:
+        for field in ('region', 'network', 'spacing_mm', 'window_px', 'background_weight'):
+            if getattr(bundle, field) != getattr(first, field):
+                raise ModelError(
+                    f'{first.path} and {bundle.path} cannot be one model: {field} differs.',
+                    'Package the folds of one training.',
+                )
+        load_networks(bundle)
+    files = [path for bundle in bundles for path in bundle.weights]
+    names = [WEIGHTS] if len(files) == 1 else [f'fold-{i}.safetensors' for i in range(len(files))]
+    contents = {name: path.read_bytes() for name, path in zip(names, files, strict=True)}
+    card = {**first.card, 'name': name}
+    if len(bundles) > 1:
+        # What was measured, and on whom, is another story in each fold.
+        card |= {'folds': [{k: b.card.get(k) for k in FOLD_FIELDS} for b in bundles]}
+        card = {key: value for key, value in card.items() if key not in FOLD_FIELDS}
+    return _write(folder, contents, card)
+
+
+def _write(folder: Path, contents: Mapping[str, bytes], card: Mapping[str, Any]) -> ModelBundle:
+    """Write weights first and the card last, so that a card never names what is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
     whole = {
         'format': FORMAT,
         **card,
-        'labels': labels,
-        'sha256': hashlib.sha256(content).hexdigest(),
+        'labels': {str(label.index): label.name for label in load_label_table(card['region'])},
+        'weights': list(contents),
+        'sha256': _digest(contents.values()),
     }
     (folder / CARD).write_text(json.dumps(whole, indent=2) + '\n', encoding='utf-8')
     return read_bundle(folder)
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()

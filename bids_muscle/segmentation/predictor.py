@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.errors import DeviceError, GridMismatchError, SegmentationError
-from bids_muscle.segmentation.bundle import ModelBundle, load_network
+from bids_muscle.segmentation.bundle import ModelBundle, load_networks
 from bids_muscle.segmentation.intensity import normalize_planes
 from bids_muscle.segmentation.networks import divisor
 from bids_muscle.segmentation.postprocess import keep_muscles
@@ -56,7 +56,7 @@ class Predictor:
         self.bundle = bundle
         self.device = torch.device(device)
         self.batch_size = batch_size
-        self.network = load_network(bundle).to(self.device)
+        self.networks = [network.to(self.device) for network in load_networks(bundle)]
 
     def segment(self, images: Sequence[nib.Nifti1Image]) -> nib.Nifti1Image:
         """Label the muscles of one scan.
@@ -155,7 +155,7 @@ class Predictor:
             for volume in volumes:
                 block = np.stack([volume[(*box, k)] for k in chosen]).astype(np.float32)
                 planes = self._to_model_grid(torch.from_numpy(block)[:, None], zooms)
-                softmax = self._network(planes).softmax(1)
+                softmax = self._fold_mean(planes)
                 total = softmax if total is None else total + softmax
             assert total is not None  # noqa: S101 - there is at least one volume
             total[:, 0] *= self.bundle.background_weight
@@ -171,8 +171,8 @@ class Predictor:
         small = interpolate(planes, size=size, mode='bilinear', antialias=True)
         return normalize_planes(small)
 
-    def _network(self, planes: torch.Tensor) -> torch.Tensor:
-        """Logits; planes are padded with air to what the network needs."""
+    def _fold_mean(self, planes: torch.Tensor) -> torch.Tensor:
+        """Class probabilities; planes are padded with air to what the network needs."""
         from torch.nn.functional import pad
 
         step = divisor(self.bundle.network)
@@ -183,7 +183,9 @@ class Predictor:
         ]
         air = planes.amin((2, 3), keepdim=True)
         padded = pad(planes - air, (0, more[1], 0, more[0])) + air
-        return self.network(padded.to(self.device))[:, :, :width, :height].float().cpu()
+        ready = padded.to(self.device)
+        folds = [network(ready).softmax(1) for network in self.networks]
+        return (sum(folds) / len(folds))[:, :, :width, :height].float().cpu()
 
 
 def _check_grid(images: Sequence[nib.Nifti1Image]) -> None:

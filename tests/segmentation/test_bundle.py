@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from bids_muscle.errors import ModelError
-from bids_muscle.segmentation.bundle import CARD, WEIGHTS, ModelBundle, find_model, load_network
+from bids_muscle.segmentation.bundle import (
+    CARD,
+    WEIGHTS,
+    ModelBundle,
+    find_model,
+    load_networks,
+    merge_bundles,
+    write_bundle,
+)
+from bids_muscle.segmentation.predictor import Predictor
 
 
 @pytest.fixture
@@ -25,7 +34,7 @@ def change(folder: Path, **fields: object) -> None:
 def test_the_packaged_lumbar_model_loads() -> None:
     bundle = find_model(None, 'lumbar')
     assert find_model(bundle.name, 'lumbar') == bundle
-    assert sum(p.numel() for p in load_network(bundle).parameters()) > 100_000
+    assert sum(p.numel() for p in load_networks(bundle)[0].parameters()) > 100_000
 
 
 def test_there_is_no_cervical_model_yet() -> None:
@@ -48,13 +57,13 @@ def test_refuses_weights_that_were_changed(copy: Path) -> None:
     content[-1] ^= 1
     (copy / WEIGHTS).write_bytes(content)
     with pytest.raises(ModelError, match='SHA-256'):
-        load_network(find_model(str(copy), 'lumbar'))
+        load_networks(find_model(str(copy), 'lumbar'))
 
 
 def test_refuses_missing_weights(copy: Path) -> None:
     (copy / WEIGHTS).unlink()
     with pytest.raises(ModelError, match='cannot be read'):
-        load_network(find_model(str(copy), 'lumbar'))
+        load_networks(find_model(str(copy), 'lumbar'))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +74,7 @@ def test_refuses_weights_of_another_architecture(copy: Path, field: str, value: 
     card = json.loads((copy / CARD).read_text())
     change(copy, network={**card['network'], field: value})
     with pytest.raises(ModelError):
-        load_network(find_model(str(copy), 'lumbar'))
+        load_networks(find_model(str(copy), 'lumbar'))
 
 
 @pytest.mark.parametrize(
@@ -81,3 +90,48 @@ def test_refuses_a_card_that_is_not_json(copy: Path) -> None:
     (copy / CARD).write_text('{')
     with pytest.raises(ModelError, match='cannot be read'):
         find_model(str(copy), 'lumbar')
+
+
+def test_folds_become_one_model_that_averages_them(bundle: ModelBundle, tmp_path: Path) -> None:
+    import torch
+
+    other = load_networks(bundle)[0]
+    with torch.no_grad():
+        for value in other.parameters():
+            value.mul_(0.9)
+    second = write_bundle(tmp_path / 'second', other, {**bundle.card, 'measured': 1})
+    merged = merge_bundles([bundle, second], tmp_path / 'merged', 'both')
+    assert merged.name == 'both'
+    assert [path.name for path in merged.weights] == ['fold-0.safetensors', 'fold-1.safetensors']
+    assert [fold.get('measured') for fold in merged.card['folds']] == [None, 1]
+    planes = torch.rand(1, 1, 32, 24)
+    alone = [Predictor(one)._fold_mean(planes) for one in (bundle, second)]
+    together = Predictor(merged)._fold_mean(planes)
+    assert torch.allclose(together, (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert not torch.allclose(together, alone[0], atol=1e-3)
+
+
+def test_one_fold_keeps_its_weights_and_checksum(bundle: ModelBundle, tmp_path: Path) -> None:
+    copied = merge_bundles([bundle], tmp_path / 'one', 'renamed')
+    assert (copied.sha256, copied.name) == (bundle.sha256, 'renamed')
+    assert copied.weights == (tmp_path / 'one' / WEIGHTS,)
+
+
+def test_refuses_a_fold_that_was_changed_or_is_of_another_network(
+    bundle: ModelBundle, copy: Path, tmp_path: Path
+) -> None:
+    change(copy, spacing_mm=9)
+    with pytest.raises(ModelError, match='spacing_mm differs'):
+        merge_bundles([bundle, find_model(str(copy), 'lumbar')], tmp_path / 'm', 'x')
+    merged = merge_bundles([bundle, bundle], tmp_path / 'twice', 'twice')
+    shutil.copy(bundle.path / CARD, merged.weights[1])
+    with pytest.raises(ModelError, match='SHA-256'):
+        load_networks(merged)
+
+
+def test_finds_a_model_in_the_folder_of_the_user(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge_bundles([bundle], tmp_path / 'models' / 'folder', 'mine')
+    monkeypatch.setenv('BIDS_MUSCLE_MODELS', str(tmp_path / 'models'))
+    assert find_model('mine', 'lumbar').path == tmp_path / 'models' / 'folder'
