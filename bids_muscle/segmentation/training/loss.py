@@ -1,11 +1,50 @@
-"""Cross-entropy and soft Dice that do not ask for labels which a data set lacks."""
+"""Losses of the recipes; none asks for labels which a data set lacks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from bids_muscle.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from bids_muscle.segmentation.training.recipe import Recipe
+
+    Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+#: Soft Dice below which the hinges of the Dice hinge loss pull, and the weight of each hinge.
+HINGES, HINGE_WEIGHT = (0.1, 0.01), 10.0
+
+
+def make_loss(recipe: Recipe) -> Loss:
+    """Return the loss that a recipe names, a function of logits, target and annotated labels.
+
+    ``'marginal'`` is :func:`marginal_loss`; ``'dice_ce'`` the sum of Dice, sample by sample, and
+    cross-entropy of Wesselink 2022 and Xia 2019; ``'dice_hinge'`` that of Weber 2021;
+    ``'dice_sigmoid'`` and ``'weighted_dice_sigmoid'`` those of Hess 2022. All take logits
+    (n, classes, x, y[, z]), target int64 (n, x, y[, z]) and annotated bool (n, classes - 1), and
+    give a scalar.
+
+    Raises
+    ------
+    UsageError
+        If the recipe names another loss.
+    """
+    losses: dict[str, Loss] = {
+        'marginal': marginal_loss,
+        'dice_ce': dice_ce_loss,
+        'dice_hinge': dice_hinge_loss,
+        'dice_sigmoid': dice_sigmoid_loss,
+        'weighted_dice_sigmoid': weighted_dice_sigmoid_loss,
+    }
+    if recipe.loss not in losses:
+        raise UsageError(
+            f'The recipe {recipe.name} asks for the loss {recipe.loss!r}.',
+            f'Use one of {", ".join(losses)}.',
+        )
+    return losses[recipe.loss]
 
 
 def marginal_loss(
@@ -19,9 +58,9 @@ def marginal_loss(
     Parameters
     ----------
     logits
-        Shape (n, classes, x, y).
+        Shape (n, classes, x, y) or (n, classes, x, y, z).
     target
-        Shape (n, x, y), int64; only 0 and annotated labels occur.
+        Shape (n, x, y) or (n, x, y, z), int64; only 0 and annotated labels occur.
     annotated
         Shape (n, classes - 1), bool.
 
@@ -44,18 +83,103 @@ def marginal_loss(
     from torch.nn.functional import nll_loss
 
     log_p = logits.log_softmax(1)
-    missing = ~annotated[:, :, None, None]
-    low = torch.finfo(log_p.dtype).min
-    background = torch.cat([log_p[:, :1], log_p[:, 1:].masked_fill(~missing, low)], 1)
-    log_p = torch.cat([background.logsumexp(1, keepdim=True), log_p[:, 1:]], 1)
+    log_p = torch.cat([_with_missing(log_p, annotated), log_p[:, 1:]], 1)
     cross_entropy = nll_loss(log_p, target)
     # Dice over the batch, so that a label absent from one view does no harm.
     p = log_p[:, 1:].exp()
     truth = torch.stack([target == label for label in range(1, log_p.shape[1])], 1).float()
-    counts = annotated[:, :, None, None].float()
-    overlap = (p * truth * counts).sum((0, 2, 3))
-    sizes = ((p + truth) * counts).sum((0, 2, 3))
-    present = (truth * counts).sum((0, 2, 3)) > 0
+    counts = _spread(annotated, p).float()
+    axes = (0, *range(2, p.ndim))
+    overlap = (p * truth * counts).sum(axes)
+    sizes = ((p + truth) * counts).sum(axes)
+    present = (truth * counts).sum(axes) > 0
     dice = (2 * overlap + 1) / (sizes + 1)
     shown = present.sum().clamp(min=1)
     return cross_entropy + 1 - (dice * present).sum() / shown
+
+
+def dice_ce_loss(
+    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+) -> torch.Tensor:
+    """Soft Dice of each sample plus cross-entropy, background included: MONAI's ``DiceCELoss``."""
+    from monai.losses import DiceCELoss
+
+    loss = DiceCELoss(softmax=True, to_onehot_y=True)
+    return loss(_without_missing(logits, annotated), target[:, None])
+
+
+def dice_hinge_loss(
+    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+) -> torch.Tensor:
+    """Soft Dice with two hinges, which pull hard on classes that are all but missed.
+
+    With d the soft Dice of a class over the batch, L = 1 - mean(d) + 10 mean((10 min(d, 0.1) - 1)^2)
+    + 10 mean((100 min(d, 0.01) - 1)^2): Gibson 2018 describes the penalties at 0.1 and 0.01, the
+    weights are those of a public re-implementation of the NiftyNet model zoo's Dice hinge. The
+    mean is over the classes that the batch shows, background included.
+    """
+    import torch
+
+    p = _without_missing(logits, annotated).softmax(1)
+    truth = torch.stack([target == label for label in range(p.shape[1])], 1).float()
+    axes = (0, *range(2, p.ndim))
+    size = truth.sum(axes)
+    dice = 2 * (p * truth).sum(axes) / (p.sum(axes) + size + 1e-5)
+    dice = dice[size > 0]
+    loss = 1 - dice.mean()
+    for hinge in HINGES:
+        loss = loss + HINGE_WEIGHT * (dice.clamp(max=hinge) / hinge - 1).square().mean()
+    return loss
+
+
+def dice_sigmoid_loss(
+    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+) -> torch.Tensor:
+    """Soft Dice of structures that are independent of each other, over the batch.
+
+    Each label has a sigmoid of its own; the logit of the background is not used.
+    """
+    from monai.losses import DiceLoss
+
+    loss = DiceLoss(sigmoid=True, to_onehot_y=True, include_background=False, batch=True)
+    return loss(_without_missing(logits, annotated), target[:, None])
+
+
+def weighted_dice_sigmoid_loss(
+    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+) -> torch.Tensor:
+    """Soft Dice of independent structures, each weighted by the inverse of its squared size.
+
+    Hess 2022 names neither weights nor rule; these are those of the generalised Dice (Sudre
+    2017). With one structure it is :func:`dice_sigmoid_loss`.
+    """
+    from monai.losses import GeneralizedDiceLoss
+
+    loss = GeneralizedDiceLoss(
+        sigmoid=True, to_onehot_y=True, include_background=False, batch=True
+    )
+    return loss(_without_missing(logits, annotated), target[:, None])
+
+
+def _spread(annotated: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return annotated.view(*annotated.shape, *[1] * (like.ndim - 2))
+
+
+def _with_missing(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
+    """Logit of the background joined with the labels that are not annotated, (n, 1, ...)."""
+    import torch
+
+    low = torch.finfo(logits.dtype).min
+    other = logits[:, 1:].masked_fill(_spread(annotated, logits), low)
+    return torch.cat([logits[:, :1], other], 1).logsumexp(1, keepdim=True)
+
+
+def _without_missing(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
+    """Logits in which labels that are not annotated have given their share to the background."""
+    import torch
+
+    if bool(annotated.all()):
+        return logits
+    low = torch.finfo(logits.dtype).min
+    labels = logits[:, 1:].masked_fill(~_spread(annotated, logits), low)
+    return torch.cat([_with_missing(logits, annotated), labels], 1)

@@ -9,6 +9,9 @@ from typing import Any
 
 from bids_muscle.errors import UsageError
 
+OPTIMIZERS = ('adamw', 'adam')
+SCHEDULES = ('rise-hold-fall', 'constant')
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,7 +66,39 @@ class Source:
 class Recipe:
     """Sources and hyper-parameters of one training.
 
-    ``center_labels`` are the muscles whose middle is the origin of every plane.
+    Parameters
+    ----------
+    name, version, region, description
+        What the model card says.
+    seed
+        Of the weights, the order of the data and the augmentation.
+    spacing_mm
+        Pixel size in plane at which the network works.
+    window_px
+        Extent of what the network sees in training, (x, y) or (x, y, z).
+    iterations, batch_size, learning_rate, weight_decay
+        Of the optimizer.
+    ema_decay
+        Decay of the running average of the weights that becomes the model; 0 for the last weights.
+    network
+        Configuration for :func:`~bids_muscle.segmentation.networks.build_network`.
+    sources
+        The data.
+    background_weight
+        See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    channels
+        What the channels of the network show, in order: ``'any'`` for one image of any contrast,
+        or names of contrasts such as ``'inphase'``.
+    loss
+        See :func:`~bids_muscle.segmentation.training.loss.make_loss`.
+    optimizer
+        ``'adamw'``, or ``'adam'`` with the weight decay as an L2 penalty.
+    schedule
+        ``'rise-hold-fall'`` of the learning rate, or ``'constant'`` as in the papers.
+    clip_norm
+        Greatest norm of the gradient; 0 for no limit.
+    center_labels
+        Muscles whose middle is the origin of every plane.
     """
 
     name: str
@@ -72,7 +107,7 @@ class Recipe:
     description: str
     seed: int
     spacing_mm: float
-    window_px: tuple[int, int]
+    window_px: tuple[int, ...]
     iterations: int
     batch_size: int
     learning_rate: float
@@ -82,6 +117,19 @@ class Recipe:
     sources: tuple[Source, ...]
     background_weight: float = 1.0
     center_labels: tuple[int, ...] = (1, 2, 3, 4)
+    channels: tuple[str, ...] = ('any',)
+    loss: str = 'marginal'
+    optimizer: str = 'adamw'
+    schedule: str = 'rise-hold-fall'
+    clip_norm: float = 5.0
+
+    def __post_init__(self) -> None:
+        for field, known in (('optimizer', OPTIMIZERS), ('schedule', SCHEDULES)):
+            if getattr(self, field) not in known:
+                raise UsageError(
+                    f'The recipe {self.name} has the {field} {getattr(self, field)!r}.',
+                    f'Use one of {", ".join(known)}.',
+                )
 
     def without(self, excluded: tuple[str, ...]) -> Recipe:
         """Return the recipe without the named sources.
@@ -123,6 +171,8 @@ def read_recipe(path: Path) -> Recipe:
         for name in ('window_px', 'center_labels'):
             if name in content:
                 content[name] = tuple(int(value) for value in content[name])
+        if 'channels' in content:
+            content['channels'] = tuple(content['channels'])
         return Recipe(**content, sources=sources)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f'The recipe {path} cannot be read: {error}.', remedy) from error

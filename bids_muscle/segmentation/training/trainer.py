@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, write_bundle
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
-from bids_muscle.segmentation.training.loss import marginal_loss
+from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.recipe import Recipe
 from bids_muscle.segmentation.training.sources import PlaneSet
 
@@ -67,6 +68,7 @@ def train(
     """
     import torch
 
+    loss_of = make_loss(recipe)
     output.mkdir(parents=True, exist_ok=True)
     state = _start(recipe, output / 'checkpoint.pt', device)
     network, averaged, optimizer = state['network'], state['averaged'], state['optimizer']
@@ -80,12 +82,13 @@ def train(
     )
     for iteration, batch in enumerate(ahead, state['iteration']):
         for group in optimizer.param_groups:
-            group['lr'] = recipe.learning_rate * _rate(iteration, recipe.iterations)
+            group['lr'] = recipe.learning_rate * _rate(iteration, recipe)
         images, labels, annotated = (v.to(device) for v in batch)
-        loss = marginal_loss(network(images), labels, annotated)
+        loss = loss_of(network(images), labels, annotated)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        if recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
         _average(averaged, network, min(recipe.ema_decay, (iteration + 1) / (iteration + 10)))
         running = loss.item() if not running else 0.98 * running + 0.02 * loss.item()
@@ -98,14 +101,16 @@ def train(
     return write_bundle(output, averaged, _card(recipe, sets, last))
 
 
-def _rate(iteration: int, iterations: int) -> float:
-    """Rise, hold, fall: the share of the learning rate at an iteration.
+def _rate(iteration: int, recipe: Recipe) -> float:
+    """Share of the learning rate at an iteration: constant, or rise, hold, fall.
 
     Held constant for most of the time, so that a training can be prolonged from its checkpoint
     with the same result as one that was planned longer.
     """
+    if recipe.schedule == 'constant':
+        return 1.0
     rise = min(1.0, (iteration + 1) / WARM_UP)
-    fall = (iterations - iteration) / (COOL_DOWN * iterations)
+    fall = (recipe.iterations - iteration) / (COOL_DOWN * recipe.iterations)
     return min(rise, fall, 1.0)
 
 
@@ -115,6 +120,8 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
+        for mean, value in zip(averaged.buffers(), network.buffers(), strict=True):
+            mean.copy_(value)
 
 
 def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
@@ -124,7 +131,8 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
     network = build_network(recipe.network).to(device)
     averaged = build_network(recipe.network).to(device)
     averaged.load_state_dict(network.state_dict())
-    optimizer = torch.optim.AdamW(
+    kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[recipe.optimizer]
+    optimizer = kind(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     iteration = 0
@@ -145,7 +153,9 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
 
 def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
     """Refuse a checkpoint from which this recipe would not end as if trained in one go."""
-    before = json.loads(saved['recipe'])
+    # A checkpoint of an earlier version lacks the fields that have come since.
+    defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+    before = json.loads(json.dumps(defaults)) | json.loads(saved['recipe'])
     now = json.loads(json.dumps(recipe.as_dict()))
     # Before the rate falls, a training does not know how long it is to be.
     planned = {before['iterations'], now['iterations']}
@@ -200,6 +210,7 @@ def _card(recipe: Recipe, sets: Sequence[PlaneSet], iterations: int) -> dict[str
         'network': recipe.network,
         'spacing_mm': recipe.spacing_mm,
         'window_px': list(recipe.window_px),
+        'channels': list(recipe.channels),
         'background_weight': recipe.background_weight,
         'training': {
             'iterations': iterations,
