@@ -68,7 +68,8 @@ def make_batch(
     weights = torch.tensor([s.weight for s in sets])
     count = recipe.batch_size
     chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
-    points = random_views(generator, count, recipe.window_px, recipe.spacing_mm, recipe.region)
+    window = (recipe.window_px[0], recipe.window_px[1])
+    points = random_views(generator, count, window, recipe.spacing_mm, recipe.region)
     images, labels, annotated = [], [], []
     classes = int(recipe.network['out_channels'])
     for i, number in enumerate(chosen):

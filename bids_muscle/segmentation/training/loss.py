@@ -113,10 +113,11 @@ def dice_hinge_loss(
 ) -> torch.Tensor:
     """Soft Dice with two hinges, which pull hard on classes that are all but missed.
 
-    With d the soft Dice of a class over the batch, L = 1 - mean(d) + 10 mean((10 min(d, 0.1) - 1)^2)
-    + 10 mean((100 min(d, 0.01) - 1)^2): Gibson 2018 describes the penalties at 0.1 and 0.01, the
-    weights are those of a public re-implementation of the NiftyNet model zoo's Dice hinge. The
-    mean is over the classes that the batch shows, background included.
+    With d the soft Dice of a class over the batch, L = 1 - mean(d)
+    + 10 mean((10 min(d, 0.1) - 1)^2) + 10 mean((100 min(d, 0.01) - 1)^2). Gibson 2018 describes
+    the penalties at 0.1 and 0.01; the weights are those of a public re-implementation of the Dice
+    hinge in the NiftyNet model zoo. The mean is over the classes that the batch shows, background
+    included.
     """
     import torch
 

@@ -120,8 +120,9 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
-        for mean, value in zip(averaged.buffers(), network.buffers(), strict=True):
-            mean.copy_(value)
+        # Running statistics of batch norm are averages already.
+        for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
+            kept.copy_(latest)
 
 
 def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:

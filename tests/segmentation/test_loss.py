@@ -1,0 +1,74 @@
+"""Losses of the recipes against their formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bids_muscle.errors import UsageError
+from bids_muscle.segmentation.training.loss import make_loss
+from bids_muscle.segmentation.training.recipe import Recipe
+
+LOSSES = ('marginal', 'dice_ce', 'dice_hinge', 'dice_sigmoid', 'weighted_dice_sigmoid')
+
+
+@pytest.mark.parametrize('name', LOSSES)
+@pytest.mark.parametrize('shape', [(6, 5), (6, 5, 4)])
+def test_a_perfect_answer_costs_least(recipe: Recipe, name: str, shape: tuple[int, ...]) -> None:
+    import torch
+
+    loss = make_loss(replace(recipe, loss=name))
+    target = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (2, *shape)))
+    annotated = torch.ones((2, 3), dtype=torch.bool)
+    truth = torch.stack([target == label for label in range(4)], 1).float()
+    perfect, none = 40 * truth - 20, torch.zeros_like(truth)
+    assert float(loss(perfect, target, annotated)) == pytest.approx(0, abs=0.02)
+    assert float(loss(none, target, annotated)) > 0.3
+    assert float(loss(-perfect, target, annotated)) > float(loss(none, target, annotated))
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_a_label_that_is_not_annotated_costs_nothing(recipe: Recipe, name: str) -> None:
+    import torch
+
+    loss = make_loss(replace(recipe, loss=name))
+    target = torch.zeros((1, 4, 4), dtype=torch.int64)
+    target[:, :2] = 1
+    logits = torch.zeros((1, 3, 4, 4))
+    logits[:, 1, :2] = logits[:, 2, 2:] = 20.0  # label 2 all over the background
+    logits[:, 1, 2:] = logits[:, 2, :2] = -20.0
+    lacks_two = torch.tensor([[True, False]])
+    assert float(loss(logits, target, lacks_two)) == pytest.approx(0, abs=0.05)
+    assert float(loss(logits, target, torch.ones_like(lacks_two))) > 0.25
+
+
+def test_the_hinges_pull_where_a_class_is_all_but_missed(recipe: Recipe) -> None:
+    import torch
+
+    loss = make_loss(replace(recipe, loss='dice_hinge'))
+    target = torch.zeros((1, 10, 10), dtype=torch.int64)
+    target[0, 0] = 1
+    annotated = torch.tensor([[True]])
+    for share in (0.001, 0.05, 0.5):  # probability of class 1 everywhere
+        logits = torch.full((1, 2, 10, 10), 0.0)
+        logits[:, 1] = float(np.log(share / (1 - share)))
+        dice = np.array(
+            [2 * 90 * (1 - share) / (100 * (1 - share) + 90), 20 * share / (100 * share + 10)]
+        )
+        wanted = (
+            1
+            - dice.mean()
+            + 10 * np.mean((np.minimum(dice, 0.1) / 0.1 - 1) ** 2)
+            + 10 * np.mean((np.minimum(dice, 0.01) / 0.01 - 1) ** 2)
+        )
+        assert float(loss(logits, target, annotated)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_an_unknown_loss_optimizer_or_schedule_is_named(recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match='typo'):
+        make_loss(replace(recipe, loss='typo'))
+    for field in ('optimizer', 'schedule'):
+        with pytest.raises(UsageError, match=field):
+            replace(recipe, **{field: 'typo'})
