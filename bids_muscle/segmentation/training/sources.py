@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from bids_muscle.errors import MissingInputError
+from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.segmentation.training.recipe import Source
 
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
@@ -45,6 +45,8 @@ class PlaneSet:
         Labels that the source has.
     weight
         Share among the planes seen in training.
+    participant
+        See :class:`Case`.
     """
 
     name: str
@@ -53,25 +55,44 @@ class PlaneSet:
     fat: np.ndarray | None
     annotated: tuple[int, ...]
     weight: float
+    participant: str = ''
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def load_source(
-    source: Source, data: Sequence[Path], center_labels: Sequence[int] = (1, 2, 3, 4)
-) -> list[PlaneSet]:
-    """Load all label maps of a source, and their images where it has them.
+@dataclass(frozen=True)
+class Case:
+    """One label map of a source, with its images.
 
     Parameters
     ----------
     source
-        What to load.
+        How to read it.
+    labels
+        NIfTI label map, or a ``.zip`` of PNG planes.
+    images
+        Image by contrast; empty where there are only labels.
+    participant
+        Dataset and participant, such as ``'dixon-lumbar/sub-TUM01'``, so that all cases of a
+        person are on one side of a split; empty where the map is not of a dataset.
+    """
+
+    source: Source
+    labels: Path
+    images: Mapping[str, Path]
+    participant: str = ''
+
+
+def find_cases(source: Source, data: Sequence[Path]) -> list[Case]:
+    """Find the label maps of a source by its patterns, and their images where it has them.
+
+    Parameters
+    ----------
+    source
+        What to find.
     data
         Folders to look in; the first that has the source is used.
-    center_labels
-        The muscles whose middle is the origin of a plane; a slice must have all of them that are
-        annotated, unless the source is complete (``all_slices``).
 
     Raises
     ------
@@ -86,17 +107,78 @@ def load_source(
             f'for the source {source.name}.',
             f'Give the right --data folder, or leave it out with --exclude {source.name}.',
         )
-    sets = [
-        _from_zip(source, path, center_labels)
-        if path.suffix == '.zip'
-        else _from_volume(source, path, folder, center_labels)
+    return [
+        Case(source, path, _images_of(source, path, folder), participant_of(path))
         for path in paths
     ]
-    return [PlaneSet(**{**s.__dict__, 'weight': source.weight / len(sets)}) for s in sets]
 
 
-def _from_volume(source: Source, path: Path, data: Path, center_labels: Sequence[int]) -> PlaneSet:
-    image = nib.as_closest_canonical(nib.load(path))
+def participant_of(path: Path) -> str:
+    """Return the dataset and the participant of a file; nothing where it has none.
+
+    Examples
+    --------
+    >>> participant_of(Path('/d/cohort/derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz'))
+    'cohort/sub-01'
+    """
+    parts = path.absolute().parts
+    person = next((k for k, part in enumerate(parts) if part.startswith('sub-')), None)
+    if person is None or person == len(parts) - 1:
+        return ''
+    root = parts.index('derivatives') if 'derivatives' in parts[:person] else person
+    return f'{parts[root - 1]}/{parts[person]}'
+
+
+def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
+    match = re.search(r'sub-([A-Za-z0-9]+)', labels.name)
+    participant = match.group(1) if match else ''
+    keys = ('water', 'fat') if len(source.images) == 2 else ('T2w',)[: len(source.images)]
+    files = {
+        key: folder / pattern.format(participant=participant)
+        for key, pattern in zip(keys, source.images, strict=True)
+    }
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
+        raise MissingInputError(
+            f'The image {missing[0]} of {labels} is missing.', 'Copy it, or exclude the source.'
+        )
+    return files
+
+
+def load_source(
+    source: Source, data: Sequence[Path], center_labels: Sequence[int] = (1, 2, 3, 4)
+) -> list[PlaneSet]:
+    """Load all label maps of a source that :func:`find_cases` finds; see :func:`load_case`."""
+    cases = find_cases(source, data)
+    return [load_case(case, source.weight / len(cases), center_labels) for case in cases]
+
+
+def load_case(case: Case, weight: float, center_labels: Sequence[int] = (1, 2, 3, 4)) -> PlaneSet:
+    """Load one label map, and its images where it has them.
+
+    Parameters
+    ----------
+    case
+        What to load.
+    weight
+        Its share among the planes seen in training.
+    center_labels
+        The muscles whose middle is the origin of a plane; a slice must have all of them that are
+        annotated, unless the source is complete (``all_slices``).
+
+    Raises
+    ------
+    BadDataError
+        If no slice has the muscles that it needs.
+    """
+    load = _from_zip if case.labels.suffix == '.zip' else _from_volume
+    planes = load(case, center_labels)
+    return replace(planes, weight=weight, participant=case.participant)
+
+
+def _from_volume(case: Case, center_labels: Sequence[int]) -> PlaneSet:
+    source = case.source
+    image = nib.as_closest_canonical(nib.load(case.labels))
     codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
     zooms = image.header.get_zooms()[:2]
     labels = recode(codes, source)
@@ -108,7 +190,9 @@ def _from_volume(source: Source, path: Path, data: Path, center_labels: Sequence
     whole = np.flatnonzero(present.all(1))
     usable = np.arange(codes.shape[2]) if source.all_slices else whole
     slices = [k for k in usable if first <= k < last][:: source.slice_step]
-    volumes = _load_images(source, path, data, codes.shape)
+    if not slices or not len(whole):
+        raise _lacks(case, sorted(set(wanted) - set(np.unique(labels).tolist())))
+    volumes = load_images(case)
     planes, images, fat = [], [], []
     for k in slices:
         nearest = whole[np.abs(whole - k).argmin()]
@@ -118,7 +202,7 @@ def _from_volume(source: Source, path: Path, data: Path, center_labels: Sequence
             inside = np.isin(codes[..., k], source.fat_codes).astype(np.float32)
             fat.append(_plane(inside, zooms, place, order=1) > 0.5)
         if volumes:
-            images.append([_plane(v[..., k], zooms, place, order=1) for v in volumes])
+            images.append([_plane(v[..., k], zooms, place, order=1) for v in volumes.values()])
     return PlaneSet(
         source.name,
         np.stack(planes),
@@ -129,39 +213,37 @@ def _from_volume(source: Source, path: Path, data: Path, center_labels: Sequence
     )
 
 
-def _load_images(source: Source, path: Path, data: Path, shape: tuple) -> list[np.ndarray]:
-    """Bias-corrected images of a label map, scaled by their 99.5th percentile."""
-    if not source.images:
-        return []
+def _lacks(case: Case, labels: Sequence[int]) -> BadDataError:
+    which = f'the label {" and ".join(map(str, labels))}' if labels else 'all of its labels'
+    return BadDataError(
+        f'The label map {case.labels} has no slice to train on: it lacks {which} '
+        f'{"" if labels else "in one slice "}(numbers of the label table, after translation).',
+        f'Correct the codes of the source {case.source.name}, or leave it out with --exclude.',
+    )
+
+
+def load_images(case: Case) -> dict[str, np.ndarray]:
+    """Load the bias-corrected images of a case, scaled by their 99.5th percentile, RAS+ order."""
+    if not case.images:
+        return {}
     from bids_muscle.imaging.prepare import prepare_scan
 
-    match = re.search(r'sub-([A-Za-z0-9]+)', path.name)
-    participant = match.group(1) if match else ''
-    keys = ('water', 'fat') if len(source.images) == 2 else ('T2w',)
-    files = {
-        k: data / p.format(participant=participant)
-        for k, p in zip(keys, source.images, strict=True)
-    }
-    missing = [str(file) for file in files.values() if not file.is_file()]
-    if missing:
-        raise MissingInputError(
-            f'The image {missing[0]} of {path} is missing.', 'Copy it, or exclude the source.'
-        )
     prepared = prepare_scan(
-        {key: nib.load(file) for key, file in files.items()},  # type: ignore[misc]
-        bias_correction=source.bias_correction,
+        {key: nib.load(file) for key, file in case.images.items()},  # type: ignore[misc]
+        bias_correction=case.source.bias_correction,
     )
-    volumes = [np.asarray(prepared.corrected[key].dataobj, dtype=np.float32) for key in keys]
-    return [volume / max(float(np.percentile(volume, 99.5)), 1e-6) for volume in volumes]
+    volumes = {k: np.asarray(prepared.corrected[k].dataobj, np.float32) for k in case.images}
+    return {k: v / max(float(np.percentile(v, 99.5)), 1e-6) for k, v in volumes.items()}
 
 
-def _from_zip(source: Source, path: Path, center_labels: Sequence[int]) -> PlaneSet:
+def _from_zip(case: Case, center_labels: Sequence[int]) -> PlaneSet:
     """Planes drawn on screen: rows run to the back, columns to the person's left."""
     from PIL import Image
 
+    source = case.source
     zooms = (source.pixel_mm, source.pixel_mm)
     planes = []
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(case.labels) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith('.png'))
         for name in names[:: source.slice_step]:
             screen = np.asarray(Image.open(io.BytesIO(archive.read(name))))
@@ -170,6 +252,8 @@ def _from_zip(source: Source, path: Path, center_labels: Sequence[int]) -> Plane
                 planes.append(
                     _label_plane(labels, zooms, _placement(labels, zooms, center_labels), False)
                 )
+    if not planes:
+        raise _lacks(case, [])
     return PlaneSet(source.name, np.stack(planes), None, None, source.annotated, source.weight)
 
 
