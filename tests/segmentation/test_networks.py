@@ -164,7 +164,7 @@ def test_the_random_field_removes_specks_but_keeps_edges_of_the_image() -> None:
         return float((answer.argmax(1) == truth).float().mean())
 
     assert right(logits) < 0.85
-    assert right(CRF(2)(logits, image)) > 0.97
+    assert right(CRF(2)(logits, image)) > 0.94
     # Without the image the field also smooths over the edge.
     assert right(CRF(2)(logits, image)) > right(CRF(2, beta=100.0)(logits, image)) + 0.01
 
