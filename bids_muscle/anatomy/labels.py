@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,9 @@ from bids_muscle.errors import UsageError
 
 #: Body regions with a label table in the package.
 REGIONS = ('cervical', 'lumbar')
+#: Words of a label's name that tell the side, and words that tell nothing.
+_SIDES = {'left': 'left', 'l': 'left', 'right': 'right', 'r': 'right'}
+_FILLERS = ('', 'and', 'm', 'major', 'muscle', 'muscles')
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,27 @@ class LabelTable:
     def by_index(self) -> dict[int, Label]:
         """Label by its number in the label map."""
         return {label.index: label for label in self.labels}
+
+    def find(self, name: str) -> Label | None:
+        """Return the label that a name from elsewhere means, or None.
+
+        The name has the muscle, in full or as its abbreviation, and the side, in any order.
+
+        Examples
+        --------
+        >>> table = load_label_table('lumbar')
+        >>> [table.find(name).index for name in ('Multifidus_left', 'MF (R)', 'psoas right')]
+        [2, 1, 5]
+        >>> table.find('left kidney')
+        """
+        words = [word for word in re.split('[^a-z]+', name.lower()) if word not in _FILLERS]
+        sides = {_SIDES[word] for word in words if word in _SIDES}
+        muscle = ' '.join(word for word in words if word not in _SIDES)
+        for label in self.labels:
+            plain = ' '.join(w for w in label.muscle.split() if w not in _FILLERS)
+            if {label.side} == sides and muscle in (plain, label.abbreviation.lower()):
+                return label
+        return None
 
     @cached_property
     def mirrored(self) -> dict[int, int]:

@@ -1,0 +1,197 @@
+"""Label maps in derivatives: their names, what their numbers mean, what they belong to."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+
+from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.errors import BadDataError, MissingInputError, UnreadableImageError
+
+#: Entities that say how a map was made, not of which scan.
+_NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
+_ENTITY = re.compile(r'([a-z]+)-([0-9A-Za-z+]+)')
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A ``_dseg`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    entities
+        Labels by key, such as ``'sub'`` and ``'seg'``.
+    names
+        What its lookup table says about each number; empty where there is none.
+    """
+
+    path: Path
+    entities: Mapping[str, str]
+    names: Mapping[int, str]
+
+    @property
+    def scan_entities(self) -> dict[str, str]:
+        """The entities that say of which scan it is."""
+        return {k: v for k, v in self.entities.items() if k not in _NOT_OF_THE_SCAN}
+
+    def codes(self, table: LabelTable) -> dict[int, int]:
+        """Return the number in the label table of each number in the map that is a muscle there.
+
+        Without a lookup table the numbers are those of the label table if the map is named as
+        bids_muscle names its own.
+
+        Raises
+        ------
+        MissingInputError
+            If nothing says what the numbers mean.
+        """
+        if not self.names:
+            if self.entities.get('seg') == table.segmentation:
+                return {label.index: label.index for label in table}
+            raise MissingInputError(
+                f'Nothing says what the numbers in {self.path} mean.',
+                f'Put {self.path.name.split(".")[0]}.tsv with the columns index and name beside '
+                'it.',
+            )
+        found = {number: table.find(name) for number, name in self.names.items()}
+        return {number: label.index for number, label in found.items() if label}
+
+
+def find_label_maps(derivatives: Path, seg: str | None = None) -> list[LabelMap]:
+    """Find the label maps of a derivatives dataset, sorted by path.
+
+    Parameters
+    ----------
+    derivatives
+        Its folder.
+    seg
+        Value of the ``seg`` entity, or None for all.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder is not there.
+    """
+    if not derivatives.is_dir():
+        raise MissingInputError(
+            f'The folder {derivatives} is not there.', 'Name a folder with derivatives.'
+        )
+    maps = []
+    for path in sorted(derivatives.glob('sub-*/**/*_dseg.nii*')):
+        entities = _entities(path)
+        if seg is None or entities.get('seg') == seg:
+            maps.append(LabelMap(path, entities, _read_lookup(path, derivatives)))
+    return maps
+
+
+def scans_of(label_map: LabelMap, scans: Iterable[Scan]) -> list[Scan]:
+    """Return the scans that a label map may lie on: by their names, and of the same size.
+
+    The names of a scan are its own and those of its images, so a map may be named after the scan
+    (``acq-dixon``) or after the image that it was drawn on (``acq-dixonwater``).
+
+    Raises
+    ------
+    UnreadableImageError
+        If an image is not NIfTI.
+    """
+    wanted = label_map.scan_entities.items()
+    shape = _shape(label_map.path)
+    found = []
+    for scan in scans:
+        names = [dict(scan.entities), *(_entities(image.path) for image in scan.images)]
+        of_session = names[0].get('ses') == label_map.entities.get('ses')
+        named = any(wanted <= {**each}.items() for each in names)
+        if of_session and named and scan.images and _shape(scan.images[0].path) == shape:
+            found.append(scan)
+    return found
+
+
+def pair_maps(
+    predictions: Sequence[LabelMap], references: Sequence[LabelMap]
+) -> tuple[list[tuple[LabelMap, LabelMap]], list[tuple[LabelMap, str]]]:
+    """Pair the label maps of two derivatives datasets by their names.
+
+    Participant, session and run must be the same. The ``acq`` label of one may go on where that
+    of the other ends (``dixon`` and ``dixonwater``) or be missing; the same label is better.
+
+    Returns
+    -------
+    pairs
+        Prediction and reference, in the order of the references.
+    alone
+        References without a prediction, each with the reason.
+    """
+    pairs, alone = [], []
+    for reference in references:
+        scores = {id(p): _likeness(p.scan_entities, reference.scan_entities) for p in predictions}
+        best = max(scores.values(), default=0)
+        fitting = [p for p in predictions if scores[id(p)] == best > 0]
+        if len(fitting) == 1:
+            pairs.append((fitting[0], reference))
+        else:
+            names = ', '.join(p.path.name for p in fitting)
+            alone.append((reference, f'several fit: {names}' if fitting else 'no prediction'))
+    return pairs, alone
+
+
+def _likeness(one: Mapping[str, str], other: Mapping[str, str]) -> int:
+    """Return 0 where two maps cannot be of one scan, 2 where all labels are the same, else 1."""
+    if {**one} == {**other}:
+        return 2
+    for key in (one.keys() | other.keys()) - {'acq'}:
+        if one.get(key) != other.get(key):
+            return 0
+    a, b = sorted((one.get('acq', ''), other.get('acq', '')), key=len)
+    return int(b.startswith(a))
+
+
+def _entities(path: Path) -> dict[str, str]:
+    parts = path.name.split('.')[0].split('_')
+    matches = (_ENTITY.fullmatch(part) for part in parts)
+    return {match[1]: match[2] for match in matches if match}
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(nib.load(path).shape)  # type: ignore[attr-defined]
+    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        raise UnreadableImageError(
+            f'{path} cannot be read: {error}.', 'Copy or convert it again.'
+        ) from error
+
+
+def _read_lookup(path: Path, root: Path) -> dict[int, str]:
+    """Read the nearest lookup table that applies to a map (BIDS inheritance)."""
+    mine = _entities(path).items()
+    folder = path.parent
+    while True:
+        fitting = [p for p in folder.glob('*dseg.tsv') if _entities(p).items() <= mine]
+        if fitting:
+            return _read_names(max(fitting, key=lambda p: len(_entities(p))))
+        if folder == root:
+            return {}
+        folder = folder.parent
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+        return {
+            int(row['index']): f'{row.get("side") or row.get("hemi") or ""} {row["name"]}'.strip()
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise BadDataError(
+            f'The lookup table {path} cannot be read: {error!r}.',
+            'It needs the columns index (whole numbers) and name.',
+        ) from error

@@ -1,0 +1,89 @@
+"""Label maps of other people's derivatives: what they are of and what their numbers mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps, scans_of
+from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
+from bids_muscle.errors import BadDataError, MissingInputError
+
+LUMBAR = load_label_table('lumbar')
+
+
+def save(folder: Path, name: str, shape: tuple[int, int, int] = (4, 4, 2)) -> Path:
+    path = folder / name.split('_')[0] / 'anat' / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), path)
+    return path
+
+
+def test_the_nearest_lookup_table_says_what_numbers_mean(tmp_path: Path) -> None:
+    save(tmp_path, 'sub-1_seg-back_dseg.nii.gz')
+    save(tmp_path, 'sub-2_seg-back_dseg.nii.gz')
+    (tmp_path / 'seg-back_dseg.tsv').write_text('index\tname\n7\tleft ES\n9\tleft kidney\n')
+    (tmp_path / 'sub-2/anat/sub-2_seg-back_dseg.tsv').write_text(
+        'index\tname\tside\n3\tmultifidus\tright\n'
+    )
+    first, second = find_label_maps(tmp_path)
+    assert first.codes(LUMBAR) == {7: 4}
+    assert second.codes(LUMBAR) == {3: 1}
+
+
+def test_numbers_without_a_meaning_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, 'sub-1_seg-lumbarmuscles_dseg.nii.gz')
+    save(tmp_path, 'sub-1_seg-other_dseg.nii.gz')
+    own, other = find_label_maps(tmp_path)
+    assert own.codes(LUMBAR) == {label.index: label.index for label in LUMBAR}
+    with pytest.raises(MissingInputError, match='sub-1_seg-other_dseg.tsv'):
+        other.codes(LUMBAR)
+    (tmp_path / 'dseg.tsv').write_text('number\tname\n1\tx\n')
+    with pytest.raises(BadDataError, match='index'):
+        find_label_maps(tmp_path)
+
+
+def made_up(**entities: str) -> LabelMap:
+    return LabelMap(Path('_'.join(f'{k}-{v}' for k, v in entities.items())), entities, {})
+
+
+def test_pairs_are_of_one_scan() -> None:
+    predictions = [
+        made_up(sub='1', acq='dixon', seg='a'),
+        made_up(sub='1', acq='T2w', seg='a'),
+        made_up(sub='2', ses='x', acq='T2w', seg='a'),
+    ]
+    references = [
+        made_up(sub='1', acq='dixonwater', seg='b'),
+        made_up(sub='1', seg='b'),
+        made_up(sub='2', acq='T2w', seg='b'),
+        made_up(sub='2', ses='x', seg='b'),
+    ]
+    pairs, alone = pair_maps(predictions, references)
+    assert pairs == [(predictions[0], references[0]), (predictions[2], references[3])]
+    assert [(each, reason.split(':')[0]) for each, reason in alone] == [
+        (references[1], 'several fit'),
+        (references[2], 'no prediction'),
+    ]
+
+
+def test_a_map_is_of_the_scan_or_of_one_of_its_images(tmp_path: Path) -> None:
+    image = save(tmp_path, 'sub-1_acq-dixonwater_T1w.nii.gz')
+    dixon = (('sub', '1'), ('acq', 'dixon'))
+    scan = Scan(dixon, 'T1w', 'lumbar', (ScanImage(Contrast.WATER, image),))
+    for name, shape, fits in (
+        ('sub-1_acq-dixon_seg-x', (4, 4, 2), True),
+        ('sub-1_acq-dixonwater_seg-x', (4, 4, 2), True),
+        ('sub-1_seg-x', (4, 4, 2), True),
+        ('sub-1_acq-T2w_seg-x', (4, 4, 2), False),
+        ('sub-1_run-1_seg-x', (4, 4, 2), False),
+        ('sub-1_acq-dixon_seg-y', (4, 4, 3), False),
+    ):
+        folder = tmp_path / name
+        save(folder, f'{name}_dseg.nii.gz', shape)
+        (label_map,) = find_label_maps(folder)
+        assert bool(scans_of(label_map, [scan])) == fits, name
