@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -50,6 +51,29 @@ def p_text(p: float) -> str:
     ('p = 0.021', 'p < 0.001')
     """
     return 'p < 0.001' if p < 0.001 else f'p = {p:.3f}'
+
+
+def interval_text(estimate: float, low: float, high: float, digits: int = 2) -> str:
+    """Write an estimate with its interval.
+
+    Examples
+    --------
+    >>> interval_text(1.234, 0.5, 2, 1)
+    '1.2 (95 % CI 0.5 to 2.0)'
+    """
+    return f'{estimate:.{digits}f} (95 % CI {low:.{digits}f} to {high:.{digits}f})'
+
+
+def counted(numbers: Iterable[float]) -> str:
+    """Write how many took part in tests that may differ in it.
+
+    Examples
+    --------
+    >>> counted([84, 84]), counted([80, 84])
+    ('n = 84', 'n = 80 to 84')
+    """
+    low, *_, high = sorted([*(counts := list(numbers) or [0]), counts[0]])
+    return f'n = {low:.0f}' if low == high else f'n = {low:.0f} to {high:.0f}'
 
 
 def is_effect(p: float) -> bool:

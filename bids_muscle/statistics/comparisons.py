@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import Analysis, is_effect, listed, p_text
+from bids_muscle.statistics.analysis import (
+    Analysis,
+    counted,
+    interval_text,
+    is_effect,
+    listed,
+    p_text,
+)
 from bids_muscle.statistics.effect_size import (
     CONFIDENCE,
     cohen_d_interval,
@@ -19,11 +26,12 @@ from bids_muscle.statistics.effect_size import (
 )
 from bids_muscle.statistics.linear_model import (
     SEX_CODE,
+    complete,
     fit,
     is_collinear,
     make_design,
     no_variance,
-    not_known,
+    unknown,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 #: Row of the mean over all muscles.
 ALL_MUSCLES = 'all muscles'
 
+_R = ('r', 'r_ci_low', 'r_ci_high')
 _DIFFERENCE = ('difference', 'difference_ci_low', 'difference_ci_high')
 _PAIRED = (
     'n', 'n_excluded', *_DIFFERENCE, 't', 'df', 'p', 'p_holm',
@@ -46,7 +55,7 @@ SEX_COLUMNS = (
     'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high', 'reason',
 )  # fmt: skip
 CORRELATION_COLUMNS = (
-    'muscle', 'variable', 'controlled', 'n', 'n_excluded', 'r', 'r_ci_low', 'r_ci_high', 'df',
+    'muscle', 'variable', 'controlled', 'n', 'n_excluded', *_R, 'df',
     'p', 'p_holm', 'reason',
 )  # fmt: skip
 
@@ -64,13 +73,22 @@ def paired_t(values: pd.DataFrame) -> Analysis:
         for one, other in combinations(values.columns, 2)
     ]
     table = _table(rows, PAIR_COLUMNS)
+    if not rows:
+        return Analysis(table, ('There is one muscle only, so no pair.',))
     differ = int(table['p'].map(is_effect).sum())
     after = int(table['p_holm'].map(is_effect).sum())
     sentence = (
-        f'{differ} of {len(table)} pairs of muscles differ (paired t, p < 0.05), {after} after '
-        'Holm correction.'
+        f'{differ} of {len(table)} pairs of muscles differ (paired t, p < 0.05, '
+        f'{counted(table["n"])}), {after} after Holm correction'
     )
-    return Analysis(table, (sentence if rows else 'There is one muscle only, so no pair.',))
+    if differ:
+        row = table.loc[table['difference'].abs().where(table['p'].notna()).idxmax()]
+        largest = interval_text(*row[list(_DIFFERENCE)])
+        sentence += (
+            f'; the largest difference is {row["muscle"]} minus {row["other_muscle"]}, {largest}, '
+            f'Cohen dz {row["cohen_dz"]:.2f}'
+        )
+    return Analysis(table, (f'{sentence}.',))
 
 
 def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
@@ -95,11 +113,12 @@ def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
         return Analysis(table, ('There is one session only, so no change.',))
     changed = table[table['p'].map(is_effect)]
     what = [
-        f'{row["muscle"]} ({row["difference"]:+.2f}, {p_text(row["p"])})'
+        f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
         for row in changed.to_dict('records')
     ]
-    found = f'changed in {listed(what)}' if what else 'was not found to change in any muscle'
-    return Analysis(table, (f'From {first} to {listed(later)} the measure {found}.',))
+    found = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
+    text = f'From {first} to {listed(later)} the measure {found} ({counted(table["n"])}).'
+    return Analysis(table, (text,))
 
 
 def sex_differences(
@@ -162,10 +181,13 @@ def partial_correlations(
     parts = []
     for variable in variables:
         own = table[(table['variable'] == variable) & table['p'].map(is_effect)]
-        what = [f'{row["muscle"]} (r = {row["r"]:.2f})' for row in own.to_dict('records')]
-        parts.append(f'with {variable} in {listed(what) if what else "no muscle"}')
-    text = '; '.join(parts)
-    return Analysis(table, (f'Partial {method.title()} correlation (p < 0.05) {text}.',))
+        what = [
+            f'{row["muscle"]} r = {interval_text(*(row[name] for name in _R))}'
+            for row in own.to_dict('records')
+        ]
+        parts.append(f'with {variable}: {listed(what) if what else "no muscle"}')
+    text = f'Partial {method.title()} correlation (p < 0.05, {counted(table["n"])}) '
+    return Analysis(table, (f'{text}{"; ".join(parts)}.',))
 
 
 def _paired(one: pd.Series, other: pd.Series) -> dict[str, Any]:
@@ -201,7 +223,7 @@ def _sex_row(y: pd.Series, people: pd.DataFrame, covariates: Sequence[str]) -> d
     from scipy import stats
 
     terms = ['sex', *covariates]
-    known = y.notna() & people[terms].notna().all(axis=1)
+    known = y.notna() & complete(people, terms)
     who, outcome = people[known], y[known].to_numpy(dtype=float)[:, None]
     row: dict[str, Any] = {
         'muscle': y.name,
@@ -258,11 +280,12 @@ def _sex_sentence(table: pd.DataFrame) -> str:
     if np.isnan(overall['p']):
         return f'Women and men were not compared: {overall["reason"]}.'
     differ = [row['muscle'] for row in muscles if is_effect(row['p'])]
+    difference = interval_text(*(overall[name] for name in _DIFFERENCE))
     return (
-        f'Averaged over all muscles, women differ from men by {overall["difference"]:+.2f} '
-        f'(95 % CI {overall["difference_ci_low"]:.2f} to {overall["difference_ci_high"]:.2f}, '
-        f'{p_text(overall["p"])}); single muscles with p < 0.05: '
-        f'{listed(differ) if differ else "none"}.'
+        f'Averaged over all muscles and controlled for {overall["controlled"]}, '
+        f'{overall["n_female"]} women minus {overall["n_male"]} men is {difference}, '
+        f'{p_text(overall["p"])}, Cohen d {overall["cohen_d"]:.2f}; single muscles with '
+        f'p < 0.05: {listed(differ) if differ else "none"}.'
     )
 
 
@@ -276,6 +299,8 @@ def _correlation_row(
     from scipy import stats
 
     others = [name for name in control if name != variable]
+    lacking = unknown(people, others)
+    others = [name for name in others if name not in lacking]
     coded = people[[variable, *others]].copy()
     if 'sex' in coded:
         coded['sex'] = coded['sex'].map(SEX_CODE)
@@ -289,9 +314,8 @@ def _correlation_row(
         'n': n,
         'n_excluded': int((~known).sum()),
     }
-    unknown = not_known(people, [variable, *others])
-    if unknown:
-        return row | {'reason': unknown}
+    if unknown(people, [variable]):
+        return row | {'reason': f'no participant has {variable}'}
     if n < 3 + len(others):
         return row | {'reason': f'{n} participants are too few'}
     if method == 'spearman':
@@ -321,7 +345,13 @@ def _correlation_row(
         'r_ci_high': high,
         'df': df,
         'p': 2 * float(stats.t.sf(abs(t), df)),
-        'reason': f'{listed(constant)} is the same in all participants' if constant else None,
+        'reason': '; '.join(
+            [
+                *(f'{name} is the same in all participants' for name in constant),
+                *(f'no participant has {name}' for name in lacking),
+            ]
+        )
+        or None,
     }
 
 

@@ -91,15 +91,15 @@ def make_design(
     Returns
     -------
     Design
-        Terms that are the same in all people are left out, with the reason.
+        Terms that nobody has or that are the same in all people are left out, with the reason.
     """
-    unknown = not_known(people, terms)
+    left_out = {term: f'no participant has {term}' for term in unknown(people, terms)}
     people = people[known]
-    if unknown or len(people) < 2:
+    if len(people) < 2:
         few = f'{len(people)} participants are too few'
-        return Design((INTERCEPT,), np.ones((len(people), 1)), reason=unknown or few)
-    columns, left_out = {INTERCEPT: np.ones(len(people))}, {}
-    for term in terms:
+        return Design((INTERCEPT,), np.ones((len(people), 1)), left_out, few)
+    columns = {INTERCEPT: np.ones(len(people))}
+    for term in (term for term in terms if term not in left_out):
         column = people[term].map(SEX_CODE) if term == 'sex' else people[term]
         values = column.to_numpy(dtype=float)
         if np.ptp(values) == 0:
@@ -115,10 +115,14 @@ def make_design(
     return Design(tuple(columns), matrix, left_out, reason)
 
 
-def not_known(people: pd.DataFrame, terms: Sequence[str]) -> str | None:
-    """Say which terms nobody has, or return None."""
-    missing = [term for term in terms if people[term].isna().all()]
-    return f'no participant has {listed(missing)}' if missing else None
+def unknown(people: pd.DataFrame, terms: Sequence[str]) -> list[str]:
+    """Return the terms that nobody has."""
+    return [term for term in terms if people[term].isna().all()]
+
+
+def complete(people: pd.DataFrame, terms: Sequence[str]) -> pd.Series:
+    """Say who has all terms, but for those that nobody has."""
+    return people[[term for term in terms if people[term].notna().any()]].notna().all(axis=1)
 
 
 def is_collinear(columns: np.ndarray) -> bool:

@@ -10,22 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_muscle.errors import UsageError
-from bids_muscle.statistics.analysis import Analysis, is_effect, listed, p_text
+from bids_muscle.statistics.analysis import (
+    Analysis,
+    counted,
+    interval_text,
+    is_effect,
+    listed,
+    p_text,
+)
 from bids_muscle.statistics.effect_size import CONFIDENCE, holm, partial_eta_squared
-from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, not_known
+from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ESTIMATE = ('estimate', 'estimate_ci_low', 'estimate_ci_high')
 MIXED_COLUMNS = (
-    'muscle', 'term', 'controlled', 'n', 'n_observations', 'estimate', 'estimate_ci_low',
-    'estimate_ci_high', 'estimate_se', 'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low',
-    'cohen_d_ci_high', 'sd_between', 'sd_within', 'reason',
+    'muscle', 'term', 'controlled', 'n', 'n_observations', *_ESTIMATE, 'estimate_se',
+    'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high', 'sd_between', 'sd_within',
+    'reason',
 )  # fmt: skip
 FORMULA_COLUMNS = (
-    'formula', 'term', 'n', 'n_observations', 'estimate', 'estimate_ci_low', 'estimate_ci_high',
-    'estimate_se', 't', 'df', 'p', 'p_holm', 'partial_eta_squared',
-    'partial_eta_squared_ci_low', 'partial_eta_squared_ci_high', 'reason',
+    'formula', 'term', 'n', 'n_observations', *_ESTIMATE, 'estimate_se',
+    't', 'df', 'p', 'p_holm', 'partial_eta_squared', 'partial_eta_squared_ci_low',
+    'partial_eta_squared_ci_high', 'reason',
 )  # fmt: skip
 
 
@@ -127,11 +135,12 @@ def mixed_model(
     table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
     found = table[table['term'].str.startswith('session') & table['p'].map(is_effect)]
     what = [
-        f'{row["muscle"]} ({row["term"]}: {row["estimate"]:+.2f}, {p_text(row["p"])})'
+        f'{row["muscle"]} ({row["term"]}) by {interval_text(*(row[name] for name in _ESTIMATE))}'
         for row in found.to_dict('records')
     ]
-    text = f'changed in {listed(what)}' if what else 'was not found to change in any muscle'
-    return Analysis(table, (f'In the mixed model the measure {text}.',))
+    text = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
+    counts = f'{counted(table["n"])}, {counted(table["n_observations"])[4:]} values'
+    return Analysis(table, (f'In the mixed model the measure {text} ({counts} a muscle).',))
 
 
 def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
@@ -183,7 +192,9 @@ def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
     table['p_holm'] = holm(table['p'].where(table['term'] != 'Intercept').to_numpy(dtype=float))
     effects = table[table['p'].map(is_effect) & (table['term'] != 'Intercept')]
     what = [
-        f'{r["term"]} ({r["estimate"]:+.3g}, {p_text(r["p"])})' for r in effects.to_dict('records')
+        f'{row["term"]} {row["estimate"]:.3g} (95 % CI {row["estimate_ci_low"]:.3g} to '
+        f'{row["estimate_ci_high"]:.3g}, {p_text(row["p"])})'
+        for row in effects.to_dict('records')
     ]
     said = reason or f'terms with p < 0.05: {listed(what) if what else "none"}'
     return Analysis(table, (f'{formula}, n = {shared["n"]}: {said}.',))
@@ -228,8 +239,11 @@ def _mixed_rows(
     participants, sessions = (values.index.get_level_values(i) for i in (0, 1))
     later = sorted(set(sessions))[1:]
     columns = {f'session {name}': (sessions == name).astype(float) for name in later}
-    reason = not_known(people, ['sex', *covariates])
+    reason = None
+    lacking = unknown(people, ['sex', *covariates])
     for term in ('sex', *covariates):
+        if term in lacking:
+            continue
         column = people[term].map(SEX_CODE) if term == 'sex' else people[term]
         columns[term] = column.reindex(participants).to_numpy(dtype=float)
     y, x = values.to_numpy(dtype=float), np.column_stack(list(columns.values()))
@@ -241,16 +255,17 @@ def _mixed_rows(
     n = int(groups.max() + 1) if len(groups) else 0
     shared = {'muscle': values.name, 'n': n, 'n_observations': len(y)}
     shared['controlled'] = ', '.join(terms[varies & ~np.char.startswith(terms, 'session')])
-    if not reason and n <= int(varies.sum()) + 1:
+    if n <= int(varies.sum()) + 1:
         reason = f'{n} participants are too few'
-    elif not reason and n == len(y):
+    elif n == len(y):
         reason = 'no participant has the muscle in two sessions'
-    elif not reason and is_collinear(x[:, varies]):
+    elif is_collinear(x[:, varies]):
         reason = f'{listed(list(terms[varies]))} determine each other (collinear)'
-    elif not reason and no_variance(_residual_within(y, groups), y):
+    elif no_variance(_residual_within(y, groups), y):
         reason = 'no participant changes between sessions'
+    absent = [shared | {'term': t, 'reason': f'no participant has {t}'} for t in lacking]
     if reason:
-        return [shared | {'term': term, 'reason': reason} for term in terms]
+        return [shared | {'term': term, 'reason': reason} for term in terms] + absent
     x = x - x.mean(axis=0) * ~np.char.startswith(terms, 'session')
     model = random_intercept(y, np.column_stack([np.ones(len(y)), x[:, varies]]), groups)
     total = sqrt(model.sd_between**2 + model.sd_within**2)
@@ -277,7 +292,7 @@ def _mixed_rows(
             }
         )
     same = [{'term': term, 'reason': f'{term} is the same in all'} for term in terms[~varies]]
-    return rows + [shared | row for row in same]
+    return rows + [shared | row for row in same] + absent
 
 
 def _residual_within(y: np.ndarray, groups: np.ndarray) -> float:

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import Analysis, is_effect, p_text
+from bids_muscle.statistics.analysis import Analysis, interval_text, is_effect, p_text
 from bids_muscle.statistics.effect_size import holm, partial_eta_squared
-from bids_muscle.statistics.linear_model import INTERCEPT, Design, fit, make_design, no_variance
+from bids_muscle.statistics.linear_model import (
+    INTERCEPT,
+    Design,
+    complete,
+    fit,
+    make_design,
+    no_variance,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +29,9 @@ COLUMNS = (
     'epsilon_huynh_feldt', 'mauchly_w', 'mauchly_p', 'partial_eta_squared',
     'partial_eta_squared_ci_low', 'partial_eta_squared_ci_high', 'reason',
 )  # fmt: skip
+
+
+_ENDS = ('_ci_low', '_ci_high')
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def rm_ancova(
     import pandas as pd
 
     terms = ('sex', *covariates)
-    known = values.notna().all(axis=1) & people[list(terms)].notna().all(axis=1)
+    known = values.notna().all(axis=1) & complete(people, terms)
     y = values[known].to_numpy(dtype=float)
     design = make_design(people, known.to_numpy(), terms, centred=centred)
     shared = {'n': int(known.sum()), 'n_excluded': int((~known).sum())}
@@ -228,9 +238,10 @@ def _sentence(table: pd.DataFrame) -> str:
             parts.append(f'whether {what} differ is not known ({row["reason"]})')
             continue
         found = 'differ' if is_effect(row['p']) else 'were not found to differ'
+        eta = interval_text(*(row[f'partial_eta_squared{end}'] for end in ('', *_ENDS)))
         parts.append(
             f'{what} {found} (F({row["df1"]:.1f}, {row["df2"]:.1f}) = {row["f"]:.2f}, '
-            f'{p_text(row["p"])}, partial eta squared {row["partial_eta_squared"]:.2f})'
+            f'{p_text(row["p"])}, partial eta squared {eta})'
         )
     text = '; '.join(parts)
     return f'{text[0].upper()}{text[1:]}, n = {table["n"].iloc[0]}.'
