@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from bids_muscle.statistics.comparisons import (
     partial_correlations,
     sex_differences,
 )
+from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.models import fit_formula, mixed_model
 from bids_muscle.statistics.repeated_measures import rm_ancova
 
@@ -41,6 +42,33 @@ _IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
 #: Spellings of sex that BIDS knows.
 _SEX = {'f': 'F', 'female': 'F', 'm': 'M', 'male': 'M'}
 _HEIGHT_CM = (100, 250)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A result in words, and what it is about; `measure` is empty for a model of the user."""
+
+    region: str
+    contrast: str
+    measure: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class CohortAnalysis:
+    """One analysis of all regions, contrasts and measures.
+
+    Parameters
+    ----------
+    table
+        As of :class:`~bids_muscle.statistics.analysis.Analysis`, with ``region``, ``contrast`` and
+        ``measure`` in front.
+    findings
+        One or more for each region, contrast and measure.
+    """
+
+    table: pd.DataFrame
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +109,9 @@ def analyse(
     measures: Sequence[str] = MEASURES,
     covariates: Sequence[str] = COVARIATES,
     centred: bool = True,
+    harmonise_sites: bool = True,
     formula: str | None = None,
-) -> dict[str, Analysis]:
+) -> dict[str, CohortAnalysis]:
     """Run all analyses that a cohort allows.
 
     Parameters
@@ -98,6 +127,9 @@ def analyse(
         ``age``, ``bmi`` or other columns of participants.tsv with numbers.
     centred
         See :func:`bids_muscle.statistics.linear_model.make_design`.
+    harmonise_sites
+        Where the table has a ``site``, remove the differences between sites before all analyses
+        but the formula; see :func:`bids_muscle.statistics.harmonise.harmonise`.
     formula
         The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
 
@@ -105,7 +137,9 @@ def analyse(
     -------
     dict
         Analysis by name: ``rm_ancova``, ``paired_t``, ``sex_differences``, ``pearson``,
-        ``spearman``; ``change`` and ``mixed_model`` where there are sessions; ``formula``.
+        ``spearman``; ``change`` and ``mixed_model`` where there are sessions;
+        ``site_differences``, ``harmonisation`` and ``harmonised_values`` where there is a site;
+        ``formula``.
         Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
         take the first session of each participant.
 
@@ -118,9 +152,13 @@ def analyse(
     frame = muscle_means(table, measures)
     people = participants(table, covariates)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
+    sites = harmonise_sites and people['site'].notna().any()
     for sample in _samples(frame, people, measures):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
-        for name, analysis in _analyses(sample, covariates, centred):
+        found: list[tuple[str, Analysis]] = []
+        if sites:
+            sample, found = _harmonised(sample, covariates)
+        for name, analysis in (*found, *_analyses(sample, covariates, centred)):
             parts.setdefault(name, []).append((key, analysis))
     if formula is not None:
         names = [name for name in _measure_columns(table) if name not in _IDENTITY]
@@ -160,7 +198,7 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
 
 
 def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) -> pd.DataFrame:
-    """Return sex and covariates by participant; missing where nobody or nothing tells.
+    """Return sex, site and covariates by participant; missing where nobody or nothing tells.
 
     Column names may be written in any case. Without ``bmi`` it is computed from ``weight`` in kg
     and ``height`` in cm.
@@ -189,6 +227,7 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
 
     people = pd.DataFrame(index=rows.index)
     people['sex'] = column('sex', 'gender').astype(str).str.lower().map(_SEX).to_numpy()
+    people['site'] = column('site').astype(object).replace(_MISSING, np.nan).to_numpy()
     for name in covariates:
         people[name] = numbers(name.lower()).to_numpy()
     if 'bmi' in covariates and people['bmi'].isna().all():
@@ -232,6 +271,20 @@ def _analyses(
         yield 'mixed_model', mixed_model(sample.values, sample.people, covariates)
 
 
+def _harmonised(
+    sample: Sample, covariates: Sequence[str]
+) -> tuple[Sample, list[tuple[str, Analysis]]]:
+    """Remove the differences between sites, and tell what was removed."""
+    values, differences, removed = harmonise(sample.values, sample.people, covariates)
+    found = [('site_differences', differences), ('harmonisation', removed)]
+    if values is sample.values:
+        return sample, found
+    long = values.stack().rename('harmonised').to_frame()
+    long.insert(0, 'measured', sample.values.stack())
+    found.append(('harmonised_values', Analysis(long.reset_index(), ())))
+    return replace(sample, values=values.dropna(how='all')), found
+
+
 def _for_formula(frame: pd.DataFrame, people: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Join the columns of participants.tsv, as numbers where they are."""
     import pandas as pd
@@ -259,15 +312,15 @@ def _participant_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(columns=[*_measure_columns(table), 'reason'], errors='ignore')
 
 
-def _joined(parts: list[tuple[dict[str, str], Analysis]]) -> Analysis:
+def _joined(parts: list[tuple[dict[str, str], Analysis]]) -> CohortAnalysis:
     """Put tables below each other, with the columns that tell them apart in front."""
     import pandas as pd
 
-    tables, sentences = [], []
+    tables, findings = [], []
     for key, analysis in parts:
         front = pd.DataFrame([key] * len(analysis.table), index=analysis.table.index)
         tables.append(pd.concat([front, analysis.table], axis=1))
-        sentences += [f'{", ".join(key.values())}: {text}' for text in analysis.sentences]
+        findings += [Finding(**{'measure': ''} | key, sentence=t) for t in analysis.sentences]
     # An empty table has no types of its own to pass on.
     filled = [each for each in tables if len(each)] or tables[:1]
-    return Analysis(pd.concat(filled, ignore_index=True), tuple(sentences))
+    return CohortAnalysis(pd.concat(filled, ignore_index=True), tuple(findings))

@@ -11,18 +11,19 @@ from cohorts import MEASURE, group_table
 
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.effects import load_effects
-from bids_muscle.statistics.analysis import Analysis, dictionary
-from bids_muscle.statistics.cohort import analyse, muscle_means, participants
+from bids_muscle.statistics.analysis import dictionary
+from bids_muscle.statistics.cohort import CohortAnalysis, analyse, muscle_means, participants
+from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 
 CROSS_SECTIONAL = {'rm_ancova', 'paired_t', 'sex_differences', 'pearson', 'spearman'}
 
 
 @pytest.fixture(scope='module')
-def weber() -> dict[str, Analysis]:
+def weber() -> dict[str, CohortAnalysis]:
     return analyse(group_table(84))
 
 
-def test_effects_of_weber_are_found(weber: dict[str, Analysis]) -> None:
+def test_effects_of_weber_are_found(weber: dict[str, CohortAnalysis]) -> None:
     ancova = weber['rm_ancova'].table.set_index('effect')
     assert set(ancova['n']) == {84}
     assert ancova.loc['sex', 'df2'] == 80
@@ -49,7 +50,7 @@ def test_effects_of_weber_are_found(weber: dict[str, Analysis]) -> None:
     assert age.loc[deep, 'df'] == 80
 
 
-def test_intervals_cover_what_was_planted(weber: dict[str, Analysis]) -> None:
+def test_intervals_cover_what_was_planted(weber: dict[str, CohortAnalysis]) -> None:
     effects = load_effects().mfi['cervical']
     sex = weber['sex_differences'].table.set_index('muscle').drop('all muscles')
     covered = [
@@ -66,7 +67,7 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
     analyses = analyse(table)
     for name in ('paired_t', 'sex_differences', 'pearson', 'spearman'):
         assert (analyses[name].table['p_holm'].dropna() > 0.05).all()
-    assert 'were not found to differ' in analyses['rm_ancova'].sentences[0]
+    assert 'were not found to differ' in analyses['rm_ancova'].findings[0].sentence
 
 
 def test_change_between_sessions_is_found() -> None:
@@ -89,12 +90,41 @@ def test_cross_sectional_analyses_take_the_first_session() -> None:
 
 
 def test_every_column_is_in_the_dictionary() -> None:
-    analyses = analyse(group_table(20, sessions=2), formula=f'{MEASURE} ~ age + muscle')
+    table = with_sites(group_table(20, sessions=2))
+    analyses = analyse(table, formula=f'{MEASURE} ~ age + muscle')
     columns = {name for each in analyses.values() for name in each.table.columns}
+    values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))
+    columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
+    columns |= set(factorial_anova(values, 'dice', ['model', 'muscle']).table.columns)
     assert columns == set(dictionary())
     assert all(
         set(entry) == {'LongName', 'Description', 'Units'} for entry in dictionary().values()
     )
+
+
+def with_sites(table: pd.DataFrame) -> pd.DataFrame:
+    """Give every other participant to a second site, which measures 5 more."""
+    second = table['participant_id'].str[-1].isin(list('02468'))
+    values = table[MEASURE].astype(float) + 5 * second
+    site = np.where(second, 'north', 'south')
+    return table.assign(**{MEASURE: values.map(repr)}, site=site)
+
+
+def test_sites_are_harmonised_before_all_else(weber: dict[str, CohortAnalysis]) -> None:
+    table = with_sites(group_table(84))
+    found, left = analyse(table), analyse(table, harmonise_sites=False)
+    assert (found['site_differences'].table['p_holm'] < 1e-3).all()
+    shift = found['harmonisation'].table.set_index(['muscle', 'site'])['shift'].unstack()
+    np.testing.assert_allclose(shift['north'] - shift['south'], 5, atol=2)
+    values = found['harmonised_values'].table
+    assert len(values) == 84 * 7
+    assert values['measured'].std() > values['harmonised'].std() + 0.5
+    error, raw, single = (
+        each['sex_differences'].table['difference_se'].iloc[0] for each in (found, left, weber)
+    )
+    assert error < 0.9 * raw
+    assert error == pytest.approx(single, rel=0.1)
+    assert 'site_differences' not in left
 
 
 def test_left_and_right_are_averaged_and_half_a_muscle_is_missing() -> None:
@@ -177,7 +207,7 @@ def test_bad_input_gives_reasons(damage: str, sessions: int) -> None:
     for analysis in analyses.values():
         table = analysis.table
         assert (table['p'].notna() | table['reason'].notna()).all()
-        assert 'nan' not in ' '.join(analysis.sentences)
+        assert not any('nan' in finding.sentence for finding in analysis.findings)
 
 
 def test_the_same_table_gives_the_same_bytes() -> None:
