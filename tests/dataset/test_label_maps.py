@@ -40,7 +40,7 @@ def test_numbers_without_a_meaning_are_refused(tmp_path: Path) -> None:
     save(tmp_path, 'sub-1_seg-other_dseg.nii.gz')
     own, other = find_label_maps(tmp_path)
     assert own.codes(LUMBAR) == {label.index: label.index for label in LUMBAR}
-    with pytest.raises(MissingInputError, match='sub-1_seg-other_dseg.tsv'):
+    with pytest.raises(MissingInputError, match=r'sub-1_seg-other_dseg\.tsv'):
         other.codes(LUMBAR)
     (tmp_path / 'dseg.tsv').write_text('number\tname\n1\tx\n')
     with pytest.raises(BadDataError, match='index'):
