@@ -28,6 +28,7 @@ INSTALL = [
     'pillow>=11',
     'safetensors>=0.5,<1',
     'tomli-w>=1.2,<2',
+    'tensorboard>=2.20,<3',
 ]
 TEST = [
     'pytest>=9,<10',

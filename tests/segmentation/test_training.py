@@ -5,24 +5,40 @@ from __future__ import annotations
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
-from bids_muscle.errors import MissingInputError, ModelError, UsageError
-from bids_muscle.segmentation.bundle import WEIGHTS
+from bids_muscle.errors import (
+    BadDataError,
+    DeviceError,
+    MissingInputError,
+    ModelError,
+    UsageError,
+)
+from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
+from bids_muscle.segmentation.training import trainer
 from bids_muscle.segmentation.training.__main__ import main
 from bids_muscle.segmentation.training.batches import make_batch
 from bids_muscle.segmentation.training.geometry import mirror
 from bids_muscle.segmentation.training.loss import marginal_loss
-from bids_muscle.segmentation.training.recipe import Recipe, Source, read_recipe
+from bids_muscle.segmentation.training.recipe import (
+    Recipe,
+    Source,
+    find_recipe,
+    read_recipe,
+    recipe_names,
+)
 from bids_muscle.segmentation.training.sources import (
     CENTER,
     FIRST_OTHER,
     PIXEL_MM,
     PlaneSet,
+    find_cases,
+    load_case,
     load_source,
 )
 from bids_muscle.segmentation.training.trainer import train
@@ -101,6 +117,133 @@ def test_a_resumed_training_ends_with_the_same_weights(
     shorter = replace(recipe, iterations=4)
     train(shorter, [plane_set], tmp_path / 'longer', report=silent, stop_after=2)
     assert train(recipe, [plane_set], tmp_path / 'longer', report=silent).sha256 == whole.sha256
+
+
+def test_keeps_the_best_weights_and_stops_early(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dices = iter([0.2, 0.6, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(trainer, '_dice', lambda *_: next(dices))
+    patient = replace(recipe, iterations=20, validate_every=2, patience=2, schedule='constant')
+
+    def run(folder: str, **how: Any) -> ModelBundle:
+        report = lines.append
+        return train(patient, [plane_set], tmp_path / folder, report=report, **how)
+
+    lines: list[str] = []
+    stopped = run('early', validation=[plane_set])
+    assert 'since iteration 4' in lines[-1]
+    assert stopped.card['training']['iterations'] == 8
+    assert stopped.card['training']['validation_dice'] == 0.6
+    assert (tmp_path / 'early' / 'curves.png').read_bytes().startswith(b'\x89PNG')
+    history = (tmp_path / 'early' / 'history.tsv').read_text().splitlines()
+    assert [line.split('\t')[3] for line in history[1:]] == ['0.2', '0.6', '0.5', '0.4']
+    # The model is that of iteration 4, and a finished training is not taken up again.
+    assert run('four', stop_after=4).sha256 == stopped.sha256
+    assert run('early', validation=[plane_set]).sha256 == stopped.sha256
+
+
+def test_the_validation_dice_is_one_where_the_network_is_right(
+    recipe: Recipe, plane_set: PlaneSet
+) -> None:
+    import torch
+
+    seen = []
+
+    class Oracle(torch.nn.Module):
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            self.share, self.number = share, 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.number += 1
+            _, labels, _ = make_batch([plane_set], recipe, -self.number)
+            seen.append(images)
+            labels[:, : int(labels.shape[1] * (1 - self.share))] = 0
+            return torch.nn.functional.one_hot(labels, 9).movedim(-1, 1).float()
+
+    assert trainer._dice(Oracle(1.0), recipe, [plane_set], 'cpu') == 1.0
+    assert 0.2 < trainer._dice(Oracle(0.5), recipe, [plane_set], 'cpu') < 0.9
+    assert bool((seen[0] == seen[1]).all())
+
+
+def test_dropout_does_not_change_a_resumed_training(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path
+) -> None:
+    drops = replace(recipe, network={**recipe.network, 'dropout': 0.5})
+    whole = train(drops, [plane_set], tmp_path / 'whole', report=lambda _: None)
+    train(drops, [plane_set], tmp_path / 'parts', report=lambda _: None, stop_after=2)
+    parts = train(drops, [plane_set], tmp_path / 'parts', report=lambda _: None)
+    assert whole.sha256 == parts.sha256
+
+
+def test_a_cuda_device_that_is_not_there_is_said(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(DeviceError, match='--device cpu'):
+        train(recipe, [plane_set], tmp_path / 'x', device='cuda')
+    assert not (tmp_path / 'x').exists()
+
+
+def test_planes_come_from_the_cache_until_a_file_changes(tmp_path: Path) -> None:
+    labels = np.zeros((60, 50, 3), dtype=np.int16)
+    labels[35:40, 20:25], labels[20:25, 20:25] = 11, 12
+    path, cache = tmp_path / 'map.nii', tmp_path / 'cache'
+    nib.save(nib.Nifti1Image(labels, np.diag([2.0, 2.0, 4.0, 1.0])), path)
+    source = Source('x', 'map.nii', {11: 1, 12: 2}, (1, 2), 1.0)
+    (case,) = find_cases(source, [tmp_path])
+    first = load_case(case, 0.5, cache=cache)
+    (kept,) = cache.iterdir()
+    assert np.array_equal(load_case(case, 0.5, cache=cache).labels, first.labels)
+    # What is in the cache is what is used, so tell it by a mark.
+    with np.load(kept) as arrays:
+        np.savez(kept, labels=np.full_like(arrays['labels'], 7))
+    assert (load_case(case, 0.5, cache=cache).labels == 7).all()
+    assert not (load_case(replace(case, source=replace(source, slice_step=2)), 1, cache=cache)
+                .labels == 7).any()  # fmt: skip
+    labels[35, 20] = 0
+    nib.save(nib.Nifti1Image(labels, np.diag([2.0, 2.0, 4.0, 1.0])), path)
+    assert not (load_case(case, 0.5, cache=cache).labels == 7).any()
+
+
+def test_a_map_without_a_muscle_is_said(tmp_path: Path) -> None:
+    labels = np.zeros((60, 50, 3), dtype=np.int16)
+    labels[35:40, 20:25] = 1
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / 'map.nii')
+    with pytest.raises(BadDataError, match='lacks the label 2'):
+        load_source(Source('x', 'map.nii', {1: 1, 2: 2}, (1, 2), 1.0), [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'said'),
+    [
+        ('seed = 20260', "seed = 'x'", "seed is 'x', not a whole number"),
+        ('seed = 20260', '', 'seed is missing'),
+        ('ema_decay', 'emma_decay', 'Did you mean ema_decay'),
+        ('[[source]]', '[[sauce]]', 'no \\[\\[source'),
+        ("labels = 'dixon", "labelz = 'dixon", 'Did you mean labels'),
+        ('annotated = [1, 2, 3, 4]', '', 'lacks annotated'),
+        ('[network]', '[network', 'cannot be read'),
+        ('weight_decay', "optimizer = 'sgd'\nweight_decay", 'Use one of adamw'),
+        ("name = 'template'", "name = 'template'\nkind = 'web'", 'Use one of files, bids'),
+    ],
+)
+def test_a_wrong_recipe_says_which_field(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (RECIPES / 'lumbar.toml').read_text()
+    assert old in text
+    (tmp_path / 'recipe.toml').write_text(text.replace(old, new))
+    with pytest.raises(UsageError, match=said):
+        find_recipe(str(tmp_path / 'recipe.toml'))
+
+
+def test_finds_recipes_by_name() -> None:
+    assert 'lumbar' in recipe_names()
+    assert find_recipe('lumbar').region == 'lumbar'
+    with pytest.raises(UsageError, match='lumbar'):
+        find_recipe('nonsense')
 
 
 def test_refuses_the_checkpoint_of_another_recipe(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,21 @@ class Source:
         Whether the images are corrected first, as in the application.
     pixel_mm
         Pixel size of the planes in a ``.zip``, mm.
+    kind
+        ``'files'`` for the patterns above; ``'bids'`` for every ``seg-<seg>_dseg`` in the
+        ``derivatives`` of the data folders, which are then BIDS datasets: codes, annotated labels
+        and images are found out.
+    seg
+        The ``seg`` entity for ``kind = 'bids'``.
     all_slices
         True where the map is complete, so that slices that lack some muscle, or all, are used too.
     """
 
     name: str
-    labels: str
-    codes: dict[int, int]
-    annotated: tuple[int, ...]
-    weight: float
+    labels: str = ''
+    codes: dict[int, int] = field(default_factory=dict)
+    annotated: tuple[int, ...] = ()
+    weight: float = 1.0
     images: tuple[str, ...] = ()
     fat_codes: tuple[int, ...] = ()
     slice_step: int = 1
@@ -60,6 +68,8 @@ class Source:
     bias_correction: bool = True
     pixel_mm: float = 1.0
     all_slices: bool = False
+    kind: str = 'files'
+    seg: str = ''
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,10 @@ class Recipe:
         Greatest norm of the gradient; 0 for no limit.
     center_labels
         Muscles whose middle is the origin of every plane.
+    validate_every, patience
+        Where people are held out: iterations between validations, and validations without a
+        better Dice after which the training ends early; 0 to train to the end. The best weights
+        are kept either way.
     """
 
     name: str
@@ -122,12 +136,14 @@ class Recipe:
     optimizer: str = 'adamw'
     schedule: str = 'rise-hold-fall'
     clip_norm: float = 5.0
+    validate_every: int = 500
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        for field, known in (('optimizer', OPTIMIZERS), ('schedule', SCHEDULES)):
-            if getattr(self, field) not in known:
+        for name, known in (('optimizer', OPTIMIZERS), ('schedule', SCHEDULES)):
+            if getattr(self, name) not in known:
                 raise UsageError(
-                    f'The recipe {self.name} has the {field} {getattr(self, field)!r}.',
+                    f'The recipe {self.name} has the {name} {getattr(self, name)!r}.',
                     f'Use one of {", ".join(known)}.',
                 )
 
@@ -156,38 +172,109 @@ class Recipe:
         return asdict(self)
 
 
+def recipe_names() -> list[str]:
+    """Return the names of the recipes in the package."""
+    return sorted(path.stem for path in _packaged().glob('*.toml'))
+
+
+def find_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe of the package by its name, or one by its path.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or it cannot be used.
+    """
+    if name_or_path in recipe_names():
+        return read_recipe(_packaged() / f'{name_or_path}.toml')
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UsageError(
+            f'There is no recipe {name_or_path!r}: it is neither a recipe of the package nor a '
+            'file.',
+            f'Use one of {", ".join(recipe_names())}, or the path of a TOML file.',
+        )
+    return read_recipe(path)
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files('bids_muscle') / 'data/recipes'))
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises
     ------
     UsageError
-        If the file is missing, is not TOML, or a field is missing or unknown.
+        If the file is missing, is not TOML, or a field is missing, unknown or of another type.
     """
-    remedy = 'See bids_muscle/data/recipes/lumbar.toml for a complete recipe.'
+    remedy = 'See docs/models.md, or bids_muscle/data/recipes/lumbar.toml for a complete recipe.'
     try:
         content = tomllib.loads(path.read_text(encoding='utf-8'))
-        sources = tuple(_source(entry) for entry in content.pop('source'))
-        for name in ('window_px', 'center_labels'):
-            if name in content:
-                content[name] = tuple(int(value) for value in content[name])
-        if 'channels' in content:
-            content['channels'] = tuple(content['channels'])
-        return Recipe(**content, sources=sources)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f'The recipe {path} cannot be read: {error}.', remedy) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f'The recipe {path} is not complete: {error!r}.', remedy) from error
+    try:
+        sources = tuple(_source(entry) for entry in content.pop('source', []))
+        if not sources:
+            raise UsageError('it has no [[source]]', '')
+        _check_fields(content, Recipe, {'sources'})
+        for name in ('window_px', 'center_labels', 'channels'):
+            if name in content:
+                content[name] = tuple(content[name])
+        return Recipe(**content, sources=sources)
+    except UsageError as error:
+        raise UsageError(
+            f'The recipe {path} cannot be used: {error.message.rstrip(".")}.',
+            error.remedy or remedy,
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f'The recipe {path} cannot be used: {error!r}.', remedy) from error
 
 
 def _source(entry: dict[str, Any]) -> Source:
+    _check_fields(entry, Source, set())
+    kind = entry.get('kind', 'files')
+    needed = {'files': ('labels', 'codes', 'annotated'), 'bids': ('seg',)}
+    if kind not in needed:
+        raise UsageError(f'a source has the kind {kind!r}', f'Use one of {", ".join(needed)}.')
+    missing = [name for name in needed[kind] if name not in entry]
+    if missing:
+        raise UsageError(f'the source {entry["name"]} lacks {", ".join(missing)}', '')
     return Source(
         **{
             **entry,
-            'codes': {int(code): int(label) for code, label in entry['codes'].items()},
-            'annotated': tuple(entry['annotated']),
+            'codes': {int(code): int(label) for code, label in entry.get('codes', {}).items()},
+            'annotated': tuple(entry.get('annotated', ())),
             'images': tuple(entry.get('images', ())),
             'fat_codes': tuple(entry.get('fat_codes', ())),
             'slices': tuple(entry['slices']) if 'slices' in entry else None,
         }
     )
+
+
+#: Python types by the annotations of the plain fields, and their names in a recipe.
+_TYPES: dict[Any, tuple[Any, str]] = {
+    'int': (int, 'a whole number'),
+    'float': ((int, float), 'a number'),
+    'str': (str, 'text'),
+    'bool': (bool, 'true or false'),
+}
+
+
+def _check_fields(entry: dict[str, Any], kind: type[Recipe | Source], set_later: set[str]) -> None:
+    """Raise if a field is unknown, missing, or of another type."""
+    known = {f.name: f for f in fields(kind) if f.name not in set_later}
+    unknown = [name for name in entry if name not in known]
+    if unknown:
+        near = get_close_matches(unknown[0], known)
+        raise UsageError(
+            f'the field {unknown[0]} is unknown', f'Did you mean {near[0]}?' if near else ''
+        )
+    for name, f in known.items():
+        if name not in entry:
+            if f.default is MISSING and f.default_factory is MISSING:
+                raise UsageError(f'the field {name} is missing', '')
+        elif f.type in _TYPES and not isinstance(entry[name], _TYPES[f.type][0]):
+            what = _TYPES[f.type][1]
+            raise UsageError(f'the field {name} is {entry[name]!r}, not {what}', '')

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from bids_muscle import __version__
 from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.segmentation.training.recipe import Source
 
@@ -153,7 +156,12 @@ def load_source(
     return [load_case(case, source.weight / len(cases), center_labels) for case in cases]
 
 
-def load_case(case: Case, weight: float, center_labels: Sequence[int] = (1, 2, 3, 4)) -> PlaneSet:
+def load_case(
+    case: Case,
+    weight: float,
+    center_labels: Sequence[int] = (1, 2, 3, 4),
+    cache: Path | None = None,
+) -> PlaneSet:
     """Load one label map, and its images where it has them.
 
     Parameters
@@ -165,6 +173,9 @@ def load_case(case: Case, weight: float, center_labels: Sequence[int] = (1, 2, 3
     center_labels
         The muscles whose middle is the origin of a plane; a slice must have all of them that are
         annotated, unless the source is complete (``all_slices``).
+    cache
+        Folder in which the planes are kept under the SHA-256 of all that they are made of: the
+        content of the files, the source and the version of bids_muscle.
 
     Raises
     ------
@@ -172,8 +183,38 @@ def load_case(case: Case, weight: float, center_labels: Sequence[int] = (1, 2, 3
         If no slice has the muscles that it needs.
     """
     load = _from_zip if case.labels.suffix == '.zip' else _from_volume
-    planes = load(case, center_labels)
+    kept = cache / f'{_fingerprint(case, center_labels)}.npz' if cache else None
+    if kept is not None and kept.is_file():
+        planes = _read_planes(kept, case.source)
+    else:
+        planes = load(case, center_labels)
+        if kept is not None:
+            _write_planes(planes, kept)
     return replace(planes, weight=weight, participant=case.participant)
+
+
+def _fingerprint(case: Case, center_labels: Sequence[int]) -> str:
+    source = {**asdict(case.source), 'name': '', 'weight': 0}
+    grid = (PIXEL_MM, PLANE, CENTER, tuple(center_labels))
+    digest = hashlib.sha256(repr((__version__, source, grid, sorted(case.images))).encode())
+    for path in (case.labels, *(case.images[name] for name in sorted(case.images))):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _write_planes(planes: PlaneSet, path: Path) -> None:
+    arrays = {n: value for n, value in vars(planes).items() if isinstance(value, np.ndarray)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Folds may run side by side: each writes a file of its own, and the last one stays.
+    part = path.with_name(f'{path.stem}.{os.getpid()}.part.npz')
+    np.savez(part, allow_pickle=False, **arrays)
+    part.replace(path)
+
+
+def _read_planes(path: Path, source: Source) -> PlaneSet:
+    with np.load(path, allow_pickle=False) as kept:
+        arrays = {'images': None, 'fat': None, **kept}
+    return PlaneSet(source.name, annotated=source.annotated, weight=source.weight, **arrays)
 
 
 def _from_volume(case: Case, center_labels: Sequence[int]) -> PlaneSet:

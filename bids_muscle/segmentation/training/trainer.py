@@ -3,28 +3,67 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import DeviceError, ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, write_bundle
 from bids_muscle.segmentation.networks import build_network
-from bids_muscle.segmentation.training.batches import Batches
+from bids_muscle.segmentation.training.batches import Batches, make_batch
 from bids_muscle.segmentation.training.loss import make_loss
-from bids_muscle.segmentation.training.recipe import Recipe
+from bids_muscle.segmentation.training.progress import ProgressLog
+from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import PlaneSet
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from bids_muscle.segmentation.training.loss import Loss
+
 #: Iterations between checkpoints, and iterations in which the learning rate rises.
 CHECKPOINT_EVERY, WARM_UP = 100, 100
+#: Iterations between progress lines.
+REPORT_EVERY = 50
+#: Most batches of one validation.
+MOST_BATCHES = 20
 #: Share of the iterations at the end in which the learning rate falls to zero.
 COOL_DOWN = 0.3
+
+
+@dataclass
+class _State:
+    """Everything that changes in a training; a checkpoint holds all of it."""
+
+    network: nn.Module
+    averaged: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    iteration: int = 0
+    running_loss: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=lambda: {'dice': -1.0, 'iteration': 0})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        parts = ('network', 'averaged', 'optimizer', 'scaler')
+        plain = ('iteration', 'running_loss', 'history', 'best')
+        return {name: getattr(self, name).state_dict() for name in parts} | {
+            name: getattr(self, name) for name in plain
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint; one of an earlier version has no scaler and no history."""
+        for name in ('network', 'averaged', 'optimizer'):
+            getattr(self, name).load_state_dict(saved[name])
+        if saved.get('scaler'):
+            self.scaler.load_state_dict(saved['scaler'])
+        for name in ('iteration', 'running_loss', 'history', 'best'):
+            setattr(self, name, saved.get(name, getattr(self, name)))
 
 
 def train(
@@ -32,12 +71,16 @@ def train(
     sets: Sequence[PlaneSet],
     output: Path,
     *,
+    validation: Sequence[PlaneSet] = (),
     device: str = 'cpu',
     workers: int = 0,
     report: Callable[[str], None] = print,
     stop_after: int | None = None,
 ) -> ModelBundle:
     """Train a network by a recipe, continuing from a checkpoint where there is one.
+
+    On CUDA the network runs in half precision with a scaled loss. ``history.tsv``,
+    ``curves.png`` and TensorBoard events in ``tensorboard`` show the progress.
 
     Parameters
     ----------
@@ -47,6 +90,8 @@ def train(
         The planes of the sources of the recipe.
     output
         Folder for the checkpoint and the bundle.
+    validation
+        Planes of people who are not in `sets`; the weights that are best on them are kept.
     device
         ``'cpu'`` or ``'cuda'``.
     workers
@@ -63,42 +108,158 @@ def train(
 
     Raises
     ------
+    DeviceError
+        If the device is not there.
     ModelError
         If the checkpoint in ``output`` was made by another recipe.
     """
     import torch
 
+    check_device(device)
+    make_deterministic(device)
     loss_of = make_loss(recipe)
     output.mkdir(parents=True, exist_ok=True)
     state = _start(recipe, output / 'checkpoint.pt', device)
-    network, averaged, optimizer = state['network'], state['averaged'], state['optimizer']
+    log = ProgressLog(output, state.history, state.iteration)
     last = min(recipe.iterations, stop_after or recipe.iterations)
-    running, began = 0.0, time.monotonic()
+    began, started_at = time.monotonic(), state.iteration
     ahead: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
         Batches(sets, recipe),  # type: ignore[arg-type]
         batch_size=None,
-        sampler=range(state['iteration'], last),
+        sampler=range(state.iteration, last),
         num_workers=workers,
     )
-    for iteration, batch in enumerate(ahead, state['iteration']):
-        for group in optimizer.param_groups:
-            group['lr'] = recipe.learning_rate * _rate(iteration, recipe)
-        images, labels, annotated = (v.to(device) for v in batch)
-        loss = loss_of(network(images), labels, annotated)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if recipe.clip_norm:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-        optimizer.step()
-        _average(averaged, network, min(recipe.ema_decay, (iteration + 1) / (iteration + 10)))
-        running = loss.item() if not running else 0.98 * running + 0.02 * loss.item()
-        done = iteration + 1
-        if done % 50 == 0 or done == last:
-            pace_s = (time.monotonic() - began) / (done - state['iteration'])
-            report(f'{done}/{recipe.iterations} loss {running:.3f} {pace_s:.2f} s/iteration')
-        if done % CHECKPOINT_EVERY == 0 or done == last:
-            _save(output / 'checkpoint.pt', recipe, done, network, averaged, optimizer)
-    return write_bundle(output, averaged, _card(recipe, sets, last))
+    for batch in [] if _is_over(state, recipe, validation) else ahead:
+        rate = recipe.learning_rate * _rate(state.iteration, recipe)
+        loss = _step(state, recipe, loss_of, batch, device, rate)
+        state.iteration = done = state.iteration + 1
+        decay = min(recipe.ema_decay, done / (done + 9))
+        _average(state.averaged, state.network, decay)
+        state.running_loss = (
+            0.98 * state.running_loss + 0.02 * loss if state.running_loss else loss
+        )
+        ends = done == last
+        due = validation and (done % recipe.validate_every == 0 or done == recipe.iterations)
+        if done % REPORT_EVERY == 0 or due or ends:
+            row = {'iteration': done, 'loss': state.running_loss, 'learning_rate': rate}
+            if due:
+                row['dice'] = _validate(state, recipe, validation, device)
+            log.add(row)
+            pace_s = (time.monotonic() - began) / (done - started_at)
+            report(_progress(row, recipe, pace_s))
+        over = _is_over(state, recipe, validation)
+        if done % CHECKPOINT_EVERY == 0 or ends or over:
+            _save(output / 'checkpoint.pt', recipe, state)
+            log.draw(recipe)
+        if over:
+            report(f'no better Dice since iteration {state.best["iteration"]}: stopped early')
+            break
+    log.close()
+    if 'weights' in state.best:
+        state.averaged.load_state_dict(state.best['weights'])
+    return write_bundle(output, state.averaged, _card(recipe, sets, validation, state))
+
+
+def _step(
+    state: _State,
+    recipe: Recipe,
+    loss_of: Loss,
+    batch: Sequence[torch.Tensor],
+    device: str,
+    rate: float,
+) -> float:
+    """Learn from one batch and return its loss."""
+    import torch
+
+    # Dropout depends on the iteration alone, so that a resumed training drops the same.
+    torch.manual_seed(recipe.seed + state.iteration)
+    for group in state.optimizer.param_groups:
+        group['lr'] = rate
+    images, labels, annotated = (values.to(device) for values in batch)
+    with torch.autocast('cuda', enabled=device.startswith('cuda')):
+        logits = state.network(images)
+    loss = loss_of(logits.float(), labels, annotated)
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    if recipe.clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return float(loss.item())
+
+
+def _validate(state: _State, recipe: Recipe, validation: Sequence[PlaneSet], device: str) -> float:
+    """Return the Dice of the averaged weights on people held out; keep them if it is the best."""
+    dice = _dice(state.averaged, recipe, validation, device)
+    if dice > state.best['dice']:
+        weights = {k: v.detach().cpu().clone() for k, v in state.averaged.state_dict().items()}
+        state.best = {'dice': dice, 'iteration': state.iteration, 'weights': weights}
+    return dice
+
+
+def _dice(
+    network: nn.Module, recipe: Recipe, validation: Sequence[PlaneSet], device: str
+) -> float:
+    """Return the mean over labels of the Dice of all views together.
+
+    The views are drawn as in training, but are the same every time.
+    """
+    import torch
+
+    classes = int(recipe.network['out_channels'])
+    both, sizes = torch.zeros(classes - 1), torch.zeros(classes - 1)
+    planes = sum(len(each) for each in validation)
+    network.eval()
+    with torch.inference_mode():
+        for number in range(1, 1 + min(MOST_BATCHES, -(-planes // recipe.batch_size))):
+            images, labels, annotated = make_batch(validation, recipe, -number)
+            found = network(images.to(device)).argmax(1).cpu()
+            for label in range(1, classes):
+                known = annotated[:, label - 1].view(-1, *[1] * (labels.ndim - 1))
+                mine, truth = (found == label) & known, (labels == label) & known
+                both[label - 1] += 2 * (mine & truth).sum()
+                sizes[label - 1] += mine.sum() + truth.sum()
+    network.train()
+    shown = sizes > 0
+    return float((both[shown] / sizes[shown]).mean()) if bool(shown.any()) else 0.0
+
+
+def _is_over(state: _State, recipe: Recipe, validation: Sequence[PlaneSet]) -> bool:
+    """Whether the validation Dice has not risen for as long as the recipe is patient."""
+    waited = state.iteration - state.best['iteration']
+    patience = recipe.patience * recipe.validate_every
+    return bool(validation and patience and state.history and waited >= patience)
+
+
+def _progress(row: Mapping[str, float], recipe: Recipe, pace_s: float) -> str:
+    left_min = (recipe.iterations - row['iteration']) * pace_s / 60
+    dice = f' validation Dice {row["dice"]:.3f}' if 'dice' in row else ''
+    return (
+        f'{row["iteration"]}/{recipe.iterations} loss {row["loss"]:.3f}{dice} '
+        f'{pace_s:.2f} s/iteration, {left_min:.0f} min left'
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError if a device is not there."""
+    import torch
+
+    if device != 'cpu' and not (device.startswith('cuda') and torch.cuda.is_available()):
+        raise DeviceError(
+            f'The device {device} was asked for, but PyTorch finds no such device.',
+            'Run with --device cpu, or give the container its GPU (--nv, --gpus all).',
+        )
+
+
+def make_deterministic(device: str) -> None:
+    """Have CUDA choose algorithms whose result does not depend on chance, where there are some."""
+    import torch
+
+    if device.startswith('cuda'):
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _rate(iteration: int, recipe: Recipe) -> float:
@@ -125,7 +286,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             kept.copy_(latest)
 
 
-def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
+def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
     import torch
 
     torch.manual_seed(recipe.seed)
@@ -136,27 +297,20 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> dict[str, Any]:
     optimizer = kind(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    iteration = 0
+    scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
+    state = _State(network, averaged, optimizer, scaler)
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         _check_resume(recipe, saved, checkpoint)
-        network.load_state_dict(saved['network'])
-        averaged.load_state_dict(saved['averaged'])
-        optimizer.load_state_dict(saved['optimizer'])
-        iteration = saved['iteration']
-    return {
-        'network': network,
-        'averaged': averaged,
-        'optimizer': optimizer,
-        'iteration': iteration,
-    }
+        state.load(saved)
+    return state
 
 
 def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
     """Refuse a checkpoint from which this recipe would not end as if trained in one go."""
     # A checkpoint of an earlier version lacks the fields that have come since.
-    defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
-    before = json.loads(json.dumps(defaults)) | json.loads(saved['recipe'])
+    before = _with_defaults(json.loads(saved['recipe']), Recipe)
+    before['sources'] = [_with_defaults(source, Source) for source in before['sources']]
     now = json.loads(json.dumps(recipe.as_dict()))
     # Before the rate falls, a training does not know how long it is to be.
     planned = {before['iterations'], now['iterations']}
@@ -168,41 +322,34 @@ def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> No
         )
 
 
-def _save(
-    path: Path,
-    recipe: Recipe,
-    iteration: int,
-    network: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
+def _with_defaults(saved: dict[str, Any], kind: type[Recipe | Source]) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+    return json.loads(json.dumps(defaults)) | saved
+
+
+def _save(path: Path, recipe: Recipe, state: _State) -> None:
     import torch
 
     whole = path.with_suffix('.part')
-    torch.save(
-        {
-            'recipe': json.dumps(recipe.as_dict()),
-            'iteration': iteration,
-            'network': network.state_dict(),
-            'averaged': averaged.state_dict(),
-            'optimizer': optimizer.state_dict(),
-        },
-        whole,
-    )
+    torch.save({'recipe': json.dumps(recipe.as_dict()), **state.as_dict()}, whole)
     whole.replace(path)
 
 
-def _card(recipe: Recipe, sets: Sequence[PlaneSet], iterations: int) -> dict[str, Any]:
-    """Describe the model for ``model.json``, before anything is measured."""
-    trained_on = [
-        {
-            'source': planes.name,
-            'planes': len(planes),
-            'images': planes.images is not None,
-            'annotated': list(planes.annotated),
+def _card(
+    recipe: Recipe, sets: Sequence[PlaneSet], validation: Sequence[PlaneSet], state: _State
+) -> dict[str, Any]:
+    """Describe the model for ``model.json``, before whole scans are measured."""
+    card = {
+        'iterations': state.iteration,
+        'data': _described(sets),
+        'recipe': recipe.as_dict(),
+    }
+    if validation:
+        card |= {
+            'held_out': _described(validation),
+            'best_iteration': state.best['iteration'],
+            'validation_dice': round(state.best['dice'], 4),
         }
-        for planes in sets
-    ]
     return {
         'name': recipe.name,
         'version': recipe.version,
@@ -213,9 +360,18 @@ def _card(recipe: Recipe, sets: Sequence[PlaneSet], iterations: int) -> dict[str
         'window_px': list(recipe.window_px),
         'channels': list(recipe.channels),
         'background_weight': recipe.background_weight,
-        'training': {
-            'iterations': iterations,
-            'data': trained_on,
-            'recipe': recipe.as_dict(),
-        },
+        'training': card,
     }
+
+
+def _described(sets: Sequence[PlaneSet]) -> list[dict[str, Any]]:
+    return [
+        {
+            'source': planes.name,
+            **({'participant': planes.participant} if planes.participant else {}),
+            'planes': len(planes),
+            'images': planes.images is not None,
+            'annotated': list(planes.annotated),
+        }
+        for planes in sets
+    ]
