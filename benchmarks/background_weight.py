@@ -47,7 +47,9 @@ def main() -> None:
         predictor = Predictor(replace(bundle, background_weight=weight))
         rows = []
         for prepared, truth in scans:
-            found = predictor.segment([prepared.corrected[name] for name in ('water', 'fat')])
+            found = predictor.segment(
+                {name: prepared.corrected[name] for name in ('water', 'fat')}
+            ).labels
             counts = overlap(np.asarray(found.dataobj), np.asarray(truth.dataobj), range(1, 9))
             mfi = [
                 measure_scan(

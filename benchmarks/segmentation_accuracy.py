@@ -68,13 +68,13 @@ def measure(predictor: Predictor, data: Path, scan: Labelled) -> dict[str, dict[
     truth = read_reference(data, scan)
     images = {name: nib.load(data / path) for name, path in scan.images.items()}
     corrected = prepare_scan(images).corrected
-    choices = {name: [corrected[name]] for name in scan.images}
+    choices = {name: {name: corrected[name]} for name in scan.images}
     if len(choices) > 1:
-        choices['+'.join(scan.images)] = [corrected[name] for name in scan.images]
+        choices['+'.join(scan.images)] = {name: corrected[name] for name in scan.images}
     scores = {}
     for name, chosen in choices.items():
         began = time.perf_counter()
-        found = np.asarray(predictor.segment(chosen).dataobj)
+        found = np.asarray(predictor.segment(chosen).labels.dataobj)
         seconds = time.perf_counter() - began
         counts = overlap(found, truth, list(scan.codes.values()))
         scores[name] = {label: count.dice for label, count in counts.items()}

@@ -43,8 +43,8 @@ class SegmentScan(SimpleInterface):
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
         predictor = Predictor(read_bundle(Path(self.inputs.model_card).parent), device=device)
         labels = predictor.segment(
-            [load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts]
-        )
+            {contrast: load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts}
+        ).labels
         path = Path(runtime.cwd) / 'labels.nii'
         nib.save(labels, path)
         self._results = {'labels': str(path), 'device': device}

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 
-from bids_muscle.errors import DeviceError, GridMismatchError, SegmentationError
-from bids_muscle.segmentation.bundle import ModelBundle, load_networks
-from bids_muscle.segmentation.intensity import normalize_planes
-from bids_muscle.segmentation.networks import divisor
+from bids_muscle.errors import (
+    DeviceError,
+    GridMismatchError,
+    ModelError,
+    SegmentationError,
+    TemporaryError,
+)
+from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.compute import Compute, is_out_of_memory, ladder
+from bids_muscle.segmentation.grid import arg_max, at_slices, model_size, to_model_grid
+from bids_muscle.segmentation.model import ANY, Model, load_model
 from bids_muscle.segmentation.postprocess import keep_muscles
-
-if TYPE_CHECKING:
-    import torch
+from bids_muscle.segmentation.quality import expected_dice
+from bids_muscle.segmentation.windows import stream_planes
 
 #: Slices of the first look that finds where the muscles are.
 LOCALIZER_SLICES = 12
@@ -23,6 +32,56 @@ LOCALIZER_SLICES = 12
 MARGIN_MM = 25.0
 #: Less muscle than this in a scan is not believed, ml.
 LEAST_ML = 1.0
+#: Most windows that the network sees at once, and most bytes of their logits.
+BATCH, BATCH_BYTES = 8, 48e6
+
+Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the predictor says about a scan.
+
+    Parameters
+    ----------
+    labels
+        uint8, numbers of the label table.
+    confidence
+        uint8, percent: the probability of the class that is the likeliest, before clean-up; 0
+        outside the region that was looked at.
+    agreement
+        For each number of the label map that was found, the Dice that the probabilities promise;
+        see :func:`~bids_muscle.segmentation.quality.expected_dice`.
+    compute
+        How it was computed in the end.
+    out_of_memory
+        The ways that were tried before and needed more memory than there was.
+    """
+
+    labels: nib.Nifti1Image
+    confidence: nib.Nifti1Image
+    agreement: dict[int, float]
+    compute: Compute
+    out_of_memory: tuple[Compute, ...]
+
+    def record(self) -> dict[str, Any]:
+        """How it was computed, as JSON-ready values."""
+        return {
+            **asdict(self.compute),
+            'out_of_memory': [asdict(compute) for compute in self.out_of_memory],
+        }
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Labels and confidence of the slices looked at, and how much of each class there is.
+
+    ``expected`` are the probabilities summed over the pixels of the scan.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    expected: np.ndarray
 
 
 class Predictor:
@@ -30,91 +89,151 @@ class Predictor:
 
     Parameters
     ----------
-    bundle
-        The model.
+    model
+        The model, or its bundle.
     device
         ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
     batch_size
-        Planes that the network sees at once. It changes speed and memory, not the labels.
+        Windows that the network sees at once; None for as many as are sensible. It changes speed
+        and memory, not the labels.
+    tta
+        Whether each image is also looked at mirrored (test-time augmentation).
 
     Raises
     ------
     ModelError
-        If the weights are missing, changed, or do not fit.
+        If the weights are missing, changed, or do not fit, or mirrored images are asked of a
+        model whose sides are not known.
     DeviceError
         If the device is not there.
     """
 
-    def __init__(self, bundle: ModelBundle, device: str = 'cpu', batch_size: int = 8) -> None:
-        import torch
-
+    def __init__(
+        self,
+        model: Model | ModelBundle,
+        device: str = 'cpu',
+        batch_size: int | None = None,
+        tta: bool = False,
+    ) -> None:
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise DeviceError(
                 f'The device {device} was asked for, but PyTorch finds no CUDA device.',
                 'Run with --device cpu, or give the container its GPU (--nv, --gpus all).',
             )
-        self.bundle = bundle
-        self.device = torch.device(device)
+        self.model = load_model(model) if isinstance(model, ModelBundle) else model
+        if tta and self.model.mirrored is None:
+            raise ModelError(
+                'The labels of the model do not say which are left and which are right.',
+                'Leave out --tta.',
+            )
+        self.device = device
         self.batch_size = batch_size
-        self.networks = [network.to(self.device) for network in load_networks(bundle)]
+        self.tta = tta
 
-    def segment(self, images: Sequence[nib.Nifti1Image]) -> nib.Nifti1Image:
+    def segment(self, images: Mapping[str, nib.Nifti1Image]) -> Segmentation:
         """Label the muscles of one scan.
 
-        The planes are resampled to the pixel of the model. A first look at a few whole slices
-        finds the muscles, a second at all slices, cut to the muscles' surroundings, labels them.
-        Class probabilities are averaged over the images and brought back to the grid of the scan
-        slice by slice.
+        The planes are resampled to the pixel of the model. A model that sees whole planes takes a
+        first look at a few of them to find the muscles, and a second at all slices, cut to the
+        muscles' surroundings, labels them; a model with a window slides it over all. Class
+        probabilities are averaged over the images, folds and mirrored views and brought back to
+        the grid of the scan slice by slice. When memory runs out, the scan is done again with a
+        smaller batch, then with the sums on the CPU, then all on the CPU.
 
         Parameters
         ----------
         images
-            Images of one scan, on one grid in the closest RAS+ order, bias-corrected; water and
-            fat, or in- and opposed-phase, or a single image.
+            Images of one scan by contrast, on one grid in the closest RAS+ order, bias-corrected;
+            water and fat, or in- and opposed-phase, or a single image.
 
         Returns
         -------
-        nibabel.Nifti1Image
-            uint8 on the grid of the images, numbers of the label table of the bundle. Left and
-            right are those of the world coordinates.
+        Segmentation
+            On the grid of the images. Left and right are those of the world coordinates.
 
         Raises
         ------
         GridMismatchError
             If the images do not share shape and affine, or are not in the closest RAS+ order.
+        ModelError
+            If the model needs a contrast that the scan does not have.
         SegmentationError
             If no muscle is found.
+        TemporaryError
+            If there is not even enough memory for the smallest portion.
         """
-        import torch
+        inputs = _inputs(images, self.model.channels)
+        failed: list[Compute] = []
+        for compute in ladder(self.device, self._batch(inputs[0][0])):
+            try:
+                with torch.inference_mode():
+                    return self._segment(inputs, compute, tuple(failed))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed.append(compute)
+            gc.collect()
+            if compute.device != 'cpu':
+                torch.cuda.empty_cache()
+        raise TemporaryError(
+            f'The segmentation of a scan of {"x".join(map(str, inputs[0][0].shape))} voxels ran '
+            'out of memory, even in the smallest portions.',
+            'Give it more memory, or run fewer scans at once (--nprocs, --mem).',
+        )
 
-        _check_grid(images)
-        volumes = [np.asanyarray(image.dataobj) for image in images]
-        zooms = images[0].header.get_zooms()[:3]
-        with torch.inference_mode():
-            box = self._localize(volumes, zooms)
-            labels = self._label(volumes, zooms, box)
+    def _segment(
+        self,
+        inputs: Sequence[Sequence[nib.Nifti1Image]],
+        compute: Compute,
+        failed: tuple[Compute, ...],
+    ) -> Segmentation:
+        for network in self.model.networks:
+            network.to(compute.device)
+        volumes = [[np.asanyarray(image.dataobj) for image in each] for each in inputs]
+        first = inputs[0][0]
+        zooms = first.header.get_zooms()[:3]
+        box = self._localize(volumes, zooms, compute)
+        inner = self._label(volumes, np.arange(first.shape[2]), box, zooms, compute)
+        labels, confidence = (np.zeros(first.shape, dtype=np.uint8) for _ in range(2))
+        labels[box], confidence[box] = inner.labels, inner.confidence
         labels = keep_muscles(labels, zooms)
-        found_ml = float(np.count_nonzero(labels) * np.prod(zooms) / 1000)
-        if found_ml < LEAST_ML:
+        if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
             raise _nothing_found()
-        out = nib.Nifti1Image(labels, images[0].affine)
-        out.header.set_xyzt_units('mm')
-        return out
+        return Segmentation(
+            labels=_image(labels, first),
+            confidence=_image(confidence, first),
+            agreement=expected_dice(labels, confidence, inner.expected, self.model.numbers),
+            compute=compute,
+            out_of_memory=failed,
+        )
+
+    def _batch(self, image: nib.Nifti1Image) -> int:
+        """Windows at once: fewer where there are many classes, whose logits fill the memory."""
+        if self.batch_size is not None:
+            return self.batch_size
+        size = self.model.patch_px or model_size(
+            image.shape[:3], image.header.get_zooms()[:3], self.model.spacing_mm
+        )
+        depth = size[2] if self.model.spatial_dims == 3 else 1
+        window_bytes = 4 * len(self.model.numbers) * size[0] * size[1] * depth
+        return int(np.clip(BATCH_BYTES // window_bytes, 1, BATCH))
 
     def _localize(
-        self, volumes: Sequence[np.ndarray], zooms: Sequence[float]
-    ) -> tuple[slice, slice]:
+        self, volumes: Sequence[Sequence[np.ndarray]], zooms: Sequence[float], compute: Compute
+    ) -> Box:
         """Native (x, y) box around the muscles; the whole plane where it is no larger."""
-        shape = volumes[0].shape
-        window_mm = [n * self.bundle.spacing_mm for n in self.bundle.window_px]
+        model, shape = self.model, volumes[0][0].shape
         whole = (slice(0, shape[0]), slice(0, shape[1]))
+        if model.patch_px is not None:
+            return whole
+        window_mm = [
+            least * (spacing or zoom)
+            for least, spacing, zoom in zip(model.least_px, model.spacing_mm, zooms, strict=True)
+        ]
         if all(shape[a] * zooms[a] <= window_mm[a] for a in (0, 1)):
             return whole
         slices = np.unique(np.linspace(0, shape[2] - 1, LOCALIZER_SLICES).round().astype(int))
-        muscle = np.zeros((*shape[:2], len(slices)), dtype=np.uint8)
-        for k, probabilities in self._probabilities(volumes, slices, whole, zooms):
-            muscle[..., k] = _arg_max(probabilities, shape[:2])
-        muscle = keep_muscles(muscle, zooms)
+        muscle = keep_muscles(self._label(volumes, slices, whole, zooms, compute).labels, zooms)
         if not muscle.any():
             raise _nothing_found()
         box = []
@@ -130,78 +249,145 @@ class Predictor:
         return box[0], box[1]
 
     def _label(
-        self, volumes: Sequence[np.ndarray], zooms: Sequence[float], box: tuple[slice, slice]
-    ) -> np.ndarray:
-        shape = volumes[0].shape
-        labels = np.zeros(shape, dtype=np.uint8)
+        self,
+        volumes: Sequence[Sequence[np.ndarray]],
+        slices: np.ndarray,
+        box: Box,
+        zooms: Sequence[float],
+        compute: Compute,
+    ) -> _Map:
+        """Label slices of the scan within a box."""
+        model = self.model
         extent = (box[0].stop - box[0].start, box[1].stop - box[1].start)
-        for k, probabilities in self._probabilities(volumes, np.arange(shape[2]), box, zooms):
-            labels[(*box, k)] = _arg_max(probabilities, extent)
-        return labels
+        size = model_size((*extent, len(slices)), zooms, model.spacing_mm)
+        grids = [
+            torch.cat(
+                [
+                    model.normalize(to_model_grid((volume[(*box, k)] for k in slices), size))
+                    for volume in each
+                ],
+                dim=1,
+            )
+            for each in volumes
+        ]
+        planes = self._probabilities(grids, compute)
+        labels, confidence = (np.zeros((*extent, len(slices)), np.uint8) for _ in range(2))
+        expected = torch.zeros(len(model.numbers), dtype=torch.float64)
+        numbers = torch.tensor(model.numbers, dtype=torch.uint8)
+        weight = model.background_weight
+        # Probabilities add up to one, so the winner has at least an equal share.
+        least = 0.999 * min(1.0, weight) / len(model.numbers)
+        for k, probabilities in enumerate(at_slices(planes, size[2], len(slices))):
+            probabilities[0] *= weight
+            expected += (probabilities / probabilities.sum(0)).sum((1, 2)).double().cpu()
+            winner, best, background = arg_max(probabilities, extent, least)
+            labels[..., k] = numbers[winner.cpu()].numpy()
+            # The weight of the background added to the sum of one.
+            share = best / (1 + background * (1 - 1 / weight))
+            confidence[..., k] = (100 * share).round().to(torch.uint8).cpu().numpy()
+        pixels = extent[0] * extent[1] / (size[0] * size[1])
+        return _Map(labels, confidence, expected.numpy() * pixels)
 
     def _probabilities(
-        self,
-        volumes: Sequence[np.ndarray],
-        slices: np.ndarray,
-        box: tuple[slice, slice],
-        zooms: Sequence[float],
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the position in ``slices`` and weighted class probabilities, (classes, x, y)."""
-        import torch
+        self, grids: Sequence[torch.Tensor], compute: Compute
+    ) -> Iterator[torch.Tensor]:
+        """Yield class probabilities (classes, x, y) of each plane on the grid of the model."""
+        model = self.model
+        depth, _, width, height = grids[0].shape
+        padded = [_pad(grid, self._padded_size((width, height, depth))) for grid in grids]
+        depth_padded, _, *plane = padded[0].shape
+        window = model.patch_px or (*plane, depth_padded if model.spatial_dims == 3 else 1)
+        stream = stream_planes(
+            padded,
+            lambda windows: self._predict(windows, compute),
+            window=(window[0], window[1], window[2]),
+            spatial_dims=model.spatial_dims,
+            overlap=model.overlap,
+            batch_size=compute.batch_size,
+        )
+        for _, probabilities in zip(range(depth), stream, strict=False):
+            yield probabilities[:, :width, :height]
 
-        for start in range(0, len(slices), self.batch_size):
-            chosen = slices[start : start + self.batch_size]
-            total: torch.Tensor | None = None
-            for volume in volumes:
-                block = np.stack([volume[(*box, k)] for k in chosen]).astype(np.float32)
-                planes = self._to_model_grid(torch.from_numpy(block)[:, None], zooms)
-                softmax = self._fold_mean(planes)
-                total = softmax if total is None else total + softmax
-            assert total is not None  # noqa: S101 - there is at least one volume
-            total[:, 0] *= self.bundle.background_weight
-            yield from enumerate(total / len(volumes), start)
-
-    def _to_model_grid(self, planes: torch.Tensor, zooms: Sequence[float]) -> torch.Tensor:
-        from torch.nn.functional import interpolate
-
-        spacing = self.bundle.spacing_mm
-        size = [
-            max(1, round(n * z / spacing)) for n, z in zip(planes.shape[2:], zooms, strict=False)
+    def _padded_size(self, size: tuple[int, int, int]) -> list[int]:
+        wanted = self.model.patch_px or self.model.least_px
+        return [
+            max(-(-extent // multiple) * multiple, least)
+            for extent, multiple, least in zip(
+                size,
+                self.model.multiple_px if not self.model.patch_px else (1, 1, 1),
+                wanted,
+                strict=True,
+            )
         ]
-        small = interpolate(planes, size=size, mode='bilinear', antialias=True)
-        return normalize_planes(small)
 
-    def _fold_mean(self, planes: torch.Tensor) -> torch.Tensor:
-        """Class probabilities; planes are padded with air to what the network needs."""
-        from torch.nn.functional import pad
+    def _predict(self, images: Sequence[torch.Tensor], compute: Compute) -> torch.Tensor:
+        """Mean probabilities over the images, folds and mirrored views of the same windows."""
+        model = self.model
+        on_gpu = compute.device != 'cpu'
+        total: torch.Tensor | None = None
+        count = 0
+        for image in images:
+            windows = image.to(compute.device)
+            for network in model.networks:
+                for mirror in (False, True)[: 1 + self.tta]:
+                    with torch.autocast('cuda', torch.float16, enabled=on_gpu):
+                        logits = network(windows.flip(2) if mirror else windows)
+                    found = (logits.half() if on_gpu else logits).softmax(1)
+                    if mirror:
+                        found = found.flip(2)[:, list(model.mirrored or ())]
+                    total = found if total is None else total.add_(found)
+                    count += 1
+        assert total is not None  # noqa: S101 - there is at least one image and one network
+        return total.div_(count).to(compute.accumulate_on)
 
-        step = divisor(self.bundle.network)
-        width, height = planes.shape[2:]
-        more = [
-            max(-size % step, least - size)
-            for size, least in zip((width, height), self.bundle.window_px, strict=True)
-        ]
-        air = planes.amin((2, 3), keepdim=True)
-        padded = pad(planes - air, (0, more[1], 0, more[0])) + air
-        ready = padded.to(self.device)
-        folds = [network(ready).softmax(1) for network in self.networks]
-        return (sum(folds) / len(folds))[:, :, :width, :height].float().cpu()
 
-
-def _check_grid(images: Sequence[nib.Nifti1Image]) -> None:
-    first = images[0]
+def _inputs(
+    images: Mapping[str, nib.Nifti1Image], channels: Sequence[str]
+) -> list[list[nib.Nifti1Image]]:
+    """Return what the network looks at: each image alone, or those of its channels together."""
+    chosen = list(images.values())
+    first = chosen[0]
     if nib.aff2axcodes(first.affine) != ('R', 'A', 'S'):
         raise GridMismatchError(
             f'The images run to {"".join(nib.aff2axcodes(first.affine))}, not to RAS.',
             'Bring them to the closest RAS+ order first.',
         )
-    for image in images[1:]:
+    for image in chosen[1:]:
         if image.shape != first.shape or not np.allclose(image.affine, first.affine, atol=1e-3):
             raise GridMismatchError(
                 f'The images of the scan have shapes {first.shape} and {image.shape} or '
                 'different affines.',
                 'Give images of one scan, on one grid.',
             )
+    if tuple(channels) == (ANY,):
+        return [[image] for image in chosen]
+    lacking = [name for name in channels if name not in images]
+    if lacking:
+        raise ModelError(
+            f'The model needs the images {", ".join(channels)}; the scan lacks '
+            f'{", ".join(lacking)}.',
+            'Use a model for the images that are there; the default model takes any.',
+        )
+    return [[images[name] for name in channels]]
+
+
+def _pad(grid: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Pad (planes, channels, x, y) at the end of each axis with air, the least of each plane."""
+    from torch.nn.functional import pad
+
+    depth, _, width, height = grid.shape
+    air = grid.amin((2, 3), keepdim=True)
+    wide = pad(grid - air, (0, size[1] - height, 0, size[0] - width)) + air
+    if size[2] == depth:
+        return wide
+    more = wide.amin().expand(size[2] - depth, *wide.shape[1:])
+    return torch.cat([wide, more])
+
+
+def _image(data: np.ndarray, like: nib.Nifti1Image) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(data, like.affine)
+    image.header.set_xyzt_units('mm')
+    return image
 
 
 def _nothing_found() -> SegmentationError:
@@ -210,12 +396,3 @@ def _nothing_found() -> SegmentationError:
         'Look at the scan: does it show the body region of the model in axial slices? '
         'See --region and --model.',
     )
-
-
-def _arg_max(probabilities: torch.Tensor, shape: Sequence[int]) -> np.ndarray:
-    """Bring class probabilities (classes, x, y) to a shape, then take the likeliest class."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    fine = interpolate(probabilities[None], size=tuple(shape), mode='bilinear')[0]
-    return fine.argmax(0).to(torch.uint8).numpy()

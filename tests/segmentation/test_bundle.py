@@ -18,6 +18,7 @@ from bids_muscle.segmentation.bundle import (
     merge_bundles,
     write_bundle,
 )
+from bids_muscle.segmentation.compute import Compute
 from bids_muscle.segmentation.predictor import Predictor
 
 
@@ -105,8 +106,10 @@ def test_folds_become_one_model_that_averages_them(bundle: ModelBundle, tmp_path
     assert [path.name for path in merged.weights] == ['fold-0.safetensors', 'fold-1.safetensors']
     assert [fold.get('measured') for fold in merged.card['folds']] == [None, 1]
     planes = torch.rand(1, 1, 32, 24)
-    alone = [Predictor(one)._fold_mean(planes) for one in (bundle, second)]
-    together = Predictor(merged)._fold_mean(planes)
+    alone = [
+        Predictor(one)._predict([planes], Compute('cpu', 'cpu', 1)) for one in (bundle, second)
+    ]
+    together = Predictor(merged)._predict([planes], Compute('cpu', 'cpu', 1))
     assert torch.allclose(together, (alone[0] + alone[1]) / 2, atol=1e-6)
     assert not torch.allclose(together, alone[0], atol=1e-3)
 

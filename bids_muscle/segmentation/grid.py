@@ -1,0 +1,144 @@
+"""From the grid of a scan to that of a model and back, plane by plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+#: Classes brought to the grid of the scan at once.
+CHUNK = 8
+
+
+def model_size(
+    shape: Sequence[int], zooms_mm: Sequence[float], spacing_mm: Sequence[float | None]
+) -> tuple[int, ...]:
+    """Return how many pixels of the model's spacing cover each axis; None keeps the scan's.
+
+    Examples
+    --------
+    >>> model_size((320, 320, 40), (0.8, 0.8, 4), (1.6, 1.6, None))
+    (160, 160, 40)
+    """
+    return tuple(
+        n if spacing is None else max(1, round(n * zoom / spacing))
+        for n, zoom, spacing in zip(shape, zooms_mm, spacing_mm, strict=True)
+    )
+
+
+def to_model_grid(planes: Iterator[np.ndarray], size: tuple[int, ...]) -> torch.Tensor:
+    """Resample the planes of a volume, linearly and without aliasing in plane.
+
+    Parameters
+    ----------
+    planes
+        (x, y) each.
+    size
+        Pixels (x, y, planes) of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        float32, (planes, 1, x, y).
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    small = torch.cat(
+        [
+            interpolate(
+                torch.from_numpy(np.array(plane, dtype=np.float32))[None, None],
+                size=size[:2],
+                mode='bilinear',
+                antialias=True,
+            )
+            for plane in planes
+        ]
+    )
+    depth = len(small)
+    if size[2] == depth:
+        return small
+    lower, upper, share = _between(depth, size[2])
+    weight = torch.tensor(share, dtype=torch.float32)[:, None, None, None]
+    return torch.lerp(small[lower], small[upper], weight)
+
+
+def at_slices(planes: Iterator[torch.Tensor], depth: int, slices: int) -> Iterator[torch.Tensor]:
+    """Yield what lies at each slice of the scan, between planes on the grid of the model.
+
+    Parameters
+    ----------
+    planes
+        In order, ``depth`` of them.
+    depth, slices
+        Planes of the model's grid and slices of the scan over the same extent.
+    """
+    if depth == slices:
+        yield from planes
+        return
+    held: dict[int, torch.Tensor] = {}
+    reached = 0
+    for lower, upper, share in zip(*_between(depth, slices), strict=True):
+        while reached <= upper:
+            held[reached] = next(planes)
+            reached += 1
+        for old in [number for number in held if number < lower]:
+            del held[old]
+        yield held[lower].lerp(held[upper], share)
+
+
+def _between(depth: int, wanted: int) -> tuple[list[int], list[int], list[float]]:
+    """Neighbours and share of the upper one at ``wanted`` places over ``depth`` planes."""
+    place = np.clip((np.arange(wanted) + 0.5) * depth / wanted - 0.5, 0, depth - 1)
+    lower = np.floor(place).astype(int)
+    upper = np.minimum(lower + 1, depth - 1)
+    return lower.tolist(), upper.tolist(), (place - lower).tolist()
+
+
+def arg_max(
+    scores: torch.Tensor, shape: tuple[int, int], least: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Bring class scores to the grid of the scan and take the largest, a few classes at a time.
+
+    Parameters
+    ----------
+    scores
+        Shape (classes, x, y), not negative; class 0 is the background.
+    shape
+        Pixels (x, y) of the scan.
+    least
+        No class can win with less than this anywhere; such classes are not looked at.
+
+    Returns
+    -------
+    winner
+        Class of each pixel, int64.
+    best
+        Its score.
+    background
+        The score of class 0.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    candidates = torch.nonzero(scores.amax((1, 2)) >= least).flatten().tolist()
+    candidates = [0, *(c for c in candidates if c != 0)]
+    background = best = winner = None
+    for start in range(0, len(candidates), CHUNK):
+        chosen = candidates[start : start + CHUNK]
+        fine = interpolate(scores[chosen][None], size=shape, mode='bilinear')[0]
+        if background is None:
+            background = fine[0]
+        top, index = fine.max(0)
+        index = torch.tensor(chosen, device=index.device)[index]
+        if best is None or winner is None:
+            best, winner = top, index
+        else:
+            winner = torch.where(top > best, index, winner)
+            best = torch.maximum(top, best)
+    assert winner is not None and best is not None and background is not None  # noqa: S101
+    return winner, best, background

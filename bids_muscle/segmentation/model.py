@@ -1,0 +1,96 @@
+"""A model in memory: its networks, and all that must be known to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bids_muscle.segmentation.bundle import ModelBundle, load_networks
+from bids_muscle.segmentation.intensity import normalize_planes
+from bids_muscle.segmentation.networks import divisor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Pixel size along (x, y, slices) in mm; None keeps that of the scan.
+Spacing = tuple[float | None, float | None, float | None]
+
+#: The channel of a model that takes any contrast.
+ANY = 'any'
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Networks that were trained alike, and how an image must be given to them.
+
+    Parameters
+    ----------
+    networks
+        One, or the folds of a cross-validation, whose probabilities are averaged. From
+        (batch, channels, x, y[, z]) to logits (batch, classes, x, y[, z]).
+    spatial_dims
+        2 or 3.
+    numbers
+        The number in the label map of each class; 0 for the background, which is class 0, and for
+        classes that are no muscle of the table.
+    mirrored
+        The class of the same structure on the other side, for each class; None where the sides
+        are not known, so that the model cannot be used on a mirrored image.
+    spacing_mm
+        Pixel size at which the networks work.
+    normalize
+        Scales the intensities of a volume (planes, 1, x, y).
+    channels
+        Contrast of each channel; ``('any',)`` where every image is looked at by itself.
+    least_px
+        Least extent (x, y, planes) of what the networks see; less is padded.
+    multiple_px
+        What the extents must be multiples of.
+    patch_px
+        Extent of a sliding window, or None where whole planes are seen at once.
+    overlap
+        Share of a window that the next one covers too.
+    background_weight
+        See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    """
+
+    networks: tuple[nn.Module, ...]
+    spatial_dims: int
+    numbers: tuple[int, ...]
+    mirrored: tuple[int, ...] | None
+    spacing_mm: Spacing
+    normalize: Callable[[torch.Tensor], torch.Tensor] = normalize_planes
+    channels: tuple[str, ...] = (ANY,)
+    least_px: tuple[int, int, int] = (1, 1, 1)
+    multiple_px: tuple[int, int, int] = (1, 1, 1)
+    patch_px: tuple[int, int, int] | None = None
+    overlap: float = 0.5
+    background_weight: float = 1.0
+
+
+def load_model(bundle: ModelBundle) -> Model:
+    """Load a bundle with its checked weights.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, changed, or do not fit.
+    """
+    step = divisor(bundle.network)
+    other = bundle.labels.mirrored
+    window = [int(extent) for extent in bundle.card['window_px']]
+    solid = len(window) == 3
+    return Model(
+        networks=load_networks(bundle),
+        spatial_dims=3 if solid else 2,
+        numbers=(0, *other),
+        mirrored=(0, *other.values()),
+        spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, None),
+        channels=tuple(bundle.card.get('channels', [ANY])),
+        least_px=(window[0], window[1], window[2] if solid else 1),
+        multiple_px=(step, step, step if solid else 1),
+        patch_px=(window[0], window[1], window[2]) if solid else None,
+        background_weight=bundle.background_weight,
+    )
