@@ -58,7 +58,7 @@ def test_dixon(
     dixon: dict[str, nib.Nifti1Image],
     names: list[str],
 ) -> None:
-    found = predictor.segment([dixon[name] for name in names])
+    found = predictor.segment({name: dixon[name] for name in names}).labels
     # In this reference 1 and 2 are erector spinae and multifidus on the right, 3 and 4 left.
     scores = dice(found, real_data / DIXON_LABELS, {1: 3, 2: 1, 3: 2, 4: 4})
     assert np.mean(list(scores.values())) > 0.8, scores
@@ -68,7 +68,7 @@ def test_dixon(
 def test_oblique(real_data: Path, predictor: Predictor) -> None:
     corrected = prepare_scan({'T2w': load_image(real_data / OBLIQUE)}).corrected
     scores = dice(
-        predictor.segment([corrected['T2w']]),
+        predictor.segment({'T2w': corrected['T2w']}).labels,
         real_data / OBLIQUE_LABELS,
         {label: label for label in range(1, 9)},
     )
