@@ -62,6 +62,7 @@ setup(
             'bids_muscle = bids_muscle.cli.main:main',
             'bids_muscle-phantom = bids_muscle.cli.phantom:main',
             'bids_muscle-report = bids_muscle.cli.report:main',
+            'bids_muscle-slurm = bids_muscle.cli.slurm:main',
         ]
     },
 )

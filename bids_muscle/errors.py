@@ -164,6 +164,10 @@ class OutputError(BidsMuscleError):
     exit_code = ExitCode.CANNOT_CREATE
 
 
+class SchedulerError(BidsMuscleError):
+    """Slurm is not there or refuses a job."""
+
+
 class TemporaryError(BidsMuscleError):
     """Something that another run may not meet: device lost, out of memory, worker killed."""
 

@@ -75,6 +75,8 @@ class Settings:
         Start no further step after the first that fails.
     clean_workdir
         Remove the work folder after a run without failures.
+    overwrite
+        Do scans again that an earlier run finished with the same inputs and settings.
     dry_run
         Print the plan and compute nothing.
     reports_only
@@ -111,6 +113,7 @@ class Settings:
     device: str = field(default='auto', metadata=EXECUTION)
     stop_on_first_crash: bool = field(default=False, metadata=EXECUTION)
     clean_workdir: bool = field(default=False, metadata=EXECUTION)
+    overwrite: bool = field(default=False, metadata=EXECUTION)
     dry_run: bool = field(default=False, metadata=EXECUTION)
     reports_only: bool = field(default=False, metadata=EXECUTION)
     write_graph: bool = field(default=False, metadata=EXECUTION)

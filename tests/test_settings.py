@@ -30,6 +30,7 @@ EVERYTHING: dict[str, Any] = {
     'memory_gb': 8,
     'device': 'cuda:1',
     'stop_on_first_crash': True,
+    'overwrite': True,
     'clean_workdir': True,
     'dry_run': True,
     'reports_only': True,

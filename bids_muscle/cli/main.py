@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbosity = settings.verbosity
         return int(_run(settings))
     except (Exception, KeyboardInterrupt) as error:
-        problem = _problem_of(error)
+        problem = problem_of(error)
         if verbosity > 1:
             traceback.print_exc()
         print(f'bids_muscle: {problem.message}\n{problem.remedy}', file=sys.stderr)
         return int(problem.exit_code)
 
 
-def _problem_of(error: BaseException) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """Say what ended the run and what to do."""
     if isinstance(error, BidsMuscleError):
         return error.problem

@@ -233,6 +233,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         'all GPUs, or one GPU',
     )
     group.add_argument(
+        '--overwrite',
+        action='store_const',
+        const=True,
+        help='do finished scans again (default: skip those with the same inputs and settings)',
+    )
+    group.add_argument(
         '--stop-on-first-crash',
         action='store_const',
         const=True,

@@ -67,6 +67,8 @@ class ScanRecord:
         The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
     settings_digest
         SHA-256 of the settings that may change a number.
+    fingerprint
+        SHA-256 of all that decides the outputs; a finished scan with the same one is skipped.
     steps
         The steps that ran, in order.
     """
@@ -86,6 +88,7 @@ class ScanRecord:
     processing: Mapping[str, bool] = field(default_factory=dict)
     participant_info: Mapping[str, str] = field(default_factory=dict)
     settings_digest: str = ''
+    fingerprint: str = ''
     steps: tuple[Step, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ killed leaves no record that speaks of other files than those that are there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
 from bids_muscle.workflows.planning import unforeseen
+from bids_muscle.workflows.resume import fingerprints, page_of, remove_page
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
@@ -37,9 +38,20 @@ _PACKAGES = ('antspyx', 'monai', 'nibabel', 'nipype', 'numpy', 'pybids', 'scipy'
 
 
 def forget_records(
-    settings: Settings, participant: str, scans: Sequence[Scan]
+    settings: Settings, participant: str, scans: Sequence[Scan], finished: Collection[str] = ()
 ) -> dict[str, ScanRecord]:
-    """Remove the records of scans about to run and of those that are no longer there.
+    """Remove the page, and the records of scans about to run or no longer there.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    participant
+        Label without ``sub-``.
+    scans
+        Scans that are about to run.
+    finished
+        Names of scans that need not run.
 
     Returns
     -------
@@ -56,9 +68,14 @@ def forget_records(
     removed = {}
     for record in read_records(settings.output_dir, participant):
         nameless = record.scan == f'sub-{participant}'
+        if record.scan in finished:
+            continue
         if record.scan in planned or nameless or not narrowed:
             remove_record(record, settings.output_dir)
             removed[record.scan] = record
+    if scans or removed:
+        # Were this run killed, a page of the earlier one would speak of what is gone.
+        remove_page(settings.output_dir, participant)
     return removed
 
 
@@ -79,6 +96,7 @@ def finish_participant(
     participant: str,
     scans: Sequence[Scan],
     earlier: Mapping[str, ScanRecord],
+    prints: Mapping[str, str],
     models: Mapping[str, ModelBundle],
     report: RunReport,
 ) -> list[ScanRecord]:
@@ -91,9 +109,11 @@ def finish_participant(
     participant
         Label without ``sub-``.
     scans
-        Its scans as planned.
+        Its scans that were to run.
     earlier
         From :func:`forget_records`.
+    prints
+        Fingerprint by scan name, from before the run.
     models
         Model by region.
     report
@@ -102,9 +122,14 @@ def finish_participant(
     Returns
     -------
     list of ScanRecord
-        One a scan; what could not be written is the problem of the record.
+        One a scan that was to run; what could not be written is the problem of the record.
     """
+    if not scans and page_of(settings.output_dir, participant).is_file():
+        print(page_of(settings.output_dir, participant), flush=True)
+        return []
     records = [make_record(settings, scan, models, report) for scan in scans]
+    after = fingerprints(settings, scans, models)
+    records = [_sealed(record, prints, after) for record in records]
     for record in records:
         if record.problem:
             print(f'bids_muscle: {record.scan} failed. {record.problem}', file=sys.stderr)
@@ -123,6 +148,17 @@ def finish_participant(
         print(f'bids_muscle: {problem}', file=sys.stderr)
         return [replace(record, problem=record.problem or problem) for record in records]
     return records
+
+
+def _sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, str]) -> ScanRecord:
+    """Add the fingerprint to a record, or a problem if the inputs changed while they were read."""
+    if record.problem or before.get(record.scan) == after.get(record.scan):
+        return replace(record, fingerprint=before.get(record.scan, ''))
+    problem = TemporaryError(
+        f'The images of {record.scan} changed while they were read.',
+        'Run again when nothing writes into the dataset any more.',
+    ).problem
+    return replace(record, status='failed', problem=problem)
 
 
 def make_page(output_dir: Path, participant: str) -> None:

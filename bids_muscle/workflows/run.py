@@ -17,6 +17,7 @@ from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_dataset_files
+from bids_muscle.engine.outcome import RunReport
 from bids_muscle.errors import (
     ExitCode,
     MissingInputError,
@@ -37,9 +38,10 @@ from bids_muscle.workflows.planning import (
     plan_participant,
     unforeseen,
 )
+from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 
 if TYPE_CHECKING:
-    from bids_muscle.engine.outcome import NodeOutcome, RunReport
+    from bids_muscle.engine.outcome import NodeOutcome
     from bids_muscle.engine.resources import Resources
     from bids_muscle.settings import Settings
 
@@ -50,18 +52,21 @@ def print_plan(settings: Settings) -> None:
     """Print what the participant level would do, and compute nothing."""
     models, refusals = find_models(settings)
     participants, _ = _participants(settings)
-    count = ready = 0
+    count = ready = finished = 0
     for participant in participants:
         scans = plan_participant(settings, participant, refusals)
         count += len(scans)
         ready += sum(scan.problem is None for scan in scans)
+        prints = fingerprints(settings, scans, models)
+        finished += len(finished_scans(settings, participant, scans, prints))
         print(
             format_plan(scans, models, settings.bids_dir, bias_correction=settings.bias_correction)
         )
     print(
         f'{ready} of {count} scans of {len(participants)} '
-        f'{"participants" if len(participants) != 1 else "participant"} can be processed; '
-        f'outputs go to {settings.output_dir}. Nothing was computed.'
+        f'{"participants" if len(participants) != 1 else "participant"} can be processed, '
+        f'{finished} of them finished before; outputs go to '
+        f'{settings.output_dir}. Nothing was computed.'
     )
 
 
@@ -85,7 +90,8 @@ def run_participants(settings: Settings) -> ExitCode:
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
 
-    start_forkserver()  # it imports for seconds, while the first participants are looked up
+    if _something_left(settings, participants):
+        start_forkserver()  # it imports for seconds, while the first participants are looked up
     resources = resolve_resources(settings)
     models, refusals = find_models(settings)
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
@@ -93,18 +99,32 @@ def run_participants(settings: Settings) -> ExitCode:
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), resources.nprocs):
         chosen = participants[start : start + resources.nprocs]
-        plans = {each: plan_participant(settings, each, refusals) for each in chosen}
-        earlier = {}
+        plans, prints, earlier = {}, {}, {}
         for participant in chosen:
+            scans = plan_participant(settings, participant, refusals)
+            prints[participant] = fingerprints(settings, scans, models)
             try:
-                earlier[participant] = forget_records(settings, participant, plans[participant])
+                finished = finished_scans(settings, participant, scans, prints[participant])
+                refresh(settings, scans, finished)
+                plans[participant] = [scan for scan in scans if scan.name not in finished]
+                earlier[participant] = forget_records(
+                    settings, participant, plans[participant], finished
+                )
+                records += finished.values()
             except Exception as error:
-                records += refused(settings, plans.pop(participant), models, error)
+                plans.pop(participant, None)
+                records += refused(settings, scans, models, error)
         with _work_folder(settings) as work_dir:
             report = _run_scans(settings, resources, plans, models, work_dir)
             for participant, scans in plans.items():
                 ended = finish_participant(
-                    settings, participant, scans, earlier[participant], models, report
+                    settings,
+                    participant,
+                    scans,
+                    earlier[participant],
+                    prints[participant],
+                    models,
+                    report,
                 )
                 records += ended
                 if settings.clean_workdir and not any(record.problem for record in ended):
@@ -113,6 +133,14 @@ def run_participants(settings: Settings) -> ExitCode:
             break
     code = _exit_code(records)
     return code if complete or code else ExitCode.NOTHING_SELECTED
+
+
+def _something_left(settings: Settings, participants: Sequence[str]) -> bool:
+    """Say whether some scan surely has to run; a glance at the records, not at the images."""
+    if settings.overwrite:
+        return True
+    known = (read_records(settings.output_dir, participant) for participant in participants)
+    return any(not each or any(record.status != 'done' for record in each) for each in known)
 
 
 def run_group(settings: Settings) -> ExitCode:
@@ -163,6 +191,8 @@ def _run_scans(
     work_dir: Path,
 ) -> RunReport:
     """Run the graphs of some participants side by side."""
+    if not any(plans.values()):
+        return RunReport(())
     from nipype.pipeline.engine import Workflow
 
     from bids_muscle.engine.execute import run_workflow

@@ -96,7 +96,15 @@ def test_a_terminated_run_removes_its_temporary_files(
     temporary = tmp_path / 'tmp'
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, '-m', 'bids_muscle', str(bids_dir), str(output_dir), 'participant'],
+        [
+            sys.executable,
+            '-m',
+            'bids_muscle',
+            str(bids_dir),
+            str(output_dir),
+            'participant',
+            '--overwrite',
+        ],
         env={**os.environ, 'TMPDIR': str(temporary)},
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,147 @@
+"""``bids_muscle-slurm``: a cohort as a Slurm job array, and what became of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_muscle import __version__
+from bids_muscle.cli.folders import check_input, check_output
+from bids_muscle.cli.main import problem_of
+from bids_muscle.cli.parser import memory_gb, parse
+from bids_muscle.cli.slurm_job import Job, submit, unfinished, write_job
+from bids_muscle.cli.slurm_status import print_status
+from bids_muscle.errors import ExitCode, NothingSelectedError
+
+_DESCRIPTION = (
+    'Write, and with --submit start, a job array with one task per participant (or per chunk of '
+    'them) and a group job that runs after it. Participants that are finished are left out, so '
+    'the same command goes on where an earlier one stopped.'
+)
+_EPILOG = """
+bids_muscle-slurm status <output_dir>   shows what is done, what failed and why
+
+Words after -- are options of bids_muscle, for instance:
+bids_muscle-slurm /data /out --container bids_muscle.sif --max-jobs 50 --submit -- --region lumbar
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_muscle-slurm',
+        usage='%(prog)s <bids_dir> <output_dir> [options] [-- <options of bids_muscle>]\n'
+        '       %(prog)s status <output_dir>',
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('bids_dir', type=Path, help='the raw BIDS dataset')
+    parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        '--container',
+        metavar='FILE.sif|IMAGE',
+        help='run in this container: a file with Apptainer or Singularity, a name with Docker',
+    )
+    how.add_argument(
+        '--native',
+        action='store_true',
+        help='run the bids_muscle that is installed here (the default)',
+    )
+    parser.add_argument('--partition', metavar='P', help='partition (default: that of the site)')
+    parser.add_argument(
+        '--gpus', type=int, default=0, metavar='N', help='GPUs a task (default: 0)'
+    )
+    parser.add_argument(
+        '--cpus', type=int, default=2, metavar='N', help='CPUs a task (default: 2)'
+    )
+    parser.add_argument(
+        '--mem',
+        type=memory_gb,
+        default=8.0,
+        metavar='SIZE',
+        help='memory of a task with its unit, such as 8G (default: 8G)',
+    )
+    parser.add_argument(
+        '--time', default='02:00:00', metavar='T', help='time limit of a task (default: 02:00:00)'
+    )
+    parser.add_argument(
+        '--max-jobs', type=int, metavar='K', help='tasks that run at once (default: no limit)'
+    )
+    parser.add_argument(
+        '--chunk',
+        type=int,
+        metavar='C',
+        help='participants a task (default: 1, or as many as keep the array within 1000 tasks)',
+    )
+    parser.add_argument(
+        '--all',
+        action='store_true',
+        help='list finished participants too; each task skips what has not changed',
+    )
+    parser.add_argument('--submit', action='store_true', help='submit the jobs too')
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] == ['status']:
+            parser = argparse.ArgumentParser(prog='bids_muscle-slurm status')
+            parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
+            return int(print_status(parser.parse_args(words[1:]).output_dir.absolute()))
+        split = words.index('--') if '--' in words else len(words)
+        args = build_parser().parse_args(words[:split])
+        return int(_write(args, words[split + 1 :]))
+    except SystemExit as stop:
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    except Exception as error:
+        problem = problem_of(error)
+        print(f'bids_muscle-slurm: {problem}', file=sys.stderr)
+        return int(problem.exit_code)
+
+
+def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
+    settings = parse([str(args.bids_dir), str(args.output_dir), 'participant', *options])
+    check_input(settings)
+    check_output(settings)
+    labels, finished = unfinished(settings, everybody=args.all)
+    print(f'{len(labels)} participants to run, {finished} finished')
+    if not labels:
+        if finished:
+            return ExitCode.OK
+        raise NothingSelectedError(
+            f'{settings.bids_dir} has none of the participants asked for.',
+            'Check the dataset and --participant-label.',
+        )
+    job = Job(
+        settings=replace(settings, participants=()),
+        participants=tuple(labels),
+        container=args.container,
+        partition=args.partition,
+        gpus=args.gpus,
+        cpus=args.cpus,
+        memory_gb=args.mem,
+        time_limit=args.time,
+        max_jobs=args.max_jobs,
+        chunk=args.chunk,
+    )
+    folder = write_job(job)
+    if args.submit:
+        array, group = submit(folder)
+        print(f'submitted job {array} ({job.n_tasks} tasks) and, after it, the group job {group}')
+        print(f'bids_muscle-slurm status {settings.output_dir}')
+    else:
+        print(f'{job.n_tasks} tasks are in {folder}; submit them with --submit')
+    return ExitCode.OK
+
+
+if __name__ == '__main__':
+    sys.exit(main())

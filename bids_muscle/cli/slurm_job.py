@@ -1,0 +1,251 @@
+"""The job array of a cohort: which participants, the scripts, the submission."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_muscle import __version__
+from bids_muscle.dataset.discovery import select_participants
+from bids_muscle.dataset.records import read_records
+from bids_muscle.dataset.writer import write_json, write_text
+from bids_muscle.errors import OutputError, SchedulerError, UsageError
+from bids_muscle.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Folder of the jobs in the output folder; each has a number.
+JOBS = 'logs/slurm'
+#: Slurm's default of MaxArraySize is 1001.
+_MOST_TASKS = 1000
+#: A container cannot see what Slurm allows, so it is told; the rest is for Python and the system.
+_MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job array to be written.
+
+    Parameters
+    ----------
+    settings
+        What each task runs with, for no participant in particular.
+    participants
+        Labels without ``sub-``.
+    container
+        Image file or image name, or None to run what is installed here.
+    partition, gpus, cpus, memory_gb, time_limit
+        What each task asks of Slurm.
+    max_jobs
+        Tasks that run at once, None for all.
+    chunk
+        Participants of a task, None for as few as keep the array within Slurm's default limit.
+    """
+
+    settings: Settings
+    participants: tuple[str, ...]
+    container: str | None = None
+    partition: str | None = None
+    gpus: int = 0
+    cpus: int = 2
+    memory_gb: float = 8.0
+    time_limit: str = '02:00:00'
+    max_jobs: int | None = None
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (('cpus', 1), ('max_jobs', 1), ('chunk', 1), ('gpus', 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                option = name.replace('_', '-')
+                raise UsageError(f'--{option} is {value}.', f'Give {least} or more.')
+        for text in (self.partition or '', self.time_limit, str(self.settings.output_dir)):
+            if any(character in text for character in '\n"\\'):
+                raise UsageError(f'{text!r} cannot stand in a Slurm script.', 'Use another name.')
+
+    @property
+    def chunk_size(self) -> int:
+        """Participants of a task."""
+        return self.chunk or math.ceil(len(self.participants) / _MOST_TASKS)
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of the array."""
+        return math.ceil(len(self.participants) / self.chunk_size)
+
+
+def unfinished(settings: Settings, *, everybody: bool = False) -> tuple[list[str], int]:
+    """Return the participants that are left to do, and how many are finished.
+
+    Finished are those whose scans are all recorded as done with these settings and this version.
+    That an image has changed since, or a new one has come, is noticed by the task alone, so
+    ``everybody`` and ``--overwrite`` list all.
+    """
+    present, _ = select_participants(settings.bids_dir, settings.participants)
+    if everybody or settings.overwrite:
+        return present, 0
+    digest = settings.science_digest()
+
+    def is_finished(label: str) -> bool:
+        records = read_records(settings.output_dir, label)
+        return bool(records) and all(
+            record.status == 'done'
+            and record.settings_digest == digest
+            and record.versions.get('bids_muscle') == __version__
+            for record in records
+        )
+
+    left = [label for label in present if not is_finished(label)]
+    return left, len(present) - len(left)
+
+
+def write_job(job: Job) -> Path:
+    """Write the scripts of a job into a new folder under ``logs/slurm`` and return it."""
+    folder = _new_folder(job.settings.output_dir / JOBS)
+    write_text(''.join(f'{label}\n' for label in job.participants), folder / 'participants.txt')
+    write_text(job.settings.to_toml(), folder / 'settings.toml')
+    write_text(''.join(_array_script(job, folder)), folder / 'array.sh')
+    write_text(''.join(_group_script(job, folder)), folder / 'group.sh')
+    return folder
+
+
+def submit(folder: Path) -> tuple[str, str]:
+    """Submit the scripts of a folder and return the ids of the array and of the group job.
+
+    Raises
+    ------
+    SchedulerError
+        If there is no Slurm or it refuses.
+    """
+    array = _sbatch(folder / 'array.sh')
+    # After any end: scans that failed are part of what the group level reports.
+    group = _sbatch(folder / 'group.sh', f'--dependency=afterany:{array}')
+    write_json({'array': array, 'group': group}, folder / 'jobs.json')
+    return array, group
+
+
+def _sbatch(script: Path, *options: str) -> str:
+    try:
+        answer = subprocess.run(  # noqa: S603
+            ['sbatch', '--parsable', *options, str(script)],  # noqa: S607 - that of the site
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except FileNotFoundError as error:
+        raise SchedulerError(
+            'There is no sbatch here.', f'Submit {script} where Slurm is installed.'
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise SchedulerError(
+            f'Slurm refuses {script}: {error.stderr.strip()}.',
+            'Change the options and run again, or edit the script and submit it with sbatch.',
+        ) from error
+    return answer.stdout.strip().partition(';')[0]
+
+
+def _new_folder(jobs: Path) -> Path:
+    try:
+        jobs.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            try:
+                (jobs / f'{number:04d}').mkdir()
+            except FileExistsError:
+                continue
+            return jobs / f'{number:04d}'
+    except OSError as error:
+        raise OutputError(
+            f'{jobs} cannot be made: {error.strerror}.', 'Make the output folder writable.'
+        ) from error
+    raise AssertionError  # count() does not end
+
+
+def _array_script(job: Job, folder: Path) -> Iterator[str]:
+    array = f'0-{job.n_tasks - 1}' + (f'%{job.max_jobs}' if job.max_jobs else '')
+    yield from _header(job, 'bids_muscle', folder / 'task-%a.log', f'--array={array}')
+    yield (
+        f'cd {shlex.quote(str(folder))}\n'
+        f'first=$((SLURM_ARRAY_TASK_ID * {job.chunk_size} + 1))\n'
+        f'last=$((first + {job.chunk_size - 1}))\n'
+        'mapfile -t labels < <(sed -n "${first},${last}p" participants.txt)\n'
+        'rm -f "task-$SLURM_ARRAY_TASK_ID.exit"\n'
+        f'{_command(job, folder, "participant")} --participant-label "${{labels[@]}}"\n'
+        'code=$?\n'
+        'echo "$code" > "task-$SLURM_ARRAY_TASK_ID.exit"\n'
+        'exit "$code"\n'
+    )
+
+
+def _group_script(job: Job, folder: Path) -> Iterator[str]:
+    yield from _header(job, 'bids_muscle_group', folder / 'group.log')
+    yield f'{_command(job, folder, "group")}\n'
+
+
+def _header(job: Job, name: str, log: Path, *more: str) -> Iterator[str]:
+    # In the name of a log, Slurm replaces what follows a % sign.
+    place = str(log.parent).replace('%', '%%')
+    options = [
+        f'--job-name={name}',
+        f'--output="{place}/{log.name}"',
+        f'--cpus-per-task={job.cpus}',
+        f'--mem={math.ceil(job.memory_gb * 1e9 / 2**20)}M',
+        f'--time={job.time_limit}',
+        *more,
+    ]
+    if job.partition:
+        options.append(f'--partition={job.partition}')
+    if job.gpus:
+        options.append(f'--gpus={job.gpus}')
+    yield '#!/bin/bash\n'
+    yield from (f'#SBATCH {option}\n' for option in options)
+
+
+def _command(job: Job, folder: Path, level: str) -> str:
+    """Return the command of one task as it stands in a script, but for the participants."""
+    settings = job.settings
+    words = [str(settings.bids_dir), str(settings.output_dir), level]
+    words += ['--config-file', str(folder / 'settings.toml')]
+    if settings.nprocs is None:
+        words += ['--nprocs', str(job.cpus)]
+    if settings.memory_gb is None:
+        words += ['--mem', f'{_MEMORY_SHARE * job.memory_gb:.3f}G']
+    return f'{_start(job)} {shlex.join(words)}'
+
+
+def _start(job: Job) -> str:
+    """Return the words before the arguments of bids_muscle."""
+    if job.container is None:
+        return shlex.join([sys.executable, '-m', 'bids_muscle'])
+    mounts = [f'{job.settings.bids_dir}:{job.settings.bids_dir}:ro']
+    mounts += [
+        f'{place}:{place}' for place in (job.settings.output_dir, job.settings.work_dir) if place
+    ]
+    mounts += [f'{place}:{place}:ro' for place in _other_inputs(job.settings)]
+    if Path(job.container).exists():
+        image = str(Path(job.container).absolute())
+        words = ['run', '--cleanenv', *_each('-B', mounts), *(['--nv'] if job.gpus else [])]
+        gpus = ' --env CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"' if job.gpus else ''
+        runtime = '"$(command -v apptainer || command -v singularity)"'
+        return f'{runtime} {shlex.join(words)}{gpus} {shlex.quote(image)}'
+    words = ['docker', 'run', '--rm', '--network', 'none', *_each('-v', mounts)]
+    gpus = ' --gpus all --env CUDA_VISIBLE_DEVICES' if job.gpus else ''
+    return f'{shlex.join(words)} --user "$(id -u):$(id -g)"{gpus} {shlex.quote(job.container)}'
+
+
+def _other_inputs(settings: Settings) -> list[Path]:
+    """Return the files and folders named by settings, which a container must see too."""
+    named = [settings.contrast_rules, settings.bids_filter_file, *settings.qc_ratings]
+    if settings.model and Path(settings.model).is_dir():
+        named.append(Path(settings.model).absolute())
+    return [path for path in named if path]
+
+
+def _each(option: str, values: list[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]

@@ -1,0 +1,112 @@
+"""What a second run need not do again: scans that an earlier run finished, told by content.
+
+Neither times of files nor the place of the dataset, of the work folder or of the outputs count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle import __version__
+from bids_muscle.dataset.discovery import read_participant_info
+from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.scan import Scan
+
+if TYPE_CHECKING:
+    from bids_muscle.segmentation.bundle import ModelBundle
+    from bids_muscle.settings import Settings
+
+
+def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
+    """Return the SHA-256 (hex) of all that decides the outputs of a scan.
+
+    That is the content of its images, what names and sidecars say about them, the settings that
+    may change a number, the model with its weights, and the version of bids_muscle.
+
+    Raises
+    ------
+    OSError
+        If an image cannot be read.
+    """
+
+    def plain(value: Any) -> str:
+        return (
+            value.relative_to(settings.bids_dir).as_posix() if isinstance(value, Path) else value
+        )
+
+    parts = {
+        'version': __version__,
+        'settings': settings.science(),
+        'model': model.card,
+        'weights': model.sha256,
+        'scan': asdict(scan),
+        'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+def fingerprints(
+    settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle]
+) -> dict[str, str]:
+    """Return the fingerprint of each scan by its name; none of those with a problem."""
+    found = {}
+    for scan in scans:
+        if scan.problem is None and (model := models.get(scan.region or '')):
+            try:
+                found[scan.name] = fingerprint(settings, scan, model)
+            except OSError:  # the scan fails where its images are needed, with a better message
+                continue
+    return found
+
+
+def finished_scans(
+    settings: Settings, participant: str, scans: Sequence[Scan], prints: Mapping[str, str]
+) -> dict[str, ScanRecord]:
+    """Return the records of the scans that need not run, by scan name.
+
+    Their files are all there, and they were made from what there is now.
+    """
+    if settings.overwrite:
+        return {}
+    planned = {scan.name for scan in scans}
+    return {
+        record.scan: record
+        for record in read_records(settings.output_dir, participant)
+        if record.scan in planned
+        and record.status == 'done'
+        and record.fingerprint == prints.get(record.scan)
+        and all((settings.output_dir / name).is_file() for name in record.outputs)
+    }
+
+
+def refresh(settings: Settings, scans: Sequence[Scan], finished: Mapping[str, ScanRecord]) -> None:
+    """Write the records of finished scans again where ``participants.tsv`` has changed since."""
+    for scan in scans:
+        record = finished.get(scan.name)
+        if record is None:
+            continue
+        info = read_participant_info(settings.bids_dir, scan.participant)
+        if dict(record.participant_info) != info:
+            remove_page(settings.output_dir, scan.participant)
+            write_record(replace(record, participant_info=info), scan, settings.output_dir)
+
+
+def page_of(output_dir: Path, participant: str) -> Path:
+    """Return where the page of a participant is; a run that was killed leaves none."""
+    return output_dir / participant_path(participant, 'report')
+
+
+def remove_page(output_dir: Path, participant: str) -> None:
+    """Remove the page of a participant, to be made again when its records are written."""
+    page_of(output_dir, participant).unlink(missing_ok=True)

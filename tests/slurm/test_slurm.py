@@ -1,0 +1,230 @@
+"""``bids_muscle-slurm`` against a real Slurm, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bids_muscle.cli.slurm import main
+from bids_muscle.cli.slurm_job import unfinished
+from bids_muscle.dataset.records import ScanRecord
+from bids_muscle.errors import ExitCode
+from bids_muscle.settings import Settings
+
+#: Stands for Apptainer: runs the command of the container here, if what it reads is mounted.
+APPTAINER = """#!{python}
+import os, sys
+words = sys.argv[1:]
+at = words.index({image!r})
+mounts = [words[i + 1].split(':') for i in range(at) if words[i] == '-B']
+assert words[0] == 'run' and '--cleanenv' in words[:at], words
+for word in words[at + 1:at + 3]:
+    assert any(word == source == target for source, target, *_ in mounts), (word, mounts)
+env = {{name: value for name, value in os.environ.items() if not name.startswith('SLURM')}}
+os.execve({python!r}, [{python!r}, '-m', 'bids_muscle', *words[at + 1:]], env)
+"""
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three people: a small phantom, a scan cut short, and one without any scan."""
+    from bids_muscle.cli.phantom import main as simulate
+
+    # A folder whose name must be quoted in a script.
+    folder = tmp_path_factory.mktemp('cohort') / "a b%a's" / 'bids'
+    shape = ['--shape', '96', '80', '6', '--voxel-size', '3', '3', '12']
+    assert simulate([str(folder), '--participants', '1', '--nprocs', '1', *shape]) == 0
+    shutil.rmtree(folder / 'derivatives')
+    shutil.copytree(folder / 'sub-01', folder / 'sub-cut')
+    for path in (folder / 'sub-cut/anat').iterdir():
+        path = path.rename(path.with_name(path.name.replace('sub-01', 'sub-cut')))
+        if path.suffix == '.gz':
+            path.write_bytes(path.read_bytes()[:3000])
+    (folder / 'sub-empty/anat').mkdir(parents=True)
+    return folder
+
+
+def wait_for_all(environment: dict[str, str]) -> None:
+    for _ in range(1800):
+        queue = subprocess.run(
+            ['squeue', '--noheader'], env=environment, capture_output=True, text=True, check=True
+        )
+        if not queue.stdout.strip():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f'jobs do not end: {queue.stdout}')
+
+
+def test_a_cohort_runs_fails_in_part_and_goes_on(
+    slurm: dict[str, str],
+    cohort: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('SLURM_CONF', slurm['SLURM_CONF'])
+    out = cohort.parent / 'out'
+    words = [str(cohort), str(out), '--native', '--partition', 'main', '--cpus', '1']
+    words += ['--mem', '1400M', '--max-jobs', '2', '--submit']
+    assert main(words) == ExitCode.OK
+    assert '3 participants to run, 0 finished' in capsys.readouterr().out
+    assert main(['status', str(out)]) == ExitCode.TEMPORARY
+    assert '3 to come' in capsys.readouterr().out
+    wait_for_all(slurm)
+
+    jobs = out / 'logs/slurm/0001'
+    codes = {path.name: path.read_text().strip() for path in jobs.glob('*.exit')}
+    logs = {path.name: path.read_text() for path in jobs.glob('*.log')}
+    assert codes == {'task-0.exit': '0', 'task-1.exit': '65', 'task-2.exit': '18'}, logs
+    assert (out / 'group.html').is_file(), logs
+    assert 'sub-cut' in logs['task-1.log']
+
+    assert main(['status', str(out)]) == ExitCode.FAILURE
+    said = capsys.readouterr().out
+    assert 'participants: 3 listed, 1 done, 2 failed, 0 to come' in said
+    assert f'task 1: exit code 65; {jobs / "task-1.log"}' in said
+    assert 'task 0' not in said
+    assert 'sub-cut_acq-dixon: ' in said
+
+    # The data are repaired: what is left runs, in a container, two people a task.
+    shutil.rmtree(cohort / 'sub-empty')
+    for path in (cohort / 'sub-01/anat').iterdir():
+        shutil.copy(path, cohort / f'sub-cut/anat/{path.name.replace("sub-01", "sub-cut")}')
+    tools, image = cohort.parent / 'tools', cohort.parent / 'app.sif'
+    tools.mkdir()
+    image.touch()
+    apptainer = tools / 'apptainer'
+    apptainer.write_text(APPTAINER.format(python=sys.executable, image=str(image)))
+    apptainer.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
+    words = [str(cohort), str(out), '--container', str(image), '--chunk', '2', '--cpus', '1']
+    assert main([*words, '--mem', '1400M', '--submit', '--', '--region', 'lumbar']) == ExitCode.OK
+    assert '1 participants to run, 1 finished' in capsys.readouterr().out
+    wait_for_all(slurm)
+    log = (out / 'logs/slurm/0002/task-0.log').read_text()
+    assert (out / 'logs/slurm/0002/task-0.exit').read_text() == '0\n', log
+    assert main(words) == ExitCode.OK
+    assert '0 participants to run, 2 finished' in capsys.readouterr().out
+    native, contained = (
+        (out / f'sub-{label}/anat/sub-{label}_acq-dixon_seg-lumbarmuscles_dseg.nii.gz')
+        for label in ('01', 'cut')
+    )
+    assert native.read_bytes() == contained.read_bytes()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / 'bids'
+    for number in range(2500):
+        (folder / f'sub-{number:04d}').mkdir(parents=True)
+    (folder / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    return folder
+
+
+def test_every_participant_is_in_one_task(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    assert main([str(dataset), str(out)]) == ExitCode.OK
+    jobs = out / 'logs/slurm/0001'
+    # An array may have 1000 tasks: three people each.
+    assert '#SBATCH --array=0-833\n' in (jobs / 'array.sh').read_text()
+    script = (jobs / 'array.sh').read_text().replace('-m bids_muscle', '-c "" ')
+    script = script.replace('\ncode=', '\nprintf "%s\\n" "${labels[@]}" >> seen\ncode=')
+    assert 'seen' in script
+    for task in (0, 1, 833):
+        subprocess.run(
+            ['bash', '-c', script], env={'SLURM_ARRAY_TASK_ID': str(task), 'PATH': '/bin'}
+        )
+    assert (jobs / 'seen').read_text().split() == [
+        *(f'{number:04d}' for number in range(6)),
+        '2499',
+    ]
+
+
+def test_docker_reads_what_is_mounted_and_nothing_else(dataset: Path, tmp_path: Path) -> None:
+    rules = tmp_path / 'rules.tsv'
+    rules.touch()
+    words = [str(dataset), str(tmp_path / 'out'), '--container', 'bids_muscle:1', '--gpus', '1']
+    assert main([*words, '--', '--contrast-rules', str(rules)]) == ExitCode.OK
+    script = (tmp_path / 'out/logs/slurm/0001/array.sh').read_text()
+    assert '#SBATCH --gpus=1\n' in script
+    (line,) = [line for line in script.splitlines() if line.startswith('docker')]
+    assert f'-v {dataset}:{dataset}:ro -v {tmp_path}/out:{tmp_path}/out ' in line
+    assert f'-v {rules}:{rules}:ro' in line
+    assert '--network none' in line
+    assert '--gpus all' in line
+    assert ' bids_muscle:1 ' in line
+
+
+def settings(bids_dir: Path, output_dir: Path, **more: object) -> Settings:
+    return Settings(bids_dir=bids_dir, output_dir=output_dir, level='participant', **more)  # type: ignore[arg-type]
+
+
+def test_finished_means_all_scans_with_these_settings_and_this_version(
+    dataset: Path, tmp_path: Path
+) -> None:
+    from bids_muscle import __version__
+
+    out, labels = tmp_path / 'out', ('0001', '0002', '0003', '0004', '0005')
+    now = settings(dataset, out, participants=labels)
+    good = {
+        'status': 'done',
+        'settings_digest': now.science_digest(),
+        'versions': {'bids_muscle': __version__},
+    }
+    for label, changes in (
+        ('0001', [{}, {}]),
+        ('0002', [{}, {'status': 'failed'}]),
+        ('0003', [{'settings_digest': 'x'}]),
+        ('0004', [{'versions': {'bids_muscle': '0'}}]),
+    ):
+        for number, change in enumerate(changes):
+            name = f'sub-{label}_acq-{number}'
+            content = {'participant': label, 'session': None, 'scan': name, 'region': 'lumbar'}
+            record = ScanRecord(**{**content, **good, **change})
+            path = out / f'logs/sub-{label}/{name}.json'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record.as_dict()))
+    assert unfinished(now) == (['0002', '0003', '0004', '0005'], 1)
+    everybody = settings(dataset, out, participants=labels, overwrite=True)
+    assert unfinished(everybody) == unfinished(now, everybody=True) == (list(labels), 0)
+
+
+@pytest.mark.parametrize(
+    ('words', 'code', 'said'),
+    [
+        (['--chunk', '0'], ExitCode.USAGE, '--chunk is 0'),
+        (['--partition', 'a\n#SBATCH b'], ExitCode.USAGE, 'Slurm script'),
+        (['--mem', '8'], ExitCode.USAGE, 'with a unit'),
+        (['--', '--frobnicate'], ExitCode.USAGE, '--frobnicate'),
+        (['--', '--participant-label', 'nobody'], ExitCode.NOTHING_SELECTED, 'none of'),
+    ],
+)
+def test_mistakes_are_told(
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    assert main([str(dataset), str(tmp_path / 'out'), *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_without_slurm_the_scripts_are_named(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('PATH', str(tmp_path))
+    out = tmp_path / 'out'
+    assert main([str(dataset), str(out), '--submit']) == ExitCode.FAILURE
+    assert str(out / 'logs/slurm/0001/array.sh') in capsys.readouterr().err
+    assert main(['status', str(tmp_path / 'other')]) == ExitCode.NO_INPUT
