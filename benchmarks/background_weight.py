@@ -58,7 +58,9 @@ def main() -> None:
                     water=prepared.images['water'],
                     fat=prepared.images['fat'],
                     contrast='dixon',
-                )['mfi_ratio_of_means_pct'].to_numpy(dtype=float)
+                )
+                .muscles['mfi_ratio_of_means_pct']
+                .to_numpy(dtype=float)
                 for labels in (found, truth)
             ]
             rows += [

@@ -61,13 +61,14 @@ def thresholds(n_labels: int) -> None:
     """Split muscles of a 320 x 320 x 40 scan, 16,000 voxels each, by all methods."""
     import numpy as np
 
-    from bids_muscle.measurement.thresholds import METHODS, threshold_fat
+    from bids_muscle.measurement.methods import THRESHOLDS
+    from bids_muscle.measurement.thresholds import threshold_fat
 
     rng = np.random.default_rng(0)
     values = rng.normal(200, 25, (n_labels, 16_000))
     values[:, :1600] = rng.normal(500, 60, (n_labels, 1600))
     values = np.rint(values)
-    for method in METHODS:
+    for method in THRESHOLDS:
         start = time.perf_counter()
         found = [threshold_fat(each, method).fat_pct for each in values]
         wall = time.perf_counter() - start

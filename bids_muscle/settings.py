@@ -20,6 +20,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import MissingInputError, UnknownLevelError, UsageError
+from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
 TABLES = ('input', 'science', 'execution')
@@ -61,6 +62,9 @@ class Settings:
         Name or folder of a model bundle, or None for the region's default.
     bias_correction
         Correct the bias field before segmentation.
+    fat_method
+        How fat is measured: ``'auto'`` for all ways that a scan allows, or one of
+        :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.
     work_dir
         Folder of intermediate files, or None for a temporary one.
     nprocs
@@ -105,6 +109,7 @@ class Settings:
 
     model: str | None = field(default=None, metadata=SCIENCE)
     bias_correction: bool = field(default=True, metadata=SCIENCE)
+    fat_method: str = field(default='auto', metadata=SCIENCE)
 
     work_dir: Path | None = field(default=None, metadata=EXECUTION)
     nprocs: int | None = field(default=None, metadata=EXECUTION)
@@ -128,6 +133,11 @@ class Settings:
         if self.region not in (None, *REGIONS):
             raise UsageError(
                 f"The region '{self.region}' is unknown.", f'Use one of: {", ".join(REGIONS)}.'
+            )
+        if self.fat_method not in FAT_METHODS:
+            raise UsageError(
+                f"The fat method '{self.fat_method}' is unknown.",
+                f'Use one of: {", ".join(FAT_METHODS)}.',
             )
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(

@@ -24,6 +24,7 @@ EVERYTHING: dict[str, Any] = {
     'skip_bids_validation': True,
     'model': 'small',
     'bias_correction': False,
+    'fat_method': 'gmm3',
     'work_dir': '/work',
     'nprocs': 4,
     'omp_nthreads': 2,
@@ -84,7 +85,7 @@ def test_only_the_science_changes_the_digest() -> None:
     assert len(digest) == 64
     for name, value in EVERYTHING.items():
         changed = Settings.from_sources({**FLAGS, name: value}).science_digest() != digest
-        assert changed == (name == 'bias_correction'), name
+        assert changed == (name in ('bias_correction', 'fat_method')), name
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from bids_muscle import __version__
 from bids_muscle.errors import UsageError
+from bids_muscle.measurement.methods import FAT_METHODS
 from bids_muscle.settings import Settings, read_config
 
 _PREFIXES = {'k': 1, 'm': 2, 'g': 3, 't': 4}
@@ -186,6 +187,12 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         action='store_const',
         const=False,
         help='do not correct the bias field before segmentation',
+    )
+    group.add_argument(
+        '--fat-method',
+        metavar='|'.join(FAT_METHODS),
+        help='how fat is measured: in Dixon scans as ratio of means or mean of voxels, in T1w, '
+        'T2w and PDw scans by a threshold (default: auto, all that a scan allows)',
     )
 
 

@@ -91,6 +91,26 @@ def read_participant_info(bids_dir: Path, participant: str) -> dict[str, str]:
     return {}
 
 
+def height_m(info: Mapping[str, str]) -> float | None:
+    """Return the height of a participant in metres, given in m or cm; None where it is unlikely.
+
+    Parameters
+    ----------
+    info
+        From :func:`read_participant_info`.
+
+    Examples
+    --------
+    >>> [height_m({'height': text}) for text in ('172', '1.72', 'n/a', '17')]
+    [1.72, 1.72, None, None]
+    """
+    try:
+        height = float(info.get('height', ''))
+    except ValueError:
+        return None
+    return next((height / unit for unit in (1, 100) if 0.4 <= height / unit <= 2.5), None)
+
+
 def find_scans(
     bids_dir: Path,
     participant: str,
@@ -201,13 +221,18 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
     warnings: list[str] = []
     problem: BidsMuscleError | None = None
     images: dict[Contrast, IndexedImage] = {}
+    suppressed: list[str] = []
     try:
         images = _one_per_contrast(group, warnings)
         _check_complete(images, warnings)
         grids = {image.path.name: read_grid(image.path) for image in images.values()}
         warnings += reconcile_grids(grids)[1]
         warnings += _plane_warnings(next(iter(grids.values())))
-        warnings += _suppression_warnings(images)
+        suppressed = _fat_suppressed(images)
+        warnings += [
+            f'{name} is fat-suppressed: fat cannot be measured by thresholds.'
+            for name in suppressed
+        ]
     except BidsMuscleError as error:
         problem = error
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
@@ -230,6 +255,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
             for contrast in Contrast
             if contrast in images
         ),
+        fat_suppressed=bool(suppressed),
         warnings=(*warnings, *left_out),
         problem=problem.problem if problem else None,
     )
@@ -300,10 +326,10 @@ def _plane_warnings(grid: Grid) -> list[str]:
     ]
 
 
-def _suppression_warnings(images: Mapping[Contrast, IndexedImage]) -> list[str]:
-    """Warn where fat is dark in an image whose fat would be measured by its brightness."""
+def _fat_suppressed(images: Mapping[Contrast, IndexedImage]) -> list[str]:
+    """Name the images with dark fat among those whose fat would be measured by its brightness."""
     return [
-        f'{image.path.name} is fat-suppressed: fat cannot be measured by thresholds.'
+        image.path.name
         for contrast, image in images.items()
         if contrast not in DIXON and _is_fat_suppressed(image)
     ]

@@ -13,6 +13,7 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.measurement.methods import BRIGHT_FAT
 
 #: Entities that an output keeps from its source: key in file names and name in pybids, in the
 #: order that BIDS 1.11 asks for.
@@ -162,6 +163,8 @@ def expected_outputs(
     absent = set()
     if fat_source(scan.paths) is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
+        if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):
+            absent |= {'fat_map', 'fat_map_json'}
     if not bias_correction or not contrasts:
         absent |= {'bias'}
     paths = []

@@ -57,6 +57,8 @@ class Scan:
         ``'cervical'``, ``'lumbar'``, or None where nothing tells.
     images
         The images, at most one per contrast, ordered as in :class:`Contrast`.
+    fat_suppressed
+        Whether fat is dark in a T1w, T2w or PDw image.
     warnings
         Sentences for the report about what was found.
     problem
@@ -67,6 +69,7 @@ class Scan:
     suffix: str
     region: str | None
     images: tuple[ScanImage, ...]
+    fat_suppressed: bool = False
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from bids_muscle import __version__
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, THRESHOLDS
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.bundle import ModelBundle
@@ -115,6 +116,37 @@ def fat_fraction_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
         'Definition': _FAT_FRACTIONS[source],
         'Bounded': source is FatSource.PHASES,
         'Units': '1',
+    }
+
+
+def fat_map_sidecar(
+    scan: Scan, bids_dir: Path, model: ModelBundle, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the sidecar of the map of fat within the muscles.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    model, settings
+        As in :func:`dseg_sidecar`.
+    """
+    if fat_source(scan.paths):
+        definition = 'fat fraction of the voxel'
+    else:
+        method = settings['fat_method']
+        method = method if method in THRESHOLDS else DEFAULT_THRESHOLD
+        definition = (
+            f'probability of the voxel to be fat by {method}, fitted to its muscle (0 or 1 for '
+            'k-means). Sees streaks of fat that fill voxels, not fat spread between fibres.'
+        )
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': 'Fat within the muscles, 0 to 1; NaN outside of them and where unknown.',
+        'Definition': definition,
+        'Manual': False,
+        'Units': '1',
+        **_maker_fields(model, settings),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 from nipype.interfaces.base import (
     Bunch,
     File,
@@ -12,20 +14,25 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_muscle.interfaces.base import ScanInput, load, load_all
+from bids_muscle.interfaces.base import ScanInput, load
 
 
 class _MeasureInput(ScanInput):
     labels = File(exists=True, mandatory=True)
-    images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    raw = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     bounded = traits.Bool(mandatory=True)
+    fat_suppressed = traits.Bool(False, usedefault=True)
+    fat_method = traits.Str('auto', usedefault=True)
+    height_m = traits.Either(traits.Float, None, usedefault=True)
     region = traits.Str(mandatory=True)
     contrast = traits.Str(mandatory=True, desc='dixon, T1w, T2w or PDw')
 
 
 class _MeasureOutput(TraitedSpec):
-    table = File(exists=True)
+    tables = traits.Dict(traits.Str, File(exists=True), desc='path by name')
+    fat_map = traits.Either(File(exists=True), None)
 
 
 class MeasureScan(SimpleInterface):
@@ -39,17 +46,45 @@ class MeasureScan(SimpleInterface):
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.measurement.table import measure_scan
 
-        images, fraction = load_all(self.inputs.images), self.inputs.fat_fraction
-        table = measure_scan(
-            load(self.inputs.labels),
-            load_label_table(self.inputs.region),
-            water=images.get('water'),
-            fat=images.get('fat'),
-            fat_fraction=load(fraction) if fraction else None,
-            bounded=self.inputs.bounded,
-            contrast=self.inputs.contrast,
+        given, cwd = self.inputs, Path(runtime.cwd)
+
+        def raw(contrast: str) -> nib.Nifti1Image | None:
+            return load(given.raw[contrast]) if contrast in given.raw else None
+
+        measures = measure_scan(
+            load(given.labels),
+            load_label_table(given.region),
+            water=raw('water'),
+            fat=raw('fat'),
+            fat_fraction=load(given.fat_fraction) if given.fat_fraction else None,
+            intensity=self._intensity(),
+            bounded=given.bounded,
+            fat_suppressed=given.fat_suppressed,
+            fat_method=given.fat_method,
+            height_m=given.height_m,
+            contrast=given.contrast,
         )
-        path = Path(runtime.cwd) / 'table.tsv'
-        write_tsv(table, path)
-        self._results = {'table': str(path)}
+        tables = {
+            'morph': measures.muscles,
+            'morph_slices': measures.slices,
+            'morph_levels': measures.levels,
+        }
+        for name, table in tables.items():
+            write_tsv(table, cwd / f'{name}.tsv')
+        if measures.fat_map:
+            nib.save(measures.fat_map, cwd / 'fat_map.nii')
+        self._results = {
+            'tables': {name: str(cwd / f'{name}.tsv') for name in tables},
+            'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
+        }
         return runtime
+
+    def _intensity(self) -> nib.Nifti1Image | None:
+        """Return the image without bias field, undefined where the raw one is."""
+        contrast = self.inputs.contrast
+        if contrast not in self.inputs.raw:
+            return None
+        corrected = load(self.inputs.corrected[contrast])
+        known = np.isfinite(np.asanyarray(load(self.inputs.raw[contrast]).dataobj))
+        values = np.where(known, np.asanyarray(corrected.dataobj), np.float32(np.nan))
+        return nib.Nifti1Image(values, corrected.affine)

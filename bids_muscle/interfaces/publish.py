@@ -37,7 +37,8 @@ class _PublishInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     labels = File(exists=True, mandatory=True)
-    table = File(exists=True, mandatory=True)
+    tables = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by name')
+    fat_map = traits.Either(File(exists=True), None, usedefault=True)
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
@@ -55,7 +56,7 @@ class PublishScan(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging.conform import to_native
-        from bids_muscle.measurement.table import dictionary
+        from bids_muscle.measurement.rows import dictionary
         from bids_muscle.segmentation.bundle import read_bundle
 
         given = self.inputs
@@ -89,9 +90,14 @@ class PublishScan(SimpleInterface):
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings)
         image(given.labels, 'dseg', sidecar)
         write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
-        write_bytes(Path(given.table).read_bytes(), place('morph'))
-        sidecar = sidecars.morph_sidecar(given.scan, bids_dir, dictionary(), model, given.settings)
-        write_json(sidecar, place('morph_json'))
+        for name, path in given.tables.items():
+            write_bytes(Path(path).read_bytes(), place(name))
+            columns = dictionary(name)
+            sidecar = sidecars.morph_sidecar(given.scan, bids_dir, columns, model, given.settings)
+            write_json(sidecar, place(f'{name}_json'))
+        if given.fat_map:
+            sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
+            image(given.fat_map, 'fat_map', sidecar)
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
         self._results = {'paths': paths}

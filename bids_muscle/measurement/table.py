@@ -1,11 +1,10 @@
-"""The table of measures of one scan: one row per muscle and side."""
+"""All measures of one scan: a table of muscles, one of slices, one of levels, a map of fat."""
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel import Nifti1Image
@@ -16,37 +15,45 @@ from bids_muscle.anatomy.labels import Label, LabelTable
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
-from bids_muscle.measurement.fat import Fat, mean_fraction, measure_fat
-from bids_muscle.measurement.size import measure_size
-from bids_muscle.measurement.thresholds import Method, threshold_fat
+from bids_muscle.measurement import rows
+from bids_muscle.measurement.fat import Fat, measure_fat
+from bids_muscle.measurement.methods import BRIGHT_FAT, THRESHOLDS
+from bids_muscle.measurement.rows import MIN_VOXELS, Muscle, dictionary
+from bids_muscle.measurement.size import Grid, measure_size
+from bids_muscle.measurement.thresholds import ThresholdedFat, threshold_fat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Fewer voxels than this say nothing about a muscle.
-MIN_VOXELS = 10
-#: Above this share of voxels without signal, fat measures describe the rest, not the muscle.
-MAX_EXCLUDED = 0.5
-
-#: Thresholds whose share of fat stands in the table.
-THRESHOLDS: tuple[Method, ...] = ('kmeans2', 'gmm2', 'gmm3')
-#: Contrasts in which fat is brighter than muscle unless it is suppressed.
-_BRIGHT_FAT = ('T1w', 'T2w', 'PDw')
-
-_ABSENT = 'not found in the field of view'
-_TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
 _SWAPPED = 'fat and water are exchanged in {} of {} voxels, which are left out of MFI'
 _BOUNDED = (
     'fat and water come from magnitude in- and opposed-phase images: no voxel can exceed 50 % fat'
 )
 
 
-@cache
-def dictionary() -> dict[str, dict[str, str]]:
-    """Return the definition of each column: LongName, Description, Units, Source."""
-    path = resources.files('bids_muscle') / 'data/dictionaries/morph.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions
+@dataclass(frozen=True)
+class Measures:
+    """All measures of one scan; what cannot be trusted is missing, and ``reason`` says why.
+
+    Parameters
+    ----------
+    muscles
+        One row per label, also for a muscle that is not there.
+    slices
+        One row per slice of each muscle; voxels and volumes add up to those of `muscles`.
+    levels
+        One row per vertebral level of each muscle, and one of both its sides together; empty
+        where no levels are known.
+    fat_map
+        (X, Y, Z) float32 on the grid of the label map, NaN outside of the muscles: the fat
+        fraction, or the probability of being fat where fat was found by thresholds. None where
+        the scan tells neither.
+    """
+
+    muscles: pd.DataFrame
+    slices: pd.DataFrame
+    levels: pd.DataFrame
+    fat_map: Nifti1Image | None
 
 
 def measure_scan(
@@ -61,8 +68,10 @@ def measure_scan(
     fat_suppressed: bool = False,
     swap: NDArray[np.bool_] | None = None,
     levels: SliceLevels | None = None,
+    fat_method: str = 'auto',
+    height_m: float | None = None,
     contrast: str,
-) -> pd.DataFrame:
+) -> Measures:
     """Measure all muscles of a scan.
 
     Parameters
@@ -78,7 +87,8 @@ def measure_scan(
         Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined; without it, that of
         `water` and `fat` wherever their sum is positive.
     intensity
-        T1w, T2w or PDw image without bias field, on the grid of `labels`, for thresholds.
+        T1w, T2w or PDw image without bias field, on the grid of `labels`, NaN where undefined, for
+        thresholds.
     bounded
         Whether fat and water come from in- and opposed-phase magnitudes.
     fat_suppressed
@@ -88,14 +98,13 @@ def measure_scan(
         voxels are left out of fat measures and counted.
     levels
         Vertebral level of each axial slice.
+    fat_method
+        One of :data:`~bids_muscle.measurement.methods.FAT_METHODS`: measure fat in this way only;
+        scans that do not allow it are measured as with ``'auto'``.
+    height_m
+        Height of the participant in metres, for the muscle index.
     contrast
-        What the scan is, for the reason why there is no fat measure: ``'dixon'``, ``'T2w'`` ...
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per label of `table`, in its order, also for a muscle that is not there. Columns
-        as in :func:`dictionary`; what cannot be trusted is missing, and ``reason`` says why.
+        What the scan is: ``'dixon'``, ``'T1w'``, ``'T2w'`` or ``'PDw'``.
 
     Raises
     ------
@@ -106,134 +115,132 @@ def measure_scan(
     """
     import pandas as pd
 
-    numbers = _checked_numbers(labels, table)
-    signals = {
-        name: _signal(image, labels, name)
-        for name, image in (
-            ('water', water),
-            ('fat', fat),
-            ('fat fraction', fat_fraction),
-            ('intensity', intensity if contrast in _BRIGHT_FAT else None),
-        )
+    images = {
+        'water': water,
+        'fat': fat,
+        'fat fraction': fat_fraction,
+        'intensity': intensity if contrast in BRIGHT_FAT else None,
     }
+    signals: dict[str, np.ndarray] = {}
+    for name, image in images.items():
+        if image is not None:
+            _check_grid(image.shape, image.affine, labels, f'{name} image')
+            signals[name] = np.asanyarray(image.dataobj)
     if swap is not None:
         _check_grid(swap.shape, labels.affine, labels, 'fat-water swap mask')
         signals['swap'] = swap
+    numbers = _checked_numbers(labels, table)
     # Voxels in RAS+ order: slices run from inferior to superior, however the scan is stored.
     order = io_orientation(labels.affine)
-    affine = labels.affine @ inv_ornt_aff(order, labels.shape)
     numbers = apply_orientation(numbers, order)
-    for name, data in signals.items():
-        signals[name] = None if data is None else apply_orientation(data, order)
-    if levels is not None and len(levels.names) != numbers.shape[2]:
+    signals = {name: apply_orientation(data, order) for name, data in signals.items()}
+    grid = Grid(numbers.shape, labels.affine @ inv_ornt_aff(order, labels.shape))
+    if levels is not None and len(levels.names) != grid.shape[2]:
         raise GridMismatchError(
-            f'There are levels of {len(levels.names)} slices for a scan of {numbers.shape[2]}.',
+            f'There are levels of {len(levels.names)} slices for a scan of {grid.shape[2]}.',
             'Give one level per axial slice.',
         )
-    labels = Nifti1Image(numbers, affine)
-    rows = [
-        _row(labels, label, signals, levels, bounded, fat_suppressed, contrast) for label in table
-    ]
-    return pd.DataFrame(rows, columns=list(dictionary()))
+
+    def measured(label: Label, voxels: np.ndarray, values: dict[str, np.ndarray]) -> Muscle:
+        return _measure_muscle(
+            label,
+            voxels,
+            values,
+            grid,
+            bounded=bounded,
+            fat_suppressed=fat_suppressed,
+            fat_method=fat_method,
+            contrast=contrast,
+        )
+
+    muscles = [measured(*found) for found in _split(numbers, table, signals)]
+    made = {
+        'morph': rows.muscle_rows(table, muscles, levels),
+        'morph_slices': rows.slice_rows(muscles, levels, grid),
+        'morph_levels': rows.level_rows(muscles, levels, grid, height_m) if levels else [],
+    }
+    tables = {
+        name: pd.DataFrame(rows.chosen(each, fat_method), columns=list(dictionary(name)))
+        for name, each in made.items()
+    }
+    return Measures(
+        muscles=tables['morph'],
+        slices=tables['morph_slices'],
+        levels=tables['morph_levels'],
+        fat_map=_fat_map(muscles, labels, order),
+    )
 
 
-def _row(
-    labels: Nifti1Image,
+def _split(
+    numbers: np.ndarray, table: LabelTable, signals: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Label, np.ndarray, dict[str, np.ndarray]]]:
+    """Give each label that is there, the indices (N, 3) of its voxels, and their signals (N,)."""
+    from scipy.ndimage import find_objects
+
+    boxes = find_objects(numbers, max(table.by_index))
+    for label in table:
+        box = boxes[label.index - 1]
+        if box is not None:
+            inside = numbers[box] == label.index
+            voxels = np.argwhere(inside) + [each.start for each in box]
+            yield label, voxels, {name: data[box][inside] for name, data in signals.items()}
+
+
+def _measure_muscle(
     label: Label,
-    signals: dict[str, np.ndarray | None],
-    levels: SliceLevels | None,
+    voxels: np.ndarray,
+    values: dict[str, np.ndarray],
+    grid: Grid,
+    *,
     bounded: bool,
     fat_suppressed: bool,
+    fat_method: str,
     contrast: str,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        'index': label.index,
-        'name': label.name,
-        'muscle': label.muscle,
-        'side': label.side,
-        'n_voxels': 0,
-    }
-    size = measure_size(labels, label.index)
-    if size is None:
-        return row | {'reason': _ABSENT}
-    row['n_voxels'] = size.n_voxels
-    if size.n_voxels < MIN_VOXELS:
-        return row | {'reason': f'only {size.n_voxels} voxels, too few to measure'}
-    x, y, z = size.centroid_ras_mm
-    row |= {
-        'volume_ml': size.volume_ml,
-        'mean_csa_cm2': float(size.csa_mm2[size.csa_mm2 > 0].mean()) / 100,
-        'max_csa_cm2': float(size.csa_mm2.max()) / 100,
-        'n_slices': size.n_slices,
-        'length_mm': size.length_mm,
-        'x_ras_mm': x,
-        'y_ras_mm': y,
-        'z_ras_mm': z,
-        'truncated': size.truncated,
-    }
-    inside = np.asanyarray(labels.dataobj) == label.index
-    if levels is not None:
-        covered = np.flatnonzero(inside.any(axis=(0, 1)))[::-1]
-        names = (levels.names[place] for place in covered)
-        row['levels'] = ' '.join(dict.fromkeys(name for name in names if name)) or None
-    values = {name: None if data is None else data[inside] for name, data in signals.items()}
+) -> Muscle:
+    size = measure_size(voxels, grid)
+    n_voxels = len(voxels)
+    if n_voxels < MIN_VOXELS:
+        reason = f'only {n_voxels} voxels, too few to measure'
+        return Muscle(label, voxels, size, values, reasons=(reason,))
+    reasons = []
     swapped = values.pop('swap', None)
-    if swapped is not None:
-        row['mfi_swapped_voxels'] = int(np.count_nonzero(swapped))
-        for name in ('water', 'fat', 'fat fraction'):
-            data = values[name]
-            values[name] = None if data is None else np.where(swapped, np.nan, data)
-    fat, reasons = _fat(values, contrast)
-    if row.get('mfi_swapped_voxels'):
-        reasons.append(_SWAPPED.format(row['mfi_swapped_voxels'], size.n_voxels))
-    if fat is not None:
-        row |= {
-            'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
-            'mfi_mean_of_voxels_pct': fat.mean_of_voxels_pct,
-            'mfi_excluded_voxels': fat.n_excluded,
-        }
+    n_swapped = None if swapped is None else int(np.count_nonzero(swapped))
+    if swapped is not None and n_swapped:
+        reasons.append(_SWAPPED.format(n_swapped, n_voxels))
+        for name in {'water', 'fat', 'fat fraction'} & set(values):
+            values[name] = np.where(swapped, np.nan, values[name])
+    if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
+        values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
+    fat: Fat | None = None
+    thresholded: tuple[ThresholdedFat, ...] = ()
+    if 'fat fraction' in values:
+        place = np.searchsorted(size.slices, voxels[:, 2])
+        fat = measure_fat(values.get('water'), values.get('fat'), values['fat fraction'], place)
+        reasons += rows.missing_fat(fat, both={'water', 'fat'} <= set(values))
         reasons += [_BOUNDED] if bounded else []
-    if values['intensity'] is not None:
-        shares, why = _thresholds(values['intensity'], fat_suppressed)
-        row, reasons = row | shares, reasons + why
-    reasons += [_TRUNCATED] if size.truncated else []
-    return row | {'reason': '; '.join(reasons) or None}
-
-
-def _fat(signals: dict[str, np.ndarray | None], contrast: str) -> tuple[Fat | None, list[str]]:
-    """Measure fat with what there is; return the reasons why a value is missing."""
-    water, fat, fraction = (signals[name] for name in ('water', 'fat', 'fat fraction'))
-    if fraction is None and water is not None and fat is not None:
-        fraction = fat_fraction_of(water, fat, noise_floor=0)
-    if fraction is None:
-        return None, [f'a {contrast} scan has no fat and water images, so no MFI']
-    if water is None or fat is None:
-        mean, excluded = mean_fraction(fraction)
-        measured = Fat(np.nan, mean, excluded)
-        reasons = ['fat is known as a fat fraction only, so no ratio of means']
-    else:
-        measured, reasons = measure_fat(water, fat, fraction), []
-    if measured.n_excluded > MAX_EXCLUDED * fraction.size:
-        lost = (
-            f'{measured.n_excluded} of {fraction.size} voxels have no signal above the noise or '
-            'are not finite'
+    elif 'intensity' in values:
+        methods = [each for each in THRESHOLDS if each == fat_method] or THRESHOLDS
+        thresholded = tuple(
+            threshold_fat(values['intensity'], each, fat_suppressed=fat_suppressed)
+            for each in methods
         )
-        return Fat(np.nan, np.nan, measured.n_excluded), [f'{lost}, so no MFI']
-    if not reasons and np.isnan(measured.ratio_of_means_pct):
-        reasons.append('mean fat or mean water is negative or both are 0, so no ratio of means')
-    return measured, reasons
+        reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
+    if fat is None:
+        reasons.insert(0, f'a {contrast} scan has no fat and water images, so no MFI')
+    return Muscle(label, voxels, size, values, fat, n_swapped, thresholded, tuple(reasons))
 
 
-def _thresholds(values: np.ndarray, fat_suppressed: bool) -> tuple[dict[str, float], list[str]]:
-    """Measure fat by thresholds; return the columns, and the reasons why one is missing."""
-    found = [threshold_fat(values, name, fat_suppressed=fat_suppressed) for name in THRESHOLDS]
-    row = {f'fat_{each.method}_pct': each.fat_pct for each in found}
-    row |= {
-        f'fat_{each.method}_weighted_pct': each.fat_weighted_pct
-        for each in found
-        if each.method.startswith('gmm')
-    }
-    return row, list(dict.fromkeys(each.reason for each in found if each.reason))
+def _fat_map(
+    muscles: Sequence[Muscle], labels: Nifti1Image, order: np.ndarray
+) -> Nifti1Image | None:
+    if all(muscle.fat_content is None for muscle in muscles):
+        return None
+    found = np.full(labels.shape, np.nan, np.float32)
+    ordered = apply_orientation(found, order)  # a view: what is set in it is set in the map
+    for muscle in muscles:
+        if muscle.fat_content is not None:
+            ordered[tuple(muscle.voxels.T)] = muscle.fat_content
+    return Nifti1Image(found, labels.affine)
 
 
 def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
@@ -252,13 +259,6 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
             f'Use the numbers {", ".join(map(str, table.by_index))}.',
         )
     return numbers
-
-
-def _signal(image: Nifti1Image | None, labels: Nifti1Image, name: str) -> np.ndarray | None:
-    if image is None:
-        return None
-    _check_grid(image.shape, image.affine, labels, f'{name} image')
-    return np.asanyarray(image.dataobj)
 
 
 def _check_grid(

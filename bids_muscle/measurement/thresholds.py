@@ -7,17 +7,17 @@ and must never stand in one column with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
-from typing import Literal, get_args
 
 import numpy as np
 
-Method = Literal['kmeans2', 'kmeans3', 'gmm2', 'gmm3']
-METHODS: tuple[Method, ...] = get_args(Method)
+from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, Threshold
 
 #: Fewer voxels than this do not show their distribution.
 MIN_VOXELS = 50
+#: Above this share of voxels without a value, the rest do not stand for the muscle.
+MAX_EXCLUDED = 0.5
 #: Percentiles beyond which values are set to the percentile before the fit.
 WINSOR_PCT = (0.5, 99.5)
 #: Log likelihood per voxel that two Gaussians must gain over one. Pure muscle gains less
@@ -58,9 +58,11 @@ class ThresholdedFat:
         Log likelihood per voxel that two Gaussians gain over one: how much there is to tell apart.
     reason
         Why values are missing.
+    probability
+        (N,) probability of each voxel to be fat, 0 or 1 for k-means; NaN where it is not known.
     """
 
-    method: Method
+    method: Threshold
     n_voxels: int
     n_excluded: int
     n_winsorised: int = 0
@@ -72,6 +74,7 @@ class ThresholdedFat:
     fat_min: float = nan
     gain: float = nan
     reason: str | None = None
+    probability: np.ndarray = field(kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ class Mixture:
         z = (levels - self.means[:, None]) / self.sds[:, None]
         return np.log(self.weights / self.sds)[:, None] - 0.5 * (z**2 + np.log(2 * np.pi))
 
+    def fat_probability(self, levels: np.ndarray) -> np.ndarray:
+        """Return the probability of the brightest class (n,); what is darker than muscle has 0."""
+        joint = np.exp(self.log_joint(levels))
+        return np.where(levels > self.means[0], joint[-1] / joint.sum(axis=0), 0)
+
     def boundary(self, lower: int) -> float:
         """Return where the next class becomes likelier, between the means of both.
 
@@ -114,7 +122,7 @@ class Mixture:
 
 
 def threshold_fat(
-    values: np.ndarray, method: Method = 'gmm2', *, fat_suppressed: bool = False
+    values: np.ndarray, method: Threshold = DEFAULT_THRESHOLD, *, fat_suppressed: bool = False
 ) -> ThresholdedFat:
     """Split the voxels of one muscle into muscle and fat.
 
@@ -140,20 +148,27 @@ def threshold_fat(
     voxel is never fat, however wide the distribution of fat.
     """
     values = np.asarray(values).ravel()
-    finite = values[np.isfinite(values)].astype(np.float64)
+    known = np.isfinite(values)
+    finite = values[known].astype(np.float64)
     counted = {'n_voxels': finite.size, 'n_excluded': values.size - finite.size}
     n_classes = int(method[-1])
 
     def refused(reason: str, gain: float = nan) -> ThresholdedFat:
-        return ThresholdedFat(method, **counted, gain=gain, reason=reason)
+        unknown = np.full(values.shape, nan)
+        return ThresholdedFat(method, **counted, gain=gain, reason=reason, probability=unknown)
 
     if fat_suppressed:
         return refused('fat is dark in a fat-suppressed image, so thresholds cannot find it')
     if finite.size < MIN_VOXELS:
         return refused(f'only {finite.size} voxels, too few for thresholds')
+    if counted['n_excluded'] > MAX_EXCLUDED * values.size:
+        return refused(
+            f'{counted["n_excluded"]} of {values.size} voxels have no value, so no thresholds'
+        )
     low, high = np.percentile(finite, WINSOR_PCT, method='inverted_cdf')
     counted['n_winsorised'] = int(np.count_nonzero((finite < low) | (finite > high)))
-    levels, counts = _histogram(np.clip(finite, low, high))
+    limited = np.clip(finite, low, high)
+    levels, counts = _histogram(limited)
     if levels.size < 2 * n_classes:
         return refused(f'only {levels.size} grey levels, too few for thresholds')
     # Around 0 with spread 1: neither unit nor offset of the image changes the fit.
@@ -165,17 +180,20 @@ def threshold_fat(
     if gain < MIN_GAIN:
         return refused('no fat stands out from the muscle', gain)
     cuts = kmeans_cuts(levels, counts, n_classes)
-    weighted = nan
+    weighted, mixture = nan, None
     if method.startswith('gmm'):
         mixture = halves if n_classes == 2 else fit_mixture(levels, counts, cuts)
         cuts = np.array([mixture.boundary(i) for i in range(n_classes - 1)])
         if np.isnan(cuts[-1]):
             return refused('fat lies within the class beside it', gain)
-        joint = np.exp(mixture.log_joint(levels))
-        # What is darker than muscle is not fat.
-        fat = np.where(levels > mixture.means[0], joint[-1] / joint.sum(axis=0), 0)
+        fat = mixture.fat_probability(levels)
         weighted = 100 * float(np.average(fat, weights=counts))
     muscle_max, fat_min = (float(cuts[i] * spread + centre) for i in (0, -1))
+    probability = np.full(values.shape, nan)
+    if mixture is None:
+        probability[known] = finite > fat_min
+    else:
+        probability[known] = mixture.fat_probability((limited - centre) / spread)
     fat_pct = 100 * float(np.mean(finite > fat_min))
     muscle_pct = nan if np.isnan(muscle_max) else 100 * float(np.mean(finite <= muscle_max))
     return ThresholdedFat(
@@ -191,6 +209,7 @@ def threshold_fat(
         reason='muscle and undecided voxels lie within each other'
         if np.isnan(muscle_pct)
         else None,
+        probability=probability,
     )
 
 

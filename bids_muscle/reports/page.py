@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MAIN_MEASURES = (
     'mfi_ratio_of_means_pct',
     'mfi_mean_of_voxels_pct',
+    'fat_gmm2_pct',
+    'fat_kmeans2_pct',
+    'fat_gmm3_pct',
+    'fat_kmeans3_pct',
     'volume_ml',
     'mean_csa_cm2',
     'max_csa_cm2',
@@ -101,7 +105,7 @@ def format_value(text: str | float | None) -> str:
 
 
 def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """Choose the measures shown first: those that have a value, and one kind of MFI.
+    """Choose the measures shown first: those that have a value, of MFI and thresholds one each.
 
     Parameters
     ----------
@@ -118,8 +122,9 @@ def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
         name for name in present if any(number(row.get(name, MISSING)) is not None for row in rows)
     ]
     shown = valued or present
-    if 'mfi_ratio_of_means_pct' in shown and 'mfi_mean_of_voxels_pct' in shown:
-        shown.remove('mfi_mean_of_voxels_pct')
+    for kind in ('mfi_', 'fat_'):
+        for other in [name for name in shown if name.startswith(kind)][1:]:
+            shown.remove(other)
     return tuple(shown)
 
 

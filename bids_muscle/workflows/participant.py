@@ -9,6 +9,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
 
+from bids_muscle.dataset.discovery import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.figures import PlotScan
@@ -133,7 +134,16 @@ def init_scan_wf(
         ),
         omp_nthreads,
     )
-    measure = node('measure', MeasureScan(region=region, contrast=kind))
+    measure = node(
+        'measure',
+        MeasureScan(
+            region=region,
+            contrast=kind,
+            fat_suppressed=scan.fat_suppressed,
+            fat_method=settings['fat_method'],
+            height_m=height_m(read_participant_info(bids_dir, scan.participant)),
+        ),
+    )
     figures = node('figures', PlotScan(region=region))
     publish = node(
         'publish',
@@ -149,13 +159,13 @@ def init_scan_wf(
     workflow.connect(
         [
             (prepare, segment, [('corrected', 'images')]),
-            (prepare, measure, [*_same('fat_fraction', 'bounded'), ('raw', 'images')]),
+            (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded')),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction')),
             (segment, measure, _same('labels')),
             (segment, figures, _same('labels')),
             (segment, publish, _same('labels')),
-            (measure, publish, _same('table')),
+            (measure, publish, _same('tables', 'fat_map')),
             (figures, publish, _same('figures')),
         ]
     )

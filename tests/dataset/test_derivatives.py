@@ -30,6 +30,7 @@ from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.sidecars import (
     dseg_sidecar,
     fat_fraction_sidecar,
+    fat_map_sidecar,
     mask_sidecar,
     morph_sidecar,
     preproc_sidecar,
@@ -47,7 +48,7 @@ from bids_muscle.segmentation.bundle import ModelBundle
 
 TinyDataset = Callable[..., Path]
 Models = dict[str, ModelBundle]
-SETTINGS = {'bias_correction': True}
+SETTINGS = {'bias_correction': True, 'fat_method': 'auto'}
 
 
 @pytest.fixture
@@ -89,7 +90,13 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
     sidecars = {
         'body_mask_json': mask_sidecar(scan, raw),
         'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS),
-        'morph_json': morph_sidecar(scan, raw, {'volume_ml': {'Units': 'ml'}}, model, SETTINGS),
+        'fat_map_json': fat_map_sidecar(scan, raw, model, SETTINGS),
+        **{
+            f'{name}_json': morph_sidecar(
+                scan, raw, {'volume_ml': {'Units': 'ml'}}, model, SETTINGS
+            )
+            for name in ('morph', 'morph_slices', 'morph_levels')
+        },
     }
     if fat_source(scan.paths):
         sidecars['fat_fraction_json'] = fat_fraction_sidecar(scan, raw)

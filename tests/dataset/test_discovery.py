@@ -240,6 +240,7 @@ def test_fat_suppression_is_a_warning(
     root = tiny_dataset(images(name), {f'sub-01/anat/sub-01_{name}.json': sidecar})
     (scan,) = find_scans(root, '01', region='lumbar')
     assert any('fat-suppressed' in warning for warning in scan.warnings) == dark
+    assert scan.fat_suppressed == dark
 
 
 def test_fat_saturation_says_nothing_about_a_dixon_scan(tiny_dataset: TinyDataset) -> None:
@@ -247,6 +248,7 @@ def test_fat_saturation_says_nothing_about_a_dixon_scan(tiny_dataset: TinyDatase
     root = tiny_dataset(pair, {'T1w.json': {'ScanOptions': ['FS']}})
     (scan,) = find_scans(root, '01', region='lumbar')
     assert scan.warnings == ()
+    assert not scan.fat_suppressed
 
 
 def test_echoes_of_a_gradient_echo_series(tiny_dataset: TinyDataset) -> None:

@@ -124,6 +124,10 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         'fat_fraction_json',
         'morph',
         'morph_json',
+        'morph_slices',
+        'morph_slices_json',
+        'morph_levels',
+        'morph_levels_json',
         'figure',
     }
     assert ignored(participant_path('01', 'report'))

@@ -145,7 +145,7 @@ def test_the_projects_own_measurement_finds_the_truth(clean: Path) -> None:
         water=image('sub-01/anat/sub-01_acq-dixonwater_T1w.nii.gz'),
         fat=image('sub-01/anat/sub-01_acq-dixonfat_T1w.nii.gz'),
         contrast='dixon',
-    ).set_index('name')
+    ).muscles.set_index('name')
     for row in truth_rows(clean):
         mine = table.loc[row['name']]
         assert mine['mfi_ratio_of_means_pct'] == pytest.approx(float(row['mfi_pct']), abs=0.1)

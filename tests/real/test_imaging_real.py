@@ -67,7 +67,7 @@ def test_measures_of_the_expert_labels_are_plausible(folder: Path, dixon: Prepar
         fat=dixon.images['fat'],
         fat_fraction=dixon.fat_fraction,
         contrast='dixon',
-    ).set_index('index')
+    ).muscles.set_index('index')
     found = rows[rows['n_voxels'] > 0]
     assert len(found) == 4
     assert found['volume_ml'].between(20, 600).all()

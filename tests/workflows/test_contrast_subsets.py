@@ -67,16 +67,17 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     numbers[MUSCLE] = 1
     nib.save(make_image(numbers, AFFINE), work_dir / 'labels.nii')
     region, labels = 'lumbar', str(work_dir / 'labels.nii')
-    settings = {'model': None, 'bias_correction': bias_correction}
+    settings = {'model': None, 'bias_correction': bias_correction, 'fat_method': 'auto'}
 
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     made = (
         PrepareScan(images=images, bias_correction=bias_correction).run(cwd=str(work_dir)).outputs
     )
     fraction = made.fat_fraction
-    table = MeasureScan(
+    measure = MeasureScan(
         labels=labels,
-        images=made.raw,
+        raw=made.raw,
+        corrected=made.corrected,
         fat_fraction=fraction,
         bounded=made.bounded,
         region=region,
@@ -90,6 +91,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_fraction=fraction,
         region=region,
     )
+    measured = measure.run(cwd=str(work_dir)).outputs
     PublishScan(
         scan=scan,
         model_card=str(find_model(None, 'lumbar').path / CARD),
@@ -100,7 +102,8 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         corrected=made.corrected,
         body_mask=made.body_mask,
         fat_fraction=fraction,
-        table=table.run(cwd=str(work_dir)).outputs.table,
+        tables=measured.tables,
+        fat_map=measured.fat_map,
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
         labels=labels,
     ).run(cwd=str(work_dir))

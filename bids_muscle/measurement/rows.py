@@ -1,0 +1,405 @@
+"""Rows of the tables of measures: muscles, their slices, their vertebral levels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from bids_muscle.anatomy.labels import Label, LabelTable
+from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.measurement.fat import PERCENTILES, Fat, bootstrap_se, measure_fat
+from bids_muscle.measurement.methods import DEFAULT_THRESHOLD
+from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
+from bids_muscle.measurement.thresholds import ThresholdedFat
+
+#: Fewer voxels than this say nothing about a muscle.
+MIN_VOXELS = 10
+
+_ABSENT = 'not found in the field of view'
+_TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
+_ONE_SIDE_CUT = 'only one side reaches the edge of the image, so no asymmetry of volume'
+_FEW_SLICES = (
+    f'on fewer than {MIN_SLICES} slices, so no standard errors and no correction for obliquity'
+)
+_CUT_LEVEL = 'the edge of the image cuts the level, so its middle slice is not known'
+_NOT_IN_MIDDLE = 'not on the middle slice of the level'
+_NO_HEIGHT = 'no height in participants.tsv, so no muscle index'
+_FEW_VOXELS = 'too few voxels for fat'
+
+#: Beginnings of the columns that one way of measuring Dixon fat does not fill.
+_OTHER_COLUMNS = {
+    'ratio': ('mfi_mean', 'mfi_p', 'mfi_fat_ml', 'mfi_lean'),
+    'mean': ('mfi_ratio',),
+}
+
+#: Columns of both sides of a muscle together.
+_ADDED_UP = (
+    'n_voxels',
+    'volume_ml',
+    'csa_cm2',
+    'csa_corrected_cm2',
+    'mean_csa_cm2',
+    'mean_csa_corrected_cm2',
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Muscle:
+    """One muscle that is there.
+
+    Parameters
+    ----------
+    label
+        Which one.
+    voxels
+        (N, 3) indices of its voxels, in RAS+ order.
+    size
+        Its size.
+    values
+        (N,) signals by name.
+    fat
+        Fat by fat and water, or None.
+    n_swapped
+        Voxels with fat and water exchanged, None where nobody looked.
+    thresholded
+        Fat by each of the thresholds, or none.
+    reasons
+        Why values are missing or limited.
+    """
+
+    label: Label
+    voxels: np.ndarray
+    size: Size
+    values: Mapping[str, np.ndarray]
+    fat: Fat | None = None
+    n_swapped: int | None = None
+    thresholded: tuple[ThresholdedFat, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> ThresholdedFat | None:
+        """The threshold that stands for the others: the chosen one, else the default."""
+        by_name = {each.method: each for each in self.thresholded}
+        return by_name.get(DEFAULT_THRESHOLD) or next(iter(self.thresholded), None)
+
+    @property
+    def fat_content(self) -> np.ndarray | None:
+        """(N,) fat fraction, or probability of being fat; None where neither is known."""
+        if self.fat is not None:
+            return self.values['fat fraction']
+        return self.main.probability if self.main else None
+
+
+@cache
+def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
+    """Return the definition of each column: LongName, Description, Units, Source.
+
+    Parameters
+    ----------
+    name
+        ``'morph'`` for muscles, ``'morph_slices'`` or ``'morph_levels'``.
+    """
+    path = resources.files('bids_muscle') / f'data/dictionaries/{name}.json'
+    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
+    return definitions
+
+
+def muscle_rows(
+    table: LabelTable, muscles: Sequence[Muscle], levels: SliceLevels | None
+) -> list[Row]:
+    """Return one row per label, in the order of the table, also for a muscle that is not there."""
+    found = {muscle.label.index: muscle for muscle in muscles}
+    rows = [
+        _muscle_row(found[label.index], levels)
+        if label.index in found
+        else _identity(label) | {'n_voxels': 0, 'reason': _ABSENT}
+        for label in table
+    ]
+    _add_asymmetry(rows)
+    return rows
+
+
+def slice_rows(muscles: Sequence[Muscle], levels: SliceLevels | None, grid: Grid) -> list[Row]:
+    """Return one row per muscle and slice, slices from inferior to superior."""
+    return [
+        _slice_row(muscle, place, levels, grid)
+        for muscle in muscles
+        for place in range(len(muscle.size.slices))
+    ]
+
+
+def level_rows(
+    muscles: Sequence[Muscle], levels: SliceLevels, grid: Grid, height_m: float | None
+) -> list[Row]:
+    """Return one row per level, from superior to inferior, and muscle, and one of both its sides.
+
+    Parameters
+    ----------
+    muscles, levels, grid
+        What was found, where.
+    height_m
+        Height of the participant, or None.
+    """
+    rows = []
+    for level in dict.fromkeys(name for name in levels.names[::-1] if name):
+        slices = np.array([at for at, name in enumerate(levels.names) if name == level])
+        sides = [
+            _level_row(muscle, level, slices, levels, grid)
+            for muscle in muscles
+            if np.isin(muscle.size.slices, slices).any()
+        ]
+        rows += sides
+        for name in dict.fromkeys(row['muscle'] for row in sides):
+            pair = [row for row in sides if row['muscle'] == name]
+            if len(pair) == 2:
+                rows.append(_pair_row(pair, height_m))
+    return rows
+
+
+def chosen(rows: Sequence[Row], fat_method: str) -> list[Row]:
+    """Leave out the columns that the chosen way of measuring fat does not fill."""
+    others = _OTHER_COLUMNS.get(fat_method)
+    if others is None:
+        return list(rows)
+    return [{key: row[key] for key in row if not key.startswith(others)} for row in rows]
+
+
+def missing_fat(fat: Fat, *, both: bool) -> list[str]:
+    """Say why measures of fat are missing; `both` is whether there are fat and water images."""
+    if not fat.trusted:
+        return [
+            f'{fat.n_excluded} of {fat.n_voxels} voxels have no signal above the noise or are not '
+            'finite, so no MFI'
+        ]
+    if not both:
+        return ['fat is known as a fat fraction only, so no ratio of means']
+    if np.isnan(fat.ratio_of_means_pct):
+        return ['mean fat or mean water is negative or both are 0, so no ratio of means']
+    return []
+
+
+def _identity(label: Label) -> Row:
+    return {
+        'index': label.index,
+        'name': label.name,
+        'muscle': label.muscle,
+        'side': label.side,
+    }
+
+
+def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:
+    size = muscle.size
+    row = _identity(muscle.label) | {'n_voxels': len(muscle.voxels)}
+    if row['n_voxels'] < MIN_VOXELS:
+        return row | {'reason': '; '.join(muscle.reasons)}
+    row |= {
+        'volume_ml': size.volume_ml,
+        'mean_csa_cm2': float(size.csa_mm2.mean()) / 100,
+        'max_csa_cm2': float(size.csa_mm2.max()) / 100,
+        'mean_csa_corrected_cm2': float(size.csa_corrected_mm2.mean()) / 100,
+        'max_csa_corrected_cm2': float(size.csa_corrected_mm2.max()) / 100,
+        'obliquity_deg': float(np.degrees(np.average(size.tilt, weights=size.counts))),
+        'n_slices': len(size.slices),
+        'length_mm': size.length_mm,
+        **_place(size.centroid_ras_mm),
+        'truncated': size.truncated,
+        'mfi_swapped_voxels': muscle.n_swapped,
+    }
+    if levels is not None:
+        names = (levels.names[at] for at in size.slices[::-1])
+        row['levels'] = ' '.join(dict.fromkeys(name for name in names if name)) or None
+    if muscle.fat is not None:
+        row |= _dixon_columns(muscle.fat, size.volume_ml)
+    if muscle.main is not None:
+        row |= _threshold_columns(muscle)
+    reasons = list(muscle.reasons)
+    reasons += [_FEW_SLICES] if len(size.slices) < MIN_SLICES else []
+    reasons += [_TRUNCATED] if size.truncated else []
+    return row | {'reason': '; '.join(reasons) or None}
+
+
+def _dixon_columns(fat: Fat, volume_ml: float) -> Row:
+    share = fat.mean_of_voxels_pct / 100
+    return {
+        'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
+        'mfi_ratio_of_means_se_pct': fat.ratio_of_means_se_pct,
+        'mfi_mean_of_voxels_pct': fat.mean_of_voxels_pct,
+        'mfi_mean_of_voxels_se_pct': fat.mean_of_voxels_se_pct,
+        **{
+            f'mfi_p{name:02}_pct': value
+            for name, value in zip(PERCENTILES, fat.percentiles_pct, strict=True)
+        },
+        'mfi_fat_ml': volume_ml * share,
+        'mfi_lean_ml': volume_ml * (1 - share),
+        'mfi_excluded_voxels': fat.n_excluded,
+    }
+
+
+def _threshold_columns(muscle: Muscle) -> Row:
+    main, size = muscle.main, muscle.size
+    assert main is not None  # noqa: S101 - the caller knows
+    place = np.searchsorted(size.slices, muscle.voxels[:, 2])
+    values = muscle.values['intensity']
+    known = np.bincount(place, np.isfinite(values))
+    row: Row = {}
+    for each in muscle.thresholded:
+        row[f'fat_{each.method}_pct'] = each.fat_pct
+        if np.isfinite(each.fat_min):
+            fat = np.bincount(place, values > each.fat_min)
+            row[f'fat_{each.method}_se_pct'] = 100 * bootstrap_se(fat, known)
+        if each.method.startswith('gmm'):
+            row[f'fat_{each.method}_weighted_pct'] = each.fat_weighted_pct
+    share = main.fat_pct / 100
+    return row | {
+        'threshold_method': main.method,
+        'threshold_level': main.fat_min,
+        'threshold_fat_ml': size.volume_ml * share,
+        'threshold_lean_ml': size.volume_ml * (1 - share),
+        'threshold_excluded_voxels': main.n_excluded,
+        'threshold_limited_voxels': main.n_winsorised,
+    }
+
+
+def _add_asymmetry(rows: Sequence[Row]) -> None:
+    """Compare left and right of each muscle; both rows get the same value."""
+    pairs: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        pairs.setdefault(row['muscle'], {})[row['side']] = row
+    for pair in pairs.values():
+        if set(pair) != {'left', 'right'} or any('volume_ml' not in row for row in pair.values()):
+            continue
+        left, right = pair['left'], pair['right']
+        if left['truncated'] == right['truncated']:
+            volumes = left['volume_ml'], right['volume_ml']
+            asymmetry = 200 * (volumes[0] - volumes[1]) / sum(volumes)
+            left['volume_asymmetry_pct'] = right['volume_asymmetry_pct'] = asymmetry
+        else:
+            for row in pair.values():
+                row['reason'] = '; '.join(filter(None, (row['reason'], _ONE_SIDE_CUT)))
+        # Differences of percentages, in points; each kind of fat by itself.
+        for name, value in (
+            ('mfi_asymmetry_points', 'mfi_ratio_of_means_pct'),
+            ('threshold_asymmetry_points', f'fat_{left.get("threshold_method")}_pct'),
+        ):
+            if value in left and value in right:
+                left[name] = right[name] = left[value] - right[value]
+
+
+def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: Grid) -> Row:
+    size, at = muscle.size, int(muscle.size.slices[place])
+    area_cm2 = float(size.csa_mm2[place]) / 100
+    row = _identity(muscle.label) | {
+        'slice': at,
+        'level': levels.names[at] if levels else None,
+        'level_confidence': float(levels.confidence[at]) if levels else None,
+        'n_voxels': int(size.counts[place]),
+        'volume_ml': area_cm2 * grid.spacing_mm / 10,
+        'csa_cm2': area_cm2,
+        'csa_corrected_cm2': float(size.csa_corrected_mm2[place]) / 100,
+        **_place(size.centroids_ras_mm[place]),
+    }
+    here = muscle.voxels[:, 2] == at
+    return row | _fat_of_part(muscle, here, muscle.fat.slices[place] if muscle.fat else None)
+
+
+def _level_row(
+    muscle: Muscle, level: str, slices: np.ndarray, levels: SliceLevels, grid: Grid
+) -> Row:
+    size = muscle.size
+    inside = np.isin(size.slices, slices)
+    here = np.isin(muscle.voxels[:, 2], slices)
+    areas = size.csa_mm2[inside] / 100
+    row = _identity(muscle.label) | {
+        'level': level,
+        'level_confidence': float(np.mean(levels.confidence[slices])),
+        'n_slices': int(inside.sum()),
+        'n_voxels': int(size.counts[inside].sum()),
+        'volume_ml': float(areas.sum()) * grid.spacing_mm / 10,
+        'mean_csa_cm2': float(areas.mean()),
+        'mean_csa_corrected_cm2': float(size.csa_corrected_mm2[inside].mean()) / 100,
+        'max_csa_cm2': float(areas.max()),
+        **_place(grid.to_world(muscle.voxels[here].mean(axis=0)[None])[0]),
+    }
+    reasons = []
+    middle = slices[(len(slices) - 1) // 2]
+    if slices[0] == 0 or slices[-1] == grid.shape[2] - 1:
+        reasons.append(_CUT_LEVEL)
+    elif middle not in size.slices:
+        reasons.append(_NOT_IN_MIDDLE)
+    else:
+        at = int(np.searchsorted(size.slices, middle))
+        row['csa_cm2'] = float(size.csa_mm2[at]) / 100
+        row['csa_corrected_cm2'] = float(size.csa_corrected_mm2[at]) / 100
+    fat = None
+    if muscle.fat is not None:
+        part = {name: values[here] for name, values in muscle.values.items()}
+        as_one = np.zeros(int(here.sum()), dtype=int)
+        fat = measure_fat(part.get('water'), part.get('fat'), part['fat fraction'], as_one)
+    row |= _fat_of_part(muscle, here, fat)
+    for kind, share in (('mfi', 'mfi_mean_of_voxels_pct'), ('threshold', 'threshold_fat_pct')):
+        if share in row:
+            row[f'{kind}_lean_csa_cm2'] = row['mean_csa_cm2'] * (1 - row[share] / 100)
+    reasons += [row['reason']] if row['reason'] else []
+    return row | {'reason': '; '.join(reasons) or None}
+
+
+def _fat_of_part(muscle: Muscle, here: np.ndarray, fat: Fat | None) -> Row:
+    """Return the columns of fat of a part of a muscle, the voxels in `here`."""
+    if np.count_nonzero(here) < MIN_VOXELS:
+        return {'reason': _FEW_VOXELS}
+    row: Row = {}
+    reasons: list[str] = []
+    if fat is not None:
+        row |= {
+            'mfi_ratio_of_means_pct': fat.ratio_of_means_pct,
+            'mfi_mean_of_voxels_pct': fat.mean_of_voxels_pct,
+            'mfi_excluded_voxels': fat.n_excluded,
+        }
+        reasons += missing_fat(fat, both={'water', 'fat'} <= set(muscle.values))
+    if muscle.main is not None and np.isfinite(muscle.main.fat_min):
+        values = muscle.values['intensity'][here]
+        known = np.count_nonzero(np.isfinite(values))
+        if known >= MIN_VOXELS:
+            above = np.count_nonzero(values > muscle.main.fat_min)
+            row['threshold_fat_pct'] = 100 * above / known
+        else:
+            reasons.append(_FEW_VOXELS)
+    elif muscle.main is not None:
+        reasons.append(str(muscle.main.reason))
+    return row | {'reason': '; '.join(reasons) or None}
+
+
+def _pair_row(pair: Sequence[Row], height_m: float | None) -> Row:
+    """Return the row of both sides of a muscle at a level: areas and volumes are added up."""
+    first = pair[0]
+    row: Row = {
+        'name': first['muscle'],
+        'muscle': first['muscle'],
+        'side': 'both',
+        'level': first['level'],
+        'level_confidence': first['level_confidence'],
+    }
+    for name in _ADDED_UP:
+        if all(name in side for side in pair):
+            row[name] = sum(side[name] for side in pair)
+    reasons = []
+    if 'csa_cm2' not in row:
+        cut = any(_CUT_LEVEL in str(side['reason']) for side in pair)
+        reasons.append(_CUT_LEVEL if cut else _NOT_IN_MIDDLE)
+    if height_m is None:
+        reasons.append(_NO_HEIGHT)
+    elif 'csa_cm2' in row:
+        row['muscle_index_cm2_m2'] = row['csa_cm2'] / height_m**2
+    return row | {'reason': '; '.join(reasons) or None}
+
+
+def _place(centroid: np.ndarray) -> Row:
+    return {f'{axis}_ras_mm': float(value) for axis, value in zip('xyz', centroid, strict=True)}
