@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
-from bids_muscle.dataset.discovery import read_participant_info
+from bids_muscle.dataset.discovery import height_m, read_participant_info
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     """Return the SHA-256 (hex) of all that decides the outputs of a scan.
 
-    That is the content of its images, what names and sidecars say about them, the settings that
-    may change a number, the model with its weights, and the version of bids_muscle.
+    That is the content of its images, what names and sidecars say about them, the height of the
+    participant, the settings that may change a number, the model with its weights, and the version of bids_muscle.
 
     Raises
     ------
@@ -46,6 +46,7 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'model': model.card,
         'weights': model.sha256,
         'scan': asdict(scan),
+        'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
         'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
