@@ -27,7 +27,8 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     """Return the SHA-256 (hex) of all that decides the outputs of a scan.
 
     That is the content of its images, what names and sidecars say about them, the height of the
-    participant, the settings that may change a number, the model with its weights, and the version of bids_muscle.
+    participant, the settings that may change a number, the model with its weights, and the version
+    of bids_muscle.
 
     Raises
     ------
