@@ -1,0 +1,348 @@
+"""Tables, plots and pages of an evaluation and of a comparison of models."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle.dataset.writer import write_json, write_text, write_tsv
+from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.reports.outputs import MISSING
+from bids_muscle.reports.page import environment
+from bids_muscle.statistics import analysis
+from bids_muscle.statistics.evaluation import ACCURACY, ALL, agreements, dictionary, summarise
+from bids_muscle.statistics.factorial import compare_levels, factorial_anova
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: Names of the tables, without extension.
+ROWS, SUMMARY, AGREEMENT = 'evaluation', 'evaluation_summary', 'evaluation_agreement'
+ANOVA, PAIRS, COMPARED = 'comparison_anova', 'comparison_pairs', 'comparison_summary'
+#: Colours of the sides, told apart by the colour-blind.
+COLOURS = {'right': '#E69F00', 'left': '#0072B2', ALL: '#4c5a67'}
+NAMES = {'mfi_pct': 'MFI (%)', 'volume_ml': 'Volume (ml)'}
+
+
+def write_evaluation(
+    table: pd.DataFrame, output: Path, title: str, left_out: Sequence[str] = ()
+) -> Path:
+    """Write an evaluation: three tables with dictionaries, and a page that stands alone.
+
+    Parameters
+    ----------
+    table
+        Rows of :func:`~bids_muscle.statistics.evaluation.compare_maps` with the columns
+        ``participant_id``, ``session_id`` and ``scan``.
+    output
+        Folder.
+    title
+        What was evaluated.
+    left_out
+        Sentences about what could not be evaluated.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    summary, agreed = summarise(table), agreements(table)
+    for name, each in ((ROWS, table), (SUMMARY, summary), (AGREEMENT, agreed)):
+        _write_table(each, output / name, dictionary())
+    page = output / 'evaluation.html'
+    context = {
+        'title': title,
+        'people': table['participant_id'].nunique(),
+        'scans': table['scan'].nunique(),
+        'left_out': left_out,
+        'accuracy': _accuracy(summary),
+        'headings': [dictionary()[name]['LongName'] for name in ACCURACY],
+        'agreement': _agreement(agreed),
+        'measures': list(NAMES.values()),
+        'pictures': [
+            ('Dice of each scan', _picture(_dice_plot(table))),
+            *(
+                (f'{title}: correlation and Bland-Altman', _picture(figure))
+                for title, figure in _agreement_plots(table)
+            ),
+        ],
+        'definitions': [(dictionary()[n]['LongName'], dictionary()[n]) for n in ACCURACY],
+    }
+    write_text(environment().get_template('evaluation.html.j2').render(context), page)
+    return page
+
+
+def read_evaluation(folder: Path) -> pd.DataFrame:
+    """Read the rows of an evaluation.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder has none.
+    """
+    import pandas as pd
+
+    path = folder / f'{ROWS}.tsv'
+    text = ('participant_id', 'session_id', 'scan', 'name', 'muscle', 'side', 'reason')
+    try:
+        return pd.read_csv(
+            path,
+            sep='\t',
+            na_values=MISSING,
+            keep_default_na=False,
+            dtype=dict.fromkeys(text, 'object'),
+        )
+    except (OSError, ValueError) as error:
+        raise MissingInputError(
+            f'The evaluation {path} cannot be read: {error}.',
+            'Name folders that bids_muscle-model evaluate has written.',
+        ) from error
+
+
+def write_comparison(
+    evaluations: Mapping[str, pd.DataFrame],
+    output: Path,
+    factors: Mapping[str, Sequence[str]] | None = None,
+    value: str = 'dice',
+) -> Path:
+    """Compare models on the same scans by repeated-measures ANOVA and paired t (Wesselink 2022).
+
+    Parameters
+    ----------
+    evaluations
+        Rows of each evaluation by the name of the model.
+    output
+        Folder.
+    factors
+        What the models differ in: the level of each model for each factor, in the order of the
+        evaluations; by default one factor, the model.
+    value
+        Column that is compared.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two models, a factor has not one level per model, or no scan is in
+        all evaluations.
+    """
+    import pandas as pd
+
+    models = list(evaluations)
+    factors = dict(factors or {'model': models})
+    wrong = [name for name, levels in factors.items() if len(levels) != len(models)]
+    if len(models) < 2 or wrong:
+        raise UsageError(
+            f'The factor {wrong[0]} has not one level for each of {len(models)} models.'
+            if wrong
+            else 'One model cannot be compared.',
+            'Name two or more evaluations, and for each factor one level per evaluation.',
+        )
+    parts = []
+    for place, (model, rows) in enumerate(evaluations.items()):
+        levels = {name: factors[name][place] for name in factors}
+        parts.append(rows.assign(**{'model': model, **levels, 'label': rows['name']}))
+    table = pd.concat(parts, ignore_index=True)
+    cases = table.groupby('scan')['model'].nunique()
+    shared = cases[cases == len(models)].index
+    if shared.empty:
+        raise UsageError(
+            'No scan is in all evaluations, so the models cannot be compared.',
+            'Evaluate all models on the same scans.',
+        )
+    table = table[table['scan'].isin(shared)]
+    anova = factorial_anova(table, value, [*factors, 'label'], 'scan')
+    pairs = compare_levels(table, value, 'model', 'label', 'scan')
+    summary = pd.concat(
+        [summarise(table[table['model'] == model]).assign(model=model) for model in models]
+    )
+    summary = summary[['model', *(name for name in summary.columns if name != 'model')]]
+    known = analysis.dictionary() | dictionary()
+    _write_table(summary, output / COMPARED, known)
+    _write_table(anova.table, output / ANOVA, analysis.dictionary())
+    _write_table(pairs.table, output / PAIRS, analysis.dictionary())
+    best = table.groupby('model')[value].mean().idxmax()
+    own = (pairs.table['level'] == best) | (pairs.table['other_level'] == best)
+    context = {
+        'title': 'Comparison of ' + ', '.join(models),
+        'models': models,
+        'best': best,
+        'outcome': dictionary()[value]['LongName'],
+        'scans': len(shared),
+        'left_out': len(cases) - len(shared),
+        'sentences': [*anova.sentences, *pairs.sentences],
+        'summary': _side_by_side(summary, models),
+        'anova': _cells(anova.table, ('effect', 'f', 'df1', 'df2', 'p', 'partial_eta_squared')),
+        'pairs': _cells(
+            pairs.table[own],
+            ('within', 'level', 'other_level', 'n', 'difference', 't', 'p', 'p_holm', 'reason'),
+        ),
+    }
+    page = output / 'comparison.html'
+    write_text(environment().get_template('comparison.html.j2').render(context), page)
+    return page
+
+
+def _write_table(table: pd.DataFrame, stem: Path, known: Mapping[str, Any]) -> None:
+    write_tsv(table, stem.with_suffix('.tsv'))
+    write_json({name: known[name] for name in table.columns}, stem.with_suffix('.json'))
+
+
+def _fixed(value: Any, digits: int = 3) -> str:
+    """Write a number of a table, n/a where there is none.
+
+    Examples
+    --------
+    >>> _fixed(0.12345), _fixed(float('nan')), _fixed('all')
+    ('0.123', 'n/a', 'all')
+    """
+    if not isinstance(value, float):
+        return MISSING if value is None else str(value)
+    return f'{value:.{digits}f}' if isfinite(value) else MISSING
+
+
+def _cells(table: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    return [[_fixed(row[name]) for name in columns] for row in table.to_dict('records')]
+
+
+def _mean_sd(row: Mapping[str, Any]) -> str:
+    return f'{_fixed(row["mean"], 2)} ± {_fixed(row["sd"], 2)}' if row['n'] else MISSING
+
+
+def _grouped(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, pd.DataFrame]]]]:
+    """Group rows by muscle, then side, left first as in the papers."""
+    groups = []
+    for muscle in dict.fromkeys(table['muscle']):
+        rows = table[table['muscle'] == muscle]
+        sides = sorted(dict.fromkeys(rows['side']))
+        groups.append((muscle, [(side, rows[rows['side'] == side]) for side in sides]))
+    return groups
+
+
+def _accuracy(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, int, list[str]]]]]:
+    """Lay out mean ± SD of the accuracy as Weber 2021, Table 4."""
+    out = []
+    for muscle, sides in _grouped(summary):
+        lines = []
+        for side, rows in sides:
+            cells = {row['measure']: row for row in rows.to_dict('records')}
+            line = [_mean_sd(cells[name]) for name in ACCURACY]
+            lines.append((side, int(cells['dice']['n']), line))
+        out.append((muscle, lines))
+    return out
+
+
+def _agreement(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, list[str], list[str]]]]]:
+    """Lay out MFI beside volume as Weber 2021, Table 2, and the ICC as its Table 3."""
+    out = []
+    for muscle, sides in _grouped(table):
+        lines = []
+        for side, rows in sides:
+            by_measure = {row['measure']: row for row in rows.to_dict('records')}
+            accuracy, reliability = [], []
+            for measure in NAMES:
+                row = by_measure[measure]
+                accuracy += [
+                    _fixed(row['mean_test'], 1),
+                    _fixed(row['bias'], 1),
+                    f'{_fixed(row["loa_low"], 1)} to {_fixed(row["loa_high"], 1)}',
+                    _fixed(row['mae'], 1),
+                    _fixed(row['rmse'], 1),
+                    _fixed(row['r_squared']),
+                ]
+                reliability += [
+                    _fixed(row['icc']),
+                    f'{_fixed(row["icc_ci_low"])} to {_fixed(row["icc_ci_high"])}',
+                    '< 0.001' if row['icc_p'] < 0.001 else _fixed(row['icc_p']),
+                ]
+            lines.append((side, accuracy, reliability))
+        out.append((muscle, lines))
+    return out
+
+
+def _side_by_side(
+    summary: pd.DataFrame, models: Sequence[str]
+) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Lay out the models side by side as Wesselink 2022, Table 1."""
+    out = []
+    for muscle, sides in _grouped(summary):
+        for side, rows in sides:
+            lines = []
+            for name in ACCURACY:
+                chosen = rows[rows['measure'] == name]
+                by_model = {row['model']: row for row in chosen.to_dict('records')}
+                values = [
+                    f'{_fixed(by_model[m]["mean"])} ({_fixed(by_model[m]["sd"])})' for m in models
+                ]
+                lines.append((dictionary()[name]['LongName'], values))
+            out.append((f'{muscle} {side}' if muscle != ALL else 'all labels', lines))
+    return out
+
+
+def _picture(figure: Figure) -> str:
+    """Return a figure as a data URI; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format='png', dpi=90, metadata={'Software': None})
+    return 'data:image/png;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
+
+
+def _dice_plot(table: pd.DataFrame) -> Figure:
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(table.sort_values('index')['name']))
+    figure = Figure(figsize=(8, 1 + 0.35 * len(names)), layout='constrained')
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        rows = table[table['name'] == name]
+        values = rows['dice'].dropna()
+        colour = COLOURS[rows['side'].iloc[0]]
+        axes.plot(values, [place] * len(values), 'o', color=colour, alpha=0.6, markersize=4)
+        if len(values):
+            axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color='black')
+    axes.set(xlim=(0, 1), xlabel='Dice (bar: mean)')
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis='x', alpha=0.3)
+    return figure
+
+
+def _agreement_plots(table: pd.DataFrame) -> list[tuple[str, Figure]]:
+    """Draw correlation and Bland-Altman plots of each muscle, as Weber 2021, Figures 3 and 4."""
+    from matplotlib.figure import Figure
+
+    from bids_muscle.statistics.agreement import agreement
+
+    figures = []
+    for measure, name in NAMES.items():
+        kind, unit = measure.split('_')
+        test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
+        known = table.dropna(subset=[test, reference])
+        muscles = list(dict.fromkeys(known.sort_values('index')['muscle']))
+        if not muscles:
+            continue
+        figure = Figure(figsize=(8, 3 * len(muscles)), layout='constrained')
+        panels = figure.subplots(len(muscles), 2, squeeze=False)
+        for (scatter, bland), muscle in zip(panels, muscles, strict=True):
+            for side, rows in known[known['muscle'] == muscle].groupby('side'):
+                x, y = rows[reference].to_numpy(), rows[test].to_numpy()
+                look = {'color': COLOURS[side], 'label': side, 'alpha': 0.7}
+                scatter.plot(x, y, 'o', markersize=4, **look)
+                bland.plot((x + y) / 2, y - x, 'o', markersize=4, **look)
+                found = agreement(y, x)
+                for level, style in (
+                    (found.bias, '-'),
+                    (found.loa_low, '--'),
+                    (found.loa_high, '--'),
+                ):
+                    if isfinite(level):
+                        bland.axhline(level, color=COLOURS[side], linestyle=style, linewidth=1)
+            scatter.axline((0, 0), slope=1, color='grey', linewidth=1)
+            scatter.set(title=muscle, xlabel=f'{name}, reference', ylabel=f'{name}, test')
+            bland.set(title=muscle, xlabel=f'{name}, mean', ylabel='test - reference')
+            scatter.legend()
+        figures.append((name, figure))
+    return figures

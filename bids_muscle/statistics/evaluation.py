@@ -1,0 +1,188 @@
+"""Evaluation of label maps against a reference: one row per muscle, then summaries over people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from math import isnan, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_muscle.anatomy.labels import Label
+from bids_muscle.statistics.agreement import agreement
+from bids_muscle.statistics.overlap import boundary_distance, overlap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How well outlines agree, in the order of Weber 2021, Table 4; then distances (Xia 2019).
+ACCURACY = (
+    'dice',
+    'jaccard',
+    'conformity',
+    'sensitivity',
+    'specificity',
+    'precision',
+    'volume_ratio',
+    'mean_boundary_distance_mm',
+    'hd95_mm',
+)
+#: Measures whose agreement is tested, with the ends of their columns.
+MEASURES = {'mfi': 'pct', 'volume': 'ml'}
+#: Row of all labels together.
+ALL = 'all'
+
+
+@cache
+def dictionary() -> dict[str, dict[str, str]]:
+    """Return the definition of each column of the tables: LongName, Description, Units."""
+    path = resources.files('bids_muscle') / 'data/dictionaries/evaluation.json'
+    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
+    return definitions
+
+
+def compare_maps(
+    test: np.ndarray,
+    reference: np.ndarray,
+    labels: Mapping[int, Label],
+    spacing_mm: tuple[float, float, float],
+    voxel_mm3: float,
+    fat_fraction: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """Compare two label maps of one scan.
+
+    Parameters
+    ----------
+    test, reference
+        (X, Y, Z) label maps on one grid.
+    labels
+        The labels that both have, by number.
+    spacing_mm, voxel_mm3
+        Voxel size along each axis, and volume of a voxel.
+    fat_fraction
+        (X, Y, Z) from 0 to 1, NaN where undefined; it gives the MFI inside both outlines.
+
+    Returns
+    -------
+    list of dict
+        A row per label with the columns of :data:`ACCURACY`, volume and MFI by test and
+        reference, and ``reason`` where a value is missing.
+
+    Raises
+    ------
+    GridMismatchError
+        If the shapes differ.
+    """
+    rows = []
+    for number, found in overlap(test, reference, list(labels)).items():
+        label = labels[number]
+        mine, truth = test == number, reference == number
+        distance = boundary_distance(mine, truth, spacing_mm)
+        row: dict[str, Any] = {
+            'index': number,
+            'name': label.name,
+            'muscle': label.muscle,
+            'side': label.side,
+            **{name: getattr(found, name) for name in ACCURACY if hasattr(found, name)},
+            'mean_boundary_distance_mm': distance.mean_mm,
+            'hd95_mm': distance.hd95_mm,
+            'volume_test_ml': np.count_nonzero(mine) * voxel_mm3 / 1000,
+            'volume_reference_ml': np.count_nonzero(truth) * voxel_mm3 / 1000,
+            'mfi_test_pct': _mean_pct(fat_fraction, mine),
+            'mfi_reference_pct': _mean_pct(fat_fraction, truth),
+        }
+        lacking = [name for name, mask in (('test', mine), ('reference', truth)) if not mask.any()]
+        reason = f'not in the {" and the ".join(lacking)}' if lacking else None
+        if reason is None and found.true_positive == 0:
+            reason = 'nothing overlaps, so conformity is minus infinity'
+        rows.append({**row, 'reason': reason})
+    return rows
+
+
+def _mean_pct(fat_fraction: np.ndarray | None, mask: np.ndarray) -> float:
+    """Mean of the fat fraction of the voxels that have one, as in the table of measures."""
+    if fat_fraction is None:
+        return np.nan
+    known = fat_fraction[mask & np.isfinite(fat_fraction)]
+    return 100 * float(np.clip(known, 0, 1).mean(dtype=np.float64)) if known.size else np.nan
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe each measure of accuracy over the scans, for each label and all together.
+
+    Parameters
+    ----------
+    table
+        Rows of :func:`compare_maps` of all scans.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Tidy: columns ``index``, ``muscle``, ``side``, ``measure``, ``n``, ``n_missing``, ``mean``,
+        ``sd``, ``se``, ``median``, ``minimum``, ``maximum``. Values that are not finite are
+        missing. The row of all labels is over the means of the scans.
+    """
+    import pandas as pd
+
+    finite = table.assign(
+        **{name: table[name].replace([np.inf, -np.inf], np.nan) for name in ACCURACY}
+    )
+    keys = ['index', 'muscle', 'side']
+    groups = [(key, rows) for key, rows in finite.groupby(keys, sort=True)]
+    means = finite.groupby('scan')[list(ACCURACY)].mean()
+    rows = [
+        {**dict(zip(keys, key, strict=True)), 'measure': name, **_describe(rows[name])}
+        for key, rows in [*groups, (('n/a', ALL, ALL), means)]
+        for name in ACCURACY
+    ]
+    return pd.DataFrame(rows)
+
+
+def _describe(values: pd.Series) -> dict[str, float]:
+    known = values.dropna().to_numpy(dtype=float)
+    n = known.size
+    sd = float(known.std(ddof=1)) if n > 1 else np.nan
+    return {
+        'n': n,
+        'n_missing': len(values) - n,
+        'mean': float(known.mean()) if n else np.nan,
+        'sd': sd,
+        'se': sd / sqrt(n) if n > 1 else np.nan,
+        'median': float(np.median(known)) if n else np.nan,
+        'minimum': float(known.min()) if n else np.nan,
+        'maximum': float(known.max()) if n else np.nan,
+    }
+
+
+def agreements(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare volume and MFI with the reference, for each label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``index``, ``muscle``, ``side``, ``measure`` and those of
+        :class:`~bids_muscle.statistics.agreement.Agreement`. A scan in which the test or the
+        reference lacks the muscle is missing.
+    """
+    import pandas as pd
+
+    rows = []
+    for measure, unit in MEASURES.items():
+        for (index, muscle, side), group in table.groupby(['index', 'muscle', 'side'], sort=True):
+            here = (group['volume_test_ml'] > 0) & (group['volume_reference_ml'] > 0)
+            test, reference = (
+                group[f'{measure}_{which}_{unit}'].where(here).to_numpy(dtype=float)
+                for which in ('test', 'reference')
+            )
+            found = asdict(agreement(test, reference))
+            if measure == 'mfi' and isnan(found['bias']) and not np.isfinite(test).any():
+                found['reason'] = 'there is no fat fraction'
+            rows.append(
+                {'index': index, 'muscle': muscle, 'side': side, 'measure': f'{measure}_{unit}'}
+                | found
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,144 @@
+"""Evaluate one derivatives dataset against another, and compare evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
+from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
+from bids_muscle.errors import BidsMuscleError, GridMismatchError, NothingSelectedError
+from bids_muscle.imaging.conform import voxel_sizes
+from bids_muscle.reports.evaluation import read_evaluation, write_comparison, write_evaluation
+from bids_muscle.statistics.evaluation import compare_maps
+
+
+def evaluate(
+    predictions: Path, reference: Path, output: Path, seg: str | None = None
+) -> tuple[Path, list[str]]:
+    """Compare the label maps of two derivatives datasets and write tables, plots and a page.
+
+    Parameters
+    ----------
+    predictions, reference
+        Derivatives datasets; maps are paired by their names, muscles by the names in the lookup
+        tables.
+    output
+        Folder.
+    seg
+        The ``seg`` entity of the references, or None for all maps with a muscle that is known.
+
+    Returns
+    -------
+    page
+        Path of the page.
+    left_out
+        Sentences about maps that could not be evaluated.
+
+    Raises
+    ------
+    NothingSelectedError
+        If no pair could be evaluated.
+    """
+    import pandas as pd
+
+    # Maps of other structures, such as vertebrae, are no candidates.
+    found = [each for each in find_label_maps(predictions) if _table_of(each) is not None]
+    wanted = [each for each in find_label_maps(reference, seg) if _table_of(each) is not None]
+    pairs, alone = pair_maps(found, wanted)
+    left_out = [f'{each.path.name}: {reason}.' for each, reason in alone]
+    rows: list[dict[str, Any]] = []
+    for mine, truth in pairs:
+        try:
+            rows += _evaluate_pair(mine, truth)
+        except BidsMuscleError as error:
+            left_out.append(f'{truth.path.name}: {error}')
+    if not rows:
+        raise NothingSelectedError(
+            f'No label map in {predictions} could be compared with one in {reference}. '
+            + ' '.join(left_out[:3]),
+            'Both need dseg files of the same scans, with lookup tables that name the muscles.',
+        )
+    title = f'{predictions.absolute().name} against {reference.absolute().name}'
+    return write_evaluation(pd.DataFrame(rows), output, title, left_out), left_out
+
+
+def compare(
+    folders: Sequence[Path], output: Path, factors: Mapping[str, Sequence[str]] | None = None
+) -> Path:
+    """Compare the evaluations in several folders; the models are named after these."""
+    names = [folder.absolute().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = ['/'.join(folder.absolute().parts[-2:]) for folder in folders]
+    evaluations = dict(zip(names, map(read_evaluation, folders), strict=True))
+    return write_comparison(evaluations, output, factors)
+
+
+def scan_columns(entities: Mapping[str, str], stem: str) -> dict[str, str | None]:
+    """Return the columns that say of which scan a row is."""
+    session = entities.get('ses')
+    return {
+        'participant_id': f'sub-{entities["sub"]}',
+        'session_id': f'ses-{session}' if session else None,
+        'scan': stem,
+    }
+
+
+def _table_of(label_map: LabelMap) -> LabelTable | None:
+    """Return the label table that knows most of a map's muscles."""
+    tables = [load_label_table(region) for region in REGIONS]
+    if not label_map.names:
+        seg = label_map.entities.get('seg')
+        return next((table for table in tables if table.segmentation == seg), None)
+    best = max(tables, key=lambda table: len(label_map.codes(table)))
+    return best if label_map.codes(best) else None
+
+
+def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
+    table = _table_of(truth)
+    assert table is not None  # noqa: S101 - others were left out before
+    codes = mine.codes(table), truth.codes(table)
+    shared = sorted(set(codes[0].values()) & set(codes[1].values()))
+    images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
+    zooms, other = (voxel_sizes(image.affine) for image in images)
+    if images[0].shape != images[1].shape or not np.allclose(zooms, other, rtol=0.02):
+        raise GridMismatchError(
+            f'{mine.path} and {truth.path} are not on the same grid.',
+            'Resample one of them, or segment the scan that the reference was drawn on.',
+        )
+    test, reference = (
+        _translated(np.asarray(image.dataobj), code)
+        for image, code in zip(images, codes, strict=True)
+    )
+    stem = truth.path.name.split('.')[0].removesuffix('_dseg')
+    rows = compare_maps(
+        test,
+        reference,
+        {number: table.by_index[number] for number in shared},
+        (float(zooms[0]), float(zooms[1]), float(zooms[2])),
+        float(abs(np.linalg.det(images[1].affine[:3, :3]))),
+        _fat_fraction(mine, test.shape),
+    )
+    return [{**scan_columns(truth.entities, stem), **row} for row in rows]
+
+
+def _translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
+    """Bring the numbers of a map to those of the label table; others become background."""
+    out = np.zeros(data.shape, dtype=np.uint8)
+    for code, label in codes.items():
+        out[data == code] = label
+    return out
+
+
+def _fat_fraction(label_map: LabelMap, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Fat fraction that bids_muscle has published beside a label map, RAS+ order."""
+    stem = '_'.join(f'{key}-{value}' for key, value in label_map.scan_entities.items())
+    path = label_map.path.with_name(f'{stem}_fatfrac.nii.gz')
+    if not path.is_file():
+        return None
+    image = nib.as_closest_canonical(nib.load(path))
+    return np.asarray(image.dataobj, dtype=np.float32) if image.shape == shape else None
