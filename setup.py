@@ -61,6 +61,7 @@ setup(
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.main:main',
             'bids_muscle-phantom = bids_muscle.cli.phantom:main',
+            'bids_muscle-model = bids_muscle.cli.model:main',
             'bids_muscle-report = bids_muscle.cli.report:main',
             'bids_muscle-slurm = bids_muscle.cli.slurm:main',
         ]

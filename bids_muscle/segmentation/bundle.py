@@ -22,7 +22,7 @@ CARD, WEIGHTS = 'model.json', 'weights.safetensors'
 #: Version of the layout of ``model.json``.
 FORMAT = 1
 #: Fields of a card that belong to one fold of a cross-validation.
-FOLD_FIELDS = ('training', 'measured')
+FOLD_FIELDS = ('fold', 'training', 'measured')
 #: Names a folder with models of the user, one folder each, beside those of the package.
 USER_MODELS = 'BIDS_MUSCLE_MODELS'
 
@@ -282,6 +282,12 @@ def merge_bundles(bundles: Sequence[ModelBundle], folder: Path, name: str) -> Mo
     return _write(folder, contents, card)
 
 
+def update_card(bundle: ModelBundle, fields: Mapping[str, Any]) -> ModelBundle:
+    """Add fields to the card of a bundle, or replace them; the weights stay as they are."""
+    _write_card(bundle.path, {**bundle.card, **fields})
+    return read_bundle(bundle.path)
+
+
 def _write(folder: Path, contents: Mapping[str, bytes], card: Mapping[str, Any]) -> ModelBundle:
     """Write weights first and the card last, so that a card never names what is not there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -294,8 +300,14 @@ def _write(folder: Path, contents: Mapping[str, bytes], card: Mapping[str, Any])
         'weights': list(contents),
         'sha256': _digest(contents.values()),
     }
-    (folder / CARD).write_text(json.dumps(whole, indent=2) + '\n', encoding='utf-8')
+    _write_card(folder, whole)
     return read_bundle(folder)
+
+
+def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    part = folder / f'{CARD}.part'
+    part.write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
+    part.replace(folder / CARD)
 
 
 def _digest(contents: Iterable[bytes]) -> str:

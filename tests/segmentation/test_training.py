@@ -21,7 +21,6 @@ from bids_muscle.errors import (
 )
 from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
 from bids_muscle.segmentation.training import trainer
-from bids_muscle.segmentation.training.__main__ import main
 from bids_muscle.segmentation.training.batches import make_batch
 from bids_muscle.segmentation.training.geometry import mirror
 from bids_muscle.segmentation.training.loss import marginal_loss
@@ -299,20 +298,3 @@ def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
 def test_names_the_missing_source(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match='--exclude x'):
         load_source(Source('x', 'none*.nii', {1: 1}, (1,), 1.0), [tmp_path])
-
-
-def test_the_command_trains_and_writes_a_bundle(tmp_path: Path) -> None:
-    labels = np.zeros((80, 60, 2), dtype=np.int16)
-    labels[45:60, 20:30], labels[20:35, 20:30] = 1, 2
-    nib.save(nib.Nifti1Image(labels, np.diag([2.0, 2.0, 4.0, 1.0])), tmp_path / 'map.nii')
-    text = (RECIPES / 'lumbar.toml').read_text().split('[[source]]')[0]
-    text = text.replace('[128, 96]', '[48, 32]').replace('batch_size = 4', 'batch_size = 2')
-    text += (
-        "[[source]]\nname = 'map'\nlabels = 'map.nii'\ncodes = { 1 = 1, 2 = 2 }\n"
-        'annotated = [1, 2]\nweight = 1.0\n'
-    )
-    (tmp_path / 'recipe.toml').write_text(text)
-    arguments = [str(tmp_path / 'recipe.toml'), '--data', str(tmp_path), '--iterations', '2']
-    assert main([*arguments, '--output', str(tmp_path / 'model')]) == 0
-    assert (tmp_path / 'model' / WEIGHTS).is_file()
-    assert main([*arguments, '--output', str(tmp_path / 'x'), '--exclude', 'typo']) == 64

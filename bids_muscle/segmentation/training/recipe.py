@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -165,7 +165,11 @@ class Recipe:
         left = tuple(source for source in self.sources if source.name not in excluded)
         if not left:
             raise UsageError('Every source of the recipe is excluded.', 'Exclude fewer.')
-        return Recipe(**{**self.__dict__, 'sources': left})
+        return replace(self, sources=left)
+
+    def with_iterations(self, iterations: int) -> Recipe:
+        """Return the recipe with another length."""
+        return replace(self, iterations=iterations)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data, for the model card."""

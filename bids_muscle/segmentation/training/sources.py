@@ -124,12 +124,21 @@ def participant_of(path: Path) -> str:
     >>> participant_of(Path('/d/cohort/derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz'))
     'cohort/sub-01'
     """
-    parts = path.absolute().parts
-    person = next((k for k, part in enumerate(parts) if part.startswith('sub-')), None)
-    if person is None or person == len(parts) - 1:
+    root = dataset_of(path)
+    if root is None:
         return ''
-    root = parts.index('derivatives') if 'derivatives' in parts[:person] else person
-    return f'{parts[root - 1]}/{parts[person]}'
+    person = next(part for part in path.absolute().parts if part.startswith('sub-'))
+    return f'{root.name}/{person}'
+
+
+def dataset_of(path: Path) -> Path | None:
+    """Return the folder of the BIDS dataset, without derivatives, that a file lies in, or None."""
+    parts = path.absolute().parts
+    person = next((k for k, part in enumerate(parts[:-1]) if part.startswith('sub-')), None)
+    if person is None:
+        return None
+    top = parts.index('derivatives') if 'derivatives' in parts[:person] else person
+    return Path(*parts[:top])
 
 
 def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:

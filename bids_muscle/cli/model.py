@@ -1,0 +1,182 @@
+"""``bids_muscle-model``: list, show, train, evaluate, compare and package models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bids_muscle import __version__
+from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_muscle-model',
+        description='List, show, train, evaluate, compare and package segmentation models.',
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True)
+    commands.add_parser('list', help='the models and the recipes that are known by name')
+    show = commands.add_parser('show', help='what a model is, what it was trained on, how good')
+    show.add_argument('model', metavar='NAME|FOLDER')
+    show.add_argument('--json', action='store_true', help='the whole of model.json')
+    _add_train(commands.add_parser('train', help='train a model by a recipe'))
+    evaluate = commands.add_parser(
+        'evaluate', help='compare label maps with a reference: tables, plots and a page'
+    )
+    evaluate.add_argument('--predictions', type=Path, required=True, metavar='DERIVATIVES')
+    evaluate.add_argument('--reference', type=Path, required=True, metavar='DERIVATIVES')
+    evaluate.add_argument('--output', type=Path, required=True, metavar='FOLDER')
+    evaluate.add_argument(
+        '--seg', help='seg entity of the references (default: all with known muscles)'
+    )
+    compare = commands.add_parser(
+        'compare', help='compare models that were evaluated on the same scans'
+    )
+    compare.add_argument('evaluations', type=Path, nargs='+', metavar='EVALUATION')
+    compare.add_argument('--output', type=Path, required=True, metavar='FOLDER')
+    compare.add_argument(
+        '--factor',
+        action='append',
+        default=[],
+        metavar='NAME=LEVEL,LEVEL',
+        help='what the models differ in, one level per evaluation, e.g. dimension=2D,2D,3D,3D; '
+        'may be given several times (default: one factor, the model)',
+    )
+    package = commands.add_parser('package', help='put a trained model, or its folds, into one')
+    package.add_argument('trained', type=Path, metavar='FOLDER', help='output of train')
+    package.add_argument('--name', required=True, help='name of the model, and of its folder')
+    package.add_argument(
+        '--output',
+        type=Path,
+        metavar='FOLDER',
+        help='where the folder of the model goes (default: $BIDS_MUSCLE_MODELS, else here)',
+    )
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument('recipe', metavar='NAME|FILE', help='see list, or docs/models.md')
+    train.add_argument(
+        '--data', type=Path, nargs='+', required=True, metavar='BIDS', help='training data'
+    )
+    train.add_argument('--output', type=Path, required=True, metavar='FOLDER')
+    train.add_argument(
+        '--folds', type=int, default=0, metavar='K', help='cross-validation, split by participant'
+    )
+    train.add_argument('--fold', type=int, metavar='I', help='this fold alone, from 0')
+    train.add_argument('--device', default='cpu', metavar='cpu|cuda|cuda:N', help='(default: cpu)')
+    train.add_argument(
+        '--exclude', nargs='+', default=[], metavar='SOURCE', help='sources of the recipe left out'
+    )
+    train.add_argument('--threads', type=int, default=1, metavar='N', help='(default: 1)')
+    train.add_argument(
+        '--workers', type=int, default=0, metavar='N', help='processes that make batches ahead'
+    )
+    train.add_argument(
+        '--iterations', type=int, metavar='N', help='instead of those of the recipe'
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    try:
+        COMMANDS[args.command](args)
+    except BidsMuscleError as error:
+        print(f'bids_muscle-model: {error}', file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print('bids_muscle-model: interrupted; the same command goes on.', file=sys.stderr)
+        return ExitCode.TEMPORARY
+    return ExitCode.OK
+
+
+def _list(args: argparse.Namespace) -> None:
+    from bids_muscle.segmentation.bundle import model_folders, read_bundle
+    from bids_muscle.segmentation.training.recipe import recipe_names
+
+    for name, folder in sorted(model_folders().items()):
+        bundle = read_bundle(folder)
+        if bundle.name == name:
+            print(f'model   {name} {bundle.version}, {bundle.region}, {folder}')
+    for name in recipe_names():
+        print(f'recipe  {name}')
+
+
+def _show(args: argparse.Namespace) -> None:
+    from bids_muscle.segmentation.bundle import model_folders, read_bundle
+    from bids_muscle.segmentation.model_card import model_card
+
+    bundle = read_bundle(model_folders().get(args.model, Path(args.model)))
+    print(json.dumps(bundle.card, indent=2) if args.json else model_card(bundle), end='\n')
+
+
+def _train(args: argparse.Namespace) -> None:
+    import torch
+
+    from bids_muscle.segmentation.training.recipe import find_recipe
+    from bids_muscle.workflows.training import TrainingRun, train_recipe
+
+    torch.set_num_threads(args.threads)
+    recipe = find_recipe(args.recipe).without(tuple(args.exclude))
+    if args.iterations:
+        recipe = recipe.with_iterations(args.iterations)
+    run = TrainingRun(
+        data=tuple(args.data),
+        output=args.output,
+        folds=args.folds,
+        fold=args.fold,
+        device=args.device,
+        workers=args.workers,
+    )
+    for bundle in train_recipe(recipe, run, lambda line: print(line, flush=True)):
+        print(f'wrote {bundle.path}')
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from bids_muscle.workflows.evaluation import evaluate
+
+    page, left_out = evaluate(args.predictions, args.reference, args.output, args.seg)
+    for sentence in left_out:
+        print(f'left out: {sentence}', file=sys.stderr)
+    print(f'wrote {page}')
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from bids_muscle.workflows.evaluation import compare
+
+    factors = {}
+    for words in args.factor:
+        name, equals, levels = words.partition('=')
+        if not (name.isidentifier() and equals):
+            raise UsageError(f'--factor {words!r} is not understood.', 'Write NAME=LEVEL,LEVEL.')
+        factors[name] = levels.split(',')
+    print(f'wrote {compare(args.evaluations, args.output, factors)}')
+
+
+def _package(args: argparse.Namespace) -> None:
+    from bids_muscle.workflows.packaging import package
+
+    bundle = package(args.trained, args.name, args.output)
+    print(f'wrote {bundle.path}: bids_muscle ... --model {bundle.path}')
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    'list': _list,
+    'show': _show,
+    'train': _train,
+    'evaluate': _evaluate,
+    'compare': _compare,
+    'package': _package,
+}
+
+if __name__ == '__main__':
+    sys.exit(main())

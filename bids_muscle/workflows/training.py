@@ -1,0 +1,302 @@
+"""Train by a recipe on BIDS datasets: cases, folds, predictions of people held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
+from bids_muscle.dataset.scan import Contrast, Scan
+from bids_muscle.dataset.writer import write_image
+from bids_muscle.errors import BadDataError, MissingInputError, SegmentationError, UsageError
+from bids_muscle.imaging.conform import voxel_sizes
+from bids_muscle.reports.evaluation import read_evaluation, write_evaluation
+from bids_muscle.segmentation.bundle import ModelBundle, update_card
+from bids_muscle.segmentation.model_card import write_model_card
+from bids_muscle.segmentation.training.folds import split_participants
+from bids_muscle.segmentation.training.recipe import Recipe, Source
+from bids_muscle.segmentation.training.sources import (
+    Case,
+    PlaneSet,
+    dataset_of,
+    find_cases,
+    load_case,
+    participant_of,
+    recode,
+)
+from bids_muscle.statistics.evaluation import compare_maps
+from bids_muscle.workflows.evaluation import scan_columns
+
+#: Folder of the evaluation of people held out.
+VALIDATION = 'validation'
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How a training is run, apart from its recipe.
+
+    Parameters
+    ----------
+    data
+        Folders that hold the sources; BIDS datasets for sources of kind ``'bids'``.
+    output
+        Folder of the bundle, or of one bundle per fold.
+    folds
+        Folds of the cross-validation, or 0 to train on everybody.
+    fold
+        Train this fold only, or None for all.
+    device, workers
+        See :func:`~bids_muscle.segmentation.training.trainer.train`.
+    """
+
+    data: tuple[Path, ...]
+    output: Path
+    folds: int = 0
+    fold: int | None = None
+    device: str = 'cpu'
+    workers: int = 0
+
+
+def train_recipe(
+    recipe: Recipe, run: TrainingRun, report: Callable[[str], None] = print
+) -> list[ModelBundle]:
+    """Train a model, or one per fold; what was trained before goes on where it ended.
+
+    Each fold is written to ``fold-<i>`` with its model, its card and, in ``validation``, label
+    maps of the people held out and their evaluation. Once all folds are there, ``validation`` of
+    the output folder evaluates all people.
+
+    Raises
+    ------
+    MissingInputError, BadDataError
+        If a source is missing or lacks what the recipe asks for.
+    DeviceError
+        If the device is not there.
+    UsageError
+        If the folds do not fit the participants.
+    """
+    from bids_muscle.segmentation.training.trainer import check_device, train
+
+    check_device(run.device)
+    if run.fold is not None and not 0 <= run.fold < run.folds:
+        raise UsageError(
+            f'There is no fold {run.fold} of {run.folds}.',
+            'Use --folds K and --fold with a number from 0 to K - 1.',
+        )
+    cases = find_all_cases(recipe, run.data)
+    people = [case.participant for case in cases if case.images and case.participant]
+    splits = split_participants(people, run.folds, recipe.seed) if run.folds else []
+    sets = _load(recipe, cases, run.output / 'cache', report)
+    if not splits:
+        bundle = train(
+            recipe, sets, run.output, device=run.device, workers=run.workers, report=report
+        )
+        return [_finish(bundle, cases, {})]
+    bundles = []
+    for number in range(run.folds) if run.fold is None else [run.fold]:
+        held_out, folder = splits[number], run.output / f'fold-{number}'
+        report(f'fold {number}: {", ".join(sorted(held_out))} held out')
+        bundle = train(
+            recipe,
+            [planes for planes in sets if planes.participant not in held_out],
+            folder,
+            validation=[p for p in sets if p.participant in held_out and p.images is not None],
+            device=run.device,
+            workers=run.workers,
+            report=report,
+        )
+        used = [case for case in cases if case.participant not in held_out]
+        measured = [case for case in cases if case.participant in held_out and case.images]
+        figures = _validate_scans(bundle, measured, run, folder / VALIDATION)
+        bundles.append(_finish(bundle, used, {'fold': [number, run.folds], 'measured': figures}))
+    done = [run.output / f'fold-{k}' / VALIDATION for k in range(run.folds)]
+    if all((folder / 'evaluation.html').is_file() for folder in done):
+        import pandas as pd
+
+        table = pd.concat([read_evaluation(folder) for folder in done], ignore_index=True)
+        title = f'{recipe.name}: {run.folds}-fold cross-validation'
+        write_evaluation(table, run.output / VALIDATION, title)
+    return bundles
+
+
+def find_all_cases(recipe: Recipe, data: Sequence[Path]) -> list[Case]:
+    """Find the label maps and images of all sources of a recipe; each has its share as weight."""
+    cases = []
+    for source in recipe.sources:
+        found = (
+            _bids_cases(source, recipe, data)
+            if source.kind == 'bids'
+            else find_cases(source, data)
+        )
+        share = source.weight / len(found)
+        cases += [replace(case, source=replace(case.source, weight=share)) for case in found]
+    return cases
+
+
+def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Case]:
+    """Every ``seg-<seg>_dseg`` of all datasets with its scans and the labels it has."""
+    table = load_label_table(recipe.region)
+    cases = []
+    for root in data:
+        people = list_participants(root)
+        scans: dict[str, list[Scan]] = {}
+        for derivatives in sorted((root / 'derivatives').glob('*/')):
+            for label_map in find_label_maps(derivatives, source.seg):
+                participant = label_map.entities.get('sub', '')
+                if participant in people and participant not in scans:
+                    scans[participant] = find_scans(root, participant, region=recipe.region)
+                fitting = scans_of(label_map, scans.get(participant, ()))
+                if not fitting:
+                    raise MissingInputError(
+                        f'The label map {label_map.path} has no image of its name and size in '
+                        f'{root}.',
+                        'Name the map after the scan it was drawn on, or correct its grid.',
+                    )
+                codes = label_map.codes(table)
+                if not codes:
+                    raise BadDataError(
+                        f'The label map {label_map.path} has none of the muscles of the '
+                        f'{recipe.region} region: its lookup table says '
+                        f'{", ".join(label_map.names.values())}.',
+                        f'Name them as in {table.region}.tsv, or use another recipe.',
+                    )
+                known = replace(
+                    source,
+                    labels=label_map.path.name,
+                    codes=codes,
+                    annotated=tuple(sorted(set(codes.values()))),
+                )
+                cases += [_bids_case(known, recipe, label_map, scan) for scan in fitting]
+    if not cases:
+        raise MissingInputError(
+            f'No seg-{source.seg}_dseg is in the derivatives of '
+            f'{" or ".join(map(str, data))}, for the source {source.name}.',
+            f'Give the right --data folder, or leave it out with --exclude {source.name}.',
+        )
+    return cases
+
+
+def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) -> Case:
+    images = {str(contrast): path for contrast, path in scan.paths.items()}
+    if recipe.channels != ('any',):
+        wanted = [name for name in recipe.channels if name in list(Contrast)]
+    elif {'water', 'fat'} <= images.keys():
+        wanted = ['water', 'fat']
+    else:
+        # Any one image shows the anatomy; a fat fraction has no air around the body.
+        wanted = [name for name in images if name != Contrast.FAT_FRACTION][:1]
+    missing = [name for name in wanted if name not in images]
+    if missing or not wanted:
+        raise BadDataError(
+            f'The scan {scan.name} has no {" and no ".join(missing) or "image"} image, which the '
+            f'channels of the recipe {recipe.name} ask for; it has {", ".join(images)}.',
+            'Use a recipe for other channels, or leave the participant out of the dataset.',
+        )
+    return Case(
+        source,
+        label_map.path,
+        {name: images[name] for name in wanted},
+        participant_of(label_map.path),
+    )
+
+
+def _load(
+    recipe: Recipe, cases: Sequence[Case], cache: Path, report: Callable[[str], None]
+) -> list[PlaneSet]:
+    sets = []
+    for case in cases:
+        planes = load_case(case, case.source.weight, recipe.center_labels, cache)
+        report(f'{planes.name} {planes.participant or case.labels.name}: {len(planes)} planes')
+        sets.append(planes)
+    return sets
+
+
+def _finish(bundle: ModelBundle, cases: Sequence[Case], fields: dict[str, Any]) -> ModelBundle:
+    """Complete the card of a trained model: datasets with their licences, what was measured."""
+    roots: dict[Path, set[str]] = {}
+    for case in cases:
+        root = dataset_of(case.labels)
+        if root is not None:
+            roots.setdefault(root, set()).add(case.participant)
+    datasets = []
+    for root, people in sorted(roots.items()):
+        described = _description(root)
+        datasets.append(
+            {
+                'name': str(described.get('Name', root.name)),
+                'license': str(described.get('License', 'not stated')),
+                'participants': len(people),
+            }
+        )
+    complete = update_card(bundle, {'datasets': datasets, **fields})
+    write_model_card(complete)
+    return complete
+
+
+def _description(root: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((root / 'dataset_description.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _validate_scans(
+    bundle: ModelBundle, cases: Sequence[Case], run: TrainingRun, output: Path
+) -> dict[str, Any]:
+    """Segment whole scans of people held out as the application does; return their Dice."""
+    import pandas as pd
+
+    from bids_muscle.imaging.prepare import prepare_scan
+    from bids_muscle.segmentation.predictor import Predictor
+
+    predictor = Predictor(bundle, device=run.device)
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        prepared = prepare_scan(
+            {key: nib.load(path) for key, path in case.images.items()},  # type: ignore[misc]
+            bias_correction=case.source.bias_correction,
+        )
+        images = {name: prepared.corrected[name] for name in case.images}
+        try:
+            found = predictor.segment(images).labels
+        except SegmentationError:  # nothing found: all of it is missed, and that is the result
+            grid = prepared.body_mask
+            found = nib.Nifti1Image(np.zeros(grid.shape, np.uint8), grid.affine)
+        stem = case.labels.name.split('.')[0].removesuffix('_dseg')
+        entities = dict(part.split('-', 1) for part in stem.split('_') if '-' in part)
+        if sum(other.labels == case.labels for other in cases) > 1:
+            # One map may lie on several scans of a person.
+            stem += f'_desc-{"".join(case.images)}'
+        dataset, _, person = case.participant.rpartition('/')
+        write_image(found, output / dataset / person / 'anat' / f'{stem}_dseg.nii.gz')
+        truth = nib.as_closest_canonical(nib.load(case.labels))
+        codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)
+        zooms = voxel_sizes(truth.affine)
+        fraction = prepared.fat_fraction
+        compared = compare_maps(
+            np.asarray(found.dataobj),
+            recode(codes, case.source),
+            {number: bundle.labels.by_index[number] for number in case.source.annotated},
+            (float(zooms[0]), float(zooms[1]), float(zooms[2])),
+            float(abs(np.linalg.det(truth.affine[:3, :3]))),
+            None if fraction is None else np.asarray(fraction.dataobj),
+        )
+        where = scan_columns(entities, f'{dataset}/{stem}')
+        rows += [{**where, **row} for row in compared]
+    table = pd.DataFrame(rows)
+    write_evaluation(table, output, f'{bundle.name}: people held out of {output.parent.name}')
+    dice = table.groupby('name', sort=False)['dice'].mean()
+    return {
+        'participants': int(table['participant_id'].nunique()),
+        'scans': int(table['scan'].nunique()),
+        'dice': {name: round(float(value), 4) for name, value in dice.items()},
+    }

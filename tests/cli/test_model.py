@@ -1,0 +1,282 @@
+"""``bids_muscle-model``: from a BIDS dataset to models, figures and comparisons."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from html5lib import HTMLParser
+
+from bids_muscle.cli.model import main
+from bids_muscle.errors import ExitCode
+from bids_muscle.segmentation.bundle import CARD, WEIGHTS
+
+RECIPE = """
+name = 'tiny'
+version = '1'
+region = 'lumbar'
+description = 'Boxes.'
+seed = 1
+spacing_mm = 4.0
+window_px = [32, 24]
+iterations = 4
+batch_size = 2
+learning_rate = 1e-2
+weight_decay = 0.0
+ema_decay = 0.9
+validate_every = 2
+[network]
+name = 'UNet'
+spatial_dims = 2
+in_channels = 1
+out_channels = 9
+channels = [4, 8]
+strides = [2]
+num_res_units = 1
+[[source]]
+name = 'cohort'
+kind = 'bids'
+seg = 'back'
+bias_correction = false
+"""
+#: Number in the maps -> name in the lookup table; 9 is no muscle of the lumbar table.
+LOOKUP = {7: 'MF left', 5: 'right multifidus', 3: 'ES_L', 4: 'erector spinae (right)', 9: 'kidney'}
+#: Label of the table -> middle on x, where right is greater.
+PLACES = {2: 20, 1: 34, 4: 12, 3: 42}
+
+
+def boxes(shift: int = 0) -> np.ndarray:
+    """Labels of the lumbar table as four boxes in 56 x 32 x 3 voxels."""
+    labels = np.zeros((56, 32, 3), np.uint8)
+    for label, x in PLACES.items():
+        labels[x - 3 + shift : x + 3 + shift, 8:20] = label
+    return labels
+
+
+def save(path: Path, data: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.diag([3.0, 3.0, 8.0, 1.0])), path)
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    """Three people with water and fat, and labels in numbers of their own."""
+    root = tmp_path / 'cohort'
+    random = np.random.default_rng(0)
+    own = {2: 7, 1: 5, 4: 3, 3: 4}
+    for person in ('1', '2', '3'):
+        labels = boxes(int(person))
+        body = 100.0 * (labels > 0) + random.normal(50, 3, labels.shape)
+        for contrast, image in (('water', body), ('fat', 150 - body)):
+            name = f'sub-{person}_acq-dixon{contrast}_T1w.nii.gz'
+            save(root / f'sub-{person}/anat' / name, np.maximum(image, 0).astype(np.float32))
+        codes = np.zeros_like(labels)
+        for label, code in own.items():
+            codes[labels == label] = code
+        codes[:3, :3] = 9
+        name = f'sub-{person}_acq-dixonwater_seg-back_dseg.nii.gz'
+        save(root / f'derivatives/manual/sub-{person}/anat' / name, codes)
+    for folder in (root, root / 'derivatives/manual'):
+        content = {'Name': 'Cohort', 'BIDSVersion': '1.10.0', 'License': 'CC0'}
+        (folder / 'dataset_description.json').write_text(json.dumps(content))
+    lines = ''.join(f'{number}\t{name}\n' for number, name in LOOKUP.items())
+    (root / 'derivatives/manual/seg-back_dseg.tsv').write_text(f'index\tname\n{lines}')
+    (tmp_path / 'tiny.toml').write_text(RECIPE)
+    return root
+
+
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def train(bids: Path, tmp_path: Path) -> Train:
+    def run(*options: str, recipe: str | None = None) -> int:
+        path = tmp_path / 'tiny.toml'
+        if recipe is not None:
+            path.write_text(recipe)
+        arguments = [str(path), '--data', str(bids), '--output', str(tmp_path / 'out'), *options]
+        return main(['train', *arguments])
+
+    return run
+
+
+def test_cross_validation_becomes_one_model(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / 'out'
+    assert train('--folds', '3', '--fold', '1') == ExitCode.OK
+    assert not (out / 'validation').exists()
+    assert main(['package', str(out), '--name', 'mine']) == ExitCode.BAD_DATA
+    assert 'fold-0, fold-2' in capsys.readouterr().err
+    assert train('--folds', '3') == ExitCode.OK
+
+    cards = [json.loads((out / f'fold-{k}' / CARD).read_text()) for k in range(3)]
+    held = [{e['participant'] for e in card['training']['held_out']} for card in cards]
+    assert set().union(*held) == {'cohort/sub-1', 'cohort/sub-2', 'cohort/sub-3'}
+    for card, people in zip(cards, held, strict=True):
+        assert people.isdisjoint(e['participant'] for e in card['training']['data'])
+        assert card['training']['data'][0]['annotated'] == [1, 2, 3, 4]
+        assert card['datasets'] == [{'name': 'Cohort', 'license': 'CC0', 'participants': 2}]
+    text = (out / 'fold-0/MODEL_CARD.md').read_text()
+    assert '| Cohort | CC0 | 2 |' in text
+    assert re.search(r'left multifidus \| \d\.\d{3}', text)
+    rows = pd.read_csv(out / 'validation/evaluation.tsv', sep='\t')
+    assert sorted(rows['participant_id'].unique()) == ['sub-1', 'sub-2', 'sub-3']
+    assert len(rows) == 12
+
+    monkeypatch.setenv('BIDS_MUSCLE_MODELS', str(tmp_path / 'models'))
+    assert main(['package', str(out), '--name', 'mine']) == ExitCode.OK
+    card = json.loads((tmp_path / 'models/mine' / CARD).read_text())
+    assert len(card['weights']) == len(card['folds']) == 3
+    assert main(['package', str(out), '--name', 'mine']) == ExitCode.CANNOT_CREATE
+    assert main(['package', str(out), '--name', '../x']) == ExitCode.USAGE
+    capsys.readouterr()
+    assert main(['list']) == ExitCode.OK
+    assert 'model   mine 1, lumbar' in capsys.readouterr().out
+    assert main(['show', 'mine']) == ExitCode.OK
+    assert '- Folds: 3' in capsys.readouterr().out
+
+
+def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Path) -> None:
+    assert train() == ExitCode.OK
+    before = (tmp_path / 'out' / WEIGHTS).read_bytes()
+    assert train() == ExitCode.OK
+    assert (tmp_path / 'out' / WEIGHTS).read_bytes() == before
+    shutil.rmtree(tmp_path / 'out')
+    assert train('--iterations', '2') == ExitCode.OK
+    assert (tmp_path / 'out' / WEIGHTS).read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'options', 'code', 'said'),
+    [
+        ('', '', ['--device', 'cuda:99'], ExitCode.TEMPORARY, '--device cpu'),
+        ('', '', ['--folds', '4'], ExitCode.USAGE, '3 participants'),
+        ('', '', ['--folds', '2', '--fold', '2'], ExitCode.USAGE, 'no fold 2 of 2'),
+        ('', '', ['--exclude', 'typo'], ExitCode.USAGE, 'no source'),
+        ("'back'", "'front'", [], ExitCode.NO_INPUT, 'seg-front_dseg'),
+        ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'none of the muscles'),
+        ("'bids'", "'web'", [], ExitCode.USAGE, 'files, bids'),
+        ("seed = 1", "seed = 1\nchannels = ['inphase']", [], ExitCode.BAD_DATA, 'no inphase'),
+    ],
+)  # fmt: skip
+def test_says_what_is_wrong(
+    train: Train, capsys: pytest.CaptureFixture, tmp_path: Path,
+    old: str, new: str, options: list[str], code: int, said: str,
+) -> None:  # fmt: skip
+    assert train(*options, recipe=RECIPE.replace(old, new) if old else None) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / 'out' / WEIGHTS).exists()
+
+
+def predict(bids: Path, name: str, shift: int, people: str = '123') -> Path:
+    """Write label maps in numbers of the lumbar table, shifted along x, with a fat fraction."""
+    out = bids.parent / name
+    for person in people:
+        stem = out / f'sub-{person}/anat/sub-{person}_acq-dixon'
+        save(Path(f'{stem}_seg-lumbarmuscles_dseg.nii.gz'), boxes(int(person) + shift))
+        ramp = np.broadcast_to(np.linspace(0, 0.55, 56)[:, None, None], (56, 32, 3))
+        save(Path(f'{stem}_fatfrac.nii.gz'), np.array(ramp, np.float32))
+    return out
+
+
+def evaluate(bids: Path, predictions: Path, output: Path) -> int:
+    reference = bids / 'derivatives/manual'
+    words = ['--predictions', predictions, '--reference', reference, '--output', output]
+    return main(['evaluate', *map(str, words)])
+
+
+def test_evaluates_against_maps_in_other_numbers(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert evaluate(bids, predict(bids, 'net', 1, '12'), tmp_path / 'eval') == ExitCode.OK
+    assert 'sub-3_acq-dixonwater_seg-back_dseg.nii.gz: no prediction' in capsys.readouterr().err
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert rows['index'].tolist() == [1, 2, 3, 4] * 2
+    # Boxes six voxels wide, shifted by one of 3 mm: the fat fraction rises 1 point per voxel.
+    assert rows['dice'].tolist() == pytest.approx([10 / 12] * 8)
+    assert rows['volume_ratio'].tolist() == [1] * 8
+    assert rows['hd95_mm'].tolist() == pytest.approx([3] * 8)
+    assert (rows['mfi_test_pct'] - rows['mfi_reference_pct']).tolist() == pytest.approx([1] * 8)
+    assert rows['volume_test_ml'].tolist() == pytest.approx([6 * 12 * 3 * 72 / 1000] * 8)
+    for table in (tmp_path / 'eval').glob('*.tsv'):
+        columns = table.read_text().split('\n')[0].split('\t')
+        assert list(json.loads(table.with_suffix('.json').read_text())) == columns
+    page = (tmp_path / 'eval/evaluation.html').read_text()
+    HTMLParser(strict=True).parse(page)
+    assert '0.83 ± 0.00' in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_the_same_evaluation_gives_the_same_bytes(bids: Path, tmp_path: Path) -> None:
+    predictions = predict(bids, 'net', 1)
+    for name in ('a', 'b'):
+        assert evaluate(bids, predictions, tmp_path / name) == ExitCode.OK
+    for path in (tmp_path / 'a').iterdir():
+        assert path.read_bytes() == (tmp_path / 'b' / path.name).read_bytes(), path.name
+
+
+def test_grids_that_differ_are_left_out(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    predictions = predict(bids, 'net', 0, '12')
+    path = predictions / 'sub-1/anat/sub-1_acq-dixon_seg-lumbarmuscles_dseg.nii.gz'
+    save(path, boxes()[:-1])
+    assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
+    assert 'not on the same grid' in capsys.readouterr().err
+    shutil.rmtree(predictions / 'sub-2')
+    assert evaluate(bids, predictions, tmp_path / 'x') == ExitCode.NOTHING_SELECTED
+    assert not (tmp_path / 'x').exists()
+
+
+def test_compares_models_on_the_scans_that_all_have(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folders = []
+    for name, shift, people in (('good', 0, '123'), ('fair', 1, '123'), ('poor', 2, '12')):
+        folders.append(str(tmp_path / f'eval-{name}'))
+        assert evaluate(bids, predict(bids, name, shift, people), Path(folders[-1])) == 0
+    output = ['--output', str(tmp_path / 'compared')]
+    # Every person is alike in these boxes; give them their own.
+    for place, folder in enumerate(folders):
+        path = Path(folder) / 'evaluation.tsv'
+        table = pd.read_csv(path, sep='\t')
+        table['dice'] -= 0.01 * ((np.arange(len(table)) * (3 + place)) % 7)
+        table.to_csv(path, sep='\t', index=False, na_rep='n/a')
+    assert main(['compare', *folders, *output]) == ExitCode.OK
+    pairs = pd.read_csv(tmp_path / 'compared/comparison_pairs.tsv', sep='\t')
+    assert set(pairs['within']) == {
+        'all', 'right multifidus', 'left multifidus', 'right erector spinae',
+        'left erector spinae',
+    }  # fmt: skip
+    assert (pairs['n'] == 2).all()
+    anova = pd.read_csv(tmp_path / 'compared/comparison_anova.tsv', sep='\t')
+    assert anova['effect'].tolist() == ['model', 'label', 'model x label']
+    page = (tmp_path / 'compared/comparison.html').read_text()
+    HTMLParser(strict=True).parse(page)
+    assert 'eval-good against the others' in page
+    assert main(['compare', *folders[:2], *output, '--factor', 'depth=2D,3D']) == ExitCode.OK
+    anova = pd.read_csv(tmp_path / 'compared/comparison_anova.tsv', sep='\t')
+    assert anova['effect'].tolist() == ['depth', 'label', 'depth x label']
+    assert main(['compare', folders[0], *output]) == ExitCode.USAGE
+    assert main(['compare', *folders, *output, '--factor', 'a=1,2']) == ExitCode.USAGE
+    assert main(['compare', str(bids), *folders, *output]) == ExitCode.NO_INPUT
+    assert 'evaluate has written' in capsys.readouterr().err
+
+
+def test_shows_and_lists_what_is_in_the_package(capsys: pytest.CaptureFixture) -> None:
+    assert main(['list']) == ExitCode.OK
+    listed = capsys.readouterr().out
+    assert 'recipe  lumbar' in listed
+    name = listed.split()[1]
+    assert main(['show', name, '--json']) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)['name'] == name
+    assert main(['show', 'nonsense']) == ExitCode.BAD_DATA
+    assert main(['nonsense']) == ExitCode.USAGE
