@@ -65,6 +65,8 @@ class Settings:
     fat_method
         How fat is measured: ``'auto'`` for all ways that a scan allows, or one of
         :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.
+    tta
+        Segment mirrored images too and average (test-time augmentation).
     work_dir
         Folder of intermediate files, or None for a temporary one.
     nprocs
@@ -110,6 +112,7 @@ class Settings:
     model: str | None = field(default=None, metadata=SCIENCE)
     bias_correction: bool = field(default=True, metadata=SCIENCE)
     fat_method: str = field(default='auto', metadata=SCIENCE)
+    tta: bool = field(default=False, metadata=SCIENCE)
 
     work_dir: Path | None = field(default=None, metadata=EXECUTION)
     nprocs: int | None = field(default=None, metadata=EXECUTION)

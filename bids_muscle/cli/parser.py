@@ -194,6 +194,12 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         help='how fat is measured: in Dixon scans as ratio of means or mean of voxels, in T1w, '
         'T2w and PDw scans by a threshold (default: auto, all that a scan allows)',
     )
+    group.add_argument(
+        '--tta',
+        action='store_const',
+        const=True,
+        help='segment mirrored images too and average: slower, a little more accurate',
+    )
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:

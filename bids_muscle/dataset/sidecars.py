@@ -77,7 +77,11 @@ def mask_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
 
 
 def dseg_sidecar(
-    scan: Scan, bids_dir: Path, model: ModelBundle, settings: Mapping[str, Any]
+    scan: Scan,
+    bids_dir: Path,
+    model: ModelBundle,
+    settings: Mapping[str, Any],
+    quality: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the sidecar of the label map.
 
@@ -89,13 +93,38 @@ def dseg_sidecar(
         The model that made it.
     settings
         The settings that may change it.
+    quality
+        Predicted Dice by muscle, and how it was computed.
     """
+    calibration = model.card.get('quality') or {}
+    computed = {_camel(key): value for key, value in quality['computed'].items()}
     return {
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': 'One number per muscle and side; see the lookup table beside this file.',
         'Manual': False,
         'Region': model.region,
         **_maker_fields(model, settings),
+        'PredictedDice': quality['predicted_dice'],
+        'PredictedDiceError': calibration.get('rmse'),
+        'Computed': {
+            **computed,
+            'OutOfMemory': [
+                {_camel(key): value for key, value in tried.items()}
+                for tried in quality['computed']['out_of_memory']
+            ],
+        },
+    }
+
+
+def confidence_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
+    """Return the sidecar of the confidence map."""
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': (
+            'Probability that the network gives to the label of each voxel, background included, '
+            'before small pieces were removed; 0 where it did not look.'
+        ),
+        'Units': 'percent',
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class _PublishInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     tables = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by name')
     fat_map = traits.Either(File(exists=True), None, usedefault=True)
+    confidence = File(exists=True, mandatory=True)
+    quality = File(exists=True, mandatory=True)
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
@@ -87,8 +90,10 @@ class PublishScan(SimpleInterface):
         if given.fat_fraction:
             sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir)
             image(given.fat_fraction, 'fat_fraction', sidecar)
-        sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings)
+        quality = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+        sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
         image(given.labels, 'dseg', sidecar)
+        image(given.confidence, 'confidence', sidecars.confidence_sidecar(given.scan, bids_dir))
         write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
         for name, path in given.tables.items():
             write_bytes(Path(path).read_bytes(), place(name))

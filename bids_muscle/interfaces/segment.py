@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -21,11 +22,14 @@ class _SegmentInput(ScanInput):
     contrasts = traits.List(traits.Str, mandatory=True, desc='which of the images to look at')
     # The card holds the checksum of the weights, so its content stands for the whole model.
     model_card = File(exists=True, mandatory=True)
+    tta = traits.Bool(False, usedefault=True, desc='look at mirrored images too')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
 
 
 class _SegmentOutput(TraitedSpec):
     labels = File(exists=True)
+    confidence = File(exists=True, desc='percent')
+    quality = File(exists=True, desc='predicted Dice by muscle, and how it was computed')
     device = traits.Str(desc='where the network ran')
 
 
@@ -38,14 +42,27 @@ class SegmentScan(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.segmentation.bundle import read_bundle
         from bids_muscle.segmentation.predictor import Predictor
+        from bids_muscle.segmentation.quality import predicted_dice
 
         # The plugin leases a GPU by CUDA_VISIBLE_DEVICES, so the leased one is always number 0.
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
-        predictor = Predictor(read_bundle(Path(self.inputs.model_card).parent), device=device)
-        labels = predictor.segment(
+        bundle = read_bundle(Path(self.inputs.model_card).parent)
+        found = Predictor(bundle, device=device, tta=self.inputs.tta).segment(
             {contrast: load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts}
-        ).labels
-        path = Path(runtime.cwd) / 'labels.nii'
-        nib.save(labels, path)
-        self._results = {'labels': str(path), 'device': device}
+        )
+        folder = Path(runtime.cwd)
+        nib.save(found.labels, folder / 'labels.nii')
+        nib.save(found.confidence, folder / 'confidence.nii')
+        expected = predicted_dice(found.agreement, bundle.card.get('quality'))
+        quality = {
+            'predicted_dice': {label.name: expected.get(label.index) for label in bundle.labels},
+            'computed': found.record(),
+        }
+        (folder / 'quality.json').write_text(json.dumps(quality), encoding='utf-8')
+        self._results = {
+            'labels': str(folder / 'labels.nii'),
+            'confidence': str(folder / 'confidence.nii'),
+            'quality': str(folder / 'quality.json'),
+            'device': found.compute.device,
+        }
         return runtime

@@ -38,6 +38,8 @@ class ScanOutputs:
         Its data dictionary: column to ``LongName``, ``Description``, ``Units``, ``Source``.
     figures
         Files by name, the ``desc`` of the file.
+    predicted_dice
+        Dice to be expected of each muscle, by its name; empty where the model was not calibrated.
     segmentation
         First twelve hex digits of the SHA-256 of the label map; a rating is about this one.
     verdict
@@ -51,6 +53,7 @@ class ScanOutputs:
     definitions: Definitions = field(default_factory=dict)
     figures: Mapping[str, Path] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    predicted_dice: Mapping[str, float] = field(default_factory=dict)
     segmentation: str = MISSING
     verdict: Verdict | None = None
 
@@ -136,6 +139,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
         labels = output_dir / derivative_path(scan, 'dseg')
+        labels_json = output_dir / derivative_path(scan, 'dseg_json')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     places = {
@@ -151,7 +155,15 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
-    return ScanOutputs(record, rows, definitions, figures, tuple(missing), _digest(labels))
+    return ScanOutputs(
+        record,
+        rows,
+        definitions,
+        figures,
+        tuple(missing),
+        _read_predicted_dice(labels_json),
+        _digest(labels),
+    )
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
@@ -166,6 +178,14 @@ def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]
         return rows
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
+
+
+def _read_predicted_dice(path: Path) -> dict[str, float]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))['PredictedDice']
+        return {name: float(dice) for name, dice in content.items() if dice is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _digest(path: Path) -> str:

@@ -64,6 +64,8 @@ FIGURES = (
     ),
 )
 BARE = 'slices'
+#: Below this predicted Dice the page asks for a look at the outlines.
+DOUBTFUL_DICE = 0.75
 UNKNOWN_COLOUR = '#888888'
 
 
@@ -171,6 +173,8 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'contrast': scan.contrast,
         'figures': _figures(scan),
         'viewer': _viewer(scan),
+        'quality': _quality(scan),
+        'doubtful_dice': DOUBTFUL_DICE,
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
         'muscles': _muscles(scan.rows, main, colours),
@@ -202,6 +206,15 @@ def _figures(scan: ScanOutputs) -> list[dict[str, str]]:
             }
         )
     return found
+
+
+def _quality(scan: ScanOutputs) -> list[tuple[str, list[float | None]]]:
+    """Predicted Dice of each muscle, right then left."""
+    muscles: dict[str, dict[str, float | None]] = {}
+    for row in scan.rows if scan.predicted_dice else ():
+        sides = muscles.setdefault(row['muscle'], {})
+        sides[row['side']] = scan.predicted_dice.get(row['name'])
+    return [(name, [sides.get(side) for side in SIDES]) for name, sides in muscles.items()]
 
 
 def _viewer(scan: ScanOutputs) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,3 +25,50 @@ def expected_dice(
         for n in np.flatnonzero(counts)
         if n != 0
     }
+
+
+def predicted_dice(
+    agreement: Mapping[int, float], calibration: Mapping[str, float] | None
+) -> dict[int, float]:
+    """Dice with a careful human that is to be expected of each label.
+
+    Parameters
+    ----------
+    agreement
+        From :func:`expected_dice`; networks are too sure of themselves, so it is calibrated.
+    calibration
+        ``quality`` of the model card: ``intercept`` and ``slope`` of a straight line between the
+        logits of the agreement and of the true Dice, fitted by benchmarks/quality_calibration.py;
+        None where the model was not calibrated.
+
+    Returns
+    -------
+    dict
+        By number of the label map; empty without a calibration.
+
+    Examples
+    --------
+    >>> predicted_dice({1: 0.9}, {'intercept': 0, 'slope': 1})
+    {1: 0.9}
+    >>> predicted_dice({1: 0.9}, None)
+    {}
+    """
+    if calibration is None:
+        return {}
+    intercept, slope = calibration['intercept'], calibration['slope']
+    return {
+        label: round(1 / (1 + math.exp(-intercept - slope * logit(value))), 3)
+        for label, value in agreement.items()
+    }
+
+
+def logit(share: float) -> float:
+    """Return the logarithm of the odds, of a share held within 0.001 and 0.999.
+
+    Examples
+    --------
+    >>> logit(0.5)
+    0.0
+    """
+    share = min(max(share, 0.001), 0.999)
+    return math.log(share / (1 - share))

@@ -130,6 +130,7 @@ def init_scan_wf(
         SegmentScan(
             contrasts=contrasts,
             model_card=model_card,
+            tta=settings['tta'],
             use_gpu=use_gpu,
         ),
         omp_nthreads,
@@ -164,8 +165,8 @@ def init_scan_wf(
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction')),
             (segment, measure, _same('labels')),
             (segment, figures, _same('labels')),
-            (segment, publish, _same('labels')),
             (measure, publish, _same('tables', 'fat_map')),
+            (segment, publish, _same('labels', 'confidence', 'quality')),
             (figures, publish, _same('figures')),
         ]
     )

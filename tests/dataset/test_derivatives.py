@@ -28,6 +28,7 @@ from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.sidecars import (
+    confidence_sidecar,
     dseg_sidecar,
     fat_fraction_sidecar,
     fat_map_sidecar,
@@ -49,6 +50,11 @@ from bids_muscle.segmentation.bundle import ModelBundle
 TinyDataset = Callable[..., Path]
 Models = dict[str, ModelBundle]
 SETTINGS = {'bias_correction': True, 'fat_method': 'auto'}
+WHOLE_NUMBERS = ('_dseg.nii.gz', '_mask.nii.gz', '_confidence.nii.gz')
+QUALITY = {
+    'predicted_dice': {'right multifidus': 0.9},
+    'computed': {'device': 'cpu', 'batch_size': 4, 'out_of_memory': [{'batch_size': 8}]},
+}
 
 
 @pytest.fixture
@@ -89,7 +95,6 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
     rows = lookup_rows(model.labels)
     sidecars = {
         'body_mask_json': mask_sidecar(scan, raw),
-        'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS),
         'fat_map_json': fat_map_sidecar(scan, raw, model, SETTINGS),
         **{
             f'{name}_json': morph_sidecar(
@@ -97,6 +102,8 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
             )
             for name in ('morph', 'morph_slices', 'morph_levels')
         },
+        'confidence_json': confidence_sidecar(scan, raw),
+        'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS, QUALITY),
     }
     if fat_source(scan.paths):
         sidecars['fat_fraction_json'] = fat_fraction_sidecar(scan, raw)
@@ -109,7 +116,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
         if relative in paths:
             write_json(paths[relative], path)
         elif path.name.endswith('.nii.gz'):
-            kind = np.uint8 if '_dseg' in path.name or '_mask' in path.name else np.float32
+            kind = np.uint8 if path.name.endswith(WHOLE_NUMBERS) else np.float32
             write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
         elif path.suffix == '.tsv':
             write_tsv(rows, path)

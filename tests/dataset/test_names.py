@@ -120,6 +120,8 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         for key in io_spec()['scan']
     }
     assert {key for key, value in keys.items() if value} == {
+        'confidence',
+        'confidence_json',
         'fat_fraction',
         'fat_fraction_json',
         'morph',

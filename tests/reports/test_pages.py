@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -337,3 +338,17 @@ def test_mixed_models_are_said(add_scan: AddScan) -> None:
 
 def test_an_empty_cohort_has_a_page(tmp_path: Path) -> None:
     assert 'No results yet' in group_page(tmp_path).shown
+
+
+def test_predicted_dice_is_shown_and_doubtful_muscles_are_marked(
+    add_scan: AddScan,
+) -> None:
+    output_dir = add_scan('01')
+    assert 'Predicted Dice' not in participant_page(output_dir, '01').text
+    path = output_dir / 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.json'
+    dices = {'right multifidus': 0.91, 'left multifidus': 0.62, 'right psoas major': None}
+    path.write_text(json.dumps({'PredictedDice': dices}))
+    page = participant_page(output_dir, '01').text
+    assert '0.91</td>' in page
+    assert re.search('0.62 <span class="light check">look', page)
+    assert page.count('>look<') == 1

@@ -66,6 +66,8 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     numbers = np.zeros((48, 40, 6), np.uint8)
     numbers[MUSCLE] = 1
     nib.save(make_image(numbers, AFFINE), work_dir / 'labels.nii')
+    quality = {'predicted_dice': {}, 'computed': {'out_of_memory': []}}
+    (work_dir / 'quality.json').write_text(json.dumps(quality))
     region, labels = 'lumbar', str(work_dir / 'labels.nii')
     settings = {'model': None, 'bias_correction': bias_correction, 'fat_method': 'auto'}
 
@@ -106,6 +108,8 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_map=measured.fat_map,
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
         labels=labels,
+        confidence=labels,
+        quality=str(work_dir / 'quality.json'),
     ).run(cwd=str(work_dir))
     return output_dir
 
