@@ -198,7 +198,7 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         '--tta',
         action='store_const',
         const=True,
-        help='segment mirrored images too and average: slower, a little more accurate',
+        help='segment mirrored images too and average: twice the time of the network',
     )
 
 
