@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,36 @@ def test_a_resumed_training_ends_with_the_same_weights(
     shorter = replace(recipe, iterations=4)
     train(shorter, [plane_set], tmp_path / 'longer', report=silent, stop_after=2)
     assert train(recipe, [plane_set], tmp_path / 'longer', report=silent).sha256 == whole.sha256
+
+
+def test_a_killed_training_ends_with_the_same_weights(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, 'CHECKPOINT_EVERY', 2)
+    monkeypatch.setattr(trainer, 'REPORT_EVERY', 1)
+    watched = replace(recipe, validate_every=2)
+
+    def run(folder: str, report: Callable[[str], None]) -> ModelBundle:
+        folder_ = tmp_path / folder
+        return train(watched, [plane_set], folder_, validation=[plane_set], report=report)
+
+    def kill(line: str) -> None:
+        if line.startswith('5/'):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    whole = run('whole', lambda _: None)
+    child = os.fork()
+    if child == 0:
+        run('killed', kill)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert not (tmp_path / 'killed' / WEIGHTS).exists()
+    lines: list[str] = []
+    again = run('killed', lines.append)
+    assert lines[0].startswith('5/')
+    assert again.sha256 == whole.sha256
+    for name in ('history.tsv', 'curves.png'):
+        assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_keeps_the_best_weights_and_stops_early(

@@ -1,0 +1,94 @@
+"""Summaries of an evaluation, against scipy and pingouin."""
+
+from __future__ import annotations
+
+from math import inf, isnan
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.statistics.evaluation import (
+    ACCURACY,
+    agreements,
+    compare_maps,
+    dictionary,
+    summarise,
+)
+
+LABELS = {label.index: label for label in load_label_table('lumbar') if label.index <= 3}
+
+
+@pytest.fixture(scope='module')
+def table() -> pd.DataFrame:
+    """Ten scans of three muscles, one of them outlined nowhere in the last scan."""
+    random = np.random.default_rng(5)
+    rows = []
+    for scan in range(10):
+        reference = np.zeros((20, 12, 4), np.uint8)
+        for label in LABELS:
+            width = random.integers(3, 6)
+            reference[6 * (label - 1) : 6 * (label - 1) + width, 3 : random.integers(6, 11)] = (
+                label
+            )
+        test = reference.copy()
+        test[random.random(test.shape) < 0.2] = 0
+        if scan == 9:
+            test[test == 3] = 0
+        fat = random.random(test.shape)
+        compared = compare_maps(test, reference, LABELS, (1.0, 1.0, 4.0), 4.0, fat)
+        rows += [{'scan': f's{scan}', **row} for row in compared]
+    return pd.DataFrame(rows)
+
+
+def test_every_column_is_defined(table: pd.DataFrame) -> None:
+    for each in (table, summarise(table), agreements(table)):
+        assert set(each.columns) <= set(dictionary())
+
+
+def test_summaries_are_those_of_pandas(table: pd.DataFrame) -> None:
+    summary = summarise(table).set_index(['muscle', 'side', 'measure'])
+    for (muscle, side), group in table.groupby(['muscle', 'side']):
+        for name in ACCURACY:
+            values = group[name].replace([inf, -inf], np.nan)
+            row = summary.loc[(muscle, side, name)]
+            assert row['n'] == values.count()
+            assert row['mean'] == pytest.approx(values.mean(), nan_ok=True)
+            assert row['sd'] == pytest.approx(values.std(), nan_ok=True)
+            assert row['se'] == pytest.approx(values.sem(), nan_ok=True)
+    overall = summary.loc[('all', 'all', 'dice')]
+    assert overall['mean'] == pytest.approx(table.groupby('scan')['dice'].mean().mean())
+    missed = summary.loc[('erector spinae', 'right', 'mean_boundary_distance_mm')]
+    assert (missed['n'], missed['n_missing']) == (9, 1)
+
+
+def test_agreement_leaves_out_a_muscle_that_was_missed(table: pd.DataFrame) -> None:
+    import pingouin
+
+    found = agreements(table).set_index(['index', 'measure'])
+    for index, group in table.groupby('index'):
+        row = found.loc[(index, 'volume_ml')]
+        known = group[group['volume_test_ml'] > 0]
+        test, reference = known['volume_test_ml'], known['volume_reference_ml']
+        assert (row['n'], row['n_missing']) == ((9, 1) if index == 3 else (10, 0))
+        assert row['mae'] == pytest.approx((test - reference).abs().mean())
+        assert row['rmse'] == pytest.approx(((test - reference) ** 2).mean() ** 0.5)
+        assert row['pearson_r'] == pytest.approx(stats.pearsonr(test, reference).statistic)
+        long = known.melt('scan', ['volume_test_ml', 'volume_reference_ml'], 'rater', 'ml')
+        icc = pingouin.intraclass_corr(long, 'scan', 'rater', 'ml').set_index('Type')
+        kind = 'ICC2' if 'ICC2' in icc.index else 'ICC(A,1)'
+        assert row['icc'] == pytest.approx(icc.loc[kind, 'ICC'], abs=1e-6)
+
+
+def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
+    reference = np.zeros((8, 4, 2), np.uint8)
+    reference[:2], reference[2:4] = 1, 2
+    beside = compare_maps(np.roll(reference, 4, 0), reference, LABELS, (1.0, 1.0, 1.0), 1.0)
+    assert [row['dice'] for row in beside[:2]] == [0, 0]
+    assert 'nothing overlaps' in beside[0]['reason']
+    assert beside[2]['reason'] == 'not in the test and the reference'
+    assert isnan(beside[2]['dice'])
+    found = agreements(pd.DataFrame([{'scan': 'a', **row} for row in beside]))
+    assert set(found.loc[found['measure'] == 'mfi_pct', 'reason']) == {'there is no fat fraction'}
