@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_muscle import __version__
@@ -128,7 +129,7 @@ def _train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     recipe = find_recipe(args.recipe).without(tuple(args.exclude))
     if args.iterations:
-        recipe = recipe.with_iterations(args.iterations)
+        recipe = replace(recipe, iterations=args.iterations)
     run = TrainingRun(
         data=tuple(args.data),
         output=args.output,

@@ -167,10 +167,6 @@ class Recipe:
             raise UsageError('Every source of the recipe is excluded.', 'Exclude fewer.')
         return replace(self, sources=left)
 
-    def with_iterations(self, iterations: int) -> Recipe:
-        """Return the recipe with another length."""
-        return replace(self, iterations=iterations)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data, for the model card."""
         return asdict(self)
