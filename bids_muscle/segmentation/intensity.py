@@ -1,8 +1,11 @@
-"""Robust normalisation of planes, the same in training and in use."""
+"""Normalisation of planes and volumes, the same in training and in use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from bids_muscle.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -45,3 +48,59 @@ def normalize_planes(planes: torch.Tensor) -> torch.Tensor:
     scaled = ((flat - low[:, None]) / scale[:, None]).clamp(*CLIP)
     scaled = torch.where((high > low)[:, None], scaled, torch.zeros_like(scaled))
     return scaled.view(planes.shape)
+
+
+#: Percentiles of a volume that histogram standardisation brings to its landmarks: NiftyNet's, with
+#: the cut-offs of Weber's released model.
+PERCENTILES = (0.1, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100)
+
+
+def make_normalizer(
+    name: str,
+) -> Callable[[torch.Tensor, Sequence[float] | None], torch.Tensor]:
+    """Return a function that scales a whole volume, given the landmarks of its contrast.
+
+    Parameters
+    ----------
+    name
+        ``'range'``: least and greatest value become 0 and 1. ``'zscore'``: mean 0 and variance 1.
+        ``'histogram'``: percentiles become landmarks (Nyul 2000), then mean 0 and variance 1.
+
+    Raises
+    ------
+    UsageError
+        If the name is another.
+    """
+    known = {'range': _to_range, 'zscore': _whiten, 'histogram': _standardize}
+    if name not in known:
+        raise UsageError(
+            f'There is no normalization {name!r} of volumes.', f'Use one of {", ".join(known)}.'
+        )
+    return known[name]
+
+
+def _to_range(volume: torch.Tensor, _: Sequence[float] | None = None) -> torch.Tensor:
+    volume = volume.float()
+    low, high = volume.min(), volume.max()
+    return (volume - low) / (high - low).clamp(min=1e-6)
+
+
+def _whiten(volume: torch.Tensor, _: Sequence[float] | None = None) -> torch.Tensor:
+    volume = volume.float()
+    return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
+
+
+def _standardize(volume: torch.Tensor, landmarks: Sequence[float] | None = None) -> torch.Tensor:
+    import numpy as np
+    import torch
+
+    if landmarks is None or len(landmarks) != len(PERCENTILES):
+        raise UsageError(
+            f'Histogram standardisation needs {len(PERCENTILES)} landmarks for each channel.',
+            'Give them in the [landmarks] of the recipe.',
+        )
+    values = volume.numpy().astype(np.float64)
+    # Air: several percentiles may be the same value, of which the last landmark counts.
+    found, first = np.unique(np.percentile(values, PERCENTILES)[::-1], return_index=True)
+    mapped = np.interp(values, found, np.asarray(landmarks, float)[::-1][first])
+    return _whiten(torch.from_numpy(mapped))

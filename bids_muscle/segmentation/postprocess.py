@@ -6,12 +6,122 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bids_muscle.errors import ModelError
+
 #: Muscles whose outlines are closer than this belong to one body of muscles, mm.
 BRIDGE_MM = 16.0
 #: A piece of a muscle smaller than this share of its largest piece is dropped.
 LEAST_SHARE = 0.1
 #: A group apart from the largest one counts from this share of it on.
 APART_SHARE = 0.25
+
+
+#: Standard deviation of the Gaussian that smooths edges, mm.
+SMOOTH_MM = 1.0
+
+
+def postprocess(
+    labels: np.ndarray, zooms_mm: Sequence[float], steps: Sequence[str] = ('muscles',)
+) -> np.ndarray:
+    """Apply the steps that a model names to a label map, in their order.
+
+    Parameters
+    ----------
+    labels
+        Shape (x, y, slices), integers, 0 for background.
+    zooms_mm
+        Voxel size.
+    steps
+        ``'muscles'`` for :func:`keep_muscles`; ``'smooth'``, ``'fill'`` and ``'largest'`` for
+        :func:`smooth_edges`, :func:`fill_holes` and :func:`largest_components` (Hess 2022).
+
+    Raises
+    ------
+    ModelError
+        If a step is unknown.
+    """
+    known = {
+        'muscles': keep_muscles,
+        'smooth': smooth_edges,
+        'fill': lambda found, _: fill_holes(found),
+        'largest': lambda found, _: largest_components(found),
+    }
+    for step in steps:
+        if step not in known:
+            raise ModelError(
+                f'The model asks for the post-processing {step!r}.',
+                f'Use a model that asks for some of {", ".join(known)}.',
+            )
+        labels = known[step](labels, zooms_mm)
+    return labels
+
+
+def smooth_edges(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
+    """Smooth the outlines in plane: each pixel gets the label with the greatest share around it.
+
+    Hess 2022 does not name the method; the share is that of a Gaussian of 1 mm.
+
+    Examples
+    --------
+    >>> labels = np.zeros((20, 20, 1), np.uint8)
+    >>> labels[5:15, 5:15], labels[10, 15], labels[2, 2] = 1, 1, 1
+    >>> smooth = smooth_edges(labels, (0.8, 0.8, 4))
+    >>> [int(smooth[x, y, 0]) for x, y in ((10, 10), (10, 14), (10, 15), (2, 2))]
+    [1, 1, 0, 0]
+    """
+    from scipy.ndimage import gaussian_filter
+
+    sigma = [SMOOTH_MM / zoom for zoom in zooms_mm[:2]]
+    out = np.zeros_like(labels)
+    for k in np.flatnonzero(labels.any((0, 1))):
+        plane = labels[..., k]
+        best = gaussian_filter((plane == 0).astype(np.float32), sigma, mode='nearest')
+        for label in np.unique(plane[plane > 0]):
+            share = gaussian_filter((plane == label).astype(np.float32), sigma, mode='nearest')
+            out[..., k][share > best] = label
+            best = np.maximum(best, share)
+    return out
+
+
+def fill_holes(labels: np.ndarray) -> np.ndarray:
+    """Fill background that one label encloses in plane; other labels inside stay.
+
+    Examples
+    --------
+    >>> labels = np.ones((5, 5, 1), np.uint8)
+    >>> labels[2, 2], labels[2, 3] = 0, 2
+    >>> fill_holes(labels)[2, :, 0].tolist()
+    [1, 1, 1, 2, 1]
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    out = labels.copy()
+    for k in np.flatnonzero(labels.any((0, 1))):
+        plane = out[..., k]
+        for label in np.unique(plane[plane > 0]):
+            plane[binary_fill_holes(plane == label) & (plane == 0)] = label
+    return out
+
+
+def largest_components(labels: np.ndarray) -> np.ndarray:
+    """Keep the largest piece of each label; voxels that touch at a corner hang together.
+
+    Examples
+    --------
+    >>> labels = np.zeros((9, 9, 1), np.uint8)
+    >>> labels[:4, :4], labels[6:8, 6:8], labels[8, 0] = 1, 1, 2
+    >>> cleaned = largest_components(labels)
+    >>> int((cleaned == 1).sum()), int((cleaned == 2).sum())
+    (16, 1)
+    """
+    from scipy.ndimage import label
+
+    out = np.zeros_like(labels)
+    for number in np.unique(labels[labels > 0]):
+        pieces, _ = label(labels == number, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(pieces.ravel())
+        out[pieces == 1 + sizes[1:].argmax()] = number
+    return out
 
 
 def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:

@@ -28,10 +28,10 @@ from bids_muscle.segmentation.training.sources import (
     PlaneSet,
     dataset_of,
     find_cases,
-    load_case,
     participant_of,
     recode,
 )
+from bids_muscle.segmentation.training.volumes import VolumeSet, load_data
 from bids_muscle.statistics.evaluation import compare_maps
 from bids_muscle.workflows.evaluation import scan_columns
 
@@ -210,10 +210,10 @@ def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) 
 
 def _load(
     recipe: Recipe, cases: Sequence[Case], cache: Path, report: Callable[[str], None]
-) -> list[PlaneSet]:
+) -> list[PlaneSet | VolumeSet]:
     sets = []
     for case in cases:
-        planes = load_case(case, case.source.weight, recipe.center_labels, cache)
+        planes = load_data(case, case.source.weight, recipe, cache)
         report(f'{planes.name} {planes.participant or case.labels.name}: {len(planes)} planes')
         sets.append(planes)
     return sets

@@ -17,6 +17,7 @@ from bids_muscle.segmentation.training.geometry import (
 from bids_muscle.segmentation.training.recipe import Recipe
 from bids_muscle.segmentation.training.sources import OUTSIDE, PlaneSet
 from bids_muscle.segmentation.training.synthesis import synthesize
+from bids_muscle.segmentation.training.volumes import VolumeSet, make_patches
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +30,15 @@ SYNTHETIC_SHARE = 0.15
 class Batches:
     """The batch of each iteration, by its number, for :class:`torch.utils.data.DataLoader`."""
 
-    sets: Sequence[PlaneSet]
+    sets: Sequence[PlaneSet | VolumeSet]
     recipe: Recipe
 
     def __len__(self) -> int:
         return self.recipe.iterations
 
     def __getitem__(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return make_batch(self.sets, self.recipe, iteration)
+        make = make_batch if self.recipe.patches is None else make_patches
+        return make(self.sets, self.recipe, iteration)  # type: ignore[arg-type]
 
 
 def make_batch(

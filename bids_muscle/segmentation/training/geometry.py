@@ -140,16 +140,16 @@ def mirror(
     Parameters
     ----------
     images
-        Shape (n, c, x, y).
+        Shape (n, c, x, y) or (n, c, x, y, z).
     labels
-        Shape (n, x, y), numbers of the label table.
+        Shape (n, x, y) or (n, x, y, z), numbers of the label table.
     which
         Shape (n,), bool.
     """
     import torch
 
-    images = torch.where(which.view(-1, 1, 1, 1), images.flip(2), images)
+    images = torch.where(which.view(-1, *[1] * (images.ndim - 1)), images.flip(2), images)
     flipped = labels.flip(1)
     other_side = torch.where(flipped > 0, (flipped - 1 ^ 1) + 1, flipped)
-    labels = torch.where(which.view(-1, 1, 1), other_side, labels)
+    labels = torch.where(which.view(-1, *[1] * (labels.ndim - 1)), other_side, labels)
     return images, labels

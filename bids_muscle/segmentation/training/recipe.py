@@ -11,8 +11,14 @@ from typing import Any
 
 from bids_muscle.errors import UsageError
 
-OPTIMIZERS = ('adamw', 'adam')
-SCHEDULES = ('rise-hold-fall', 'constant')
+#: What some fields of a recipe may be.
+CHOICES = {
+    'optimizer': ('adamw', 'adam'),
+    'schedule': ('rise-hold-fall', 'constant'),
+    'plane': ('axial', 'sagittal'),
+    'space': ('native', 'atlas'),
+    'normalization': ('planes', 'range', 'zscore', 'histogram'),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,9 @@ class Source:
         Glob of the label maps below a data folder: NIfTI, or a ``.zip`` of PNG planes.
     images
         Image paths of each label map, ``{participant}`` replaced by its participant label
-        (``01`` of ``sub-01``): water and fat, or one image. Empty where there are only labels.
+        (``01`` of ``sub-01``). Empty where there are only labels.
+    contrasts
+        Contrast of each image; water and fat for two, T2w for one, unless the recipe says more.
     codes
         Number in the map -> number in the label table. Other numbers stay as structures that
         are not muscles of the table; numbers in ``fat_codes`` are also marked as fat.
@@ -70,6 +78,48 @@ class Source:
     all_slices: bool = False
     kind: str = 'files'
     seg: str = ''
+    contrasts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How windows are cut from whole volumes and deformed.
+
+    Parameters
+    ----------
+    choice
+        ``'foreground'``: half of the windows are about a pixel of a muscle, half about one of the
+        background. ``'uniform'``: anywhere. ``'center'``: about the middle of a plane with labels.
+    per_volume
+        Windows from each volume that is drawn; a batch has ``batch_size`` times as many.
+    pad_px
+        How far windows may reach over the edges of the volume (x, y, slices).
+    mirror
+        Whether half of the windows are mirrored, and right and left labels exchanged.
+    scale
+        Greatest change of size along each axis, as a share.
+    rotation_deg, shift_px
+        Greatest turn about and shift along (x, y, slices).
+    elastic_control_points, elastic_sd_px
+        Elastic deformation by a cubic B-spline, as in NiftyNet; 0 for none.
+    elastic_sigma_px, elastic_magnitude
+        Elastic deformation by smoothed noise, as in MONAI: least and greatest; 0 for none.
+    gradient_maps
+        Whether half of the windows show the magnitude of the gradient instead of the image.
+    """
+
+    choice: str = 'foreground'
+    per_volume: int = 1
+    pad_px: tuple[int, ...] = (0, 0, 0)
+    mirror: bool = False
+    scale: float = 0.0
+    rotation_deg: tuple[float, ...] = (0.0, 0.0, 0.0)
+    shift_px: tuple[float, ...] = (0.0, 0.0, 0.0)
+    elastic_control_points: int = 3
+    elastic_sd_px: float = 0.0
+    elastic_sigma_px: tuple[float, ...] = (0.0, 0.0)
+    elastic_magnitude: tuple[float, ...] = (0.0, 0.0)
+    gradient_maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +163,23 @@ class Recipe:
         Where people are held out: iterations between validations, and validations without a
         better Dice after which the training ends early; 0 to train to the end. The best weights
         are kept either way.
+    patches
+        How windows are cut from whole volumes; None for random views of planes in random
+        contrasts. What follows is for windows.
+    slice_mm
+        Distance of slices at which the network works; 0 for that of the scan.
+    plane
+        ``'axial'`` or ``'sagittal'``: what the network takes for a plane.
+    normalization, landmarks
+        See :func:`~bids_muscle.segmentation.intensity.make_normalizer`; landmarks by contrast.
+    numbers
+        Number in the label table of each class, with 0 for the background and for classes that
+        the table does not have; empty where the classes are those of the table.
+    space
+        ``'native'``, or ``'atlas'`` where scans are first aligned to an atlas.
+    postprocess
+        What the label map goes through, see
+        :func:`~bids_muscle.segmentation.postprocess.postprocess`.
     """
 
     name: str
@@ -138,9 +205,17 @@ class Recipe:
     clip_norm: float = 5.0
     validate_every: int = 500
     patience: int = 0
+    patches: Patches | None = None
+    slice_mm: float = 0.0
+    plane: str = 'axial'
+    normalization: str = 'planes'
+    landmarks: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    numbers: tuple[int, ...] = ()
+    space: str = 'native'
+    postprocess: tuple[str, ...] = ('muscles',)
 
     def __post_init__(self) -> None:
-        for name, known in (('optimizer', OPTIMIZERS), ('schedule', SCHEDULES)):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(
                     f'The recipe {self.name} has the {name} {getattr(self, name)!r}.',
@@ -219,10 +294,11 @@ def read_recipe(path: Path) -> Recipe:
         if not sources:
             raise UsageError('it has no [[source]]', '')
         _check_fields(content, Recipe, {'sources'})
-        for name in ('window_px', 'center_labels', 'channels'):
-            if name in content:
-                content[name] = tuple(content[name])
-        return Recipe(**content, sources=sources)
+        if 'patches' in content:
+            _check_fields(content['patches'], Patches, set())
+            content['patches'] = Patches(**_tuples(content['patches']))
+        content['landmarks'] = _tuples(content.get('landmarks', {}))
+        return Recipe(**_tuples(content), sources=sources)
     except UsageError as error:
         raise UsageError(
             f'The recipe {path} cannot be used: {error.message.rstrip(".")}.',
@@ -230,6 +306,11 @@ def read_recipe(path: Path) -> Recipe:
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f'The recipe {path} cannot be used: {error!r}.', remedy) from error
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn lists into tuples, so that recipes compare and stay as they are."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
 
 
 def _source(entry: dict[str, Any]) -> Source:
@@ -249,6 +330,7 @@ def _source(entry: dict[str, Any]) -> Source:
             'images': tuple(entry.get('images', ())),
             'fat_codes': tuple(entry.get('fat_codes', ())),
             'slices': tuple(entry['slices']) if 'slices' in entry else None,
+            'contrasts': tuple(entry.get('contrasts', ())),
         }
     )
 
@@ -262,7 +344,9 @@ _TYPES: dict[Any, tuple[Any, str]] = {
 }
 
 
-def _check_fields(entry: dict[str, Any], kind: type[Recipe | Source], set_later: set[str]) -> None:
+def _check_fields(
+    entry: dict[str, Any], kind: type[Recipe | Source | Patches], set_later: set[str]
+) -> None:
     """Raise if a field is unknown, missing, or of another type."""
     known = {f.name: f for f in fields(kind) if f.name not in set_later}
     unknown = [name for name in entry if name not in known]

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle import __version__
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import BadDataError, MissingInputError, UsageError
 from bids_muscle.segmentation.training.recipe import Source
 
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
@@ -144,10 +144,17 @@ def dataset_of(path: Path) -> Path | None:
 def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
     match = re.search(r'sub-([A-Za-z0-9]+)', labels.name)
     participant = match.group(1) if match else ''
-    keys = ('water', 'fat') if len(source.images) == 2 else ('T2w',)[: len(source.images)]
+    usual = ('water', 'fat') if len(source.images) == 2 else ('T2w',)[: len(source.images)]
+    contrasts = source.contrasts or usual
+    if len(contrasts) != len(source.images):
+        raise UsageError(
+            f'The source {source.name} has {len(source.images)} images, but {len(contrasts)} '
+            'contrasts.',
+            'Name the contrast of each image in the recipe, in the same order.',
+        )
     files = {
         key: folder / pattern.format(participant=participant)
-        for key, pattern in zip(keys, source.images, strict=True)
+        for key, pattern in zip(contrasts, source.images, strict=True)
     }
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:

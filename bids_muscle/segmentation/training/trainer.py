@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.errors import DeviceError, ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, write_bundle
 from bids_muscle.segmentation.networks import build_network
-from bids_muscle.segmentation.training.batches import Batches, make_batch
+from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.progress import ProgressLog
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import PlaneSet
+from bids_muscle.segmentation.training.volumes import VolumeSet
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +69,10 @@ class _State:
 
 def train(
     recipe: Recipe,
-    sets: Sequence[PlaneSet],
+    sets: Sequence[PlaneSet | VolumeSet],
     output: Path,
     *,
-    validation: Sequence[PlaneSet] = (),
+    validation: Sequence[PlaneSet | VolumeSet] = (),
     device: str = 'cpu',
     workers: int = 0,
     report: Callable[[str], None] = print,
@@ -189,7 +190,9 @@ def _step(
     return float(loss.item())
 
 
-def _validate(state: _State, recipe: Recipe, validation: Sequence[PlaneSet], device: str) -> float:
+def _validate(
+    state: _State, recipe: Recipe, validation: Sequence[PlaneSet | VolumeSet], device: str
+) -> float:
     """Return the Dice of the averaged weights on people held out; keep them if it is the best."""
     dice = _dice(state.averaged, recipe, validation, device)
     if dice > state.best['dice']:
@@ -199,7 +202,7 @@ def _validate(state: _State, recipe: Recipe, validation: Sequence[PlaneSet], dev
 
 
 def _dice(
-    network: nn.Module, recipe: Recipe, validation: Sequence[PlaneSet], device: str
+    network: nn.Module, recipe: Recipe, validation: Sequence[PlaneSet | VolumeSet], device: str
 ) -> float:
     """Return the mean over labels of the Dice of all views together.
 
@@ -213,7 +216,7 @@ def _dice(
     network.eval()
     with torch.inference_mode():
         for number in range(1, 1 + min(MOST_BATCHES, -(-planes // recipe.batch_size))):
-            images, labels, annotated = make_batch(validation, recipe, -number)
+            images, labels, annotated = Batches(validation, recipe)[-number]
             found = network(images.to(device)).argmax(1).cpu()
             for label in range(1, classes):
                 known = annotated[:, label - 1].view(-1, *[1] * (labels.ndim - 1))
@@ -225,7 +228,7 @@ def _dice(
     return float((both[shown] / sizes[shown]).mean()) if bool(shown.any()) else 0.0
 
 
-def _is_over(state: _State, recipe: Recipe, validation: Sequence[PlaneSet]) -> bool:
+def _is_over(state: _State, recipe: Recipe, validation: Sequence[PlaneSet | VolumeSet]) -> bool:
     """Whether the validation Dice has not risen for as long as the recipe is patient."""
     waited = state.iteration - state.best['iteration']
     patience = recipe.patience * recipe.validate_every
@@ -324,6 +327,7 @@ def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> No
 
 def _with_defaults(saved: dict[str, Any], kind: type[Recipe | Source]) -> dict[str, Any]:
     defaults = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+    defaults |= {f.name: {} for f in fields(kind) if f.default_factory is dict}
     return json.loads(json.dumps(defaults)) | saved
 
 
@@ -336,7 +340,10 @@ def _save(path: Path, recipe: Recipe, state: _State) -> None:
 
 
 def _card(
-    recipe: Recipe, sets: Sequence[PlaneSet], validation: Sequence[PlaneSet], state: _State
+    recipe: Recipe,
+    sets: Sequence[PlaneSet | VolumeSet],
+    validation: Sequence[PlaneSet | VolumeSet],
+    state: _State,
 ) -> dict[str, Any]:
     """Describe the model for ``model.json``, before whole scans are measured."""
     card = {
@@ -358,13 +365,20 @@ def _card(
         'network': recipe.network,
         'spacing_mm': recipe.spacing_mm,
         'window_px': list(recipe.window_px),
+        'slice_mm': recipe.slice_mm,
+        'plane': recipe.plane,
+        'space': recipe.space,
         'channels': list(recipe.channels),
+        'normalization': recipe.normalization,
+        'landmarks': {contrast: list(marks) for contrast, marks in recipe.landmarks.items()},
+        'numbers': list(recipe.numbers),
+        'postprocess': list(recipe.postprocess),
         'background_weight': recipe.background_weight,
         'training': card,
     }
 
 
-def _described(sets: Sequence[PlaneSet]) -> list[dict[str, Any]]:
+def _described(sets: Sequence[PlaneSet | VolumeSet]) -> list[dict[str, Any]]:
     return [
         {
             'source': planes.name,

@@ -1,0 +1,164 @@
+"""The recipes of the papers: complete, of the published size, and each trains a little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.segmentation.bundle import load_networks
+from bids_muscle.segmentation.networks import build_network, divisor
+from bids_muscle.segmentation.training.loss import make_loss
+from bids_muscle.segmentation.training.recipe import Patches, Recipe, read_recipe
+from bids_muscle.segmentation.training.sources import find_cases
+from bids_muscle.segmentation.training.trainer import train
+from bids_muscle.segmentation.training.volumes import load_data, make_patches
+
+RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
+PAPERS = sorted(p.stem for p in RECIPES.glob('*20[12][0-9]*.toml'))
+#: Those whose training differs in more than numbers from another's.
+TRAINED = [name for name in PAPERS if not name.endswith('-shared')]
+#: What makes the networks small.
+SMALL: dict[str, dict[str, Any]] = {
+    'UNet': {},
+    'DenseVNet': {'units': [2, 2, 2]},
+    'VNet': {'levels': 2},
+    'UNetCRF': {'features': [8, 8, 16, 16, 16, 8], 'crf': {'iterations': 6, 'radius_px': 2}},
+}
+
+
+def write_cohort(root: Path, recipe: Recipe) -> None:
+    """Write one person in the files that the recipe asks for: boxes, brighter to the outside."""
+    source = recipe.sources[0]
+    codes = {label: code for code, label in source.codes.items()}
+    labels = np.zeros((48, 40, 8), np.int16)
+    image = np.full(labels.shape, 0.2)
+    height = 36 // ((len(source.annotated) + 1) // 2) - 1
+    for i, label in enumerate(source.annotated):
+        # Odd labels are on the right, from 26 on, even ones as far to the left.
+        row = i // 2
+        y, half = 2 + (height + 1) * row, np.arange(26, 40)
+        x, x_mirrored = half, 47 - half
+        at = x if label % 2 else x_mirrored
+        ramp = 0.5 + 0.07 * row + 0.02 * (half - 26)
+        labels[at, y : y + height, 1:7] = codes[label]
+        image[at, y : y + height, 1:7] = ramp[:, None, None]
+    rng = np.random.default_rng(0)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    path = root / source.labels.replace('*/sub-*/**', 'manual/sub-01').replace('*', 'sub-01')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(labels, affine), path)
+    for k, name in enumerate(source.images):
+        path = root / name.format(participant='01')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noisy = 100 * (image + 0.1 * k + rng.normal(0, 0.01, image.shape))
+        nib.save(nib.Nifti1Image(noisy.astype(np.float32), affine), path)
+
+
+def tiny(name: str) -> Recipe:
+    """Return a recipe of the package with its data, windows and network made small."""
+    recipe = read_recipe(RECIPES / f'{name}.toml')
+    assert recipe.patches is not None
+    network = {**recipe.network, **SMALL[recipe.network['name']]}
+    if network['name'] == 'UNet':
+        network['channels'] = [8] * (len(network['channels']) - 1) + [16]
+    flat = network['spatial_dims'] == 2
+    return replace(
+        recipe,
+        network=network,
+        spacing_mm=4.0,
+        slice_mm=4.0,
+        window_px=(48, 32) if flat else (48, 32, 8),
+        iterations=50,
+        batch_size=3,
+        learning_rate=3e-2 if network['name'] == 'VNet' else 1e-2,
+        sources=tuple(replace(s, bias_correction=False) for s in recipe.sources),
+        patches=replace(
+            recipe.patches,
+            per_volume=1,
+            pad_px=tuple(min(n, 2) for n in recipe.patches.pad_px),
+            shift_px=tuple(min(n, 1) for n in recipe.patches.shift_px),
+            elastic_sd_px=min(recipe.patches.elastic_sd_px, 0.5),
+            elastic_magnitude=tuple(n / 20 for n in recipe.patches.elastic_magnitude),
+        ),
+    )
+
+
+@pytest.mark.parametrize('name', PAPERS)
+def test_a_packaged_recipe_is_consistent(name: str) -> None:
+    recipe = read_recipe(RECIPES / f'{name}.toml')
+    classes, step = recipe.network['out_channels'], divisor(recipe.network)
+    assert recipe.name == name
+    assert recipe.patches is not None
+    assert recipe.network['in_channels'] == len(recipe.channels)
+    assert len(recipe.window_px) == recipe.network['spatial_dims']
+    assert all(extent % step == 0 for extent in recipe.window_px)
+    assert set(recipe.sources[0].annotated) == set(range(1, classes))
+    assert set(recipe.sources[0].codes.values()) == set(range(1, classes))
+    table = {0, *(label.index for label in load_label_table(recipe.region))}
+    numbers = recipe.numbers or tuple(sorted(table))
+    assert len(numbers) == classes
+    assert set(numbers) <= table
+    make_loss(recipe)
+
+
+def test_hyper_parameters_are_those_of_the_papers() -> None:
+    weber = read_recipe(RECIPES / 'weber2021.toml')
+    assert sum(p.numel() for p in build_network(weber.network).parameters()) == 893_321
+    assert (weber.window_px, weber.spacing_mm, weber.slice_mm) == ((360, 240, 32), 0.7, 3.0)
+    deep = read_recipe(RECIPES / 'wesselink2022-deep.toml')
+    assert deep.network['channels'][-1] == 512
+    table = {
+        name: (
+            (r := read_recipe(RECIPES / f'hess2022-{name}.toml')).window_px[0],
+            r.batch_size,
+            r.learning_rate,
+            r.network['dropout'],
+            r.network['levels'],
+            r.loss,
+            r.iterations,
+        )
+        for name in ('discs', 'vertebrae', 'muscles', 'discs-shared', 'muscles-shared')
+    }
+    weighted = 'weighted_dice_sigmoid'
+    assert table == {
+        'discs': (512, 8, 1e-4, 0.2, 4, weighted, 14700),
+        'vertebrae': (512, 8, 1e-4, 0.05, 3, 'dice_sigmoid', 12000),
+        'muscles': (256, 32, 1e-4, 0.2, 3, weighted, 13500),
+        'discs-shared': (512, 8, 1e-4, 0.2, 4, weighted, 17500),
+        'muscles-shared': (256, 8, 1e-4, 0.2, 4, weighted, 12000),
+    }
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
+    import torch
+
+    recipe = tiny(name)
+    write_cohort(tmp_path, recipe)
+    sets = [load_data(case, 1.0, recipe) for case in find_cases(recipe.sources[0], [tmp_path])]
+    bundle = train(recipe, sets, tmp_path / 'model', report=lambda _: None)
+    plain = replace(recipe, batch_size=4, patches=Patches('center'))
+    images, target, annotated = make_patches(sets, plain, 0)  # type: ignore[arg-type]
+    loss = make_loss(recipe)
+    torch.manual_seed(recipe.seed)
+    before = build_network(recipe.network)
+    after = load_networks(bundle)[0]
+    with torch.inference_mode():
+        logits = after(images)
+        fallen = float(loss(logits, target, annotated))
+        assert fallen < 0.8 * float(loss(before(images), target, annotated))
+    found = logits.argmax(1)
+    dice = [
+        2
+        * float(((found == n) & (target == n)).sum())
+        / max(float((found == n).sum() + (target == n).sum()), 1.0)
+        for n in target.unique().tolist()
+        if n
+    ]
+    assert np.mean(dice) > 0.3

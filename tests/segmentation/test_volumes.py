@@ -1,0 +1,262 @@
+"""Windows of volumes: on the right grid, deformed alike in image and labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+from bids_muscle.segmentation.intensity import PERCENTILES, make_normalizer
+from bids_muscle.segmentation.training.recipe import Patches, Recipe, Source
+from bids_muscle.segmentation.training.sources import Case, find_cases
+from bids_muscle.segmentation.training.volumes import (
+    VolumeSet,
+    gradient_magnitude,
+    load_volume,
+    make_patches,
+    smoothed_noise,
+    spline_field,
+)
+
+SHAPE = (30, 24, 10)
+
+
+@pytest.fixture
+def volume() -> VolumeSet:
+    """Give a volume whose image is its labels; 1 and 3 are on the right, 2 and 4 on the left."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[18:24, 4:10, 2:8], labels[6:12, 4:10, 2:8] = 1, 2
+    labels[18:24, 14:20, 3:9], labels[6:12, 14:20, 3:9] = 3, 4
+    return VolumeSet('boxes', labels, labels[None, None].astype(np.float32), (1, 2, 3, 4), 1.0)
+
+
+@pytest.fixture
+def volume_recipe(recipe: Recipe) -> Recipe:
+    return replace(
+        recipe,
+        network={**recipe.network, 'spatial_dims': 3},
+        window_px=(16, 16, 8),
+        batch_size=8,
+        spacing_mm=2.0,
+        slice_mm=4.0,
+        patches=Patches(),
+    )
+
+
+def test_a_batch_depends_on_seed_and_iteration_alone(
+    volume: VolumeSet, volume_recipe: Recipe
+) -> None:
+    first = make_patches([volume], volume_recipe, 3)
+    again = make_patches([volume], volume_recipe, 3)
+    other = make_patches([volume], volume_recipe, 4)
+    assert all(bool((a == b).all()) for a, b in zip(first, again, strict=True))
+    assert not bool((first[0] == other[0]).all())
+    images, labels, annotated = first
+    assert images.shape == (8, 1, 16, 16, 8)
+    assert labels.shape == (8, 16, 16, 8)
+    assert annotated[:, :4].all()
+    assert not annotated[:, 4:].any()
+
+
+@pytest.mark.parametrize('choice', ['foreground', 'uniform', 'center'])
+@pytest.mark.parametrize('window', [(16, 16, 8), (16, 16), (40, 32, 12)])
+def test_an_undeformed_window_is_a_piece_of_the_volume(
+    volume: VolumeSet, volume_recipe: Recipe, choice: str, window: tuple[int, ...]
+) -> None:
+    import torch
+
+    pad = (8, 8, 4) if choice == 'uniform' else (0, 0, 0)
+    recipe = replace(
+        volume_recipe,
+        window_px=window,
+        network={**volume_recipe.network, 'spatial_dims': len(window)},
+        patches=Patches(choice, per_volume=2, pad_px=pad),
+    )
+    images, labels, _ = make_patches([volume], recipe, 0)
+    assert labels.shape == (16, *window)
+    assert bool((images[:, 0] == labels).all())
+    # The muscles keep their extent, or are cut by the edge of the window.
+    assert int((labels == 1).flatten(1).sum(1).max()) <= 216
+    shown = labels.flatten(1).any(1)
+    assert bool(shown.any())
+    if choice == 'center':
+        assert bool(shown.all())
+    if choice == 'uniform':
+        first = torch.unique(labels.flatten(1), dim=0)
+        assert len(first) > 3
+
+
+def test_mirroring_keeps_left_left(volume: VolumeSet, volume_recipe: Recipe) -> None:
+    recipe = replace(
+        volume_recipe,
+        window_px=(*SHAPE[:2], 8),
+        batch_size=16,
+        patches=Patches('center', mirror=True),
+    )
+    images, labels, _ = make_patches([volume], recipe, 0)
+    flipped = (images[:, 0] != labels).flatten(1).any(1)
+    assert 0 < int(flipped.sum()) < 16
+    for label in (1, 3):
+        assert bool((labels[:, :15] != label).all())
+    # The image moves with the body: what was 2 on the left is now on the right.
+    assert bool((images[flipped, 0][labels[flipped] == 1] == 2).all())
+
+
+def test_image_and_labels_are_deformed_alike(volume: VolumeSet, volume_recipe: Recipe) -> None:
+    patches = Patches(
+        'center',
+        scale=0.1,
+        rotation_deg=(5, 5, 20),
+        shift_px=(3, 3, 1),
+        elastic_sd_px=0.7,
+        elastic_sigma_px=(3, 4),
+        elastic_magnitude=(5, 10),
+    )
+    recipe = replace(volume_recipe, window_px=(*SHAPE[:2], 8), patches=patches)
+    images, labels, _ = make_patches([volume], recipe, 0)
+    plain, _, _ = make_patches([volume], replace(recipe, patches=Patches('center')), 0)
+    assert float((images - plain).abs().mean()) > 0.05
+    # Linear sampling has at least an eighth of the nearest pixel.
+    assert float((images[:, 0] - labels).abs().max()) <= 3.5
+    assert float((images[:, 0] - labels).abs().mean()) < 0.1
+    assert bool((labels > 0).flatten(1).any(1).all())
+
+
+def test_a_turn_is_in_millimetres(volume: VolumeSet, volume_recipe: Recipe) -> None:
+    """A quarter turn about the first axis: slices of 4 mm come to lie over 2 mm pixels."""
+    import torch
+
+    from bids_muscle.segmentation.training.volumes import _deform
+
+    window = (3, 9, 5)
+    points = torch.stack(
+        torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in window], indexing='ij'), -1
+    )
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        turned = _deform(generator, points, window, (2, 2, 4), Patches(rotation_deg=(90, 0, 0)))
+        scale = torch.tensor([2.0, 2.0, 4.0])
+        before = (points[1, 0, 0] - points[1, 8, 4]) * scale
+        after = (turned[1, 0, 0] - turned[1, 8, 4]) * scale
+        assert float(after.norm()) == pytest.approx(float(before.norm()), rel=1e-5)
+        assert float((turned - points).abs().max()) > 0
+
+
+def test_elastic_fields_have_the_spread_that_the_papers_name() -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    spline = torch.stack([spline_field(generator, (12, 10, 6), 3) for _ in range(60)])
+    # A cubic B-spline leaves 0.33 of the standard deviation of its coefficients.
+    assert float(spline.std()) == pytest.approx(0.33, abs=0.05)
+    deep = torch.stack([smoothed_noise(generator, (24, 24, 24), 2.0) for _ in range(10)])
+    flat = torch.stack([smoothed_noise(generator, (24, 24, 1), 2.0) for _ in range(100)])
+    wanted = 3**-0.5 * (2 * np.pi**0.5 * 2.0) ** -1.5
+    assert float(deep.std()) == pytest.approx(wanted, rel=0.1)
+    assert float(flat.std()) == pytest.approx(wanted, rel=0.1)
+
+
+def test_the_gradient_of_an_image_has_its_edges_alone() -> None:
+    import torch
+
+    image = torch.zeros(1, 20, 20, 3)
+    image[:, 10:] = 5.0
+    found = gradient_magnitude(image, 2)[0]
+    assert int(found[:, 5, 1].argmax()) in (9, 10)
+    assert bool((found[:5] == found[0, 0, 0]).all())
+    brighter = gradient_magnitude(3 * image + 2, 2)[0]
+    assert float((brighter - found).abs().max()) < 1e-5
+
+
+def write_case(folder: Path, contrasts: tuple[str, ...], shape: tuple[int, int, int]) -> Case:
+    labels = np.zeros((20, 16, 8), np.int16)
+    labels[10:14, 4:12, 2:6] = 7
+    source = Source(
+        'x', 'map.nii', {7: 1}, (1,), 1.0, contrasts, contrasts=contrasts, bias_correction=False
+    )
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    nib.save(nib.Nifti1Image(labels, affine), folder / 'map.nii')
+    images = {}
+    for k, contrast in enumerate(contrasts):
+        images[contrast] = folder / f'{contrast}.nii'
+        data = np.random.default_rng(k).normal(100, 10, shape).astype(np.float32)
+        nib.save(nib.Nifti1Image(data, affine), images[contrast])
+    return Case(source, folder / 'map.nii', images)
+
+
+def test_a_case_is_brought_to_the_grid_of_the_network(
+    volume_recipe: Recipe, tmp_path: Path
+) -> None:
+    case = write_case(tmp_path, ('inphase', 'opposedphase'), (20, 16, 8))
+    recipe = replace(
+        volume_recipe,
+        normalization='zscore',
+        channels=('opposedphase', 'inphase'),
+        spacing_mm=1.0,
+        slice_mm=2.5,
+    )
+    loaded = load_volume(case, 1.0, recipe)
+    assert loaded.labels.shape == (40, 32, 16)
+    assert loaded.images.shape == (1, 2, 40, 32, 16)
+    assert np.argwhere(loaded.labels == 1).mean(0) == pytest.approx([23.5, 15.5, 7.5])
+    alone = load_volume(case, 1.0, replace(recipe, channels=('any',)))
+    assert alone.images.shape == (2, 1, 40, 32, 16)
+    assert np.array_equal(alone.images[0, 0], loaded.images[0, 1])
+    sagittal = load_volume(case, 1.0, replace(recipe, plane='sagittal', slice_mm=0))
+    assert sagittal.labels.shape == (32, 40, 20)
+    assert np.argwhere(sagittal.labels == 1).mean(0) == pytest.approx([15.5, 19.5, 11.5])
+
+
+def test_says_what_a_case_lacks(volume_recipe: Recipe, tmp_path: Path) -> None:
+    case = write_case(tmp_path, ('inphase',), (20, 16, 8))
+    recipe = replace(volume_recipe, normalization='zscore', channels=('inphase', 'opposedphase'))
+    with pytest.raises(MissingInputError, match='no opposedphase'):
+        load_volume(case, 1.0, recipe)
+    other = write_case(tmp_path, ('inphase',), (20, 16, 7))
+    with pytest.raises(BadDataError, match='another shape'):
+        load_volume(other, 1.0, replace(recipe, channels=('any',)))
+    with pytest.raises(UsageError, match='contrasts'):
+        find_cases(replace(case.source, contrasts=('a', 'b')), [tmp_path])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(np.float32, (5, 4, 3), elements=st.floats(0, 1000, width=16)),
+    st.floats(0.5, 20),
+    st.floats(-10, 10),
+)
+def test_normalisation_does_not_depend_on_the_scale_of_the_scanner(
+    image: np.ndarray, gain: float, offset: float
+) -> None:
+    import torch
+
+    landmarks = tuple(np.linspace(0, 100, len(PERCENTILES)))
+    image[0, 0, 0], image[0, 0, 1] = 0, 1000
+    for name in ('range', 'zscore', 'histogram'):
+        scale = make_normalizer(name)
+        found = scale(torch.from_numpy(image), landmarks)
+        other = scale(torch.from_numpy(image * np.float32(gain) + np.float32(offset)), landmarks)
+        assert found.shape == image.shape
+        assert float((found - other).abs().max()) < 0.02
+
+
+def test_percentiles_become_landmarks() -> None:
+    import torch
+
+    landmarks = tuple(float(n) for n in range(13))
+    image = torch.linspace(0, 1, 1001)
+    found = make_normalizer('histogram')(image, landmarks)
+    order = (found - found.min()) / (found.max() - found.min()) * 12
+    for percentile, landmark in zip(PERCENTILES, landmarks, strict=True):
+        assert float(order[int(10 * percentile)]) == pytest.approx(landmark, abs=0.02)
+    with pytest.raises(UsageError, match='13 landmarks'):
+        make_normalizer('histogram')(image, None)
+    with pytest.raises(UsageError, match='typo'):
+        make_normalizer('typo')
