@@ -54,6 +54,8 @@ class Settings:
         Table that replaces the built-in rules from BIDS names to contrasts.
     bids_filter_file
         JSON with pybids filters that narrow down the images.
+    derivatives
+        Derivatives datasets of other programs, with label maps of vertebrae and discs.
     qc_ratings
         Rating files exported from the review page, for the group level.
     skip_bids_validation
@@ -106,6 +108,7 @@ class Settings:
     region: str | None = field(default=None, metadata=INPUT)
     contrast_rules: Path | None = field(default=None, metadata=INPUT)
     bids_filter_file: Path | None = field(default=None, metadata=INPUT)
+    derivatives: tuple[Path, ...] = field(default=(), metadata=INPUT)
     qc_ratings: tuple[Path, ...] = field(default=(), metadata=INPUT)
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
@@ -324,7 +327,7 @@ def _convert(name: str, value: Any) -> Any:
         return float(value)
     if kind is tuple and isinstance(value, list | tuple):
         fits = all(isinstance(each, str | Path) for each in value)
-        if fits and name == 'qc_ratings':
+        if fits and name in ('qc_ratings', 'derivatives'):
             return tuple(dict.fromkeys(Path(each).expanduser().absolute() for each in value))
         if fits:
             prefix = 'sub-' if name == 'participants' else 'ses-'

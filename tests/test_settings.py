@@ -20,6 +20,7 @@ EVERYTHING: dict[str, Any] = {
     'region': 'lumbar',
     'contrast_rules': '/rules.tsv',
     'bids_filter_file': '/filter.json',
+    'derivatives': ['/derivatives/spine'],
     'qc_ratings': ['/ratings.tsv'],
     'skip_bids_validation': True,
     'model': 'small',

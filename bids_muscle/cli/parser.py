@@ -150,6 +150,16 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         help='JSON with pybids filters that narrow down the images',
     )
     group.add_argument(
+        '-d',
+        '--derivatives',
+        type=Path,
+        metavar='FOLDER',
+        nargs='+',
+        action='extend',
+        help='derivatives of other programs: their label maps seg-vertebrae and seg-discs are '
+        'measured',
+    )
+    group.add_argument(
         '--qc-ratings',
         metavar='FILE',
         nargs='+',

@@ -114,6 +114,28 @@ def participant_path(participant: str, key: str) -> PurePosixPath:
     return PurePosixPath(template.format(sub=f'sub-{_checked(participant)}'))
 
 
+def spine_path(stem: str, key: str) -> PurePosixPath:
+    """Return the path of a table of vertebrae and discs, relative to the output folder.
+
+    Parameters
+    ----------
+    stem
+        Name of the label maps it is made from, up to ``_seg-``.
+    key
+        A key of the table ``spine`` in ``data/io_spec.json``.
+
+    Examples
+    --------
+    >>> str(spine_path('sub-01_acq-sag', 'morph_spine'))
+    'sub-01/anat/sub-01_acq-sag_desc-spine_morph.tsv'
+    """
+    parts = (part.partition('-') for part in stem.split('_'))
+    entities = tuple((name, _checked(label)) for name, _, label in parts)
+    scan = Scan(entities, '', None, ())
+    folder = f'sub-{scan.participant}' + (f'/ses-{scan.session}' if scan.session else '')
+    return PurePosixPath(io_spec()['spine'][key].format(anat=f'{folder}/anat', stem=scan.name))
+
+
 def dataset_path(key: str, *, seg: str = '') -> PurePosixPath:
     """Return the path of an output that belongs to the whole dataset.
 

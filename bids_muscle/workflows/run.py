@@ -23,6 +23,7 @@ from bids_muscle.errors import (
     MissingInputError,
     NothingSelectedError,
     OutputError,
+    Problem,
 )
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.workflows.ending import (
@@ -39,6 +40,7 @@ from bids_muscle.workflows.planning import (
     unforeseen,
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
+from bids_muscle.workflows.spine import check_folders, measure_spines
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome
@@ -87,6 +89,7 @@ def run_participants(settings: Settings) -> ExitCode:
     if settings.reports_only:
         return _report_again(settings)
     participants, complete = _participants(settings)
+    check_folders(settings.derivatives)
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
 
@@ -96,6 +99,7 @@ def run_participants(settings: Settings) -> ExitCode:
     models, refusals = find_models(settings)
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
     records: list[ScanRecord] = []
+    problems: list[Problem] = []
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), resources.nprocs):
         chosen = participants[start : start + resources.nprocs]
@@ -129,9 +133,11 @@ def run_participants(settings: Settings) -> ExitCode:
                 records += ended
                 if settings.clean_workdir and not any(record.problem for record in ended):
                     shutil.rmtree(_graph_folder(work_dir, participant), ignore_errors=True)
+        for participant in chosen:
+            problems += measure_spines(settings, participant)
         if settings.stop_on_first_crash and not report.ok:
             break
-    code = _exit_code(records)
+    code = _exit_code(records, problems)
     return code if complete or code else ExitCode.NOTHING_SELECTED
 
 
@@ -258,13 +264,14 @@ def _report_again(settings: Settings) -> ExitCode:
     return code
 
 
-def _exit_code(records: Sequence[ScanRecord]) -> ExitCode:
+def _exit_code(records: Sequence[ScanRecord], problems: Sequence[Problem] = ()) -> ExitCode:
     """Return OK, or the code that all failed scans share, or FAILURE.
 
     A participant without any scan counts only where no other has one.
     """
     present = [record for record in records if not is_empty(record)] or list(records)
-    codes = {ExitCode(record.problem.exit_code) for record in present if record.problem}
+    problems = [record.problem for record in present if record.problem] + list(problems)
+    codes = {ExitCode(problem.exit_code) for problem in problems}
     return codes.pop() if len(codes) == 1 else ExitCode.FAILURE if codes else ExitCode.OK
 
 

@@ -42,6 +42,8 @@ BASE = ['/in', '/out', 'participant']
         ('--bids-filter-file /f.json', 'bids_filter_file', Path('/f.json')),
         ('--skip-bids-validation', 'skip_bids_validation', True),
         ('--skip_bids_validation', 'skip_bids_validation', True),
+        ('-d /a /b', 'derivatives', (Path('/a'), Path('/b'))),
+        ('--fat-method kmeans3', 'fat_method', 'kmeans3'),
         ('--qc-ratings /a.tsv /b.json', 'qc_ratings', (Path('/a.tsv'), Path('/b.json'))),
         ('--qc-ratings /a.tsv --qc-ratings /a.tsv', 'qc_ratings', (Path('/a.tsv'),)),
         ('--contrast-rules /r.tsv', 'contrast_rules', Path('/r.tsv')),
@@ -64,7 +66,7 @@ def test_each_option_reaches_its_setting(words: str, name: str, value: Any) -> N
     settings = parse([*BASE, *words.split()])
     assert getattr(settings, name) == value
     # Before and between the positionals it means the same, unless labels swallow them.
-    if name not in ('participants', 'sessions', 'qc_ratings'):
+    if name not in ('participants', 'sessions', 'qc_ratings', 'derivatives'):
         assert parse([*words.split(), *BASE]) == settings
         assert parse([*BASE[:2], *words.split(), BASE[2]]) == settings
 

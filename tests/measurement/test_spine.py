@@ -1,0 +1,134 @@
+"""Discs and vertebrae of known height, place and tilt."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+from bids_muscle.errors import BadDataError
+from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.spine import measure_spine, smallest_rectangle
+
+#: Sagittal slices 4 mm thick, 0.5 x 0.8 mm in the plane.
+AFFINE = np.array([[4.0, 0, 0, -20], [0, 0.5, 0, -30], [0, 0, 0.8, 50], [0, 0, 0, 1]])
+SHAPE = (11, 160, 150)
+NAMES = {101: 'T12-L1', 105: 'L5-S1'}
+
+
+def disc(centre: tuple[float, float, float], height: float, depth: float, tilt: float):
+    """Draw a slab in world mm, its front lower by `tilt` degrees."""
+    i, j, k = np.indices(SHAPE)
+    x, y, z = (AFFINE[a, a] * n + AFFINE[a, 3] for a, n in enumerate((i, j, k)))
+    angle = np.radians(tilt)
+    y, z = y - centre[1], z - centre[2]
+    along, up = y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)
+    return (abs(x - centre[0]) < 18) & (abs(along) < depth / 2) & (abs(up) < height / 2)
+
+
+def image(data: np.ndarray, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:
+    return nib.Nifti1Image(data, affine)
+
+
+def two_discs() -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[disc((0, 10, 150), 8, 36, 5)] = 101
+    labels[disc((0, 5, 80), 12, 36, 30)] = 105
+    return labels
+
+
+def test_height_depth_tilt_and_place_of_a_disc() -> None:
+    rows = measure_spine(None, (image(two_discs()), NAMES)).set_index('name')
+    assert list(rows.index) == ['T12-L1', 'L5-S1', 'L1-S1']
+    for name, height, tilt in (('T12-L1', 8, 5), ('L5-S1', 12, 30)):
+        row = rows.loc[name]
+        # The corners of the pixels at the rim lie up to a pixel outside.
+        assert height <= row['height_mm'] < height + 1.2
+        assert row['mean_height_mm'] == pytest.approx(height, abs=0.4)
+        assert 36 <= row['depth_mm'] < 37.2
+        assert row['tilt_deg'] == pytest.approx(tilt, abs=1)
+    assert rows.loc['L5-S1', ['x_ras_mm', 'y_ras_mm', 'z_ras_mm']].tolist() == pytest.approx(
+        [0, 5, 80], abs=0.1
+    )
+    lps = rows.loc['L5-S1', ['x_lps_mm', 'y_lps_mm', 'z_lps_mm']].tolist()
+    assert lps == pytest.approx([0, -5, 80], abs=0.1)
+    assert rows.loc['L1-S1', 'kind'] == 'lordosis'
+    assert rows.loc['L1-S1', 'tilt_deg'] == pytest.approx(25, abs=1.5)
+
+
+def test_pixel_corners_count_in_mm() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:8, 40:100, 60:70] = 7
+    row = measure_spine(None, (image(labels), {})).iloc[0]
+    assert row['height_mm'] == row['mean_height_mm'] == pytest.approx(8)
+    assert row['depth_mm'] == pytest.approx(30)
+    assert row['name'] == 'label 7'
+    assert row['volume_ml'] == pytest.approx(5 * 30 * 8 * 4 / 1000)
+
+
+@settings(max_examples=15)
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from((1, -1))] * 3),
+)
+def test_voxel_order_does_not_matter(order: list[int], flips: tuple[int, ...]) -> None:
+    ornt = np.column_stack([order, flips])
+    stored = np.ascontiguousarray(apply_orientation(two_discs(), ornt))
+    found = measure_spine(None, (image(stored, AFFINE @ inv_ornt_aff(ornt, SHAPE)), NAMES))
+    expected = measure_spine(None, (image(two_discs()), NAMES))
+    assert found['name'].tolist() == expected['name'].tolist()
+    for column in ('height_mm', 'tilt_deg', 'x_ras_mm', 'y_lps_mm'):
+        np.testing.assert_allclose(
+            found[column].astype(float), expected[column].astype(float), atol=1e-6
+        )
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=40),
+    st.floats(0.3, 3),
+    st.floats(0.3, 3),
+)
+def test_no_turned_rectangle_is_smaller(
+    pixels: list[tuple[int, int]], first: float, second: float
+) -> None:
+    found = smallest_rectangle(np.array(pixels), (first, second))
+    corners = np.array([(i + a, j + b) for i, j in pixels for a in (0, 1) for b in (0, 1)])
+    points = corners * (first, second)
+    for angle in np.radians(np.arange(0, 90, 0.5)):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        assert found.short_mm * found.long_mm <= np.ptp(points @ turn, axis=0).prod() + 1e-6
+
+
+def test_stray_voxels_and_holes_do_not_count() -> None:
+    labels = two_discs()
+    labels[5, 2, 140:148] = 101
+    clean = measure_spine(None, (image(two_discs()), NAMES)).iloc[0]
+    labels[5, 80, 124] = 0
+    row = measure_spine(None, (image(labels), NAMES)).iloc[0]
+    assert row['height_mm'] == clean['height_mm']
+    assert row['mean_height_mm'] == clean['mean_height_mm']
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5, 5, 5] = 101
+    labels[0:4, 40:90, 60:70] = 103
+    rows = measure_spine((image(labels), {}), (image(labels), NAMES))
+    assert rows['kind'].tolist() == ['vertebra'] * 2 + ['disc'] * 2
+    by_name = rows[rows['kind'] == 'disc'].set_index('name')
+    assert 'too few' in by_name.loc['T12-L1', 'reason']
+    assert np.isnan(by_name.loc['T12-L1', 'height_mm'])
+    assert 'edge of the image' in by_name.loc['label 103', 'reason']
+    assert rows[rows['kind'] == 'vertebra']['height_mm'].isna().all()
+    with pytest.raises(BadDataError, match='whole'):
+        measure_spine((image(labels + 0.5), {}), None)
+    assert measure_spine((image(labels * 0), {}), None).empty
+
+
+def test_every_column_of_the_spine_is_defined() -> None:
+    rows = measure_spine(None, (image(two_discs()), NAMES))
+    assert list(rows.columns) == list(dictionary('morph_spine'))

@@ -1,0 +1,79 @@
+"""Label maps of vertebrae and discs of other programs become a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.errors import MissingInputError
+from bids_muscle.settings import Settings
+from bids_muscle.workflows.spine import check_folders, measure_spines
+
+ANAT = 'sub-01/ses-a/anat'
+STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
+TABLE = f'{STEM}_desc-spine_morph.tsv'
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Two derivatives folders; the first has discs, the second vertebrae and other discs."""
+    labels = np.zeros((9, 60, 40), np.uint8)
+    labels[2:7, 10:40, 10:16] = 3
+    for folder, seg, data in (
+        ('one', 'discs', labels),
+        ('two', 'discs', labels * 2),
+        ('two', 'vertebrae', labels),
+        ('two', 'lumbarmuscles', labels),
+    ):
+        path = tmp_path / folder / f'{STEM}_seg-{seg}_dseg.nii.gz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(data, np.diag([4.0, 1, 1, 1])), path)
+    (tmp_path / 'one/dseg.tsv').write_text('index\tname\n3\tL4-L5\n')
+    flags = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'level': 'participant'}
+    folders = [tmp_path / 'one', tmp_path / 'two']
+    return Settings.from_sources({**flags, 'derivatives': folders})
+
+
+def rows(settings: Settings) -> list[dict[str, str]]:
+    with (settings.output_dir / TABLE).open(encoding='utf-8', newline='') as stream:
+        return list(csv.DictReader(stream, delimiter='\t'))
+
+
+def test_maps_are_measured_and_named_by_their_lookup_table(settings: Settings) -> None:
+    assert measure_spines(settings, '01') == []
+    found = {row['kind']: row for row in rows(settings)}
+    assert found['disc']['name'] == 'L4-L5'
+    assert float(found['disc']['height_mm']) == pytest.approx(6)
+    assert found['vertebra']['name'] == 'label 3'
+    sidecar = json.loads((settings.output_dir / TABLE).with_suffix('.json').read_text())
+    assert set(found['disc']) <= set(sidecar)
+    before = (settings.output_dir / TABLE).read_bytes()
+    measure_spines(settings, '01')
+    assert (settings.output_dir / TABLE).read_bytes() == before
+
+
+def test_a_broken_map_is_a_problem_and_leaves_nothing_old(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure_spines(settings, '01')
+    (settings.derivatives[0] / f'{STEM}_seg-discs_dseg.nii.gz').write_bytes(b'no image')
+    (problem,) = measure_spines(settings, '01')
+    assert 'seg-discs_dseg' in problem.message
+    assert problem.message in capsys.readouterr().err
+    assert not (settings.output_dir / TABLE).exists()
+
+
+def test_a_broken_lookup_table_is_a_problem(settings: Settings) -> None:
+    (settings.derivatives[0] / 'dseg.tsv').write_text('number\tname\n3\tL4-L5\n')
+    (problem,) = measure_spines(settings, '01')
+    assert 'lookup table' in problem.message
+
+
+def test_a_missing_folder_is_refused() -> None:
+    with pytest.raises(MissingInputError, match='--derivatives'):
+        check_folders([Path('/nowhere')])
