@@ -69,6 +69,8 @@ class Settings:
         :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.
     tta
         Segment mirrored images too and average (test-time augmentation).
+    fix_swaps
+        Exchange water and fat where the scanner confused them.
     work_dir
         Folder of intermediate files, or None for a temporary one.
     nprocs
@@ -116,6 +118,7 @@ class Settings:
     bias_correction: bool = field(default=True, metadata=SCIENCE)
     fat_method: str = field(default='auto', metadata=SCIENCE)
     tta: bool = field(default=False, metadata=SCIENCE)
+    fix_swaps: bool = field(default=False, metadata=SCIENCE)
 
     work_dir: Path | None = field(default=None, metadata=EXECUTION)
     nprocs: int | None = field(default=None, metadata=EXECUTION)

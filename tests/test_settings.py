@@ -27,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
     'bias_correction': False,
     'fat_method': 'gmm3',
     'tta': True,
+    'fix_swaps': True,
     'work_dir': '/work',
     'nprocs': 4,
     'omp_nthreads': 2,
@@ -87,7 +88,7 @@ def test_only_the_science_changes_the_digest() -> None:
     assert len(digest) == 64
     for name, value in EVERYTHING.items():
         changed = Settings.from_sources({**FLAGS, name: value}).science_digest() != digest
-        assert changed == (name in ('bias_correction', 'fat_method', 'tta')), name
+        assert changed == (name in ('bias_correction', 'fat_method', 'tta', 'fix_swaps')), name
 
 
 @pytest.mark.parametrize(

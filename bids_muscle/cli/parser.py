@@ -210,6 +210,13 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         const=True,
         help='segment mirrored images too and average: twice the time of the network',
     )
+    group.add_argument(
+        '--fix-swaps',
+        action='store_const',
+        const=True,
+        help='exchange water and fat where the scanner confused them, instead of leaving such '
+        'places out',
+    )
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:

@@ -187,6 +187,8 @@ def expected_outputs(
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):
             absent |= {'fat_map', 'fat_map_json'}
+    if fat_source(scan.paths) is not FatSource.WATER_AND_FAT:
+        absent |= {'swap_mask', 'swap_mask_json'}
     if not bias_correction or not contrasts:
         absent |= {'bias'}
     paths = []

@@ -76,6 +76,25 @@ def mask_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     }
 
 
+def swap_sidecar(scan: Scan, bids_dir: Path, *, fixed: bool) -> dict[str, Any]:
+    """Return the sidecar of the mask of fat-water swaps.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    fixed
+        Whether water and fat were exchanged back where the mask is 1.
+    """
+    names = Contrast.WATER, Contrast.FAT
+    return {
+        **_image_fields([_uri(scan.paths[name], bids_dir) for name in names]),
+        'Description': 'Where the reconstruction of the scanner exchanged water and fat.',
+        'Type': 'ROI',
+        'Corrected': fixed,
+    }
+
+
 def dseg_sidecar(
     scan: Scan,
     bids_dir: Path,

@@ -42,7 +42,7 @@ def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
 
     spacing = np.asarray(spacing_mm, dtype=float)
     shrink = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
-    coarse = _block_mean(np.maximum(data, 0), shrink)
+    coarse = block_mean(np.maximum(data, 0), shrink)
     coarse = ndimage.gaussian_filter(coarse, np.minimum(3.0 / (spacing * shrink), 1.0))
     if not coarse.any():
         return np.ones(data.shape, bool)
@@ -58,7 +58,7 @@ def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     mask = ndimage.binary_closing(padded, disk, iterations=3)[4:-4, 4:-4]
     for k in range(mask.shape[2]):
         mask[:, :, k] = ndimage.binary_fill_holes(mask[:, :, k])
-    return _enlarge(mask, shrink, data.shape)
+    return enlarge(mask, shrink, data.shape)
 
 
 def _in_plane() -> np.ndarray:
@@ -67,7 +67,7 @@ def _in_plane() -> np.ndarray:
     return cross
 
 
-def _block_mean(data: np.ndarray, shrink: np.ndarray) -> np.ndarray:
+def block_mean(data: np.ndarray, shrink: np.ndarray) -> np.ndarray:
     """Average blocks of voxels; the last block of an axis repeats the edge."""
     pad = [(0, -n % s) for n, s in zip(data.shape, shrink, strict=True)]
     padded = np.pad(data, pad, mode='edge')
@@ -77,7 +77,8 @@ def _block_mean(data: np.ndarray, shrink: np.ndarray) -> np.ndarray:
     return padded.reshape(split).mean(axis=(1, 3, 5), dtype=np.float64)
 
 
-def _enlarge(mask: np.ndarray, shrink: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def enlarge(mask: np.ndarray, shrink: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Undo :func:`block_mean`'s blocks: every voxel takes the value of its block."""
     for axis, factor in enumerate(shrink):
         mask = np.repeat(mask, factor, axis=axis)
     return mask[: shape[0], : shape[1], : shape[2]]

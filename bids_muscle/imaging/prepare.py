@@ -16,6 +16,7 @@ from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
 from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.imaging.mask import body_mask
+from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Prepared:
     fat_fraction
         0..1 (NaN where undefined), canonical, from :func:`~bids_muscle.imaging.dixon.fat_source`;
         or None.
+    swap
+        uint8, canonical, 1 where the scanner exchanged water and fat; None without these images.
+    swap_searched
+        Whether swaps could be told.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
     warnings
@@ -48,11 +53,15 @@ class Prepared:
     corrected: dict[str, Nifti1Image]
     body_mask: Nifti1Image
     fat_fraction: Nifti1Image | None
+    swap: Nifti1Image | None
+    swap_searched: bool
     bounded: bool
     warnings: tuple[str, ...] = ()
 
 
-def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = True) -> Prepared:
+def prepare_scan(
+    images: Mapping[str, Nifti1Image], *, bias_correction: bool = True, fix_swaps: bool = False
+) -> Prepared:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
     Parameters
@@ -62,6 +71,8 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
         undefined.
     bias_correction
         Whether the bias field is estimated; without it `corrected` equals `images`, but for NaN.
+    fix_swaps
+        Exchange water and fat where the scanner did; without it such places are only marked.
 
     Returns
     -------
@@ -112,6 +123,16 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
         corrected = {
             key: data if key == 'fatfraction' else data / field for key, data in corrected.items()
         }
+    swaps = None
+    if source is FatSource.WATER_AND_FAT:
+        swaps = find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
+        if swaps is not None and swaps.mask.any():
+            warnings.append(_swap_warning(swaps, mask, fix_swaps))
+            if fix_swaps:
+                for signals in (arrays, corrected):
+                    signals['water'], signals['fat'] = exchange(
+                        signals['water'], signals['fat'], swaps.mask
+                    )
 
     fraction, found = _fat_fraction(arrays, source, mask)
     return Prepared(
@@ -120,6 +141,14 @@ def prepare_scan(images: Mapping[str, Nifti1Image], *, bias_correction: bool = T
         corrected={key: make_image(data, grid_affine) for key, data in corrected.items()},
         body_mask=make_image(mask.astype(np.uint8), grid_affine),
         fat_fraction=None if fraction is None else make_image(fraction, grid_affine),
+        swap=(
+            make_image(
+                (swaps.mask if swaps else np.zeros_like(mask)).astype(np.uint8), grid_affine
+            )
+            if source is FatSource.WATER_AND_FAT
+            else None
+        ),
+        swap_searched=swaps is not None,
         bounded=bounded,
         warnings=(*warnings, *found),
     )
@@ -145,6 +174,19 @@ def _bias_driver(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         if key in arrays and key != 'fatfraction':
             return _defined(arrays[key])
     return _defined(arrays['fatfraction'])
+
+
+def _swap_warning(swaps: Swaps, mask: np.ndarray, fixed: bool) -> str:
+    share_pct = 100 * np.count_nonzero(swaps.mask) / np.count_nonzero(mask)
+    where = (
+        'in nearly all of the body' if swaps.everywhere else f'in {share_pct:.2g} % of the body'
+    )
+    done = (
+        'they are exchanged back.'
+        if fixed
+        else 'fat is not measured there; --fix-swaps exchanges them back.'
+    )
+    return f'The scanner exchanged water and fat {where}: {done}'
 
 
 def _defined(data: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ class _MeasureInput(ScanInput):
     raw = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    swap = traits.Either(File(exists=True), None, usedefault=True)
+    fix_swaps = traits.Bool(mandatory=True, desc='swaps are exchanged back already')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
     fat_method = traits.Str('auto', usedefault=True)
@@ -42,11 +44,15 @@ class MeasureScan(SimpleInterface):
     output_spec = _MeasureOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
+
         from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.measurement.table import measure_scan
 
         given, cwd = self.inputs, Path(runtime.cwd)
+        swap = None
+        if given.swap and not given.fix_swaps:
+            swap = np.asarray(load(given.swap).dataobj) > 0
 
         def raw(contrast: str) -> nib.Nifti1Image | None:
             return load(given.raw[contrast]) if contrast in given.raw else None
@@ -58,6 +64,7 @@ class MeasureScan(SimpleInterface):
             fat=raw('fat'),
             fat_fraction=load(given.fat_fraction) if given.fat_fraction else None,
             intensity=self._intensity(),
+            swap=swap,
             bounded=given.bounded,
             fat_suppressed=given.fat_suppressed,
             fat_method=given.fat_method,

@@ -19,6 +19,7 @@ from bids_muscle.interfaces.base import ScanInput
 class _PrepareInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     bias_correction = traits.Bool(True, usedefault=True)
+    fix_swaps = traits.Bool(False, usedefault=True)
 
 
 class _PrepareOutput(TraitedSpec):
@@ -27,6 +28,8 @@ class _PrepareOutput(TraitedSpec):
     corrected = traits.Dict(traits.Str, File(exists=True), desc='raw without the bias field')
     body_mask = File(exists=True)
     fat_fraction = traits.Either(File(exists=True), None)
+    swap = traits.Either(File(exists=True), None, desc='where water and fat are exchanged')
+    swap_searched = traits.Bool(desc='whether swaps could be told')
     bounded = traits.Bool(desc='fat and water come from in- and opposed-phase magnitudes')
     warnings = traits.List(traits.Str)
 
@@ -52,8 +55,9 @@ class PrepareScan(SimpleInterface):
         prepared = prepare_scan(
             {contrast: load_image(Path(path)) for contrast, path in self.inputs.images.items()},
             bias_correction=self.inputs.bias_correction,
+            fix_swaps=self.inputs.fix_swaps,
         )
-        fraction = prepared.fat_fraction
+        fraction, swap = prepared.fat_fraction, prepared.swap
         self._results = {
             'native': save(prepared.native, 'native'),
             'raw': {key: save(image, f'raw_{key}') for key, image in prepared.images.items()},
@@ -62,6 +66,8 @@ class PrepareScan(SimpleInterface):
             },
             'body_mask': save(prepared.body_mask, 'mask'),
             'fat_fraction': None if fraction is None else save(fraction, 'fat_fraction'),
+            'swap': None if swap is None else save(swap, 'swap'),
+            'swap_searched': prepared.swap_searched,
             'bounded': prepared.bounded,
             'warnings': list(prepared.warnings),
         }

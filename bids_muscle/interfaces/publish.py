@@ -37,6 +37,7 @@ class _PublishInput(ScanInput):
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True)
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    swap = traits.Either(File(exists=True), None, usedefault=True)
     labels = File(exists=True, mandatory=True)
     tables = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by name')
     fat_map = traits.Either(File(exists=True), None, usedefault=True)
@@ -87,6 +88,10 @@ class PublishScan(SimpleInterface):
                 )
                 image(path, 'preproc', sidecar, contrast=contrast)
         image(given.body_mask, 'body_mask', sidecars.mask_sidecar(given.scan, bids_dir))
+        if given.swap:
+            fixed = given.settings['fix_swaps']
+            sidecar = sidecars.swap_sidecar(given.scan, bids_dir, fixed=fixed)
+            image(given.swap, 'swap_mask', sidecar)
         if given.fat_fraction:
             sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir)
             image(given.fat_fraction, 'fat_fraction', sidecar)

@@ -123,7 +123,11 @@ def init_scan_wf(
 
     prepare = node(
         'prepare',
-        PrepareScan(images=images, bias_correction=settings['bias_correction']),
+        PrepareScan(
+            images=images,
+            bias_correction=settings['bias_correction'],
+            fix_swaps=settings['fix_swaps'],
+        ),
     )
     segment = node(
         'segment',
@@ -141,6 +145,7 @@ def init_scan_wf(
             region=region,
             contrast=kind,
             fat_suppressed=scan.fat_suppressed,
+            fix_swaps=settings['fix_swaps'],
             fat_method=settings['fat_method'],
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),
         ),
@@ -160,9 +165,9 @@ def init_scan_wf(
     workflow.connect(
         [
             (prepare, segment, [('corrected', 'images')]),
-            (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded')),
+            (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap')),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
-            (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction')),
+            (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),
             (segment, measure, _same('labels')),
             (segment, figures, _same('labels')),
             (measure, publish, _same('tables', 'fat_map')),

@@ -35,6 +35,7 @@ from bids_muscle.dataset.sidecars import (
     mask_sidecar,
     morph_sidecar,
     preproc_sidecar,
+    swap_sidecar,
 )
 from bids_muscle.dataset.writer import (
     lookup_rows,
@@ -44,7 +45,7 @@ from bids_muscle.dataset.writer import (
     write_text,
     write_tsv,
 )
-from bids_muscle.imaging.dixon import fat_source
+from bids_muscle.imaging.dixon import FatSource, fat_source
 from bids_muscle.segmentation.bundle import ModelBundle
 
 TinyDataset = Callable[..., Path]
@@ -107,6 +108,8 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
     }
     if fat_source(scan.paths):
         sidecars['fat_fraction_json'] = fat_fraction_sidecar(scan, raw)
+    if fat_source(scan.paths) is FatSource.WATER_AND_FAT:
+        sidecars['swap_mask_json'] = swap_sidecar(scan, raw, fixed=False)
     paths = {derivative_path(scan, key): content for key, content in sidecars.items()}
     for contrast in Contrast:
         content = preproc_sidecar(scan, raw, contrast, bias_correction=True)

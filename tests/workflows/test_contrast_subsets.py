@@ -69,7 +69,12 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     quality = {'predicted_dice': {}, 'computed': {'out_of_memory': []}}
     (work_dir / 'quality.json').write_text(json.dumps(quality))
     region, labels = 'lumbar', str(work_dir / 'labels.nii')
-    settings = {'model': None, 'bias_correction': bias_correction, 'fat_method': 'auto'}
+    settings = {
+        'model': None,
+        'bias_correction': bias_correction,
+        'fat_method': 'auto',
+        'fix_swaps': False,
+    }
 
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     made = (
@@ -82,6 +87,8 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         corrected=made.corrected,
         fat_fraction=fraction,
         bounded=made.bounded,
+        swap=made.swap,
+        fix_swaps=False,
         region=region,
         contrast='dixon',
     )
@@ -106,6 +113,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_fraction=fraction,
         tables=measured.tables,
         fat_map=measured.fat_map,
+        swap=made.swap,
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
         labels=labels,
         confidence=labels,

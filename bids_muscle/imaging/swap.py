@@ -1,0 +1,269 @@
+"""Fat-water swaps: regions where the reconstruction of a Dixon scan took fat for water.
+
+A swap leaves water + fat untouched. Fat is brighter than muscle in gradient echoes, its T1 being
+several times shorter, so that the logarithm of water + fat rises with the fat fraction where the
+two are named rightly, and falls with it where they are exchanged. At the border of a swap the fat
+fraction jumps to its complement while water + fat goes on as before. Both signs are weighed in a
+field of two states per voxel (Ising), solved by mean-field iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_muscle.imaging.mask import block_mean, enlarge
+
+FloatArray = NDArray[np.float32]
+_Pairs = list[tuple[tuple[slice, ...], tuple[slice, ...], FloatArray]]
+
+#: In-plane voxel edge at which swaps are searched, mm.
+_GRID_MM = 3.0
+#: Signal below this share of the body's median (gas, cortical bone, metal) tells nothing.
+_DARK = 0.3
+#: The logarithm of fat's over water's brightness must differ from 0 by this to tell anything.
+_MIN_CONTRAST = 0.15
+#: Water and fat have fat fractions below the first and above the second of these.
+_PURE = (0.3, 0.7)
+#: Weights of what a voxel says, of what a pair of neighbours says, and of neighbours being alike:
+#: the noise of neighbours is not independent, so that none of them counts fully.
+_VOXEL, _PAIR, _ALIKE = 0.15, 0.25, 0.35
+#: Cost of a voxel or pair that fits neither hypothesis.
+_WORST = 4.5
+#: A region is a swap if exchanging it lowers the energy by this; benchmarks/swaps.py shows that
+#: regions without a swap stay far below.
+_MIN_GAIN = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class Swaps:
+    """Where water and fat are exchanged.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z) bool.
+    everywhere
+        The scan as a whole is exchanged, but for what `mask` leaves out.
+    """
+
+    mask: NDArray[np.bool_]
+    everywhere: bool
+
+
+def find_swaps(
+    water: np.ndarray, fat: np.ndarray, body_mask: np.ndarray, spacing_mm: Sequence[float]
+) -> Swaps | None:
+    """Find fat-water swaps, regional and of the whole scan.
+
+    Parameters
+    ----------
+    water, fat
+        (X, Y, Z) signals without bias field, canonical voxel order; NaN where undefined.
+    body_mask
+        (X, Y, Z) bool.
+    spacing_mm
+        Voxel edges in mm.
+
+    Returns
+    -------
+    Swaps or None
+        None where nothing can be told: fat and water are equally bright, or one of them is hardly
+        there.
+    """
+    shrink = np.maximum(1, np.round(_GRID_MM / np.asarray(spacing_mm))).astype(int)
+    coarse = tuple(block_mean(np.nan_to_num(image), shrink) for image in (water, fat))
+    body = block_mean(body_mask.astype(np.float32), shrink) > 0.5
+    if not body.any():
+        return None
+    scan = _describe(coarse[0], coarse[1], body)
+    contrasts = scan.levels[:, 1] - scan.levels[:, 0]
+    contrast = float(
+        np.median(contrasts[np.isfinite(contrasts)] if np.isfinite(contrasts).any() else 0)
+    )
+    if abs(contrast) < _MIN_CONTRAST:
+        return None
+    everywhere = contrast < 0
+    if everywhere and _rim_is_fat(scan.fraction, body):
+        return None  # brightness and anatomy contradict each other
+    if everywhere:
+        water, fat = fat, water
+        scan = _describe(coarse[1], coarse[0], body)
+    mask = enlarge(_regions(scan), shrink, body_mask.shape)
+    if mask.any() and shrink.max() > 1:
+        mask = _refine(mask, water, fat, body_mask, scan, shrink)
+    return Swaps((mask != everywhere) & body_mask, everywhere)
+
+
+def exchange(
+    water: np.ndarray, fat: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exchange water and fat where the mask says so.
+
+    Examples
+    --------
+    >>> water, fat = exchange(np.array([9, 1]), np.array([2, 8]), np.array([False, True]))
+    >>> water.tolist(), fat.tolist()
+    ([9, 8], [2, 1])
+    """
+    return np.where(mask, fat, water), np.where(mask, water, fat)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """Fat fraction and brightness (logarithm of water + fat); brightness of either by slice."""
+
+    fraction: FloatArray
+    brightness: FloatArray
+    body: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    levels: np.ndarray
+
+
+def _describe(water: np.ndarray, fat: np.ndarray, body: np.ndarray) -> _Scan:
+    from scipy import ndimage
+
+    total = water + fat
+    dark = _DARK * float(np.median(total[body]))
+    # The skin shares its voxels with air.
+    known = ndimage.binary_erosion(body, np.ones((3, 3, 1))) & (total > max(dark, 0))
+    brightness = np.log(np.maximum(total, max(dark, 1e-6))).astype(np.float32)
+    fraction = np.clip(fat / np.maximum(total, 1e-6), 0, 1).astype(np.float32)
+    levels = np.full((total.shape[2], 2), np.nan)
+    for k in range(total.shape[2]):
+        pure = fraction[:, :, k] < _PURE[0], fraction[:, :, k] > _PURE[1]
+        for column, tissue in enumerate(pure):
+            values = brightness[:, :, k][tissue & known[:, :, k]]
+            if values.size >= 20:
+                levels[k, column] = np.median(values)
+    return _Scan(fraction, brightness, body, known, levels)
+
+
+def _rim_is_fat(fraction: np.ndarray, body: np.ndarray) -> bool:
+    from scipy import ndimage
+
+    flat = np.ones((3, 3, 1))
+    rim = ndimage.binary_erosion(body, flat) & ~ndimage.binary_erosion(body, flat, iterations=4)
+    return bool(rim.any() and np.median(fraction[rim]) > 0.5)
+
+
+def _slopes(levels: np.ndarray) -> tuple[FloatArray, FloatArray]:
+    """Brightness of fat over water, and their middle, by slice.
+
+    The contrast fades at the ends of a slab. Only its size counts: a slice that is exchanged as a
+    whole has it with the other sign.
+    """
+    size = np.abs(levels[:, 1] - levels[:, 0])
+    size = np.minimum(size, 1.5 * np.nanmedian(size))
+    return np.nan_to_num(size).astype(np.float32), np.nan_to_num(levels.mean(1)).astype(np.float32)
+
+
+def _energy(
+    scan: _Scan, slope: FloatArray, middle: FloatArray, spread: float
+) -> tuple[FloatArray, _Pairs]:
+    """Return what favours +1 (as named) over -1 (exchanged): per voxel, and per pair the product.
+
+    Each is half the difference of the costs of the two hypotheses, a truncated square of the
+    distance between the brightness and the one that the fat fraction predicts.
+    """
+
+    def cost(residual: np.ndarray, sd: float) -> np.ndarray:
+        return np.minimum((residual / sd) ** 2 / 2, _WORST)
+
+    fraction, brightness = scan.fraction - np.float32(0.5), scan.brightness
+    rest, lean = brightness - middle, slope * fraction
+    field = _VOXEL / 2 * scan.known * (cost(rest + lean, spread) - cost(rest - lean, spread))
+    pairs: _Pairs = []
+    for axis in range(3):
+        before, after = (
+            tuple(part if each == axis else slice(None) for each in range(3))
+            for part in (slice(None, -1), slice(1, None))
+        )
+        step = brightness[before] - brightness[after]
+        local = np.minimum(slope[before[2]], slope[after[2]])
+        same = local * (fraction[before] - fraction[after])
+        other = local * (fraction[before] + fraction[after])
+        # Neighbours share the field that is left, so that a pair is told more sharply.
+        as_named, both, second, first = (
+            cost(residual, spread / 1.5)
+            for residual in (step - same, step + same, step - other, step + other)
+        )
+        weight = _PAIR / 4 * (scan.known[before] & scan.known[after])
+        field[before] += weight * (both + first - as_named - second)
+        field[after] += weight * (both + second - as_named - first)
+        alike = weight * (first + second - as_named - both)
+        alike += _ALIKE * (scan.body[before] & scan.body[after])
+        pairs.append((before, after, alike.astype(np.float32)))
+    return field.astype(np.float32), pairs
+
+
+def _solve(
+    field: FloatArray, pairs: _Pairs, start: FloatArray, iterations: int = 60
+) -> FloatArray:
+    """Mean-field expectation of the states."""
+    state = start
+    for _ in range(iterations):
+        total = field.copy()
+        for before, after, coupling in pairs:
+            total[before] += coupling * state[after]
+            total[after] += coupling * state[before]
+        state = (state + np.tanh(total)) / 2
+    return state
+
+
+def _spread(scan: _Scan, slope: FloatArray, middle: FloatArray) -> float:
+    rest, lean = scan.brightness - middle, slope * (scan.fraction - np.float32(0.5))
+    nearest = np.minimum(np.abs(rest - lean), np.abs(rest + lean))[scan.known]
+    return max(1.4826 * float(np.median(nearest)), 0.1)
+
+
+def _regions(scan: _Scan) -> NDArray[np.bool_]:
+    """Find connected regions that fit much better exchanged."""
+    from scipy import ndimage
+
+    if not scan.known.any():
+        return np.zeros(scan.body.shape, bool)
+    slope, middle = _slopes(scan.levels)
+    field, pairs = _energy(scan, slope, middle, _spread(scan, slope, middle))
+    exchanged = _solve(field, pairs, np.zeros_like(field)) < 0
+    parts, n_parts = ndimage.label(exchanged)
+    gain = -np.bincount(parts.ravel(), field.ravel(), n_parts + 1)
+    for before, after, coupling in pairs:
+        a, b = parts[before], parts[after]
+        cut = a != b
+        for side in (a[cut], b[cut]):
+            gain -= np.bincount(side, coupling[cut], n_parts + 1)
+    swap = gain > _MIN_GAIN
+    swap[0] = False
+    return np.asarray(swap[parts])
+
+
+def _refine(
+    mask: np.ndarray,
+    water: np.ndarray,
+    fat: np.ndarray,
+    body_mask: np.ndarray,
+    coarse: _Scan,
+    shrink: np.ndarray,
+) -> NDArray[np.bool_]:
+    """Find the border of the regions again in full resolution, as far as one coarse voxel away."""
+    from scipy import ndimage
+
+    width = np.where(shrink > 1, 2 * shrink, 0)
+    box = tuple(
+        slice(max(part.start - 2 * wide - 1, 0), part.stop + 2 * wide + 1)
+        for part, wide in zip(ndimage.find_objects(mask.astype(np.uint8))[0], width, strict=True)
+    )
+    fine = _describe(np.nan_to_num(water[box]), np.nan_to_num(fat[box]), body_mask[box])
+    slope, middle = (values[box[2]] for values in _slopes(coarse.levels))
+    field, pairs = _energy(fine, slope, middle, _spread(fine, slope, middle))
+    inside = mask[box]
+    near = ndimage.maximum_filter(inside, 1 + width) & ~ndimage.minimum_filter(inside, 1 + width)
+    state = np.where(inside, -1, 1).astype(np.float32)
+    field[~near] = 100 * state[~near]
+    refined = mask.copy()
+    refined[box] = _solve(field, pairs, state, 20) < 0
+    return refined
