@@ -263,9 +263,10 @@ def merge_bundles(bundles: Sequence[ModelBundle], folder: Path, name: str) -> Mo
         If the bundles do not belong together, or the weights of one are not those of its card.
     """
     first = bundles[0]
+    own = {*FOLD_FIELDS, 'datasets', 'sha256'}
     for bundle in bundles:
-        for field in ('region', 'network', 'spacing_mm', 'window_px', 'background_weight'):
-            if getattr(bundle, field) != getattr(first, field):
+        for field in sorted((first.card.keys() | bundle.card.keys()) - own):
+            if bundle.card.get(field) != first.card.get(field):
                 raise ModelError(
                     f'{first.path} and {bundle.path} cannot be one model: {field} differs.',
                     'Package the folds of one training.',
@@ -279,7 +280,20 @@ def merge_bundles(bundles: Sequence[ModelBundle], folder: Path, name: str) -> Mo
         # What was measured, and on whom, is another story in each fold.
         card |= {'folds': [{k: b.card.get(k) for k in FOLD_FIELDS} for b in bundles]}
         card = {key: value for key, value in card.items() if key not in FOLD_FIELDS}
+        card['datasets'] = _all_datasets(bundles)
     return _write(folder, contents, card)
+
+
+def _all_datasets(bundles: Sequence[ModelBundle]) -> list[dict[str, Any]]:
+    """Return the datasets of all folds with the participants of any of them."""
+    people: dict[tuple[str, str], set[str]] = {}
+    for dataset in (each for bundle in bundles for each in bundle.card.get('datasets', ())):
+        key = dataset['name'], dataset['license']
+        people.setdefault(key, set()).update(dataset['participants'])
+    return [
+        {'name': name, 'license': terms, 'participants': sorted(people[name, terms])}
+        for name, terms in people
+    ]
 
 
 def update_card(bundle: ModelBundle, fields: Mapping[str, Any]) -> ModelBundle:

@@ -57,7 +57,8 @@ def model_card(bundle: ModelBundle) -> str:
 def _datasets(datasets: Any) -> str:
     lines = ['| dataset | licence | participants |', '|---|---|---|']
     lines += [
-        f'| {each["name"]} | {each["license"]} | {each["participants"]} |' for each in datasets
+        f'| {each["name"]} | {each["license"]} | {len(each["participants"])} |'
+        for each in datasets
     ]
     return '\n'.join(lines) if datasets else 'The datasets and their licences are not recorded.'
 

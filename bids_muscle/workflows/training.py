@@ -16,7 +16,13 @@ from bids_muscle.dataset.discovery import find_scans, list_participants
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.writer import write_image
-from bids_muscle.errors import BadDataError, MissingInputError, SegmentationError, UsageError
+from bids_muscle.errors import (
+    BadDataError,
+    MissingInputError,
+    ModelError,
+    SegmentationError,
+    UsageError,
+)
 from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.reports.evaluation import read_evaluation, write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle, update_card
@@ -115,7 +121,11 @@ def train_recipe(
         )
         used = [case for case in cases if case.participant not in held_out]
         measured = [case for case in cases if case.participant in held_out and case.images]
-        figures = _validate_scans(bundle, measured, run, folder / VALIDATION)
+        try:
+            figures = _validate_scans(bundle, measured, run, folder / VALIDATION)
+        except ModelError as error:
+            report(f'The scans of people held out were not segmented. {error}')
+            figures = None
         bundles.append(_finish(bundle, used, {'fold': [number, run.folds], 'measured': figures}))
     done = [run.output / f'fold-{k}' / VALIDATION for k in range(run.folds)]
     if all((folder / 'evaluation.html').is_file() for folder in done):
@@ -233,7 +243,7 @@ def _finish(bundle: ModelBundle, cases: Sequence[Case], fields: dict[str, Any]) 
             {
                 'name': str(described.get('Name', root.name)),
                 'license': str(described.get('License', 'not stated')),
-                'participants': len(people),
+                'participants': sorted(name.rpartition('/')[2] for name in people),
             }
         )
     complete = update_card(bundle, {'datasets': datasets, **fields})
@@ -259,6 +269,7 @@ def _validate_scans(
     from bids_muscle.segmentation.predictor import Predictor
 
     predictor = Predictor(bundle, device=run.device)
+    known = bundle.card.get('numbers') or bundle.labels.by_index
     rows: list[dict[str, Any]] = []
     for case in cases:
         prepared = prepare_scan(
@@ -285,7 +296,7 @@ def _validate_scans(
         compared = compare_maps(
             np.asarray(found.dataobj),
             recode(codes, case.source),
-            {number: bundle.labels.by_index[number] for number in case.source.annotated},
+            {n: bundle.labels.by_index[n] for n in case.source.annotated if n in known},
             (float(zooms[0]), float(zooms[1]), float(zooms[2])),
             float(abs(np.linalg.det(truth.affine[:3, :3]))),
             None if fraction is None else np.asarray(fraction.dataobj),

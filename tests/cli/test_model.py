@@ -123,7 +123,11 @@ def test_cross_validation_becomes_one_model(
     for card, people in zip(cards, held, strict=True):
         assert people.isdisjoint(e['participant'] for e in card['training']['data'])
         assert card['training']['data'][0]['annotated'] == [1, 2, 3, 4]
-        assert card['datasets'] == [{'name': 'Cohort', 'license': 'CC0', 'participants': 2}]
+        (dataset,) = card['datasets']
+        assert (dataset['name'], dataset['license']) == ('Cohort', 'CC0')
+        assert {f'cohort/{name}' for name in dataset['participants']} == set().union(
+            *held
+        ) - people
     text = (out / 'fold-0/MODEL_CARD.md').read_text()
     assert '| Cohort | CC0 | 2 |' in text
     assert re.search(r'left multifidus \| \d\.\d{3}', text)
@@ -135,6 +139,7 @@ def test_cross_validation_becomes_one_model(
     assert main(['package', str(out), '--name', 'mine']) == ExitCode.OK
     card = json.loads((tmp_path / 'models/mine' / CARD).read_text())
     assert len(card['weights']) == len(card['folds']) == 3
+    assert card['datasets'][0]['participants'] == ['sub-1', 'sub-2', 'sub-3']
     assert main(['package', str(out), '--name', 'mine']) == ExitCode.CANNOT_CREATE
     assert main(['package', str(out), '--name', '../x']) == ExitCode.USAGE
     capsys.readouterr()
