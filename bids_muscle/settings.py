@@ -1,8 +1,9 @@
 """All settings of one run: one frozen object, built once, passed on explicitly.
 
 A value comes from the command line, else from the file given by ``--config-file``, else from the
-defaults below. In TOML the settings stand in three tables: ``[input]``, what is read and where
-the outputs go; ``[science]``, all that may change a number; ``[execution]``, how it is run.
+defaults below. In TOML the settings stand in four tables: ``[input]``, what is read and where the
+outputs go; ``[science]``, all that may change a measure; ``[group]``, how a cohort is analysed;
+``[execution]``, how it is run.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from bids_muscle.errors import MissingInputError, UnknownLevelError, UsageError
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
-TABLES = ('input', 'science', 'execution')
+TABLES = ('input', 'science', 'group', 'execution')
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
 _DEVICE = re.compile(r'auto|cpu|cuda(:[0-9]+)?')
 
 
-INPUT, SCIENCE, EXECUTION = ({'table': table} for table in TABLES)
+INPUT, SCIENCE, GROUP, EXECUTION = ({'table': table} for table in TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,6 @@ class Settings:
         JSON with pybids filters that narrow down the images.
     derivatives
         Derivatives datasets of other programs, with label maps of vertebrae and discs.
-    qc_ratings
-        Rating files exported from the review page, for the group level.
     skip_bids_validation
         Do not ask for a valid ``dataset_description.json``.
     model
@@ -71,6 +70,14 @@ class Settings:
         Segment mirrored images too and average (test-time augmentation).
     fix_swaps
         Exchange water and fat where the scanner confused them.
+    qc_ratings
+        Rating files exported from the review page.
+    exclude
+        Table of participants, scans or muscles that do not count in the cohort.
+    formula
+        Linear model of the user, as in R.
+    harmonise_sites
+        Remove differences between sites where ``participants.tsv`` has a ``site``.
     work_dir
         Folder of intermediate files, or None for a temporary one.
     nprocs
@@ -111,7 +118,6 @@ class Settings:
     contrast_rules: Path | None = field(default=None, metadata=INPUT)
     bids_filter_file: Path | None = field(default=None, metadata=INPUT)
     derivatives: tuple[Path, ...] = field(default=(), metadata=INPUT)
-    qc_ratings: tuple[Path, ...] = field(default=(), metadata=INPUT)
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
     model: str | None = field(default=None, metadata=SCIENCE)
@@ -119,6 +125,11 @@ class Settings:
     fat_method: str = field(default='auto', metadata=SCIENCE)
     tta: bool = field(default=False, metadata=SCIENCE)
     fix_swaps: bool = field(default=False, metadata=SCIENCE)
+
+    qc_ratings: tuple[Path, ...] = field(default=(), metadata=GROUP)
+    exclude: Path | None = field(default=None, metadata=GROUP)
+    formula: str | None = field(default=None, metadata=GROUP)
+    harmonise_sites: bool = field(default=True, metadata=GROUP)
 
     work_dir: Path | None = field(default=None, metadata=EXECUTION)
     nprocs: int | None = field(default=None, metadata=EXECUTION)
@@ -238,7 +249,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path
-        TOML file with the tables ``[input]``, ``[science]`` and ``[execution]``.
+        TOML file with the tables ``[input]``, ``[science]``, ``[group]`` and ``[execution]``.
 
     Returns
     -------

@@ -65,9 +65,10 @@ def _run(settings: Settings) -> ExitCode:
         raise UsageError(
             'The group level has no plan to print.', 'Use --dry-run with participant.'
         )
-    if settings.qc_ratings and settings.level != 'group':
+    if (settings.qc_ratings or settings.exclude) and settings.level != 'group':
         raise UsageError(
-            'Ratings are used at the group level only.', 'Use --qc-ratings with group.'
+            'Ratings and exclusions are used at the group level only.',
+            'Use --qc-ratings and --exclude with group.',
         )
     needs_raw = settings.level == 'participant' and not settings.reports_only
     if needs_raw:

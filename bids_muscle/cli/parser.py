@@ -91,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_input(parser.add_argument_group('what is computed'))
     _add_science(parser.add_argument_group('how it is measured'))
+    _add_group(parser.add_argument_group('how the cohort is analysed (group level)'))
     _add_execution(parser.add_argument_group('how it is run'))
     parser.add_argument('--version', action='version', version=f'bids_muscle {__version__}')
     return parser
@@ -160,14 +161,6 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         'measured',
     )
     group.add_argument(
-        '--qc-ratings',
-        metavar='FILE',
-        nargs='+',
-        action='extend',
-        help='ratings exported from the review page, TSV or JSON, of one or more raters (group '
-        'level)',
-    )
-    group.add_argument(
         '--skip-bids-validation',
         action='store_const',
         const=True,
@@ -216,6 +209,35 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         const=True,
         help='exchange water and fat where the scanner confused them, instead of leaving such '
         'places out',
+    )
+
+
+def _add_group(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--qc-ratings',
+        metavar='FILE',
+        nargs='+',
+        action='extend',
+        help='ratings exported from the review page, TSV or JSON, of one or more raters',
+    )
+    group.add_argument(
+        '--exclude',
+        type=Path,
+        metavar='FILE',
+        help='TSV of participants, scans or muscles that do not count, with the reason',
+    )
+    group.add_argument(
+        '--formula',
+        metavar='MODEL',
+        help="a linear model of your own, such as 'volume_ml ~ age * sex + muscle'",
+    )
+    group.add_argument(
+        '--no-harmonisation',
+        dest='harmonise_sites',
+        action='store_const',
+        const=False,
+        help='keep differences between sites (default: removed by ComBat where participants.tsv '
+        'has a site)',
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -74,41 +73,6 @@ def select_participants(bids_dir: Path, labels: Sequence[str]) -> tuple[list[str
     wanted = sorted({label.removeprefix('sub-') for label in labels}) if labels else present
     known = set(present)
     return [w for w in wanted if w in known], [w for w in wanted if w not in known]
-
-
-def read_participant_info(bids_dir: Path, participant: str) -> dict[str, str]:
-    """Return the row of a participant in ``participants.tsv``; empty where there is none."""
-    path = bids_dir / 'participants.tsv'
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            rows = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
-            for row in rows:
-                label = (row.pop('participant_id', None) or '').removeprefix('sub-')
-                if label == participant:
-                    return {key: value for key, value in row.items() if key and value}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
-    return {}
-
-
-def height_m(info: Mapping[str, str]) -> float | None:
-    """Return the height of a participant in metres, given in m or cm; None where it is unlikely.
-
-    Parameters
-    ----------
-    info
-        From :func:`read_participant_info`.
-
-    Examples
-    --------
-    >>> [height_m({'height': text}) for text in ('172', '1.72', 'n/a', '17')]
-    [1.72, 1.72, None, None]
-    """
-    try:
-        height = float(info.get('height', ''))
-    except ValueError:
-        return None
-    return next((height / unit for unit in (1, 100) if 0.4 <= height / unit <= 2.5), None)
 
 
 def find_scans(

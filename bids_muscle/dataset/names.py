@@ -136,7 +136,7 @@ def spine_path(stem: str, key: str) -> PurePosixPath:
     return PurePosixPath(io_spec()['spine'][key].format(anat=f'{folder}/anat', stem=scan.name))
 
 
-def dataset_path(key: str, *, seg: str = '') -> PurePosixPath:
+def dataset_path(key: str, *, seg: str = '', analysis: str = '') -> PurePosixPath:
     """Return the path of an output that belongs to the whole dataset.
 
     Examples
@@ -145,7 +145,9 @@ def dataset_path(key: str, *, seg: str = '') -> PurePosixPath:
     'seg-lumbarmuscles_dseg.tsv'
     """
     template = io_spec()['dataset'][key]
-    return PurePosixPath(template.format(seg=_checked(seg) if '{seg}' in template else ''))
+    return PurePosixPath(
+        template.format(seg=_checked(seg) if '{seg}' in template else '', analysis=analysis)
+    )
 
 
 def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:

@@ -227,10 +227,14 @@ def _json(content: Mapping[str, Any]) -> str:
 def _tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
     # pandas need not be imported to know one of its tables.
     frame: Any = table if hasattr(table, 'to_dict') and hasattr(table, 'columns') else None
-    rows = list(table) if frame is None else frame.to_dict('records')
-    columns = list(rows[0] if rows else ()) if frame is None else list(frame.columns)
-    lines = [columns, *([row[column] for column in columns] for row in rows)]
-    return ''.join('\t'.join(map(_cell, line)) + '\n' for line in lines)
+    if frame is None:
+        rows = list(table)
+        columns = list(rows[0] if rows else ())
+        lines: Iterable[Iterable[Any]] = ([row[column] for column in columns] for row in rows)
+    else:
+        columns = list(frame.columns)
+        lines = zip(*(frame[column].tolist() for column in columns), strict=True)
+    return ''.join('\t'.join(map(_cell, line)) + '\n' for line in (columns, *lines))
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,10 @@ WIDTH = 460
 LABEL_WIDTH = 160
 VALUE_WIDTH = 46
 GAP = 11
+#: The same of a forest chart, whose names and values are longer.
+FOREST_WIDTH = 680
+FOREST_LABEL_WIDTH = 260
+FOREST_VALUE_WIDTH = 150
 #: Above this many participants a strip shows its box and the far values only.
 MAX_DOTS = 300
 
@@ -43,6 +47,17 @@ class Strip:
     side: str
     colour: str
     dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One effect with its interval; ``certain`` if p < 0.05 after correction."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    certain: bool
 
 
 def nice_ticks(highest: float, count: int = 4) -> list[float]:
@@ -157,6 +172,61 @@ def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
         'rows': rows,
         'names': names,
         'summary': '; '.join(_in_words(strip) for strip in strips),
+    }
+
+
+def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]:
+    """Lay out one row for each effect: name, point with interval, and both as text.
+
+    Parameters
+    ----------
+    estimates
+        At least one, in the order in which they are drawn; limits that are equal are not drawn.
+    title
+        Name of the effect size with its unit.
+    """
+    bounds = [x for each in estimates for x in (each.value, each.low, each.high)]
+    lowest, highest = min(0.0, *bounds), max(0.0, *bounds)
+    step = nice_ticks(highest - lowest)[1]
+    first = math.floor(lowest / step + 1e-9)
+    last = max(math.ceil(highest / step - 1e-9), first + 1)
+    left, room = FOREST_LABEL_WIDTH, FOREST_WIDTH - FOREST_LABEL_WIDTH - FOREST_VALUE_WIDTH
+    scale = room / ((last - first) * step)
+
+    def place(value: float) -> float:
+        return round(left + (value - first * step) * scale, 1)
+
+    rows: list[dict[str, object]] = []
+    y = 8
+    for each in estimates:
+        lines = wrap(each.label, 38)
+        whole = each.low < each.high
+        interval = f' ({each.low:.2f} to {each.high:.2f})' if whole else ''
+        rows.append(
+            {
+                'lines': lines,
+                'y': y + 13,
+                'middle': y + 9 + 6.5 * (len(lines) - 1),
+                'x': place(each.value),
+                'interval': (place(each.low), place(each.high)) if whole else None,
+                'certain': each.certain,
+                'text': f'{each.value:.2f}{interval}',
+            }
+        )
+        y += 13 * len(lines) + 5
+    return {
+        'title': title,
+        'ticks': [(round(k * step, 10), place(k * step)) for k in range(first, last + 1)],
+        'zero': place(0.0),
+        'width': FOREST_WIDTH,
+        'height': y + 30,
+        'left': left,
+        'value_x': FOREST_WIDTH - FOREST_VALUE_WIDTH + 12,
+        'names': [],
+        'rows': rows,
+        'summary': '; '.join(
+            f'{each.label} {row["text"]}' for each, row in zip(estimates, rows, strict=True)
+        ),
     }
 
 

@@ -3,61 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.writer import write_json, write_text, write_tsv
+from bids_muscle.dataset.names import dataset_path, io_spec
+from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
+from bids_muscle.reports.completeness import completeness
 from bids_muscle.reports.figures import BACKGROUNDS
-from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, ScanOutputs, number
+from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
+from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
 from bids_muscle.reports.ratings import SEPARATOR, Review
+from bids_muscle.statistics.cohort import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A robust z beyond which a value is listed (Iglewicz and Hoaglin 1993).
-OUTLIER_Z = 3.5
-#: Fewer values than this have no outlier.
-LEAST_VALUES = 5
-
 #: Whether a row counts in the cohort, and why not.
 EXCLUSION = ('excluded', 'exclusion_reason')
+#: Columns of participants.tsv by participant label.
+People = Mapping[str, Mapping[str, str]]
+
 SCAN_COLUMNS = ('participant_id', 'session_id', 'scan', 'region', 'contrast')
 
 
-@dataclass(frozen=True)
-class Outlier:
-    """A value and its distance from those of the same muscle, side and contrast."""
-
-    participant: str
-    scan: str
-    name: str
-    column: str
-    value: float
-    robust_z: float
-
-
-def write_cohort_tables(scans: Sequence[ScanOutputs], output_dir: Path) -> list[Path]:
-    """Write ``group_muscles`` and ``group_scans``, each as TSV with its JSON data dictionary.
+def write_cohort_tables(
+    scans: Sequence[ScanOutputs], people: People, muscles: pd.DataFrame, output_dir: Path
+) -> list[Path]:
+    """Write the tables of a cohort, each as TSV with its JSON data dictionary.
 
     Parameters
     ----------
     scans
         All scans of the dataset.
+    people
+        Rows of ``participants.tsv`` by participant.
+    muscles
+        From :func:`muscle_table`.
     output_dir
         The derivatives dataset.
 
     Returns
     -------
     list of Path
-        The four files.
+        ``group_muscles`` (tidy, a row per muscle), ``group_wide`` (a row per scan), these two as
+        Parquet too, ``phenotype/bids_muscle`` (a row per participant), ``group_scans``,
+        ``group_completeness`` and ``group_outliers``.
     """
+    definitions = measure_definitions(scans)
+    measures = analysed_measures(scans)
+    wide = wide_table(scans, people, measures)
+    spread = wide_definitions(scans, measures, definitions)
+    prefixes = {_prefix(scan) for scan in scans if scan.rows}
+    prefixed = {f'{prefix}_{name}': spread[name] for prefix in prefixes for name in spread}
     return [
-        *_write(output_dir, 'group_muscles', muscle_table(scans), _measure_definitions(scans)),
+        *_write(output_dir, 'group_muscles', muscles, definitions),
+        *_write(output_dir, 'group_wide', wide, spread),
+        *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
         *_write(output_dir, 'group_scans', scan_table(scans)),
+        *_write(output_dir, 'group_completeness', completeness(scans, people)),
+        *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
     ]
 
 
@@ -119,54 +125,175 @@ def _redo_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
         }
         for scan in scans
     ]
-    return pd.DataFrame(rows, columns=list(_packaged_dictionary('group_redo')), dtype=object)
+    return pd.DataFrame(rows, columns=list(packaged_dictionary('group_redo')), dtype=object)
 
 
 def _rater_table(review: Review) -> pd.DataFrame:
     import pandas as pd
 
     rows = [vars(pair) for pair in review.pairs]
-    return pd.DataFrame(rows, columns=list(_packaged_dictionary('group_raters')))
+    return pd.DataFrame(rows, columns=list(packaged_dictionary('group_raters')))
 
 
 def _write(
     output_dir: Path, key: str, table: pd.DataFrame, definitions: Mapping[str, Any] | None = None
 ) -> list[Path]:
-    path = output_dir / dataset_path(key)
+    """Write a table, its dictionary, and its Parquet file if it has one."""
+    path, sidecar = (output_dir / dataset_path(name) for name in (key, f'{key}_json'))
     write_tsv(table, path)
-    sidecar = output_dir / dataset_path(f'{key}_json')
     write_json(_dictionary(key, table, definitions or {}), sidecar)
-    return [path, sidecar]
+    if f'{key}_parquet' not in io_spec()['dataset']:
+        return [path, sidecar]
+    parquet = output_dir / dataset_path(f'{key}_parquet')
+    write_bytes(to_parquet(table), parquet)
+    return [path, sidecar, parquet]
 
 
-def muscle_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Return a table of text as Parquet; columns that hold nothing but numbers become numbers."""
+    import pandas as pd
+
+    def typed(column: pd.Series) -> pd.Series:
+        column = column.where(column != MISSING, None)
+        try:
+            return pd.to_numeric(column)
+        except (ValueError, TypeError):
+            return column.astype('str')
+
+    frame = pd.DataFrame({name: typed(table[name]) for name in table})
+    return bytes(frame.to_parquet(None, engine='pyarrow', index=False))
+
+
+def analysed_measures(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Return the measures that the statistics look at and the scans have."""
+    present = {name for scan in scans for name in scan.measures}
+    return [name for name in MEASURES if name in present]
+
+
+def muscle_table(scans: Sequence[ScanOutputs], people: People) -> pd.DataFrame:
     """Return one row per scan, muscle and side, joined with the participants' columns.
 
     Values are text, exactly as the participant level wrote them.
     """
     import pandas as pd
 
-    measures = _in_order(column for scan in scans for row in scan.rows[:1] for column in row)
-    measures = [name for name in measures if name not in (*IDENTITY, REASON)]
-    named = (*SCAN_COLUMNS, *IDENTITY, *measures, REASON, *EXCLUSION)
-    people = _people(scans)
-    extra = _in_order(name for info in people.values() for name in info)
-    # A column of participants.tsv never hides one of ours.
-    titles = {name: f'participants_{name}' if name in named else name for name in extra}
-    rows = [
-        {
-            **_scan_cells(scan),
-            **{name: row.get(name, MISSING) for name in (*IDENTITY, *measures, REASON)},
-            **_exclusion_cells(scan.exclusion(row)),
-            **{
-                titles[name]: people.get(scan.record.participant, {}).get(name, MISSING)
-                for name in extra
-            },
-        }
-        for scan in scans
-        for row in scan.rows
-    ]
-    return pd.DataFrame(rows, columns=[*named, *titles.values()], dtype=object)
+    measures = _in_order(name for scan in scans for name in scan.measures)
+    pairs = [(scan, row) for scan in scans for row in scan.rows]
+    cells = [_scan_cells(scan) for scan, _ in pairs]
+    reasons = [scan.exclusion(row) for scan, row in pairs]
+    columns: dict[str, list[str]] = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
+    for name in (*IDENTITY, *measures, REASON):
+        columns[name] = [row.get(name, MISSING) for _, row in pairs]
+    columns['excluded'] = ['yes' if reason else 'no' for reason in reasons]
+    columns['exclusion_reason'] = [reason or MISSING for reason in reasons]
+    columns |= _people_columns([scan for scan, _ in pairs], people, columns)
+    return pd.DataFrame(columns, dtype=object)
+
+
+def wide_table(
+    scans: Sequence[ScanOutputs], people: People, measures: Sequence[str]
+) -> pd.DataFrame:
+    """Return one row per scan, with a column per measure, side and muscle.
+
+    What is excluded is n/a.
+    """
+    import pandas as pd
+
+    names = _wide_names(scans, measures)
+    found = [_wide_cells(scan, measures) for scan in scans]
+    cells = [_scan_cells(scan) for scan in scans]
+    columns = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
+    columns |= {name: [each.get(name, MISSING) for each in found] for name in names}
+    columns |= _people_columns(scans, people, columns)
+    return pd.DataFrame(columns, dtype=object)
+
+
+def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd.DataFrame:
+    """Return one row per participant, as BIDS asks for below ``phenotype/``.
+
+    Columns are those of the wide table with session and scan in front: ``ses1_acqdixon_...``.
+    """
+    import pandas as pd
+
+    rows: dict[str, dict[str, str]] = {}
+    for scan in (scan for scan in scans if scan.rows):
+        own = rows.setdefault(f'sub-{scan.record.participant}', {})
+        for name, text in _wide_cells(scan, measures).items():
+            own[f'{_prefix(scan)}_{name}'] = text
+    names = sorted({name for row in rows.values() for name in row})
+    columns = {
+        'participant_id': list(rows),
+        **{name: [row.get(name, MISSING) for row in rows.values()] for name in names},
+    }
+    return pd.DataFrame(columns, dtype=object)
+
+
+def _prefix(scan: ScanOutputs) -> str:
+    """Return what tells a scan from the others of its participant, as part of a column's name."""
+    return '_'.join(scan.record.scan.split('_')[1:]).replace('-', '')
+
+
+def wide_definitions(
+    scans: Sequence[ScanOutputs], measures: Sequence[str], definitions: Definitions
+) -> dict[str, dict[str, str]]:
+    """Return the data dictionary of the columns of the wide table that hold measures."""
+    spread = {}
+    for name, (measure, where) in _wide_names(scans, measures).items():
+        entry = dict(definitions.get(measure, {'Description': measure}))
+        spread[name] = {**entry, 'LongName': f'{entry.get("LongName", measure)}, {where}'}
+    return spread
+
+
+def _wide_names(
+    scans: Sequence[ScanOutputs], measures: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """Return the columns of the wide table, each with its measure and its muscle."""
+    rows = {row['name']: row for scan in scans for row in scan.rows}.values()
+    both = {row['muscle']: row for row in rows}.values()
+    asymmetries = _in_order(name for scan in scans for name in scan.measures if ASYMMETRY in name)
+    return {
+        **{
+            _wide_name(name, row['name']): (name, row['name']) for name in measures for row in rows
+        },
+        **{
+            _wide_name(name, row['muscle']): (name, row['muscle'])
+            for name in asymmetries
+            for row in both
+        },
+    }
+
+
+def _wide_name(measure: str, muscle: str) -> str:
+    return f'{measure}_{muscle.replace(" ", "_")}'
+
+
+def _wide_cells(scan: ScanOutputs, measures: Sequence[str]) -> dict[str, str]:
+    cells = {}
+    asymmetries = [name for name in scan.measures if ASYMMETRY in name]
+    for row in scan.kept:
+        for name in measures:
+            cells[_wide_name(name, row['name'])] = row.get(name, MISSING)
+        for name in asymmetries:
+            cells[_wide_name(name, row['muscle'])] = row[name]
+    return cells
+
+
+def _people_columns(
+    scans: Sequence[ScanOutputs], people: People, taken: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return the columns of participants.tsv; what the participant level noted fills its gaps."""
+    known = {scan.record.participant: scan.record.participant_info for scan in scans}
+    joined = {label: {**info, **people.get(label, {})} for label, info in known.items()}
+    extra = _in_order(name for info in joined.values() for name in info)
+    taken, named = set(taken), [scan.record.participant for scan in scans]
+    return {
+        # A column of participants.tsv never hides one of ours.
+        f'participants_{name}' if name in taken else name: [
+            joined[label].get(name, MISSING) for label in named
+        ]
+        for name in extra
+        if name != 'participant_id'
+    }
 
 
 def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
@@ -187,51 +314,14 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
                 'model_sha256': record.model.get('sha256', MISSING),
                 'software_version': record.versions.get('bids_muscle', MISSING),
                 'settings_sha256': record.settings_digest or MISSING,
+                'device': record.device or MISSING,
+                **{name: str(value) for name, value in scan.quality.items()},
                 **_verdict_cells(scan),
                 **_exclusion_cells(scan.exclusion()),
             }
         )
-    return pd.DataFrame(rows, columns=list(_packaged_dictionary('group_scans')), dtype=object)
-
-
-def find_outliers(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[Outlier]:
-    """List values with a robust z beyond 3.5, the farthest first; see :func:`robust_scores`."""
-    far = [each for each in robust_scores(scans, columns) if abs(each.robust_z) > OUTLIER_Z]
-    return sorted(far, key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
-
-
-def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[Outlier]:
-    """Return how far each value lies from those of the same muscle, side and contrast.
-
-    The robust z is 0.6745 (value - median) / MAD, with MAD the median absolute deviation from the
-    median [1]_, over the scans of one region and contrast, for each muscle and side. Muscles with
-    fewer than five values, or of which more than half are equal, have no scores.
-
-    References
-    ----------
-    .. [1] Iglewicz B, Hoaglin DC. How to detect and handle outliers. ASQC Quality Press, 1993.
-    """
-    import numpy as np
-
-    groups: dict[tuple[str, ...], list[tuple[ScanOutputs, str, float]]] = {}
-    for scan in scans:
-        for row in scan.kept:
-            for column in columns:
-                value = number(row.get(column, MISSING))
-                if value is not None:
-                    key = (str(scan.record.region), scan.contrast, row['index'], column)
-                    groups.setdefault(key, []).append((scan, row['name'], value))
-    scores = []
-    for (_, _, _, column), members in groups.items():
-        values = np.array([value for _, _, value in members])
-        distance = values - np.median(values)
-        mad = np.median(np.abs(distance))
-        if len(members) < LEAST_VALUES or mad == 0:
-            continue
-        for (scan, name, value), z in zip(members, 0.6745 * distance / mad, strict=True):
-            record = scan.record
-            scores.append(Outlier(record.participant, record.scan, name, column, value, float(z)))
-    return scores
+    columns = _in_order([*packaged_dictionary('group_scans'), *(c for row in rows for c in row)])
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def _scan_cells(scan: ScanOutputs) -> dict[str, str]:
@@ -259,20 +349,7 @@ def _exclusion_cells(reason: str) -> dict[str, str]:
     return dict(zip(EXCLUSION, ('yes' if reason else 'no', reason or MISSING), strict=True))
 
 
-def _people(scans: Sequence[ScanOutputs]) -> dict[str, Mapping[str, str]]:
-    """Return the columns of participants.tsv by participant."""
-    return {
-        scan.record.participant: {
-            name: text
-            for name, text in scan.record.participant_info.items()
-            if name != 'participant_id'
-        }
-        for scan in reversed(scans)
-        if scan.record.participant_info
-    }
-
-
-def _measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
+def measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
     """Return the data dictionary of the measures; the first scan that defines one wins."""
     definitions: dict[str, Any] = {}
     for scan in scans:
@@ -282,12 +359,13 @@ def _measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
 
 
 def _dictionary(key: str, table: pd.DataFrame, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    known = {**definitions, **_packaged_dictionary(key)}
+    known = {**definitions, **packaged_dictionary(key)}
     other = {'Description': 'Column of participants.tsv of the raw dataset.'}
     return {column: known.get(column, other) for column in table.columns}
 
 
-def _packaged_dictionary(key: str) -> dict[str, Any]:
+def packaged_dictionary(key: str) -> dict[str, Any]:
+    """Return the definition of each column of a table of the cohort."""
     path = resources.files('bids_muscle') / f'data/dictionaries/{key}.json'
     content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
     return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,20 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.reports.charts import MAX_DOTS, Dot, Strip, strip_chart
 from bids_muscle.reports.cohort import (
-    OUTLIER_Z,
-    find_outliers,
+    People,
+    muscle_table,
     write_cohort_tables,
     write_review_tables,
 )
+from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
+from bids_muscle.reports.outliers import OUTLIER_Z, find_outliers
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number, read_scans
 from bids_muscle.reports.page import environment, format_value, heading, main_measures, page_of
 from bids_muscle.reports.participant import SIDES, scan_light
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
 from bids_muscle.reports.review import write_review
+from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
+from bids_muscle.statistics.cohort import CohortAnalysis
 
 #: Tables with a row for each scan are shown up to this many scans; there is a file with all.
 MAX_ROWS = 300
@@ -30,8 +34,16 @@ MAX_ROWS = 300
 URGENCY = {'failed': 0, 'check': 1, 'ok': 2}
 
 
-def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
-    """Write the cohort tables, the review page and ``group.html``.
+def write_group(
+    output_dir: Path,
+    ratings: Sequence[Path] = (),
+    *,
+    people: People | None = None,
+    exclude: Path | None = None,
+    formula: str | None = None,
+    harmonise_sites: bool = True,
+) -> list[Path]:
+    """Write the cohort tables, the statistics, the review page and ``group.html``.
 
     Parameters
     ----------
@@ -40,6 +52,12 @@ def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
     ratings
         Files exported from the review page; what they exclude keeps its rows in the tables, and
         is left out of the statistics.
+    people
+        Rows of ``participants.tsv`` by participant.
+    exclude
+        List of what does not count either.
+    formula, harmonise_sites
+        See :func:`bids_muscle.statistics.cohort.analyse`.
 
     Returns
     -------
@@ -50,14 +68,21 @@ def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
     ------
     OutputError
         If a file cannot be written.
-    MissingInputError, BadDataError
-        If the ratings cannot be used; nothing is written then.
+    MissingInputError, BadDataError, UsageError
+        If the ratings, the list or the formula cannot be used; nothing is written then.
     """
+    people = people or {}
     scans = read_scans(output_dir)
+    notes: list[str] = []
+    if exclude:
+        scans, notes = apply_exclusions(read_exclusions(exclude), scans)
     review = merge_ratings(read_ratings(ratings), scans) if ratings else None
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
-    tables = write_cohort_tables(scans, output_dir)
+    muscles = muscle_table(scans, people)
+    analyses = analyse_cohort(muscles, formula=formula, harmonise_sites=harmonise_sites)
+    tables = write_cohort_tables(scans, people, muscles, output_dir)
+    tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
     wall = write_review(scans, output_dir)
     page = output_dir / dataset_path('group_report')
@@ -65,13 +90,16 @@ def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
     write_text(
         template.render(
             title='Cohort',
-            summary=_summary(scans),
-            mixed=_mixed(scans),
-            tables=[path.name for path in tables],
+            summary=_summary(scans, people),
+            notes=[*notes, *_mixed(scans)],
+            tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
             scans=sorted(map(_scan_row, scans), key=lambda row: URGENCY[row['light'].level]),
-            series=[_series_context(place, *each) for place, each in enumerate(_series(scans), 1)],
+            series=[
+                _series_context(place, *each, analyses)
+                for place, each in enumerate(_series(scans), 1)
+            ],
             outlier_z=OUTLIER_Z,
             max_dots=MAX_DOTS,
             max_rows=MAX_ROWS,
@@ -81,14 +109,15 @@ def write_group(output_dir: Path, ratings: Sequence[Path] = ()) -> list[Path]:
     return [*tables, wall, page]
 
 
-def _summary(scans: Sequence[ScanOutputs]) -> list[tuple[str, int]]:
+def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:
     done = [scan for scan in scans if scan.done]
     return [
-        ('Participants', len({scan.record.participant for scan in scans})),
+        ('Participants', len({scan.record.participant for scan in scans} | set(people))),
         ('with a result', len({scan.record.participant for scan in done})),
         ('Scans', len(scans)),
         ('done', len(done)),
         ('failed', len(scans) - len(done)),
+        ('excluded', sum(bool(scan.exclusion()) for scan in done)),
     ]
 
 
@@ -128,6 +157,7 @@ def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
     found: dict[str, set[str | None]] = {
         'versions of bids_muscle': {record.versions.get('bids_muscle') for record in done},
         'settings': {record.settings_digest for record in done},
+        'kinds of device': {record.device.partition(':')[0] for record in done},
     }
     for region in sorted({str(record.region) for record in done}):
         found[f'models for the {region} region'] = {
@@ -150,7 +180,11 @@ def _series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutpu
 
 
 def _series_context(
-    place: int, region: str, contrast: str, scans: Sequence[ScanOutputs]
+    place: int,
+    region: str,
+    contrast: str,
+    scans: Sequence[ScanOutputs],
+    analyses: Mapping[str, CohortAnalysis],
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
     columns = main_measures([row for scan in scans for row in scan.rows])
@@ -163,7 +197,8 @@ def _series_context(
             strip_chart(_strips(scans, column), heading(column, definitions))
             for column in columns[:2]
         ],
-        'statistics': [
+        'analyses': statistics_context(analyses, region, contrast, definitions),
+        'summaries': [
             (heading(column, definitions), [_describe(strip) for strip in _strips(scans, column)])
             for column in columns
         ],

@@ -6,8 +6,10 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from bids_muscle.anatomy.labels import LabelTable, load_label_table
@@ -22,6 +24,24 @@ IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
 
 Definitions = Mapping[str, Mapping[str, str]]
+
+
+class Row(Mapping[str, str]):
+    """One row of a table; rows share the names of their columns, so that cohorts fit in memory."""
+
+    __slots__ = ('_cells', '_places')
+
+    def __init__(self, places: Mapping[str, int], cells: Sequence[str]) -> None:
+        self._places, self._cells = places, cells
+
+    def __getitem__(self, name: str) -> str:
+        return self._cells[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,10 @@ class ScanOutputs:
         What the raters say, or None.
     missing
         Sentences about files that should be there and are not.
+    excluded
+        Why the scan (key ``''``) or a muscle (its name) is excluded by a list.
+    quality
+        Measures of the image, such as its noise, by name.
     """
 
     record: ScanRecord
@@ -56,10 +80,18 @@ class ScanOutputs:
     predicted_dice: Mapping[str, float] = field(default_factory=dict)
     segmentation: str = MISSING
     verdict: Verdict | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
-        return self.verdict.exclusion(row['name'] if row else None) if self.verdict else ''
+        name = row['name'] if row else ''
+        reasons = [
+            self.excluded.get('', ''),
+            self.excluded.get(name, '') if name else '',
+            self.verdict.exclusion(name or None) if self.verdict else '',
+        ]
+        return '; '.join(reason for reason in reasons if reason)
 
     @property
     def kept(self) -> tuple[Mapping[str, str], ...]:
@@ -166,16 +198,25 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     )
 
 
+@cache
+def _places(header: tuple[str, ...]) -> Mapping[str, int]:
+    return {name: place for place, name in enumerate(header)}
+
+
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
     try:
         with path.open(encoding='utf-8', newline='') as stream:
-            rows = tuple(
-                csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=MISSING)
-            )
-    except (OSError, UnicodeDecodeError, csv.Error):
-        rows = ()
-    if rows and set(IDENTITY) <= set(rows[0]):
-        return rows
+            header, *lines = csv.reader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError):
+        header, lines = [], []
+    places = _places(tuple(header))
+    if lines and set(IDENTITY) <= set(places):
+        lines = [(line + [MISSING] * len(header))[: len(header)] for line in lines if line]
+        return tuple(
+            # Names and reasons are the same in all scans, numbers are not.
+            Row(places, tuple(sys.intern(cell) if cell[:1].isalpha() else cell for cell in line))
+            for line in lines
+        )
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
 
@@ -195,10 +236,18 @@ def _digest(path: Path) -> str:
         return MISSING
 
 
+@cache
+def _shared(text: str) -> Definitions:
+    """Return one copy for all scans whose measures are defined alike."""
+    definitions: Definitions = json.loads(text)
+    return definitions
+
+
 def _read_definitions(path: Path, missing: list[str]) -> Definitions:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        return {key: value for key, value in content.items() if isinstance(value, dict)}
+        found = {key: value for key, value in content.items() if isinstance(value, dict)}
+        return _shared(json.dumps(found))
     except (OSError, ValueError, AttributeError):
         missing.append(f'{path.name} is missing or broken, so the measures are not defined here.')
         return {}

@@ -68,7 +68,12 @@ def pack_reports(output_dir: Path, target: Path) -> int:
 
 def _paths(output_dir: Path) -> list[Path]:
     """List the files to pack, in their order."""
-    group = [output_dir / dataset_path(key) for key in io_spec()['dataset'] if 'group' in key]
+    group = [
+        path
+        for key in io_spec()['dataset']
+        if key.startswith(('group', 'phenotype'))
+        for path in output_dir.glob(str(dataset_path(key, analysis='*')))
+    ]
     kinds = [f'*_desc-{name}.{io_spec()["figures"][name]}' for name in LINKED]
     figures = [path for kind in kinds for path in output_dir.glob(f'sub-*/figures/{kind}')]
     pages = output_dir.glob('sub-*.html')

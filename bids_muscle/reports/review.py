@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
-from bids_muscle.reports.cohort import OUTLIER_Z, robust_scores
+from bids_muscle.reports.outliers import OUTLIER_Z, robust_scores
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import environment, heading, main_measures, page_of
 from bids_muscle.reports.participant import scan_light

@@ -128,7 +128,7 @@ def analyse(
     centred
         See :func:`bids_muscle.statistics.linear_model.make_design`.
     harmonise_sites
-        Where the table has a ``site``, remove the differences between sites before all analyses
+        Where the table has several sites (column ``site``), remove the differences between sites before all analyses
         but the formula; see :func:`bids_muscle.statistics.harmonise.harmonise`.
     formula
         The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
@@ -138,7 +138,7 @@ def analyse(
     dict
         Analysis by name: ``rm_ancova``, ``paired_t``, ``sex_differences``, ``pearson``,
         ``spearman``; ``change`` and ``mixed_model`` where there are sessions;
-        ``site_differences``, ``harmonisation`` and ``harmonised_values`` where there is a site;
+        ``site_differences``, ``harmonisation`` and ``harmonised_values`` where there are sites;
         ``formula``.
         Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
         take the first session of each participant.
@@ -152,7 +152,7 @@ def analyse(
     frame = muscle_means(table, measures)
     people = participants(table, covariates)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
-    sites = harmonise_sites and people['site'].notna().any()
+    sites = harmonise_sites and people['site'].nunique() > 1
     for sample in _samples(frame, people, measures):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []

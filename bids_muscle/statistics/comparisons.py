@@ -82,7 +82,7 @@ def paired_t(values: pd.DataFrame) -> Analysis:
         f'{counted(table["n"])}), {after} after Holm correction'
     )
     if differ:
-        row = table.loc[table['difference'].abs().where(table['p'].notna()).idxmax()]
+        row = table.loc[table['difference'].abs().where(table['p'].map(is_effect)).idxmax()]
         largest = interval_text(*row[list(_DIFFERENCE)])
         sentence += (
             f'; the largest difference is {row["muscle"]} minus {row["other_muscle"]}, {largest}, '

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.dataset.discovery import select_participants
 from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
@@ -154,7 +155,15 @@ def run_group(settings: Settings) -> ExitCode:
     from bids_muscle.reports.group import write_group
 
     _require_records(settings)
-    for path in write_group(settings.output_dir, settings.qc_ratings):
+    written = write_group(
+        settings.output_dir,
+        settings.qc_ratings,
+        people=keep_participants(settings.bids_dir, settings.output_dir),
+        exclude=settings.exclude,
+        formula=settings.formula,
+        harmonise_sites=settings.harmonise_sites,
+    )
+    for path in written:
         print(path)
     return ExitCode.OK
 

@@ -13,7 +13,6 @@ from bids_muscle.cli.folders import check_input
 from bids_muscle.dataset.discovery import (
     find_scans,
     list_participants,
-    read_participant_info,
     select_participants,
 )
 from bids_muscle.dataset.index import read_filters
@@ -375,18 +374,6 @@ def test_bad_filters(tmp_path: Path, content: str, message: str) -> None:
     path.write_text(content)
     with pytest.raises(UsageError, match=message):
         read_filters(path)
-
-
-def test_participant_info(tiny_dataset: TinyDataset) -> None:
-    root = tiny_dataset(images('T1w'))
-    assert read_participant_info(root, '01') == {}
-    (root / 'participants.tsv').write_text(
-        'participant_id\tage\tnote\nsub-02\t1\tx\nsub-01\t2\t"y\n'
-    )
-    assert read_participant_info(root, '01') == {'age': '2', 'note': '"y'}
-    assert read_participant_info(root, '03') == {}
-    (root / 'participants.tsv').write_bytes(b'\xff\xfe\x00')
-    assert read_participant_info(root, '01') == {}
 
 
 def test_start_up_does_not_read_the_cohort(tiny_dataset: TinyDataset, monkeypatch) -> None:

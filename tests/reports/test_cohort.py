@@ -11,8 +11,8 @@ import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import GridMismatchError
-from bids_muscle.reports.cohort import find_outliers
 from bids_muscle.reports.group import write_group
+from bids_muscle.reports.outliers import find_outliers
 from bids_muscle.reports.outputs import read_scans
 
 AddScan = Callable[..., Path]

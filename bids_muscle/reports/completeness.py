@@ -1,0 +1,72 @@
+"""Which scan of which participant and session is there: done, failed, excluded or missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from bids_muscle.reports.outputs import MISSING, ScanOutputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ('participant_id', 'session_id', 'kind', 'scan', 'status', 'reason')
+STATUSES = ('done', 'failed', 'excluded', 'missing')
+
+
+def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> pd.DataFrame:
+    """Return one row per participant, session and scan that is there or should be.
+
+    Expected of everybody is each kind of scan that anybody has in a session of that name. A kind
+    is the name of a scan without participant, session and run: ``acq-dixon``.
+
+    Parameters
+    ----------
+    scans
+        All scans of the dataset.
+    participants
+        Labels of further participants, as in ``participants.tsv``.
+    """
+    import pandas as pd
+
+    expected = sorted(
+        {(scan.record.session or '', kind) for scan in scans if (kind := _kind(scan))}
+    )
+    there: dict[str, dict[tuple[str, str], list[ScanOutputs]]] = {
+        label: {} for label in sorted({*participants, *(s.record.participant for s in scans)})
+    }
+    nothing = {}
+    for scan in scans:
+        record = scan.record
+        if kind := _kind(scan):
+            place = (record.session or '', kind)
+            there[record.participant].setdefault(place, []).append(scan)
+        elif record.problem:
+            nothing[record.participant] = str(record.problem)
+    rows = []
+    for label, found in there.items():
+        for session, kind in sorted({*expected, *found}) or [('', '')]:
+            cells = {
+                'participant_id': f'sub-{label}',
+                'session_id': f'ses-{session}' if session else MISSING,
+                'kind': kind or MISSING,
+            }
+            members = found.get((session, kind), [])
+            rows += [{**cells, 'scan': each.record.scan, **_status(each)} for each in members]
+            if not members:
+                reason = nothing.get(label, 'no scan was processed')
+                rows.append({**cells, 'scan': MISSING, 'status': 'missing', 'reason': reason})
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def _kind(scan: ScanOutputs) -> str:
+    """Return the name of a scan without participant, session and run."""
+    parts = scan.record.scan.split('_')
+    return '_'.join(part for part in parts if part.split('-')[0] not in ('sub', 'ses', 'run'))
+
+
+def _status(scan: ScanOutputs) -> dict[str, str]:
+    if not scan.done:
+        return {'status': 'failed', 'reason': str(scan.record.problem or MISSING)}
+    excluded = scan.exclusion()
+    return {'status': 'excluded' if excluded else 'done', 'reason': excluded or MISSING}

@@ -1,0 +1,152 @@
+"""A list of what does not count in a cohort: participants, scans or muscles, with the reason."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.reports.ratings import MISSING
+
+COLUMNS = ('participant_id', 'session_id', 'scan', 'muscle', 'reason')
+_UNSAID = 'excluded by the list'
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One row of the list; an empty field means all of them.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    scan
+        Name of the scan.
+    muscle
+        Name with its side, such as ``'left psoas major'``, or without.
+    reason
+        Why.
+    place
+        File and row, for messages.
+    """
+
+    participant: str
+    session: str
+    scan: str
+    muscle: str
+    reason: str
+    place: str
+
+    def fits(self, scan: ScanOutputs) -> bool:
+        """Whether it speaks of a scan, or of a muscle in it."""
+        record = scan.record
+        return (
+            self.participant == record.participant
+            and self.session in ('', record.session)
+            and self.scan in ('', record.scan)
+        )
+
+
+def read_exclusions(path: Path) -> list[Exclusion]:
+    """Read a list of exclusions.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    BadDataError
+        If it is no TSV with a column ``participant_id``, or a column is unknown.
+    """
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=''))
+    except OSError as error:
+        raise MissingInputError(
+            f'The list of exclusions {path} cannot be read: {error.strerror}.', 'Check --exclude.'
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _not_a_list(path) from error
+    exclusions = []
+    for number, row in enumerate(rows, 1):
+        if 'participant_id' not in row or not set(row) <= set(COLUMNS):
+            raise _not_a_list(path)
+        cells = {name: row.get(name, '').strip() for name in COLUMNS}
+        cells = {name: '' if text == MISSING else text for name, text in cells.items()}
+        place = f'{path}, row {number}'
+        if not cells['participant_id']:
+            raise BadDataError(f'{place} names no participant.', 'Write a participant_id there.')
+        exclusions.append(
+            Exclusion(
+                cells['participant_id'].removeprefix('sub-'),
+                cells['session_id'].removeprefix('ses-'),
+                cells['scan'],
+                cells['muscle'],
+                cells['reason'] or _UNSAID,
+                place,
+            )
+        )
+    return exclusions
+
+
+def apply_exclusions(
+    exclusions: Sequence[Exclusion], scans: Sequence[ScanOutputs]
+) -> tuple[list[ScanOutputs], list[str]]:
+    """Mark what the list excludes.
+
+    Returns
+    -------
+    scans : list of ScanOutputs
+        Each with what is excluded of it.
+    notes : list of str
+        Rows of the list that speak of nothing in the dataset.
+
+    Raises
+    ------
+    BadDataError
+        If a muscle is not in the tables of the scans it is excluded from.
+    """
+    by_participant: dict[str, list[Exclusion]] = {}
+    for exclusion in exclusions:
+        by_participant.setdefault(exclusion.participant, []).append(exclusion)
+    used: set[Exclusion] = set()
+    marked = []
+    for scan in scans:
+        reasons: dict[str, str] = {}
+        for exclusion in by_participant.get(scan.record.participant, ()):
+            if exclusion.fits(scan):
+                used.add(exclusion)
+                for name in _names(exclusion, scan):
+                    known = reasons.get(name)
+                    reasons[name] = f'{known}; {exclusion.reason}' if known else exclusion.reason
+        marked.append(replace(scan, excluded=reasons) if reasons else scan)
+    notes = [
+        f'{each.place} excludes sub-{each.participant}, of whom there is no such scan.'
+        for each in exclusions
+        if each not in used
+    ]
+    return marked, notes
+
+
+def _names(exclusion: Exclusion, scan: ScanOutputs) -> list[str]:
+    """Return the names of the muscles excluded, or '' for the whole scan."""
+    if not exclusion.muscle:
+        return ['']
+    wanted = exclusion.muscle
+    names = [row['name'] for row in scan.rows if wanted in (row['name'], row['muscle'])]
+    if scan.rows and not names:
+        known = ', '.join(row['name'] for row in scan.rows)
+        raise BadDataError(
+            f'{exclusion.place}: {wanted!r} is not a muscle of {scan.record.scan}.',
+            f'Use names of its table: {known}.',
+        )
+    return names
+
+
+def _not_a_list(path: Path) -> BadDataError:
+    return BadDataError(
+        f'{path} is not a list of exclusions.',
+        f'Give a TSV with participant_id and, if you like, {", ".join(COLUMNS[1:])}.',
+    )
