@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bids_muscle.dataset.names import dataset_path
@@ -16,15 +17,27 @@ def read_participants(path: Path) -> dict[str, dict[str, str]]:
     """
     people: dict[str, dict[str, str]] = {}
     try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            for row in csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE):
-                label = (row.pop('participant_id', None) or '').removeprefix('sub-')
-                info = {key: value for key, value in row.items() if key and value}
-                people.setdefault(label, info)
+        for label, info in _rows(path):
+            people.setdefault(label, info)
     except (OSError, UnicodeDecodeError, csv.Error):
         return {}
-    people.pop('', None)
     return people
+
+
+def read_participant_info(bids_dir: Path, participant: str) -> dict[str, str]:
+    """Return the row of a participant in ``participants.tsv``; empty where there is none."""
+    try:
+        rows = _rows(bids_dir / dataset_path('participants'))
+        return next((info for label, info in rows if label == participant), {})
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    with path.open(encoding='utf-8-sig', newline='') as stream:
+        for row in csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE):
+            if label := (row.pop('participant_id', None) or '').removeprefix('sub-'):
+                yield label, {key: value for key, value in row.items() if key and value}
 
 
 def keep_participants(bids_dir: Path, output_dir: Path) -> dict[str, dict[str, str]]:
@@ -39,3 +52,23 @@ def keep_participants(bids_dir: Path, output_dir: Path) -> dict[str, dict[str, s
             if not kept.is_file() or kept.read_bytes() != content:
                 write_bytes(content, kept)
     return read_participants(output_dir / dataset_path('participants'))
+
+
+def height_m(info: Mapping[str, str]) -> float | None:
+    """Return the height of a participant in metres, given in m or cm; None where it is unlikely.
+
+    Parameters
+    ----------
+    info
+        From :func:`read_participant_info`.
+
+    Examples
+    --------
+    >>> [height_m({'height': text}) for text in ('172', '1.72', 'n/a', '17')]
+    [1.72, 1.72, None, None]
+    """
+    try:
+        height = float(info.get('height', ''))
+    except ValueError:
+        return None
+    return next((height / unit for unit in (1, 100) if 0.4 <= height / unit <= 2.5), None)

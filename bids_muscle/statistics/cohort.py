@@ -128,8 +128,9 @@ def analyse(
     centred
         See :func:`bids_muscle.statistics.linear_model.make_design`.
     harmonise_sites
-        Where the table has several sites (column ``site``), remove the differences between sites before all analyses
-        but the formula; see :func:`bids_muscle.statistics.harmonise.harmonise`.
+        Where the table has several sites (column ``site``), remove the differences between them
+        before all analyses but the formula; see
+        :func:`bids_muscle.statistics.harmonise.harmonise`.
     formula
         The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
-from bids_muscle.dataset.names import dataset_path, expected_outputs, participant_path
-from bids_muscle.dataset.participants import read_participants
+from bids_muscle.dataset.names import expected_outputs, participant_path
+from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
     ScanRecord,
     Step,
@@ -206,9 +206,7 @@ def make_record(
             'bias_correction': settings.bias_correction,
             'bounded': prepared.get('bounded', False),
         },
-        participant_info=read_participants(settings.bids_dir / dataset_path('participants')).get(
-            scan.participant, {}
-        ),
+        participant_info=read_participant_info(settings.bids_dir, scan.participant),
         settings_digest=settings.science_digest(),
         steps=tuple(
             Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes

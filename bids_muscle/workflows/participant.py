@@ -9,7 +9,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
 
-from bids_muscle.dataset.discovery import height_m, read_participant_info
+from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.figures import PlotScan

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
-from bids_muscle.dataset.discovery import height_m, read_participant_info
 from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_muscle.dataset.participants import keep_participants, read_participants
+from bids_muscle.dataset.participants import (
+    keep_participants,
+    read_participant_info,
+    read_participants,
+)
 
 
 def test_rows_by_participant(tmp_path: Path) -> None:
@@ -15,8 +19,11 @@ def test_rows_by_participant(tmp_path: Path) -> None:
         '02': {'age': '1', 'note': 'x'},
         '01': {'age': '2', 'note': '"y'},
     }
+    assert read_participant_info(tmp_path, '01') == {'age': '2', 'note': '"y'}
+    assert read_participant_info(tmp_path, '03') == {}
     path.write_bytes(b'\xff\xfe\x00')
     assert read_participants(path) == {}
+    assert read_participant_info(tmp_path, '01') == {}
 
 
 def test_the_copy_serves_when_the_raw_data_are_gone(tmp_path: Path) -> None:
