@@ -163,8 +163,8 @@ def analyse(
             parts.setdefault(name, []).append((key, analysis))
     if formula is not None:
         names = [name for name in _measure_columns(table) if name not in _IDENTITY]
-        outcomes = [name for name in names if name in formula]
-        frame = muscle_means(table, outcomes)
+        # Without any the error names all that could have been meant.
+        frame = muscle_means(table, [name for name in names if name in formula] or names)
         for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast)}
             joined = _for_formula(part, people, table)

@@ -1,0 +1,302 @@
+"""The group level on made-up outputs: a cohort of 84 with Weber's effects, end to end."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import MEASURE, group_table
+
+from bids_muscle.cli.main import main
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.records import ScanRecord, write_record
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import write_json, write_tsv
+from bids_muscle.errors import BadDataError, ExitCode
+from bids_muscle.measurement.table import dictionary
+from bids_muscle.phantom.effects import load_effects
+
+PEOPLE = ['age', 'sex', 'bmi']
+
+
+def write_outputs(table: pd.DataFrame, output_dir: Path, **fields: Any) -> Path:
+    """Write what the participant level leaves of the scans of a table."""
+    measures = [name for name in table.columns if name.endswith(('_pct', '_ml'))]
+    for (who, session), part in table.groupby(['participant_id', 'session_id'], sort=False):
+        label, ses = who.removeprefix('sub-'), session.removeprefix('ses-')
+        entities = [('sub', label), *([('ses', ses)] if ses != 'n/a' else [])]
+        contrasts = part['contrast'].iloc[0].split('+')
+        entities.append(('acq', 'T2w' if contrasts == ['T2w'] else 'dixon'))
+        scan = Scan(tuple(entities), 'T1w', 'cervical', ())
+        record = {
+            'status': 'done',
+            'inputs': {name: f'{scan.name}_{name}.nii.gz' for name in contrasts},
+            'model': {'name': 'net', 'version': '1', 'sha256': 'ab'},
+            'versions': {'bids_muscle': '0.1.0'},
+            'device': 'cpu',
+            'settings_digest': 'cd',
+            'participant_info': {name: part[name].iloc[0] for name in PEOPLE if name in part},
+        }
+        write_record(
+            ScanRecord(
+                participant=label,
+                session=None if ses == 'n/a' else ses,
+                scan=scan.name,
+                region='cervical',
+                **record | fields,
+            ),
+            scan,
+            output_dir,
+        )
+        columns = ['index', 'name', 'muscle', 'side', *measures, 'reason']
+        write_tsv(part[columns], output_dir / derivative_path(scan, 'morph'))
+        write_json(dictionary('morph'), output_dir / derivative_path(scan, 'morph_json'))
+    return output_dir
+
+
+def group(output_dir: Path, *words: object, bids_dir: Path = Path('/nowhere')) -> int:
+    return main([str(bids_dir), str(output_dir), 'group', *map(str, words)])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding='utf-8', newline='') as stream:
+        return list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+
+
+def stats(output_dir: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(output_dir / f'group_stats_{name}.tsv', sep='\t', na_values='n/a')
+
+
+@pytest.fixture(scope='module')
+def weber(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of 84, both sessions, after the group level."""
+    output_dir = tmp_path_factory.mktemp('weber') / 'out'
+    write_outputs(group_table(84, sessions=2), output_dir)
+    assert group(output_dir) == ExitCode.OK
+    return output_dir
+
+
+def test_the_effects_of_weber_are_found(weber: Path) -> None:
+    ancova = stats(weber, 'rm_ancova').set_index('effect')
+    assert set(ancova['n']) == {84}
+    assert ancova.loc['sex', 'df2'] == 80
+    assert (ancova.loc[['muscle', 'sex', 'age'], 'p'] < 0.05).all()
+    sex = stats(weber, 'sex_differences').set_index('muscle').loc['all muscles']
+    effects = load_effects().mfi['cervical'].values()
+    planted = np.mean([effect['female'] for effect in effects])
+    assert sex['difference_ci_low'] < planted < sex['difference_ci_high']
+    deep = 'multifidus and semispinalis cervicis'
+    age = stats(weber, 'pearson').query('variable == "age"').set_index('muscle')
+    assert age.loc[deep, 'r'] > 0.2
+    assert (stats(weber, 'change')['p_holm'] < 0.05).all()
+    assert (stats(weber, 'paired_t')['p_holm'] >= stats(weber, 'paired_t')['p']).all()
+
+
+def test_each_analysis_has_a_sentence_and_a_chart_on_the_page(weber: Path) -> None:
+    page = html.unescape((weber / 'group.html').read_text())
+    findings = rows(weber / 'group_findings.tsv')
+    assert {row['analysis'] for row in findings} == {
+        path.stem.removeprefix('group_stats_') for path in weber.glob('group_stats_*.tsv')
+    }
+    for row in findings:
+        assert row['finding'] in page
+        assert 'n = 84' in row['finding'] or '65 women minus 19 men' in row['finding']
+        assert ' (95 % CI ' in row['finding']
+    assert page.count('class="chart forest"') == len(findings)
+    effect = stats(weber, 'rm_ancova').iloc[0]['partial_eta_squared']
+    assert f'>{effect:.2f} (' in page
+
+
+def test_the_wide_tables_and_parquet_hold_the_same_numbers(weber: Path) -> None:
+    tidy = rows(weber / 'group_muscles.tsv')
+    wide = {row['scan']: row for row in rows(weber / 'group_wide.tsv')}
+    people = {row['participant_id']: row for row in rows(weber / 'phenotype/bids_muscle.tsv')}
+    assert (len(tidy), len(wide), len(people)) == (84 * 2 * 14, 84 * 2, 84)
+    for row in tidy[::97]:
+        column = f'{MEASURE}_{row["name"].replace(" ", "_")}'
+        assert wide[row['scan']][column] == row[MEASURE]
+        session = row['session_id'].replace('-', '')
+        assert people[row['participant_id']][f'{session}_acqdixon_{column}'] == row[MEASURE]
+    for name in ('group_muscles', 'group_wide'):
+        table = pd.read_parquet(weber / f'{name}.parquet')
+        text = rows(weber / f'{name}.tsv')
+        assert list(table.columns) == list(text[0])
+        column = next(c for c in table.columns if c.startswith(MEASURE))
+        assert table[column].dtype == float
+        np.testing.assert_array_equal(table[column], [float(row[column]) for row in text])
+        assert table['age'].dtype == float
+    for path in (*weber.glob('group_*.tsv'), weber / 'phenotype/bids_muscle.tsv'):
+        entries = json.loads(path.with_suffix('.json').read_text())
+        header = path.read_text().split('\n', 1)[0].split('\t')
+        assert list(entries) == header
+        assert all(entry['Description'] for entry in entries.values())
+
+
+def test_the_same_outputs_give_the_same_bytes_and_leave_nothing_stale(weber: Path) -> None:
+    def content() -> dict[str, bytes]:
+        paths = [*weber.glob('group*'), *weber.glob('phenotype/*')]
+        return {path.name: path.read_bytes() for path in paths}
+
+    before = content()
+    assert group(weber, '--formula', f'{MEASURE} ~ age + muscle') == ExitCode.OK
+    assert stats(weber, 'formula').set_index('term').loc['age', 'n'] == 84
+    assert group(weber) == ExitCode.OK
+    assert content() == before
+
+
+def test_a_formula_that_cannot_be_used_changes_nothing(weber: Path, capsys: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in weber.rglob('*')}
+    assert group(weber, '--formula', 'nothing ~ age') == ExitCode.USAGE
+    assert MEASURE in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in weber.rglob('*')} == before
+
+
+def test_what_a_list_excludes_does_not_count(tmp_path: Path) -> None:
+    output_dir = write_outputs(group_table(12), tmp_path / 'out')
+    listed = tmp_path / 'exclude.tsv'
+    listed.write_text(
+        'participant_id\tscan\tmuscle\treason\n'
+        'sub-01\tn/a\tn/a\tmoved\n02\t\tleft trapezius\t\nsub-99\t\t\tnever came\n'
+    )
+    assert group(output_dir, '--exclude', listed) == ExitCode.OK
+    reasons = {
+        (row['participant_id'], row['name']): row['exclusion_reason']
+        for row in rows(output_dir / 'group_muscles.tsv')
+        if row['excluded'] == 'yes'
+    }
+    assert len(reasons) == 14 + 1
+    assert reasons['sub-01', 'left trapezius'] == 'moved'
+    assert reasons['sub-02', 'left trapezius'] == 'excluded by the list'
+    wide = {row['participant_id']: row for row in rows(output_dir / 'group_wide.tsv')}
+    assert wide['sub-02'][f'{MEASURE}_left_trapezius'] == 'n/a'
+    assert wide['sub-02'][f'{MEASURE}_right_trapezius'] != 'n/a'
+    sex = stats(output_dir, 'sex_differences').set_index('muscle')
+    count = (sex['n_female'] + sex['n_male']).to_dict()
+    assert (count['trapezius'], count['levator scapulae']) == (10, 11)
+    status = {
+        row['participant_id']: row['status'] for row in rows(output_dir / 'group_completeness.tsv')
+    }
+    assert (status['sub-01'], status['sub-02']) == ('excluded', 'done')
+    assert (
+        'excludes sub-99, of whom there is no such scan' in (output_dir / 'group.html').read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ('text', 'code'),
+    [
+        ('participant_id\tmuscle\nsub-01\tleft biceps\n', ExitCode.BAD_DATA),
+        ('subject\nsub-01\n', ExitCode.BAD_DATA),
+        ('participant_id\tmuscel\nsub-01\tx\n', ExitCode.BAD_DATA),
+        ('participant_id\tmuscle\n\tleft trapezius\n', ExitCode.BAD_DATA),
+        (None, ExitCode.NO_INPUT),
+    ],
+)
+def test_a_bad_list_is_refused(tmp_path: Path, text: str | None, code: ExitCode) -> None:
+    output_dir = write_outputs(group_table(2), tmp_path / 'out')
+    listed = tmp_path / 'exclude.tsv'
+    if text is not None:
+        listed.write_text(text)
+    assert group(output_dir, '--exclude', listed) == code
+    assert not (output_dir / 'group.html').exists()
+
+
+def test_sites_and_late_covariates_come_from_the_raw_data_and_are_kept(tmp_path: Path) -> None:
+    table = group_table(40)
+    second = table['participant_id'].str[-1].isin(list('02468'))
+    table[MEASURE] = (table[MEASURE].astype(float) + 6 * second).map(repr)
+    output_dir = write_outputs(table.drop(columns='bmi'), tmp_path / 'out')
+    bids_dir = tmp_path / 'bids'
+    bids_dir.mkdir()
+    people = table.drop_duplicates('participant_id')[['participant_id', *PEOPLE]]
+    people = people.assign(site=np.where(second[people.index], 'north', 'south'))
+    write_tsv(people, bids_dir / 'participants.tsv')
+    assert group(output_dir, bids_dir=bids_dir) == ExitCode.OK
+    assert (stats(output_dir, 'site_differences')['p_holm'] < 0.05).all()
+    values = stats(output_dir, 'harmonised_values')
+    assert len(values) == 40 * 7
+    assert set(stats(output_dir, 'rm_ancova')['controlled']) == {'sex, age, bmi'}
+    page = (output_dir / 'group.html').read_text()
+    assert '2 sites were harmonised by ComBat' in page
+    shutil.rmtree(bids_dir)
+    assert group(output_dir) == ExitCode.OK
+    assert (output_dir / 'group.html').read_text() == page
+    assert group(output_dir, '--no-harmonisation') == ExitCode.OK
+    assert not (output_dir / 'group_stats_harmonisation.tsv').exists()
+
+
+def test_who_lacks_which_scan(tmp_path: Path) -> None:
+    table = group_table(4, sessions=2)
+    lost = (table['participant_id'] == 'sub-04') & (table['session_id'] == 'ses-2')
+    output_dir = write_outputs(table[~lost], tmp_path / 'out')
+    problem = BadDataError('The image is empty.', 'Export it again.').problem
+    failing = table[(table['participant_id'] == 'sub-02') & (table['session_id'] == 'ses-1')]
+    write_outputs(failing, output_dir, status='failed', problem=problem)
+    (tmp_path / 'bids').mkdir()
+    (tmp_path / 'bids/participants.tsv').write_text('participant_id\nsub-01\nsub-05\n')
+    assert group(output_dir, bids_dir=tmp_path / 'bids') == ExitCode.OK
+    found = {
+        (row['participant_id'], row['session_id']): (row['status'], row['reason'])
+        for row in rows(output_dir / 'group_completeness.tsv')
+    }
+    assert len(found) == 10
+    assert found['sub-02', 'ses-1'] == ('failed', 'The image is empty. Export it again.')
+    assert found['sub-04', 'ses-2'] == ('missing', 'no scan was processed')
+    assert found['sub-05', 'ses-1'][0] == 'missing'
+    assert [status for status, _ in found.values()].count('done') == 6
+
+
+def test_outliers_of_asymmetry_and_mixed_makers_are_pointed_out(tmp_path: Path) -> None:
+    table = group_table(9)
+    rng = np.random.default_rng(0)
+    keys = list(zip(table['participant_id'], table['muscle'], strict=True))
+    per_muscle = {key: f'{rng.normal(0, 3):.3f}' for key in dict.fromkeys(keys)}
+    per_muscle['sub-07', 'trapezius'] = '60'
+    table['volume_asymmetry_pct'] = [per_muscle[key] for key in keys]
+    output_dir = write_outputs(table, tmp_path / 'out')
+    write_outputs(
+        table[table['participant_id'] == 'sub-01'],
+        output_dir,
+        device='cuda:0',
+        versions={'bids_muscle': '0.0.9'},
+        model={'name': 'net', 'version': '2', 'sha256': 'ef'},
+    )
+    assert group(output_dir) == ExitCode.OK
+    far = [row for row in rows(output_dir / 'group_outliers.tsv') if row['kind'] == 'asymmetry']
+    assert (far[0]['participant_id'], far[0]['name']) == ('sub-07', 'trapezius')
+    assert sum(row['scan'] == far[0]['scan'] for row in far) == 1  # not once for each side
+    page = (output_dir / 'group.html').read_text()
+    for what in ('versions of bids_muscle', 'kinds of device', 'models for the cervical region'):
+        assert f'2 different {what}' in page
+
+
+def test_thresholded_fat_and_mfi_never_meet(tmp_path: Path) -> None:
+    dixon, other = group_table(10), group_table(10, seed=2)
+    other = other.rename(columns={MEASURE: 'fat_gmm2_pct'}).assign(contrast='T2w')
+    output_dir = write_outputs(dixon, tmp_path / 'out')
+    write_outputs(other, output_dir)
+    assert group(output_dir) == ExitCode.OK
+    for name in ('paired_t', 'sex_differences', 'pearson'):
+        table = stats(output_dir, name)
+        pairs = set(zip(table['contrast'], table['measure'], strict=True))
+        assert pairs == {('fat+water', MEASURE), ('T2w', 'fat_gmm2_pct')}
+    for row in rows(output_dir / 'group_wide.tsv'):
+        filled = {name for name in row if row[name] != 'n/a' and '_pct_' in name}
+        assert len({name.startswith('fat_') for name in filled}) == 1
+
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_small_cohorts_have_reasons(tmp_path: Path, n: int) -> None:
+    output_dir = write_outputs(group_table(n), tmp_path / 'out')
+    assert group(output_dir) == ExitCode.OK
+    for path in output_dir.glob('group_stats_*.tsv'):
+        for row in rows(path):
+            assert row['p'] != 'n/a' or row['reason'] != 'n/a'
+    assert 'nan' not in (output_dir / 'group_findings.tsv').read_text()
