@@ -76,7 +76,7 @@ def stats(output_dir: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope='module')
 def weber(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cohort of 84, both sessions, after the group level."""
+    """Run the group level on a cohort of 84 with two sessions."""
     output_dir = tmp_path_factory.mktemp('weber') / 'out'
     write_outputs(group_table(84, sessions=2), output_dir)
     assert group(output_dir) == ExitCode.OK
