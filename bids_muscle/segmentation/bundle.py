@@ -241,7 +241,9 @@ def write_bundle(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> M
     from safetensors.torch import save
 
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    content = save({name: value.half().contiguous() for name, value in state.items()})
+    # Counters of batch norm are whole numbers and may be too large for half precision.
+    halved = {n: v.half() if v.is_floating_point() else v for n, v in state.items()}
+    content = save({name: value.contiguous() for name, value in halved.items()})
     return _write(folder, {WEIGHTS: content}, card)
 
 

@@ -55,52 +55,52 @@ def normalize_planes(planes: torch.Tensor) -> torch.Tensor:
 PERCENTILES = (0.1, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100)
 
 
-def make_normalizer(
-    name: str,
-) -> Callable[[torch.Tensor, Sequence[float] | None], torch.Tensor]:
-    """Return a function that scales a whole volume, given the landmarks of its contrast.
-
-    Parameters
-    ----------
-    name
-        ``'range'``: least and greatest value become 0 and 1. ``'zscore'``: mean 0 and variance 1.
-        ``'histogram'``: percentiles become landmarks (Nyul 2000), then mean 0 and variance 1.
-
-    Raises
-    ------
-    UsageError
-        If the name is another.
-    """
-    known = {'range': _to_range, 'zscore': _whiten, 'histogram': _standardize}
-    if name not in known:
-        raise UsageError(
-            f'There is no normalization {name!r} of volumes.', f'Use one of {", ".join(known)}.'
-        )
-    return known[name]
-
-
-def _to_range(volume: torch.Tensor, _: Sequence[float] | None = None) -> torch.Tensor:
+def normalize_range(volume: torch.Tensor) -> torch.Tensor:
+    """Scale a volume of any shape so that its least and greatest value become 0 and 1."""
     volume = volume.float()
     low, high = volume.min(), volume.max()
     return (volume - low) / (high - low).clamp(min=1e-6)
 
 
-def _whiten(volume: torch.Tensor, _: Sequence[float] | None = None) -> torch.Tensor:
+def normalize_zscore(volume: torch.Tensor) -> torch.Tensor:
+    """Scale a volume of any shape to mean 0 and variance 1."""
     volume = volume.float()
     return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
 
 
-def _standardize(volume: torch.Tensor, landmarks: Sequence[float] | None = None) -> torch.Tensor:
+#: What ``normalization`` in a recipe and in ``model.json`` names.
+NORMALIZERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    'planes': normalize_planes,
+    'range': normalize_range,
+    'zscore': normalize_zscore,
+}
+
+
+def standardize_histogram(volume: torch.Tensor, landmarks: Sequence[float]) -> torch.Tensor:
+    """Map the intensities of a volume so that its percentiles become landmarks (Nyul 2000).
+
+    Parameters
+    ----------
+    volume
+        Any shape.
+    landmarks
+        Not decreasing, one for each of :data:`PERCENTILES`; between them the map is linear.
+
+    Raises
+    ------
+    UsageError
+        If the number of landmarks is another.
+    """
     import numpy as np
     import torch
 
-    if landmarks is None or len(landmarks) != len(PERCENTILES):
+    if len(landmarks) != len(PERCENTILES):
         raise UsageError(
-            f'Histogram standardisation needs {len(PERCENTILES)} landmarks for each channel.',
-            'Give them in the [landmarks] of the recipe.',
+            f'There are {len(landmarks)} landmarks for histogram standardisation.',
+            f'Give {len(PERCENTILES)} for each channel in the [landmarks] of the recipe.',
         )
     values = volume.numpy().astype(np.float64)
     # Air: several percentiles may be the same value, of which the last landmark counts.
-    found, first = np.unique(np.percentile(values, PERCENTILES)[::-1], return_index=True)
-    mapped = np.interp(values, found, np.asarray(landmarks, float)[::-1][first])
-    return _whiten(torch.from_numpy(mapped))
+    found, last = np.unique(np.percentile(values, PERCENTILES)[::-1], return_index=True)
+    mapped = np.interp(values, found, np.asarray(landmarks, float)[::-1][last])
+    return torch.from_numpy(mapped.astype(np.float32))

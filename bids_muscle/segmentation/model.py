@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, load_networks
-from bids_muscle.segmentation.intensity import normalize_planes
+from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_planes
 from bids_muscle.segmentation.networks import divisor
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Model:
         Pixel size at which the networks work.
     normalize
         Scales the intensities of a volume (planes, 1, x, y).
+    landmarks
+        Of the histogram standardisation that goes before, by channel; see
+        :func:`~bids_muscle.segmentation.intensity.standardize_histogram`.
     channels
         Contrast of each channel; ``('any',)`` where every image is looked at by itself.
     least_px
@@ -54,6 +58,8 @@ class Model:
         Share of a window that the next one covers too.
     background_weight
         See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    postprocess
+        Steps of :func:`~bids_muscle.segmentation.postprocess.postprocess`.
     """
 
     networks: tuple[nn.Module, ...]
@@ -62,12 +68,14 @@ class Model:
     mirrored: tuple[int, ...] | None
     spacing_mm: Spacing
     normalize: Callable[[torch.Tensor], torch.Tensor] = normalize_planes
+    landmarks: Mapping[str, Sequence[float]] = field(default_factory=dict)
     channels: tuple[str, ...] = (ANY,)
     least_px: tuple[int, int, int] = (1, 1, 1)
     multiple_px: tuple[int, int, int] = (1, 1, 1)
     patch_px: tuple[int, int, int] | None = None
     overlap: float = 0.5
     background_weight: float = 1.0
+    postprocess: tuple[str, ...] = ('muscles',)
 
 
 def load_model(bundle: ModelBundle) -> Model:
@@ -78,19 +86,33 @@ def load_model(bundle: ModelBundle) -> Model:
     ModelError
         If the weights are missing, changed, or do not fit.
     """
+    card = bundle.card
+    if card.get('plane', 'axial') != 'axial' or card.get('space', 'native') != 'native':
+        raise ModelError(
+            f'The model {bundle.name} is for {card["plane"]} planes in {card["space"]} space.',
+            'Use a model for axial planes in native space.',
+        )
     step = divisor(bundle.network)
     other = bundle.labels.mirrored
-    window = [int(extent) for extent in bundle.card['window_px']]
-    solid = len(window) == 3
+    numbers = tuple(card.get('numbers') or (0, *other))
+    classes = {number: index for index, number in enumerate(numbers)}
+    window = [*(int(extent) for extent in card['window_px']), 1][:3]
+    solid = bundle.network['spatial_dims'] == 3
+    # Where a volume is normalised as a whole, the network was trained on windows of it.
+    normalization = card.get('normalization', 'planes')
+    patch = None if normalization == 'planes' else (window[0], window[1], window[2])
     return Model(
         networks=load_networks(bundle),
         spatial_dims=3 if solid else 2,
-        numbers=(0, *other),
-        mirrored=(0, *other.values()),
-        spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, None),
-        channels=tuple(bundle.card.get('channels', [ANY])),
-        least_px=(window[0], window[1], window[2] if solid else 1),
+        numbers=numbers,
+        mirrored=tuple(classes[other[n]] if n else i for i, n in enumerate(numbers)),
+        spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, card.get('slice_mm') or None),
+        normalize=NORMALIZERS[normalization],
+        landmarks=card.get('landmarks', {}),
+        channels=tuple(card.get('channels', [ANY])),
+        least_px=(window[0], window[1], window[2]),
         multiple_px=(step, step, step if solid else 1),
-        patch_px=(window[0], window[1], window[2]) if solid else None,
+        patch_px=patch,
         background_weight=bundle.background_weight,
+        postprocess=tuple(card.get('postprocess', ['muscles'])),
     )

@@ -21,8 +21,9 @@ from bids_muscle.errors import (
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.compute import Compute, is_out_of_memory, ladder
 from bids_muscle.segmentation.grid import arg_max, at_slices, model_size, to_model_grid
+from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model, load_model
-from bids_muscle.segmentation.postprocess import keep_muscles
+from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes
 
@@ -196,7 +197,7 @@ class Predictor:
         inner = self._label(volumes, np.arange(first.shape[2]), box, zooms, compute)
         labels, confidence = (np.zeros(first.shape, dtype=np.uint8) for _ in range(2))
         labels[box], confidence[box] = inner.labels, inner.confidence
-        labels = keep_muscles(labels, zooms)
+        labels = postprocess(labels, zooms, self.model.postprocess)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
             raise _nothing_found()
         return Segmentation(
@@ -263,8 +264,10 @@ class Predictor:
         grids = [
             torch.cat(
                 [
-                    model.normalize(to_model_grid((volume[(*box, k)] for k in slices), size))
-                    for volume in each
+                    self._normalized(
+                        to_model_grid((volume[(*box, k)] for k in slices), size), channel
+                    )
+                    for volume, channel in zip(each, model.channels, strict=True)
                 ],
                 dim=1,
             )
@@ -287,6 +290,11 @@ class Predictor:
             confidence[..., k] = (100 * share).round().to(torch.uint8).cpu().numpy()
         pixels = extent[0] * extent[1] / (size[0] * size[1])
         return _Map(labels, confidence, expected.numpy() * pixels)
+
+    def _normalized(self, volume: torch.Tensor, channel: str) -> torch.Tensor:
+        if channel in self.model.landmarks:
+            volume = standardize_histogram(volume, self.model.landmarks[channel])
+        return self.model.normalize(volume)
 
     def _probabilities(
         self, grids: Sequence[torch.Tensor], compute: Compute

@@ -17,7 +17,7 @@ CHOICES = {
     'schedule': ('rise-hold-fall', 'constant'),
     'plane': ('axial', 'sagittal'),
     'space': ('native', 'atlas'),
-    'normalization': ('planes', 'range', 'zscore', 'histogram'),
+    'normalization': ('planes', 'range', 'zscore'),
 }
 
 
@@ -170,8 +170,12 @@ class Recipe:
         Distance of slices at which the network works; 0 for that of the scan.
     plane
         ``'axial'`` or ``'sagittal'``: what the network takes for a plane.
-    normalization, landmarks
-        See :func:`~bids_muscle.segmentation.intensity.make_normalizer`; landmarks by contrast.
+    normalization
+        Of the intensities of a scan: ``'planes'`` (by percentiles of each plane), ``'range'``
+        (least and greatest become 0 and 1) or ``'zscore'`` (mean 0 and variance 1).
+    landmarks
+        Landmarks of histogram standardisation by contrast, which goes before; see
+        :func:`~bids_muscle.segmentation.intensity.standardize_histogram`.
     numbers
         Number in the label table of each class, with 0 for the background and for classes that
         the table does not have; empty where the classes are those of the table.

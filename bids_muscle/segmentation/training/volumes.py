@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.errors import BadDataError, MissingInputError
-from bids_muscle.segmentation.intensity import make_normalizer
+from bids_muscle.segmentation.intensity import NORMALIZERS, standardize_histogram
 from bids_muscle.segmentation.training.geometry import mirror, uniform
 from bids_muscle.segmentation.training.recipe import Patches, Recipe
 from bids_muscle.segmentation.training.sources import (
@@ -125,14 +125,12 @@ def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
         max(1, round(labels.shape[axis] * zoom / step))
         for axis, zoom, step in zip(axes, zooms, spacing, strict=True)
     ]
-    normalize = make_normalizer(recipe.normalization)
-    channels = {
-        contrast: normalize(
-            _resample(volume.transpose(axes), size), recipe.landmarks.get(contrast)
-        )
-        for contrast, volume in volumes.items()
-        if recipe.channels == ('any',) or contrast in recipe.channels
-    }
+    channels = {}
+    for contrast in volumes if recipe.channels == ('any',) else recipe.channels:
+        channel = _resample(volumes[contrast].transpose(axes), size)
+        if contrast in recipe.landmarks:
+            channel = standardize_histogram(channel, recipe.landmarks[contrast])
+        channels[contrast] = NORMALIZERS[recipe.normalization](channel)
     if recipe.channels == ('any',):
         choices = [channel[None] for channel in channels.values()]
     else:
