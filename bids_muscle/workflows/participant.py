@@ -24,7 +24,7 @@ from bids_muscle.segmentation.bundle import CARD
 _MEMORY = {
     'prepare': (0.45, 40),
     'segment': (0.65, 10),
-    'measure': (0.38, 12),
+    'measure': (0.38, 20),
     'figures': (0.42, 20),
     'publish': (0.38, 12),
 }

@@ -26,7 +26,7 @@ def disc(centre: tuple[float, float, float], height: float, depth: float, tilt: 
     angle = np.radians(tilt)
     y, z = y - centre[1], z - centre[2]
     along, up = y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)
-    return (abs(x - centre[0]) < 18) & (abs(along) < depth / 2) & (abs(up) < height / 2)
+    return (abs(x - centre[0]) < 12) & (abs(along) < depth / 2) & (abs(up) < height / 2)
 
 
 def image(data: np.ndarray, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:
@@ -36,7 +36,7 @@ def image(data: np.ndarray, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:
 def two_discs() -> np.ndarray:
     labels = np.zeros(SHAPE, np.uint8)
     labels[disc((0, 10, 150), 8, 36, 5)] = 101
-    labels[disc((0, 5, 80), 12, 36, 30)] = 105
+    labels[disc((4, 5, 80), 12, 36, 30)] = 105
     return labels
 
 
@@ -51,10 +51,10 @@ def test_height_depth_tilt_and_place_of_a_disc() -> None:
         assert 36 <= row['depth_mm'] < 37.2
         assert row['tilt_deg'] == pytest.approx(tilt, abs=1)
     assert rows.loc['L5-S1', ['x_ras_mm', 'y_ras_mm', 'z_ras_mm']].tolist() == pytest.approx(
-        [0, 5, 80], abs=0.1
+        [4, 5, 80], abs=0.1
     )
     lps = rows.loc['L5-S1', ['x_lps_mm', 'y_lps_mm', 'z_lps_mm']].tolist()
-    assert lps == pytest.approx([0, -5, 80], abs=0.1)
+    assert lps == pytest.approx([-4, -5, 80], abs=0.1)
     assert rows.loc['L1-S1', 'kind'] == 'lordosis'
     assert rows.loc['L1-S1', 'tilt_deg'] == pytest.approx(25, abs=1.5)
 
