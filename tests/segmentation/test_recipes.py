@@ -20,6 +20,7 @@ from bids_muscle.segmentation.training.recipe import Patches, Recipe, read_recip
 from bids_muscle.segmentation.training.sources import find_cases
 from bids_muscle.segmentation.training.trainer import train
 from bids_muscle.segmentation.training.volumes import load_data, make_patches
+from bids_muscle.workflows.training import find_all_cases
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
 PAPERS = sorted(p.stem for p in RECIPES.glob('*20[12][0-9]*.toml'))
@@ -70,6 +71,18 @@ def tiny(name: str) -> Recipe:
     if network['name'] == 'UNet':
         network['channels'] = [8] * (len(network['channels']) - 1) + [16]
     flat = network['spatial_dims'] == 2
+    source = replace(recipe.sources[0], bias_correction=False)
+    if source.kind == 'bids':
+        labels = range(1, network['out_channels'])
+        source = replace(
+            source,
+            kind='files',
+            labels=f'derivatives/*/sub-*/**/anat/*_seg-{source.seg}_dseg.nii.gz',
+            images=tuple(f'sub-{{participant}}/anat/{name}.nii.gz' for name in recipe.channels),
+            contrasts=recipe.channels,
+            codes={label: label for label in labels},
+            annotated=tuple(labels),
+        )
     return replace(
         recipe,
         network=network,
@@ -79,7 +92,7 @@ def tiny(name: str) -> Recipe:
         iterations=50,
         batch_size=3,
         learning_rate=3e-2 if network['name'] == 'VNet' else 1e-2,
-        sources=tuple(replace(s, bias_correction=False) for s in recipe.sources),
+        sources=(source,),
         patches=replace(
             recipe.patches,
             per_volume=1,
@@ -100,9 +113,12 @@ def test_a_packaged_recipe_is_consistent(name: str) -> None:
     assert recipe.network['in_channels'] == len(recipe.channels)
     assert len(recipe.window_px) == recipe.network['spatial_dims']
     assert all(extent % step == 0 for extent in recipe.window_px)
-    assert set(recipe.sources[0].annotated) == set(range(1, classes))
-    assert set(recipe.sources[0].codes.values()) == set(range(1, classes))
     table = {0, *(label.index for label in load_label_table(recipe.region))}
+    source = recipe.sources[0]
+    if source.kind == 'files':
+        assert set(source.annotated) == set(source.codes.values()) == set(range(1, classes))
+    else:
+        assert source.seg == load_label_table(recipe.region).segmentation
     numbers = recipe.numbers or tuple(sorted(table))
     assert len(numbers) == classes
     assert set(numbers) <= table
@@ -165,6 +181,38 @@ def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
     scan = {contrast: nib.load(path) for contrast, path in case.images.items()}
     labels = np.asarray(Predictor(bundle).segment(scan).labels.dataobj)
     assert mean_dice(labels, np.asarray(nib.load(case.labels).dataobj)) > 0.3
+
+
+def test_a_recipe_finds_its_channels_in_any_bids_dataset(tmp_path: Path) -> None:
+    labels = np.zeros((6, 5, 4), np.uint8)
+    labels[3:, :2], labels[:3, :2] = 1, 2
+    anat = tmp_path / 'sub-01/anat'
+    truth = tmp_path / 'derivatives/manual/sub-01/anat'
+    for folder in (anat, truth):
+        folder.mkdir(parents=True)
+    described = '{"Name": "neck", "BIDSVersion": "1.9.0", "DatasetType": "raw"}'
+    (tmp_path / 'dataset_description.json').write_text(described)
+    (truth.parents[1] / 'dataset_description.json').write_text(
+        described.replace('raw', 'derivative')
+    )
+    (truth.parents[1] / 'seg-cervicalmuscles_dseg.tsv').write_text(
+        'index\tname\n1\tMFSS right\n2\tMFSS left\n'
+    )
+    affine = np.diag([0.7, 0.7, 3, 1])
+    for name in ('inphase', 'opposed', 'water'):
+        image = nib.Nifti1Image(labels.astype(np.float32) + 1, affine)
+        nib.save(image, anat / f'sub-01_acq-dixon{name}_T1w.nii.gz')
+    nib.save(
+        nib.Nifti1Image(labels, affine),
+        truth / 'sub-01_acq-dixon_seg-cervicalmuscles_dseg.nii.gz',
+    )
+    recipe = read_recipe(RECIPES / 'weber2021.toml')
+    (case,) = find_all_cases(recipe, [tmp_path])
+    assert list(case.images) == ['inphase', 'opposedphase']
+    loaded = load_data(case, 1.0, recipe)
+    assert loaded.images is not None
+    assert loaded.images.shape == (1, 2, 6, 5, 4)
+    assert np.array_equal(loaded.labels, labels)
 
 
 def mean_dice(found: np.ndarray, truth: np.ndarray) -> float:
