@@ -317,6 +317,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
         labels=str(tmp_path / 'labels.nii'),
         raw={'T2w': str(tmp_path / 'raw.nii')},
         corrected={'T2w': str(tmp_path / 'corrected.nii')},
+        fix_swaps=False,
         bounded=False,
         region='lumbar',
         contrast='T2w',
