@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -104,6 +104,7 @@ class LabelTable:
         return {label.index: by_name[label.muscle, other[label.side]] for label in self.labels}
 
 
+@cache
 def load_label_table(region: str) -> LabelTable:
     """Read the label table of a body region from the package.
 

@@ -258,6 +258,8 @@ def _cell(value: Any) -> str:
     >>> [_cell(value) for value in (None, float('nan'), '', 0.1 + 0.2, 4640001.0, True)]
     ['n/a', 'n/a', 'n/a', '0.3', '4640001', 'true']
     """
+    if isinstance(value, str):  # first, since most are
+        return ' '.join(value.split()) or 'n/a'
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):

@@ -188,18 +188,18 @@ def _series_context(
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
     columns = main_measures([row for scan in scans for row in scan.rows])
+    strips = {column: _strips(scans, column) for column in columns}
     return {
         'anchor': f'series-{place}',
         'region': region,
         'contrast': contrast,
         'count': len(scans),
         'charts': [
-            strip_chart(_strips(scans, column), heading(column, definitions))
-            for column in columns[:2]
+            strip_chart(strips[column], heading(column, definitions)) for column in columns[:2]
         ],
         'analyses': statistics_context(analyses, region, contrast, definitions),
         'summaries': [
-            (heading(column, definitions), [_describe(strip) for strip in _strips(scans, column)])
+            (heading(column, definitions), [_describe(strip) for strip in strips[column]])
             for column in columns
         ],
         'outliers': [
@@ -222,11 +222,12 @@ def _series_context(
 
 def _strips(scans: Sequence[ScanOutputs], column: str) -> list[Strip]:
     table = label_table(scans[0].record)
+    kept = [{row['index']: row for row in scan.kept} for scan in scans]
     strips = []
     for label in table or ():
         dots = []
-        for scan in scans:
-            row = next((row for row in scan.kept if row['index'] == str(label.index)), None)
+        for scan, rows in zip(scans, kept, strict=True):
+            row = rows.get(str(label.index))
             value = number(row.get(column, MISSING)) if row else None
             if value is not None:
                 text = f'{scan.record.scan}: {label.name} {format_value(value)}'

@@ -85,6 +85,8 @@ class ScanOutputs:
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
+        if not (self.excluded or self.verdict):
+            return ''
         name = row['name'] if row else ''
         reasons = [
             self.excluded.get('', ''),
@@ -96,6 +98,8 @@ class ScanOutputs:
     @property
     def kept(self) -> tuple[Mapping[str, str], ...]:
         """The rows that count in the cohort."""
+        if not (self.excluded or self.verdict):
+            return self.rows
         return tuple(row for row in self.rows if not self.exclusion(row))
 
     @property
