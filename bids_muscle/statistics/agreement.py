@@ -94,6 +94,9 @@ class Agreement:
         ICC(2,1).
     calibration_slope, calibration_ci_low, calibration_ci_high
         Regression of the reference on the test through the origin.
+    calibrated_bias, calibrated_mae
+        Bias and mean absolute error after correction by the slope of all other pairs: what the
+        calibration is worth for somebody new.
     reason
         Why a value is missing.
     """
@@ -126,6 +129,8 @@ class Agreement:
     calibration_slope: float = nan
     calibration_ci_low: float = nan
     calibration_ci_high: float = nan
+    calibrated_bias: float = nan
+    calibrated_mae: float = nan
     reason: str | None = None
 
     @property
@@ -183,6 +188,7 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
     r, r_low, r_high, r_p = _pearson(test, reference)
     icc = icc_2_1(np.column_stack([test, reference]))
     slope = calibrate(test, reference)
+    left = calibrate_left_out(test, reference) - reference
     reasons = [
         *(['test or reference is the same in all, so no correlation'] if np.isnan(r) else []),
         *(['all values are the same, so no ICC'] if np.isnan(icc.icc) else []),
@@ -217,6 +223,8 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
         calibration_slope=slope.slope,
         calibration_ci_low=slope.ci_low,
         calibration_ci_high=slope.ci_high,
+        calibrated_bias=float(left.mean()),
+        calibrated_mae=float(np.abs(left).mean()),
         reason='; '.join(reasons) or None,
     )
 
@@ -306,6 +314,25 @@ def calibrate(test: np.ndarray, reference: np.ndarray) -> Calibration:
     error = sqrt(float(residual @ residual) / (n - 1) / power)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
     return Calibration(slope, slope - half, slope + half, n)
+
+
+def calibrate_left_out(test: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Correct each value by the slope of all other pairs; NaN where these are all 0.
+
+    Parameters
+    ----------
+    test, reference
+        (N,) values in one unit, none missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calibrate_left_out(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 2.0, 3.0]
+    """
+    with np.errstate(divide='ignore', invalid='ignore'):
+        slopes = (test @ reference - test * reference) / (test @ test - test**2)
+    return np.where(np.isfinite(slopes), slopes, nan) * test
 
 
 def _pearson(test: np.ndarray, reference: np.ndarray) -> tuple[float, float, float, float]:

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_muscle.statistics.agreement import agreement, calibrate, icc_2_1
+from bids_muscle.statistics.agreement import (
+    agreement,
+    calibrate,
+    calibrate_left_out,
+    icc_2_1,
+)
 
 # Bland and Altman 1986, Table 1: peak flow of 17 people, large and mini Wright meter, l/min.
 LARGE = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
@@ -154,3 +159,17 @@ def test_a_change_of_unit_changes_only_what_has_a_unit(
     if not np.isnan(one.icc_ci_low):
         assert one.icc_ci_low <= one.icc + 1e-9
         assert one.icc <= one.icc_ci_high + 1e-9
+
+
+def test_calibration_removes_a_bias_of_those_it_did_not_see() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(5, 30, 50)
+    test = 0.8 * reference + rng.normal(0, 0.5, 50)
+    found = agreement(test, reference)
+    assert found.bias < -3
+    assert abs(found.calibrated_bias) < 0.2
+    assert found.calibrated_mae < 0.2 * found.mae
+    others = np.arange(50) != 7
+    alone = calibrate(test[others], reference[others]).correct(test[7])
+    assert calibrate_left_out(test, reference)[7] == pytest.approx(alone)
+    assert np.isnan(agreement(np.zeros(5), reference[:5]).calibrated_mae)
