@@ -183,6 +183,20 @@ def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
     assert mean_dice(labels, np.asarray(nib.load(case.labels).dataobj)) > 0.3
 
 
+def test_a_training_on_windows_resumes_with_the_same_weights(tmp_path: Path) -> None:
+    recipe = replace(tiny('hess2022-muscles'), iterations=6)
+    write_cohort(tmp_path, recipe)
+    sets = [load_data(case, 1.0, recipe) for case in find_cases(recipe.sources[0], [tmp_path])]
+
+    def silent(_: str) -> None:
+        pass
+
+    whole = train(recipe, sets, tmp_path / 'whole', report=silent)
+    train(recipe, sets, tmp_path / 'parts', report=silent, stop_after=3)
+    parts = train(recipe, sets, tmp_path / 'parts', report=silent)
+    assert parts.sha256 == whole.sha256
+
+
 def test_a_recipe_finds_its_channels_in_any_bids_dataset(tmp_path: Path) -> None:
     labels = np.zeros((6, 5, 4), np.uint8)
     labels[3:, :2], labels[:3, :2] = 1, 2
