@@ -150,3 +150,28 @@ def test_the_projects_own_measurement_finds_the_truth(clean: Path) -> None:
         mine = table.loc[row['name']]
         assert mine['mfi_ratio_of_means_pct'] == pytest.approx(float(row['mfi_pct']), abs=0.1)
         assert mine['volume_ml'] == pytest.approx(float(row['label_volume_ml']), rel=1e-4)
+
+
+def test_the_projects_own_areas_at_levels_find_the_truth(clean: Path) -> None:
+    import nibabel as nib
+
+    from bids_muscle.anatomy.levels import SliceLevels
+    from bids_muscle.measurement.table import measure_scan
+
+    folder = clean / 'derivatives/truth/sub-01/anat'
+    truths = read_tsv(folder / f'{STEM}_levels.tsv')
+    labels = nib.as_closest_canonical(nib.load(folder / f'{STEM}_dseg.nii.gz'))
+    z_mm = {row['level']: float(row['z_mm']) for row in truths}
+    z = labels.affine[2, 3] + labels.affine[2, 2] * np.arange(labels.shape[2])
+    names = tuple(min(z_mm, key=lambda name: abs(z_mm[name] - at)) for at in z)
+    levels = SliceLevels(names, np.ones(len(names)), 'segmentation')
+    table = measure_scan(labels, load_label_table('lumbar'), levels=levels, contrast='T2w')
+    rows = table.levels.set_index(['name', 'level'])
+    compared = 0
+    for row in truths:
+        if (row['name'], row['level']) in rows.index and float(row['csa_cm2']) > 2:
+            mine = rows.loc[(row['name'], row['level'])]
+            if np.isfinite(mine['csa_cm2']):
+                compared += 1
+                assert mine['csa_cm2'] == pytest.approx(float(row['csa_cm2']), rel=0.15), row
+    assert compared >= 8
