@@ -206,7 +206,14 @@ def _fixed(value: Any, digits: int = 3) -> str:
 
 
 def _cells(table: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
-    return [[_fixed(row[name]) for name in columns] for row in table.to_dict('records')]
+    return [
+        [_p(row[name]) if name in ('p', 'p_holm') else _fixed(row[name]) for name in columns]
+        for row in table.to_dict('records')
+    ]
+
+
+def _p(p: float) -> str:
+    return '< 0.001' if p < 0.001 else _fixed(p)
 
 
 def _mean_sd(row: Mapping[str, Any]) -> str:
@@ -257,7 +264,7 @@ def _agreement(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, list[str]
                 reliability += [
                     _fixed(row['icc']),
                     f'{_fixed(row["icc_ci_low"])} to {_fixed(row["icc_ci_high"])}',
-                    '< 0.001' if row['icc_p'] < 0.001 else _fixed(row['icc_p']),
+                    _p(row['icc_p']),
                 ]
             lines.append((side, accuracy, reliability))
         out.append((muscle, lines))

@@ -220,6 +220,27 @@ def test_a_cuda_device_that_is_not_there_is_said(
     assert not (tmp_path / 'x').exists()
 
 
+def test_trains_in_half_precision_on_cuda_and_goes_on(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path
+) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip('there is no CUDA device')
+    longer = replace(recipe, iterations=60)
+
+    def run(folder: str, **how: Any) -> list[dict[str, float]]:
+        train(longer, [plane_set], tmp_path / folder, device='cuda', report=lambda _: None, **how)
+        saved = torch.load(tmp_path / folder / 'checkpoint.pt', weights_only=True)
+        assert saved['scaler']['scale'] > 0
+        return saved['history']
+
+    whole = run('whole')
+    run('parts', stop_after=30)
+    assert run('parts')[-1]['loss'] == pytest.approx(whole[-1]['loss'], rel=0.05)
+    assert whole[-1]['loss'] < whole[0]['loss']
+
+
 def test_planes_come_from_the_cache_until_a_file_changes(tmp_path: Path) -> None:
     labels = np.zeros((60, 50, 3), dtype=np.int16)
     labels[35:40, 20:25], labels[20:25, 20:25] = 11, 12
