@@ -58,7 +58,8 @@ setup(
     packages=find_packages(include=['bids_muscle', 'bids_muscle.*']),
     package_data={'bids_muscle': ['data/**/*', 'reports/templates/*', 'py.typed']},
     install_requires=INSTALL,
-    extras_require={'test': TEST},
+    # The networks of nnU-Net; its weights and plans are read by our own code.
+    extras_require={'test': TEST, 'nnunet': ['dynamic-network-architectures>=0.4,<0.5']},
     entry_points={
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.main:main',

@@ -29,7 +29,7 @@ from bids_muscle.interfaces.base import ScanInput, load
 
 class _PublishInput(ScanInput):
     scan = traits.Instance(Scan, mandatory=True)
-    model_card = File(exists=True, mandatory=True)
+    model = traits.Str(mandatory=True, desc='where the model is')
     bids_dir = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
     settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
@@ -61,11 +61,11 @@ class PublishScan(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
-        from bids_muscle.segmentation.bundle import read_bundle
+        from bids_muscle.segmentation.bundle import find_model
 
         given = self.inputs
         bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
-        model = read_bundle(Path(given.model_card).parent)
+        model = find_model(given.model, given.scan.region)
         native = load(given.native)
         paths: list[str] = []
 

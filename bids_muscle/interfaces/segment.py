@@ -20,8 +20,11 @@ from bids_muscle.interfaces.base import ScanInput, load
 class _SegmentInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     contrasts = traits.List(traits.Str, mandatory=True, desc='which of the images to look at')
-    # The card holds the checksum of the weights, so its content stands for the whole model.
-    model_card = File(exists=True, mandatory=True)
+    # A model is known by its card and its weights, wherever it lies.
+    model = traits.Str(mandatory=True, nohash=True, desc='where the model is')
+    model_card = traits.Str(mandatory=True, desc='JSON')
+    model_sha256 = traits.Str(mandatory=True)
+    region = traits.Str(mandatory=True)
     tta = traits.Bool(False, usedefault=True, desc='look at mirrored images too')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
 
@@ -40,13 +43,13 @@ class SegmentScan(SimpleInterface):
     output_spec = _SegmentOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.segmentation.bundle import read_bundle
+        from bids_muscle.segmentation.bundle import find_model
         from bids_muscle.segmentation.predictor import Predictor
         from bids_muscle.segmentation.quality import predicted_dice
 
         # The plugin leases a GPU by CUDA_VISIBLE_DEVICES, so the leased one is always number 0.
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
-        bundle = read_bundle(Path(self.inputs.model_card).parent)
+        bundle = find_model(self.inputs.model, self.inputs.region)
         found = Predictor(bundle, device=device, tta=self.inputs.tta).segment(
             {contrast: load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts}
         )

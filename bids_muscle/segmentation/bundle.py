@@ -84,8 +84,8 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     Parameters
     ----------
     name_or_path
-        Name of a model of the package, or a folder with a bundle; None for the default model of
-        the region.
+        Name of a model, a folder with a bundle, or a model of MuscleMap, MONAI or nnU-Net; None
+        for the default model of the region.
     region
         ``'cervical'`` or ``'lumbar'``.
 
@@ -99,6 +99,10 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     >>> find_model(None, 'lumbar').region
     'lumbar'
     """
+    from bids_muscle.segmentation.external import is_external, read_external
+
+    if name_or_path is not None and is_external(Path(name_or_path)):
+        return read_external(Path(name_or_path), region)
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
     if name_or_path is None and not (folder / CARD).is_file():
         raise ModelError(
@@ -137,7 +141,7 @@ def _folder(name_or_path: str) -> Path:
         return Path(name_or_path).absolute()
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
-        f'with {CARD}.',
+        f'with {CARD}, nor a model of MuscleMap (.pth), MONAI (configs/) or nnU-Net (plans.json).',
         f'Use one of {", ".join(sorted(known)) or "(none)"}, or the path of a model folder.',
     )
 

@@ -56,6 +56,8 @@ class Model:
         Extent of a sliding window, or None where whole planes are seen at once.
     overlap
         Share of a window that the next one covers too.
+    pad_value
+        What lies beyond the image; None for the least value of each plane.
     background_weight
         See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
     postprocess
@@ -74,6 +76,7 @@ class Model:
     multiple_px: tuple[int, int, int] = (1, 1, 1)
     patch_px: tuple[int, int, int] | None = None
     overlap: float = 0.5
+    pad_value: float | None = None
     background_weight: float = 1.0
     postprocess: tuple[str, ...] = ('muscles',)
 
@@ -86,6 +89,10 @@ def load_model(bundle: ModelBundle) -> Model:
     ModelError
         If the weights are missing, changed, or do not fit.
     """
+    if 'external' in bundle.card:
+        from bids_muscle.segmentation.external import load_external
+
+        return load_external(bundle)
     card = bundle.card
     if card.get('plane', 'axial') != 'axial' or card.get('space', 'native') != 'native':
         raise ModelError(

@@ -302,7 +302,8 @@ class Predictor:
         """Yield class probabilities (classes, x, y) of each plane on the grid of the model."""
         model = self.model
         depth, _, width, height = grids[0].shape
-        padded = [_pad(grid, self._padded_size((width, height, depth))) for grid in grids]
+        size = self._padded_size((width, height, depth))
+        padded = [_pad(grid, size, model.pad_value) for grid in grids]
         depth_padded, _, *plane = padded[0].shape
         window = model.patch_px or (*plane, depth_padded if model.spatial_dims == 3 else 1)
         stream = stream_planes(
@@ -379,16 +380,16 @@ def _inputs(
     return [[images[name] for name in channels]]
 
 
-def _pad(grid: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Pad (planes, channels, x, y) at the end of each axis with air, the least of each plane."""
+def _pad(grid: torch.Tensor, size: Sequence[int], value: float | None) -> torch.Tensor:
+    """Pad (planes, channels, x, y) at the end of each axis, by default with air: the least."""
     from torch.nn.functional import pad
 
     depth, _, width, height = grid.shape
-    air = grid.amin((2, 3), keepdim=True)
+    air = grid.amin((2, 3), keepdim=True) if value is None else torch.full((1,) * 4, value)
     wide = pad(grid - air, (0, size[1] - height, 0, size[0] - width)) + air
     if size[2] == depth:
         return wide
-    more = wide.amin().expand(size[2] - depth, *wide.shape[1:])
+    more = (wide.amin() if value is None else air[0]).expand(size[2] - depth, *wide.shape[1:])
     return torch.cat([wide, more])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.segment import SegmentScan
-from bids_muscle.segmentation.bundle import CARD
+from bids_muscle.segmentation.bundle import ModelBundle
 
 #: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images;
 #: a fifth above what benchmarks/participant.py measured.
@@ -45,7 +46,7 @@ def init_participant_wf(
     *,
     participant: str,
     scans: Sequence[Scan],
-    models: Mapping[str, Path],
+    models: Mapping[str, ModelBundle],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -61,7 +62,7 @@ def init_participant_wf(
     scans
         Scans without a problem, each with a region.
     models
-        Folder of the model by region.
+        Model by region.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
@@ -84,7 +85,7 @@ def init_participant_wf(
                 init_scan_wf(
                     scan=scan,
                     region=scan.region,
-                    model_card=models[scan.region] / CARD,
+                    model=models[scan.region],
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -100,7 +101,7 @@ def init_scan_wf(
     *,
     scan: Scan,
     region: str,
-    model_card: Path,
+    model: ModelBundle,
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -133,7 +134,10 @@ def init_scan_wf(
         'segment',
         SegmentScan(
             contrasts=contrasts,
-            model_card=model_card,
+            model=str(model.path),
+            model_card=json.dumps(model.card, sort_keys=True),
+            model_sha256=model.sha256,
+            region=region,
             tta=settings['tta'],
             use_gpu=use_gpu,
         ),
@@ -155,7 +159,7 @@ def init_scan_wf(
         'publish',
         PublishScan(
             scan=scan,
-            model_card=model_card,
+            model=str(model.path),
             bids_dir=str(bids_dir),
             output_dir=str(output_dir),
             settings=dict(settings),

@@ -218,7 +218,7 @@ def _run_scans(
         graph = init_participant_wf(
             participant=participant,
             scans=[scan for scan in scans if scan.problem is None],
-            models={region: model.path for region, model in models.items()},
+            models=models,
             bids_dir=settings.bids_dir,
             output_dir=settings.output_dir,
             settings=settings.science(),

@@ -19,7 +19,7 @@ from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
-from bids_muscle.segmentation.bundle import CARD, find_model
+from bids_muscle.segmentation.bundle import find_model
 
 SUBSETS = [
     subset for size in range(1, len(DIXON) + 1) for subset in itertools.combinations(DIXON, size)
@@ -103,7 +103,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     measured = measure.run(cwd=str(work_dir)).outputs
     PublishScan(
         scan=scan,
-        model_card=str(find_model(None, 'lumbar').path / CARD),
+        model=str(find_model(None, 'lumbar').path),
         bids_dir=str(bids_dir),
         output_dir=str(output_dir),
         settings=settings,

@@ -1,0 +1,95 @@
+"""MuscleMap's models: a ``.pth`` with the weights of a MONAI U-Net and a ``.json`` beside it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle.errors import ModelError
+from bids_muscle.segmentation.external.spec import Spec, need, read_json, z_score
+
+if TYPE_CHECKING:
+    from torch import nn
+
+REMEDY = (
+    'Both files of a model are in the project github.com/MuscleMap/MuscleMap '
+    '(scripts/models) and its releases; put them side by side.'
+)
+
+
+def recognises(path: Path) -> bool:
+    """Whether the path is one of the two files, or a folder with one such pair."""
+    return path.suffix == '.pth' or (path.suffix == '.json' and path.is_file()) or _pair(path)
+
+
+def _pair(path: Path) -> bool:
+    return (
+        path.is_dir() and len(list(path.glob('*.pth'))) == 1 and not list(path.glob('plans.json'))
+    )
+
+
+def read(path: Path) -> Spec:
+    """Read the configuration.
+
+    The image is brought to the pixel size of the model and standardised over all its voxels that
+    are not zero; windows then slide over each slice. MuscleMap overlaps its windows by nine tenths
+    by default, here by half, and adds up logits where here probabilities are added.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or the configuration lacks a field.
+    """
+    if path.is_dir():
+        path = next(path.glob('*.pth'))
+    config = path.with_suffix('.json')
+    content = read_json(config, REMEDY)
+    try:
+        parameters, model = content['parameters'], content['model']
+        # A class is the rank of its value among the values of the labels.
+        named = {
+            int(entry['value']): f'{entry.get("side", "")} '
+            f'{entry.get("anatomy", entry.get("structure", ""))}'.strip()
+            for entry in content['labels']
+        }
+        roi = [int(extent) for extent in parameters['roi_size']]
+        spacing = [float(size) if size > 0 else None for size in parameters['pix_dim']]
+        strides = [int(stride) for stride in model['strides']]
+        if model['norm'] != 'instance' or int(model['in_channels']) != 1:
+            raise ValueError('only instance norm and one channel are known')
+        build = partial(
+            _unet,
+            spatial_dims=int(model['spatial_dims']),
+            in_channels=1,
+            out_channels=int(model['out_channels']),
+            channels=[int(channel) for channel in model['channels']],
+            strides=strides,
+            num_res_units=int(model['num_res_units']),
+            act=str(model['act']),
+        )
+        return Spec(
+            kind='MuscleMap',
+            name=path.stem,
+            version=str(content.get('version', 'unknown')),
+            config=config,
+            weights=(need(path.with_suffix('.pth'), REMEDY),),
+            build=build,
+            n_classes=int(model['out_channels']),
+            classes=dict(enumerate((named[value] for value in sorted(named)), start=1)),
+            spatial_dims=int(model['spatial_dims']),
+            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+            normalize=partial(z_score, nonzero=True),
+            patch_px=(roi[0], roi[1], roi[2] if len(roi) > 2 else 1),
+            remedy=REMEDY,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f'{config} is not the card of a MuscleMap model: {error!r}.', REMEDY
+        ) from (error)
+
+
+def _unet(**arguments: Any) -> nn.Module:
+    from monai.networks.nets import UNet
+
+    return UNet(norm='INSTANCE', **arguments)
