@@ -83,9 +83,11 @@ def test_an_undeformed_window_is_a_piece_of_the_volume(
         network={**volume_recipe.network, 'spatial_dims': len(window)},
         patches=Patches(choice, per_volume=2, pad_px=pad),
     )
-    images, labels, _ = make_patches([volume], recipe, 0)
+    # Beyond the volume lies the least intensity, here 5.
+    brighter = replace(volume, images=volume.images + 5)
+    images, labels, _ = make_patches([brighter], recipe, 0)
     assert labels.shape == (16, *window)
-    assert bool((images[:, 0] == labels).all())
+    assert bool((images[:, 0] == labels + 5).all())
     # The muscles keep their extent, or are cut by the edge of the window.
     assert int((labels == 1).flatten(1).sum(1).max()) <= 216
     shown = labels.flatten(1).any(1)
