@@ -8,7 +8,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,13 @@ BIDS_VERSION = '1.11.0'
 _NARROWED = {'bool': 'uint8', 'float64': 'float32', 'int64': 'int32', 'uint64': 'uint32'}
 
 
-def write_bytes(content: bytes, path: Path) -> None:
+def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
     """Write a file through a temporary one in the same folder, so that it is never half there.
 
     Parameters
     ----------
     content
-        What the file shall hold.
+        What the file shall hold, whole or in pieces.
     path
         Where; missing folders are made.
 
@@ -52,7 +53,7 @@ def write_bytes(content: bytes, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open('xb') as stream:
-                stream.write(content)
+                stream.writelines([content] if isinstance(content, bytes) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -89,7 +90,7 @@ def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> 
     path
         Where to; see :func:`write_bytes`.
     """
-    write_text(_tsv(table), path)
+    write_bytes((line.encode('utf-8') for line in _tsv_lines(table)), path)
 
 
 def write_image(img: nib.Nifti1Image, path: Path) -> None:
@@ -225,6 +226,10 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
+    return ''.join(_tsv_lines(table))
+
+
+def _tsv_lines(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[str]:
     # pandas need not be imported to know one of its tables.
     frame: Any = table if hasattr(table, 'to_dict') and hasattr(table, 'columns') else None
     if frame is None:
@@ -234,7 +239,8 @@ def _tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
     else:
         columns = list(frame.columns)
         lines = zip(*(frame[column].tolist() for column in columns), strict=True)
-    return ''.join('\t'.join(map(_cell, line)) + '\n' for line in (columns, *lines))
+    for line in chain([columns], lines):
+        yield '\t'.join(map(_cell, line)) + '\n'
 
 
 def _plain(value: Any) -> Any:

@@ -152,16 +152,19 @@ def _write(
 def to_parquet(table: pd.DataFrame) -> bytes:
     """Return a table of text as Parquet; columns that hold nothing but numbers become numbers."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def typed(column: pd.Series) -> pd.Series:
+    def typed(column: pd.Series) -> pa.Array:
         column = column.where(column != MISSING, None)
         try:
-            return pd.to_numeric(column)
+            return pa.array(pd.to_numeric(column), from_pandas=True)
         except (ValueError, TypeError):
-            return column.astype('str')
+            return pa.array(column, pa.string(), from_pandas=True)
 
-    frame = pd.DataFrame({name: typed(table[name]) for name in table})
-    return bytes(frame.to_parquet(None, engine='pyarrow', index=False))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: typed(table[name]) for name in table}), sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def analysed_measures(scans: Sequence[ScanOutputs]) -> list[str]:
