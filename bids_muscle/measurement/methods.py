@@ -13,5 +13,6 @@ DIXON = ('ratio', 'mean')
 FAT_METHODS = ('auto', *DIXON, *THRESHOLDS)
 #: Contrasts in which fat is brighter than muscle unless it is suppressed.
 BRIGHT_FAT = ('T1w', 'T2w', 'PDw')
-#: Threshold behind the map and the lean volume where none was chosen.
-DEFAULT_THRESHOLD: Threshold = 'gmm2'
+#: Threshold behind the map and the lean volume where none was chosen: that of Xia 2019. Where
+#: muscle itself is uneven, two Gaussians of unlike width put its bright half to fat.
+DEFAULT_THRESHOLD: Threshold = 'kmeans2'

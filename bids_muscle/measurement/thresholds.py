@@ -1,8 +1,8 @@
 """Fat in T1w and T2w images by thresholds: k-means (Xia 2019) and Gaussian mixtures.
 
 Thresholds see streaks of fat that fill voxels. Fat spread finely between fibres raises the signal
-of every voxel a little and stays unseen, so these numbers are smaller than MFI of Dixon images
-and must never stand in one column with it.
+of every voxel a little and stays unseen. These numbers are another quantity than MFI of Dixon
+images and must never stand in one column with it.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MAIN_MEASURES = (
     'mfi_ratio_of_means_pct',
     'mfi_mean_of_voxels_pct',
-    'fat_gmm2_pct',
     'fat_kmeans2_pct',
+    'fat_gmm2_pct',
     'fat_gmm3_pct',
     'fat_kmeans3_pct',
     'volume_ml',

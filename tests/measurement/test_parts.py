@@ -88,7 +88,7 @@ def test_slices_of_thresholds_add_up() -> None:
     made = measured(intensity=t2w())
     row, slices = made.muscles.iloc[RIGHT_PSOAS - 1], by_name(made.slices).loc['right psoas major']
     share = np.average(slices['threshold_fat_pct'].astype(float), weights=slices['n_voxels'])
-    assert share == pytest.approx(row['fat_gmm2_pct'])
+    assert share == pytest.approx(row['fat_kmeans2_pct'])
     # MuscleMap: 45.63 % of 87.77 ml stood beside 40.68 ml.
     assert row['threshold_fat_ml'] == pytest.approx(row['volume_ml'] * share / 100)
     assert row['threshold_fat_ml'] + row['threshold_lean_ml'] == pytest.approx(row['volume_ml'])
@@ -229,7 +229,7 @@ def test_the_map_shows_fat_within_muscles_in_the_order_of_the_labels() -> None:
 
 
 def test_the_map_of_thresholds_is_the_probability_of_fat() -> None:
-    made = measured(intensity=t2w())
+    made = measured(intensity=t2w(), fat_method='gmm2')
     found = np.asarray(made.fat_map.dataobj)[labels() == RIGHT_PSOAS]
     row = made.muscles.iloc[RIGHT_PSOAS - 1]
     assert 100 * found.mean() == pytest.approx(row['fat_gmm2_weighted_pct'], abs=0.01)
@@ -258,7 +258,7 @@ def test_one_way_of_measuring_fat_and_fat_water(method: str, kept: str, lost: st
 def test_one_way_of_measuring_fat_by_thresholds(method: str) -> None:
     row = measured(intensity=t2w(), fat_method=method).muscles.iloc[RIGHT_PSOAS - 1]
     chosen = method == 'kmeans2'
-    assert row['threshold_method'] == ('kmeans2' if chosen else 'gmm2')
+    assert row['threshold_method'] == 'kmeans2'
     assert row['fat_kmeans2_pct'] == pytest.approx(20, abs=4)
     assert pd.isna(row['fat_gmm2_pct']) == chosen
     assert 0 < row['fat_kmeans2_se_pct'] < 5
