@@ -127,7 +127,7 @@ def load_image(path: Path) -> Nifti1Image:
     grid = _grid_from_header(lazy, path)
     data = _read_data(lazy, path).reshape(grid.shape)
     finite = np.isfinite(data)
-    warnings: tuple[str, ...] = ()
+    warnings = _form_warnings(lazy, path)
     if not finite.all():
         n_bad = int(data.size - np.count_nonzero(finite))
         if n_bad == data.size:
@@ -135,7 +135,7 @@ def load_image(path: Path) -> Nifti1Image:
                 f'{path} has no finite voxel: all are NaN or infinite.', 'Convert the scan again.'
             )
         data[~finite] = np.nan
-        warnings = (
+        warnings += (
             f'{path.name} has {n_bad} NaN or infinite voxels: fat is not measured there, and the '
             'network sees 0.',
         )
@@ -330,6 +330,27 @@ def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
             'Convert the scan again from DICOM.',
         )
     return grid
+
+
+def _form_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
+    """Say where sform and qform put the image in different places; nibabel takes the sform."""
+    header = img.header
+    if not (header['sform_code'] and header['qform_code']):
+        return ()
+    try:
+        qform = header.get_qform()
+    except HeaderDataError:
+        return (f'The qform of {path.name} is not a rotation: the sform is used.',)
+    zooms = voxel_sizes(header.get_sform())
+    shape = (*img.shape, 1, 1)[:3]
+    grids = (
+        Grid((shape[0], shape[1], shape[2]), affine, tuple(voxel_sizes(affine).tolist()))
+        for affine in (qform, header.get_sform())
+    )
+    difference = _difference(*grids)
+    if not difference or not zooms.all():
+        return ()
+    return (f'The qform and the sform of {path.name} disagree ({difference}): the sform is used.',)
 
 
 def _lacks_spacing(img: Nifti1Image, path: Path) -> bool:

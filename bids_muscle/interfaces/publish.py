@@ -43,6 +43,7 @@ class _PublishInput(ScanInput):
     fat_map = traits.Either(File(exists=True), None, usedefault=True)
     confidence = File(exists=True, mandatory=True)
     quality = File(exists=True, mandatory=True)
+    iqm = File(exists=True, mandatory=True)
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
@@ -105,6 +106,7 @@ class PublishScan(SimpleInterface):
             columns = dictionary(name)
             sidecar = sidecars.morph_sidecar(given.scan, bids_dir, columns, model, given.settings)
             write_json(sidecar, place(f'{name}_json'))
+        write_bytes(Path(given.iqm).read_bytes(), place('iqm'))
         if given.fat_map:
             sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
             image(given.fat_map, 'fat_map', sidecar)

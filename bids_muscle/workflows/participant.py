@@ -1,4 +1,4 @@
-"""One Nipype graph per participant: five nodes for each scan."""
+"""One Nipype graph per participant: six nodes for each scan."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
+from bids_muscle.interfaces.quality import AssessScan
 from bids_muscle.interfaces.segment import SegmentScan
 from bids_muscle.segmentation.bundle import ModelBundle
 
@@ -26,6 +27,7 @@ _MEMORY = {
     'prepare': (0.45, 40),
     'segment': (0.65, 10),
     'measure': (0.38, 20),
+    'quality': (0.38, 20),
     'figures': (0.42, 20),
     'publish': (0.38, 12),
 }
@@ -108,7 +110,7 @@ def init_scan_wf(
     omp_nthreads: int,
     use_gpu: bool,
 ) -> Workflow:
-    """Connect the steps of one scan: prepare, segment, measure, figures, publish."""
+    """Connect the steps of one scan: prepare, segment, measure, quality, figures, publish."""
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
     # unless it is all there is.
@@ -154,6 +156,7 @@ def init_scan_wf(
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),
         ),
     )
+    quality = node('quality', AssessScan(region=region))
     figures = node('figures', PlotScan(region=region))
     publish = node(
         'publish',
@@ -172,10 +175,13 @@ def init_scan_wf(
             (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap')),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),
+            (prepare, quality, _same('raw', 'corrected', 'body_mask', 'swap', 'swap_searched')),
+            (segment, quality, _same('labels')),
             (segment, measure, _same('labels')),
             (segment, figures, _same('labels')),
             (measure, publish, _same('tables', 'fat_map')),
             (segment, publish, _same('labels', 'confidence', 'quality')),
+            (quality, publish, _same('iqm')),
             (figures, publish, _same('figures')),
         ]
     )

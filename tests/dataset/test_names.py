@@ -131,6 +131,7 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         'morph_levels',
         'morph_levels_json',
         'figure',
+        'iqm',
     }
     assert ignored(participant_path('01', 'report'))
     for key in io_spec()['dataset']:

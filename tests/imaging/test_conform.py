@@ -286,3 +286,17 @@ def test_both_forms_survive_writing(tmp_path: Path) -> None:
     assert read_grid(tmp_path / 'x.nii').located
     nib.save(make_image(DATA, blank().affine, located=False), tmp_path / 'y.nii')
     assert not read_grid(tmp_path / 'y.nii').located
+
+
+def test_forms_that_disagree_are_told_and_the_sform_is_used(tmp_path: Path) -> None:
+    img = nib.Nifti1Image(DATA, AFFINE)
+    img.set_sform(AFFINE, code=1)
+    img.set_qform(moved(9, 9, 9), code=1)
+    nib.save(img, tmp_path / 'x.nii')
+    loaded = load_image(tmp_path / 'x.nii')
+    (warning,) = loaded.extra['warnings']
+    assert 'the sform is used' in warning
+    assert np.allclose(loaded.affine, AFFINE)
+    img.set_qform(AFFINE, code=1)
+    nib.save(img, tmp_path / 'y.nii')
+    assert load_image(tmp_path / 'y.nii').extra['warnings'] == ()

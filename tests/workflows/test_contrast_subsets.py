@@ -19,6 +19,7 @@ from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
+from bids_muscle.interfaces.quality import AssessScan
 from bids_muscle.segmentation.bundle import find_model
 
 SUBSETS = [
@@ -101,6 +102,15 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         region=region,
     )
     measured = measure.run(cwd=str(work_dir)).outputs
+    iqm = AssessScan(
+        raw=made.raw,
+        corrected=made.corrected,
+        body_mask=made.body_mask,
+        labels=labels,
+        swap=made.swap,
+        swap_searched=made.swap_searched,
+        region=region,
+    )
     PublishScan(
         scan=scan,
         model=str(find_model(None, 'lumbar').path),
@@ -114,6 +124,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         tables=measured.tables,
         fat_map=measured.fat_map,
         swap=made.swap,
+        iqm=iqm.run(cwd=str(work_dir)).outputs.iqm,
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
         labels=labels,
         confidence=labels,
