@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
+from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.completeness import completeness
 from bids_muscle.reports.figures import BACKGROUNDS
 from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
@@ -61,7 +62,7 @@ def write_cohort_tables(
         *_write(output_dir, 'group_muscles', muscles, definitions),
         *_write(output_dir, 'group_wide', wide, spread),
         *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
-        *_write(output_dir, 'group_scans', scan_table(scans)),
+        *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
         *_write(output_dir, 'group_completeness', completeness(scans, people)),
         *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
     ]

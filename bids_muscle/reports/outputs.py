@@ -70,6 +70,8 @@ class ScanOutputs:
         Why the scan (key ``''``) or a muscle (its name) is excluded by a list.
     quality
         Measures of the image, such as its noise, by name.
+    flags
+        What is likely to be wrong with the image, in words.
     """
 
     record: ScanRecord
@@ -82,6 +84,7 @@ class ScanOutputs:
     verdict: Verdict | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
@@ -121,7 +124,7 @@ class ScanOutputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Everything a reader should know about a finished scan."""
-        return (*self.record.warnings, *self.missing)
+        return (*self.record.warnings, *self.flags, *self.missing)
 
 
 def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOutputs]:
@@ -176,6 +179,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         sidecar = output_dir / derivative_path(scan, 'morph_json')
         labels = output_dir / derivative_path(scan, 'dseg')
         labels_json = output_dir / derivative_path(scan, 'dseg_json')
+        iqm = output_dir / derivative_path(scan, 'iqm')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     places = {
@@ -191,6 +195,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
+    quality, flags = _read_quality(iqm)
     return ScanOutputs(
         record,
         rows,
@@ -199,6 +204,8 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         tuple(missing),
         _read_predicted_dice(labels_json),
         _digest(labels),
+        quality=quality,
+        flags=flags,
     )
 
 
@@ -231,6 +238,20 @@ def _read_predicted_dice(path: Path) -> dict[str, float]:
         return {name: float(dice) for name, dice in content.items() if dice is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _read_quality(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Read the numbers among the image quality figures, and the flags."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        numbers = {
+            name: float(value)
+            for name, value in content.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        return numbers, tuple(str(flag) for flag in content['flags'])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, ()
 
 
 def _digest(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.writer import write_text
+from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.charts import Bar, bar_chart
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import (
@@ -174,6 +175,11 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'figures': _figures(scan),
         'viewer': _viewer(scan),
         'quality': _quality(scan),
+        'image_quality': [
+            (definition['LongName'], definition['Description'], scan.quality.get(name))
+            for name, definition in (quality_dictionary() if scan.quality else {}).items()
+            if name in scan.quality
+        ],
         'doubtful_dice': DOUBTFUL_DICE,
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
