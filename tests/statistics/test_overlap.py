@@ -74,8 +74,9 @@ def test_boundary_distances_are_those_of_monai(test: np.ndarray, reference: np.n
         float(compute_average_surface_distance(a, b, True, spacing=spacing))
         for a, b in ((one, other), (other, one))
     ]
-    assert found.hd95_mm == pytest.approx(float(hd95), rel=1e-5, abs=1e-6)
-    assert found.mean_mm == pytest.approx(sum(means) / 2, rel=1e-5, abs=1e-6)
+    # MONAI interpolates the percentile in single precision.
+    assert found.hd95_mm == pytest.approx(float(hd95), rel=1e-3, abs=1e-4)
+    assert found.mean_mm == pytest.approx(sum(means) / 2, rel=1e-4, abs=1e-5)
 
 
 def test_the_edge_of_the_field_of_view_is_no_border() -> None:
