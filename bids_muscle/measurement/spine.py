@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Fewer voxels than this have no shape.
 MIN_VOXELS = 10
 
-#: The discs between which lordosis is measured, with and without a hyphen.
+#: The discs between which lordosis is measured.
 _LORDOSIS = ('T12-L1', 'L5-S1')
 _TOUCHES = 'reaches the edge of the image, so it may be a part only'
 

@@ -12,12 +12,11 @@ from math import nan
 
 import numpy as np
 
+from bids_muscle.measurement.fat import MAX_EXCLUDED
 from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, Threshold
 
 #: Fewer voxels than this do not show their distribution.
 MIN_VOXELS = 50
-#: Above this share of voxels without a value, the rest do not stand for the muscle.
-MAX_EXCLUDED = 0.5
 #: Percentiles beyond which values are set to the percentile before the fit.
 WINSOR_PCT = (0.5, 99.5)
 #: Log likelihood per voxel that two Gaussians must gain over one. Pure muscle gains less
