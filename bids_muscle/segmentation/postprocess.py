@@ -154,6 +154,8 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
     >>> int((cleaned > 0).sum()), int(cleaned[55, 25, 0])
     (200, 0)
     """
+    from scipy.ndimage import find_objects
+
     if not labels.any():
         return labels.copy()
     box = tuple(slice(w.min(), w.max() + 1) for w in np.nonzero(labels))
@@ -167,8 +169,9 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
     for other in large[1:]:
         lacking = (group == other) & ~np.isin(inner, np.unique(kept))
         kept[lacking] = inner[lacking]
-    for label in np.unique(kept[kept > 0]):
-        _drop_specks(kept, int(label))
+    for number, part in enumerate(find_objects(kept), start=1):
+        if part is not None:
+            _drop_specks(kept[part], number)
     out = np.zeros_like(labels)
     out[box] = kept
     return out
@@ -196,12 +199,10 @@ def _groups(muscle: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
 
 def _drop_specks(labels: np.ndarray, number: int) -> None:
     """Set small pieces of one label to background, in place."""
-    from scipy.ndimage import find_objects, label
+    from scipy.ndimage import label
 
-    box = find_objects((labels == number).astype(np.uint8))[0]
-    inner = labels[box]
-    pieces, count = label(inner == number, structure=np.ones((3, 3, 3)))
+    pieces, count = label(labels == number, structure=np.ones((3, 3, 3)))
     if count > 1:
         sizes = np.bincount(pieces.ravel())[1:]
         small = np.flatnonzero(sizes < LEAST_SHARE * sizes.max()) + 1
-        inner[np.isin(pieces, small)] = 0
+        labels[np.isin(pieces, small)] = 0
