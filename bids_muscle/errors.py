@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
+#: What readers of JSON and TOML raise; the second where brackets nest deeper than Python goes.
+PARSE_ERRORS = (ValueError, RecursionError)
+
 
 class ExitCode(IntEnum):
     """Exit codes of the BIDS execution specification."""

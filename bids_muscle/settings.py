@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bids_muscle.anatomy.labels import REGIONS
-from bids_muscle.errors import MissingInputError, UnknownLevelError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelError, UsageError
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
@@ -269,7 +269,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise MissingInputError(
             f'The settings file {path} cannot be read: {error.strerror}.', 'Check --config-file.'
         ) from error
-    except ValueError as error:
+    except PARSE_ERRORS as error:
         raise UsageError(
             f'The settings file {path} is not TOML: {error}.', 'Correct it at that place.'
         ) from error

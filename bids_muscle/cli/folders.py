@@ -9,7 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle.errors import InvalidDatasetError, MissingInputError, OutputError
+from bids_muscle.errors import (
+    PARSE_ERRORS,
+    InvalidDatasetError,
+    MissingInputError,
+    OutputError,
+)
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -121,5 +126,5 @@ def _read_json(path: Path) -> object:
         raise MissingInputError(
             f'{path} cannot be read: {error.strerror}.', 'Check its permissions.'
         ) from error
-    except ValueError:
+    except PARSE_ERRORS:
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
-from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
@@ -73,7 +73,7 @@ def read_filters(path: Path) -> Filters:
             f'The filter file {path} cannot be read: {error.strerror}.',
             'Check --bids-filter-file.',
         ) from error
-    except ValueError as error:
+    except PARSE_ERRORS as error:
         raise UsageError(
             f'The filter file {path} is not JSON: {error}.', 'Correct it at that place.'
         ) from error
@@ -194,7 +194,7 @@ def _why_broken(path: Path) -> str | None:
         content = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
         return f'it cannot be read ({error.strerror})'
-    except (ValueError, RecursionError) as error:
+    except PARSE_ERRORS as error:
         return f'it is not JSON ({error})'
     if not isinstance(content, dict):
         return 'it is not a JSON object'

@@ -190,7 +190,7 @@ def _read_names(path: Path) -> dict[int, str]:
             int(row['index']): f'{row.get("side") or row.get("hemi") or ""} {row["name"]}'.strip()
             for row in rows
         }
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise BadDataError(
             f'The lookup table {path} cannot be read: {error!r}.',
             'It needs the columns index (whole numbers) and name.',

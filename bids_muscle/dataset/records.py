@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json
-from bids_muscle.errors import BadDataError, OutputError, Problem
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, OutputError, Problem
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class ScanRecord:
         Raises
         ------
         TypeError
-            If a field is missing or unknown.
+            If a field is missing or unknown, or holds something of another type.
         """
         content = dict(content)
         problem = content.get('problem')
@@ -113,7 +115,38 @@ class ScanRecord:
         for name in ('warnings', 'outputs'):
             content[name] = tuple(content.get(name, ()))
         content['steps'] = tuple(Step(**step) for step in content.get('steps', ()))
-        return cls(**content)
+        record = cls(**content)
+        if not _fits(record, cls):
+            raise TypeError('a field holds something of another type')
+        return record
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Say whether a value, and all in it, is of a type as annotations name it.
+
+    Examples
+    --------
+    >>> _fits(Step('segment', 2), Step), _fits(Step('segment', '2'), Step)
+    (True, False)
+    >>> _fits({'a': True}, Mapping[str, bool]), _fits(('a', None), tuple[str, ...])
+    (True, False)
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(each, inner[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    if not isinstance(value, int | float if kind is float else kind):
+        return False
+    hints = _hints(kind) if is_dataclass(kind) else {}  # type: ignore[arg-type]
+    return all(_fits(getattr(value, name), hint) for name, hint in hints.items())
 
 
 def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
@@ -154,7 +187,7 @@ def _read_record(path: Path) -> ScanRecord:
         record = ScanRecord.from_dict(json.loads(path.read_text(encoding='utf-8')))
         # Whatever a record says, it speaks of the scan that its place says.
         return replace(record, participant=path.parent.name.removeprefix('sub-'), scan=path.stem)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, *PARSE_ERRORS, TypeError, AttributeError) as error:
         problem = BadDataError(
             f'The scan record {path} cannot be read ({error}).',
             'Run the participant level again for this participant.',

@@ -80,7 +80,7 @@ def read_label_names(path: Path, participant: str) -> dict[int, str]:
                 with table.open(encoding='utf-8-sig', newline='') as stream:
                     rows = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
                     return {int(row['index']): row['name'] for row in rows}
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
                 raise BadDataError(
                     f'{table} is not a lookup table.',
                     'Give it the columns index, a whole number, and name.',

@@ -18,7 +18,7 @@ import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.dataset.names import dataset_path, io_spec
-from bids_muscle.errors import OutputError
+from bids_muscle.errors import PARSE_ERRORS, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +217,7 @@ def _generators(output_dir: Path) -> list[dict[str, str]]:
         text = (output_dir / dataset_path('description')).read_text(encoding='utf-8')
         named = json.loads(text)['GeneratedBy']
         return [{key: str(each[key]) for key in each} for each in named if each]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError):
         return []
 
 

@@ -36,6 +36,8 @@ from bids_muscle.errors import (
 
 #: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
 MAX_VOXELS = 2**28
+#: Header with its extensions; a small gzip file may claim, and unpack to, far more.
+_MOST_HEADER_BYTES = 2**24
 
 #: Two grids are one when no corner lies farther apart than this share of the smallest voxel edge.
 CORNER_TOLERANCE_VOXELS = 0.1
@@ -44,7 +46,7 @@ CORNER_TOLERANCE_VOXELS = 0.1
 ZOOM_TOLERANCE = 0.01
 
 _FORMAT_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, ValueError)
-_READ_ERRORS = (*_FORMAT_ERRORS, OSError, EOFError, zlib.error)
+_READ_ERRORS = (OverflowError, *_FORMAT_ERRORS, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,9 +368,11 @@ def _lacks_spacing(img: Nifti1Image, path: Path) -> bool:
 def _read_data(img: Nifti1Image, path: Path) -> np.ndarray:
     """Read all voxels as float32; a gzip file is read to its checksum."""
     try:
+        proxy = cast('ArrayProxy', img.dataobj)
+        if proxy.offset > _MOST_HEADER_BYTES:
+            raise ValueError(f'its data would begin after {proxy.offset} bytes')
         if path.suffix != '.gz':
             return np.array(img.get_fdata(dtype=np.float32))
-        proxy = cast('ArrayProxy', img.dataobj)
         n_bytes = proxy.offset + int(np.prod(img.shape)) * proxy.dtype.itemsize
         with gzip.open(path) as stream:
             content = stream.read(n_bytes)

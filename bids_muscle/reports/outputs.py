@@ -16,7 +16,7 @@ from bids_muscle.anatomy.labels import LabelTable, load_label_table
 from bids_muscle.dataset.names import derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import BadDataError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.ratings import MISSING, Verdict
 
 #: Columns of a muscle table that say which muscle, not how it is.
@@ -236,7 +236,7 @@ def _read_predicted_dice(path: Path) -> dict[str, float]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))['PredictedDice']
         return {name: float(dice) for name, dice in content.items() if dice is not None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -250,7 +250,7 @@ def _read_quality(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
         return numbers, tuple(str(flag) for flag in content['flags'])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError, AttributeError):
         return {}, ()
 
 
@@ -273,6 +273,6 @@ def _read_definitions(path: Path, missing: list[str]) -> Definitions:
         content = json.loads(path.read_text(encoding='utf-8'))
         found = {key: value for key, value in content.items() if isinstance(value, dict)}
         return _shared(json.dumps(found))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *PARSE_ERRORS, AttributeError):
         missing.append(f'{path.name} is missing or broken, so the measures are not defined here.')
         return {}

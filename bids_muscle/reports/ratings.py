@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.statistics.raters import cohen_kappa
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _tsv_rows(text: str, path: Path) -> Sequence[Mapping[str, Any]]:
 def _json_rows(text: str, path: Path) -> Sequence[Mapping[str, Any]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except PARSE_ERRORS as error:
         raise _not_ratings(path) from error
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise _not_ratings(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.labels import LabelTable, load_label_table
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import PARSE_ERRORS, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -158,7 +158,7 @@ def read_bundle(folder: Path) -> ModelBundle:
     remedy = 'Copy the model folder again, or use a model made for this version of bids_muscle.'
     try:
         card = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, *PARSE_ERRORS) as error:
         raise ModelError(f'The model card {path} cannot be read: {error}.', remedy) from error
     try:
         if card['format'] != FORMAT:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,15 +33,18 @@ def record(label: str) -> ScanRecord:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    for label in ('2', '1'):
-        write_record(record(label), scan(label), tmp_path)
-    assert read_records(tmp_path) == [record('1'), record('2')]
+    first, second = replace(record('1'), status='done', problem=None), record('2')
+    write_record(second, scan('2'), tmp_path)
+    write_record(first, scan('1'), tmp_path)
+    assert read_records(tmp_path) == [first, second]
     assert read_records(tmp_path, '2') == [record('2')]
     assert read_records(tmp_path, '3') == []
     assert read_records(tmp_path / 'none') == []
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"evil": 1}', '{"steps": 3}', 'null'])
+@pytest.mark.parametrize(
+    'text', ['', '{', '[]', '{}', '{"evil": 1}', '{"steps": 3}', 'null', '[' * 99_999]
+)
 def test_a_broken_record_is_a_failed_scan(tmp_path: Path, text: str) -> None:
     write_record(record('1'), scan('1'), tmp_path)
     broken = tmp_path / 'logs/sub-1/sub-1_acq-x.json'
@@ -48,3 +53,12 @@ def test_a_broken_record_is_a_failed_scan(tmp_path: Path, text: str) -> None:
     assert good == record('1')
     assert (bad.participant, bad.scan, bad.status) == ('1', 'sub-1_acq-x', 'failed')
     assert str(broken) in bad.problem.message
+
+
+def test_a_record_with_a_value_of_another_type_is_broken(tmp_path: Path) -> None:
+    for key, value in {'region': ['lumbar'], 'processing': None, 'outputs': [3]}.items():
+        write_record(record('1'), scan('1'), tmp_path)
+        (path,) = tmp_path.glob('logs/*/*.json')
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+        (broken,) = read_records(tmp_path)
+        assert broken.problem.kind == 'BadDataError', key

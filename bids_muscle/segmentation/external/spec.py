@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import PARSE_ERRORS, ModelError
 from bids_muscle.segmentation.model import ANY, Spacing
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, *PARSE_ERRORS) as error:
         raise ModelError(f'{path} cannot be read: {error}.', remedy) from error
     if not isinstance(content, dict):
         raise ModelError(f'{path} is not a JSON object.', remedy)
