@@ -1,0 +1,142 @@
+"""``bids_muscle-atlas``: make an atlas from a labelled BIDS cohort."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_muscle import __version__
+from bids_muscle.errors import BidsMuscleError, ExitCode, NothingSelectedError, UsageError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_muscle-atlas', description='Make an atlas for the alignment of scans.'
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True)
+    build = commands.add_parser(
+        'build', help='average the labelled scans of a BIDS dataset in TemplateFlow layout'
+    )
+    build.add_argument('bids_dir', type=Path, help='raw BIDS dataset')
+    build.add_argument(
+        '--derivatives',
+        type=Path,
+        nargs='+',
+        metavar='FOLDER',
+        help='where the label maps are (default: the folders in <bids_dir>/derivatives)',
+    )
+    build.add_argument('--seg', required=True, help='seg label of the maps of muscles')
+    build.add_argument(
+        '--vertebrae', metavar='SEG', help='seg label of maps of vertebrae, for the levels'
+    )
+    build.add_argument('--region', required=True, help='cervical or lumbar')
+    build.add_argument('--name', required=True, help='name of the atlas: letters and digits')
+    build.add_argument('--output', type=Path, required=True, help='tpl-<name> is made in it')
+    build.add_argument('--spacing', type=float, default=2.5, metavar='MM', help='default: 2.5')
+    build.add_argument(
+        '--no-bias-correction',
+        dest='bias_correction',
+        action='store_false',
+        help='for images that have no bias field',
+    )
+    build.add_argument('--rounds', type=int, default=2, help='averages made (default: 2)')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    try:
+        folder, n_scans = _build(args)
+    except BidsMuscleError as error:
+        print(f'bids_muscle-atlas: {error}', file=sys.stderr)
+        return int(error.exit_code)
+    print(f'{n_scans} scans averaged in {folder}')
+    return ExitCode.OK
+
+
+def _build(args: argparse.Namespace) -> tuple[Path, int]:
+    from bids_muscle.anatomy.labels import load_label_table
+    from bids_muscle.dataset.discovery import find_scans, list_participants
+    from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
+    from bids_muscle.dataset.scan import Scan
+    from bids_muscle.dataset.writer import write_bytes
+    from bids_muscle.imaging.atlas import atlas_files
+    from bids_muscle.imaging.conform import load_image, to_canonical
+    from bids_muscle.imaging.levels import Boundary, vertebra_boundaries
+    from bids_muscle.imaging.prepare import prepare_scan
+    from bids_muscle.imaging.template import Case, build_atlas
+
+    if not args.name.isalnum():
+        raise UsageError(f'The name {args.name!r} is not letters and digits.', 'Change --name.')
+    if not 0.5 <= args.spacing <= 10 or not 1 <= args.rounds <= 10:
+        raise UsageError('--spacing is 0.5 to 10 mm and --rounds 1 to 10.', 'Change them.')
+    table = load_label_table(args.region)
+    folders = args.derivatives or sorted(
+        path for path in (args.bids_dir / 'derivatives').glob('*') if path.is_dir()
+    )
+    scans = {
+        label: find_scans(args.bids_dir, label, region=args.region)
+        for label in list_participants(args.bids_dir)
+    }
+
+    def maps(seg: str) -> list[tuple[Scan, LabelMap]]:
+        return [
+            (scan, each)
+            for folder in folders
+            for each in find_label_maps(folder, seg)
+            for scan in scans_of(each, scans.get(each.entities['sub'], []))
+            if scan.problem is None
+        ]
+
+    spines = {scan.name: each for scan, each in maps(args.vertebrae)} if args.vertebrae else {}
+    cases = []
+    for scan, label_map in maps(args.seg):
+        prepared = prepare_scan(
+            {str(key): load_image(path) for key, path in scan.paths.items()},
+            bias_correction=args.bias_correction,
+        )
+        drawn = np.asarray(to_canonical(load_image(label_map.path)).dataobj)
+        labels = np.zeros(drawn.shape, np.uint8)
+        for code, index in label_map.codes(table).items():
+            labels[drawn == code] = index
+        boundaries: tuple[Boundary, ...] = ()
+        if spine := spines.get(scan.name):
+            vertebrae = to_canonical(load_image(spine.path))
+            boundaries = vertebra_boundaries(
+                np.asarray(vertebrae.dataobj), vertebrae.affine, spine.names
+            )
+        images = {key: img for key, img in prepared.corrected.items() if key != 'fatfraction'}
+        mask = np.asarray(prepared.body_mask.dataobj) > 0
+        cases.append(Case(images, labels, mask, boundaries))
+        print(f'read {scan.name}', file=sys.stderr)
+    if not cases:
+        raise NothingSelectedError(
+            f'No scan in {args.bids_dir} has a label map with seg-{args.seg}.',
+            'Check --seg and --derivatives.',
+        )
+    atlas = build_atlas(cases, args.region, args.name, spacing_mm=args.spacing, rounds=args.rounds)
+    folder = args.output / f'tpl-{args.name}'
+    recipe = {
+        'GeneratedBy': [{'Name': 'bids_muscle-atlas', 'Version': __version__}],
+        'NumberOfScans': len(cases),
+        'SpacingMillimetres': args.spacing,
+        'Rounds': args.rounds,
+        'BiasCorrection': args.bias_correction,
+    }
+    for name, content in atlas_files(atlas, recipe).items():
+        write_bytes(content, folder / name)
+    return folder, len(cases)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Affine alignment of a scan to an atlas, from what its points tell about their place.
+
+Every point of the scan has an intensity and, after segmentation, a muscle. How much both tell
+about the place of the point in the atlas is measured in nats (natural units of information) and
+averaged over the points: the mutual information of the intensities (Wells et al. 1996,
+doi:10.1016/S1361-8415(01)80004-9), which any contrast has, plus the mean of log P(muscle | place)
+/ P(muscle), P from the atlas. A point beyond the end of the atlas tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel import Nifti1Image
+from nibabel.affines import apply_affine, voxel_sizes
+
+#: Distance of the points that are compared, mm, and their number at most.
+_GRID_MM = 3.0
+_MAX_POINTS = 6_000
+#: Distance between starts along the body; those that are refined lie this far apart, mm.
+_START_MM = 6.0
+_APART_MM = 20.0
+_REFINED = 3
+#: Below this height a scan says little about lengths along the body: one scale for all axes.
+SHORT_MM = 70.0
+#: Intensities are compared in this many classes.
+_BINS = 16
+#: No place excludes a muscle altogether: the segmentation may be wrong.
+_LEAST_PROBABILITY = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a scan is compared with: an atlas as arrays.
+
+    Parameters
+    ----------
+    affine
+        (4, 4) voxel index to RAS+ mm.
+    intensity
+        (X, Y, Z) 0 to 1, 0 outside the body.
+    probabilities
+        (n + 1, X, Y, Z) of no muscle and of each of the n muscles.
+    """
+
+    affine: np.ndarray
+    intensity: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of a scan that are compared with an atlas.
+
+    Parameters
+    ----------
+    ras_mm
+        (N, 3) place in the scan.
+    intensity
+        (N,) 0 to 1.
+    classes
+        (N,) 0 where there is no muscle, else the position of the muscle in the label table plus 1.
+    """
+
+    ras_mm: np.ndarray
+    intensity: np.ndarray
+    classes: np.ndarray
+
+    @property
+    def height_mm(self) -> float:
+        """Extent along the body."""
+        return float(np.ptp(self.ras_mm[:, 2]))
+
+
+def scan_points(
+    intensity: Nifti1Image, classes: np.ndarray, mask: np.ndarray, *, seed: int = 0
+) -> Points:
+    """Take points from the body of a scan.
+
+    Parameters
+    ----------
+    intensity
+        (X, Y, Z) image without bias field, canonical.
+    classes
+        (X, Y, Z) 0 to n as in :class:`Points`.
+    mask
+        (X, Y, Z) bool, the body.
+    seed
+        Which points are taken, where there are more than needed.
+    """
+    from scipy import ndimage
+
+    step = np.maximum(1, np.round(_GRID_MM / voxel_sizes(intensity.affine))).astype(int)
+    data = np.asarray(intensity.dataobj, np.float32)
+    smooth = ndimage.uniform_filter(np.where(mask, np.maximum(data, 0), 0), tuple(step))
+    first = np.minimum((step - 1) // 2, np.array(mask.shape) - 1)
+    taken = tuple(slice(f, None, s) for f, s in zip(first, step, strict=True))
+    inside = np.argwhere(mask[taken] | (classes[taken] > 0)) * step + first
+    if len(inside) > _MAX_POINTS:
+        pick = np.random.default_rng(seed).choice(len(inside), _MAX_POINTS, replace=False)
+        inside = inside[np.sort(pick)]
+    where = tuple(inside.T)
+    return Points(
+        apply_affine(intensity.affine, inside), normalised(smooth, mask)[where], classes[where]
+    )
+
+
+def normalised(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Scale intensities so that bright tissue is 1 and what is outside the body 0."""
+    bright = np.percentile(data[mask], 99) if mask.any() else 0
+    return np.where(mask, np.clip(data / bright, 0, 1), 0) if bright > 0 else np.zeros(data.shape)
+
+
+class Fit:
+    """How well an affine brings the points of a scan to their places in an atlas."""
+
+    def __init__(self, points: Points, target: Target) -> None:
+        self._points = points
+        self._bins = _binned(points.intensity)
+        share = np.bincount(points.classes, minlength=len(target.probabilities))
+        prior = np.maximum(share / max(len(points.classes), 1), 1e-6)
+        self._log_prior = np.log(prior)[points.classes]
+        self._target = target
+        self._to_voxel = np.linalg.inv(target.affine)
+
+    def information(self, matrix: np.ndarray) -> float:
+        """Return what a point tells about its place, in nats; more is better.
+
+        Parameters
+        ----------
+        matrix
+            (4, 4) from mm in the scan to mm in the atlas.
+        """
+        from scipy import ndimage
+
+        voxels = apply_affine(self._to_voxel @ matrix, self._points.ras_mm)
+        known = (voxels[:, 2] > -0.5) & (voxels[:, 2] < self._target.intensity.shape[2] - 0.5)
+        n_known = np.count_nonzero(known)
+        if n_known < 50:
+            return 0.0
+        at, classes = voxels[known].T, self._points.classes[known]
+        at[2] = np.clip(at[2], 0, self._target.intensity.shape[2] - 1)
+        seen = ndimage.map_coordinates(self._target.intensity, at, order=1)
+        total = n_known * _mutual_information(self._bins[known], _binned(seen))
+        expected = _at_class(self._target.probabilities, classes, at)
+        total += float((np.log(expected) - self._log_prior[known]).sum())
+        return total / len(known)
+
+
+def _at_class(probabilities: np.ndarray, classes: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Probability of the class of each point at its place, between the voxels linearly."""
+    from scipy import ndimage
+
+    values = np.empty(len(classes))
+    for number in np.unique(classes):
+        own = classes == number
+        values[own] = ndimage.map_coordinates(
+            probabilities[number], at[:, own], order=1, cval=1.0 if number == 0 else 0.0
+        )
+    return np.clip(values, _LEAST_PROBABILITY, 1)
+
+
+def _binned(values: np.ndarray) -> np.ndarray:
+    return np.clip(values * _BINS, 0, _BINS - 1).astype(int)
+
+
+def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    joint = np.bincount(a * _BINS + b, minlength=_BINS**2).reshape(_BINS, _BINS) / a.size
+    return _entropy(joint.sum(0)) + _entropy(joint.sum(1)) - _entropy(joint.ravel())
+
+
+def _entropy(shares: np.ndarray) -> float:
+    present = shares[shares > 0]
+    return float(-(present * np.log(present)).sum())
+
+
+def find_affine(points: Points, target: Target) -> np.ndarray:
+    """Find the affine that tells most about the places of the points.
+
+    Starts lie every 6 mm along the atlas, each with the muscles (or without any, the bodies) of
+    the scan and of that part of the atlas on each other; the best three that lie apart are refined
+    by Powell's method, first with one scale for all axes, and for scans of more than `SHORT_MM`
+    then with all twelve parameters.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4) from mm in the scan to mm in the atlas.
+    """
+    fit = Fit(points, target)
+    starts = sorted(_starts(points, target), key=fit.information, reverse=True)
+    chosen: list[np.ndarray] = []
+    for matrix in starts:
+        heights = [abs(other[2, 3] - matrix[2, 3]) for other in chosen]
+        if len(chosen) < _REFINED and min(heights, default=np.inf) >= _APART_MM:
+            chosen.append(matrix)
+    centre = points.ras_mm.mean(axis=0)
+    refined = [_refine(fit, start, centre, 7) for start in chosen]
+    best = max(refined, key=fit.information)
+    if points.height_mm > SHORT_MM:
+        best = _refine(fit, best, centre, 12)
+    return best
+
+
+def _starts(points: Points, target: Target) -> list[np.ndarray]:
+    """Affines that put the muscles of the scan on those of the atlas, at all heights."""
+    muscles = points.classes > 0
+    own = points.ras_mm[muscles] if muscles.sum() >= 50 else points.ras_mm
+    known = target.probabilities[0] < 0.5 if muscles.sum() >= 50 else target.intensity > 0.05
+    atlas = apply_affine(target.affine, np.argwhere(known))
+    half = points.height_mm / 2
+    middle = own.mean(axis=0)
+    middle[2] = (points.ras_mm[:, 2].min() + points.ras_mm[:, 2].max()) / 2
+    low, high = atlas[:, 2].min(), atlas[:, 2].max()
+    starts = []
+    for height in np.arange(low, high + _START_MM, _START_MM):
+        there = atlas[np.abs(atlas[:, 2] - height) <= half + _START_MM]
+        if len(there) < 50:
+            continue
+        scale = np.clip(_spread(there) / _spread(own), 0.7, 1.4)
+        matrix = np.diag([scale, scale, scale, 1])
+        matrix[:3, 3] = [*there[:, :2].mean(axis=0), height] - scale * middle
+        starts.append(matrix)
+    return starts
+
+
+def _spread(points_mm: np.ndarray) -> float:
+    return float(np.sqrt(points_mm[:, :2].var(axis=0).sum()))
+
+
+def _refine(fit: Fit, start: np.ndarray, centre: np.ndarray, n_free: int) -> np.ndarray:
+    """Improve an affine by Powell's method, over steps of about 1 mm at the edge of the body."""
+    from scipy import optimize
+
+    def matrix(steps: np.ndarray) -> np.ndarray:
+        return start @ step_matrix(steps, centre)
+
+    found = optimize.minimize(
+        lambda steps: -fit.information(matrix(steps)),
+        np.zeros(n_free),
+        method='Powell',
+        options={'xtol': 0.1, 'ftol': 1e-4, 'maxiter': 6},
+    )
+    return matrix(found.x)
+
+
+def step_matrix(steps: Sequence[float] | np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return the affine of small steps about a centre.
+
+    Parameters
+    ----------
+    steps
+        Shift (3), rotation about the three axes (3), growth along all axes (1); or instead of that
+        growth along each axis (3) and shear (3). Each step moves a point 100 mm from the centre by
+        about 1 mm.
+    centre
+        (3,) mm.
+
+    Examples
+    --------
+    >>> step_matrix([1, 0, 0, 0, 0, 0, 0], np.zeros(3))[:3, 3]
+    array([1., 0., 0.])
+    """
+    from scipy.spatial.transform import Rotation
+
+    shift, turn, rest = np.asarray(steps[:3]), steps[3:6], np.asarray(steps[6:]) / 100
+    stretch = np.eye(3)
+    if len(rest) == 1:
+        stretch *= np.exp(rest[0])
+    else:
+        stretch[np.diag_indices(3)] = np.exp(rest[:3])
+        stretch[np.triu_indices(3, 1)] = rest[3:]
+    linear = Rotation.from_rotvec(np.asarray(turn) / 100).as_matrix() @ stretch
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = centre + shift - linear @ centre
+    return matrix
