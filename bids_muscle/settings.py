@@ -24,6 +24,10 @@ from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelErro
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
+#: Ways of aligning a scan with its atlas.
+REGISTER = ('affine', 'deformable')
+#: What is identified by its own checksum, wherever it lies.
+BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
@@ -63,6 +67,12 @@ class Settings:
         Name or folder of a model bundle, or None for the region's default.
     bias_correction
         Correct the bias field before segmentation.
+    atlas
+        Folder of an atlas, or None for the one of the package.
+    register
+        ``'affine'`` or ``'deformable'``: how a scan is aligned with its atlas.
+    levels
+        Table of vertebral levels that a person marked, or None to take them from the atlas.
     fat_method
         How fat is measured: ``'auto'`` for all ways that a scan allows, or one of
         :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.
@@ -125,6 +135,9 @@ class Settings:
     fat_method: str = field(default='auto', metadata=SCIENCE)
     tta: bool = field(default=False, metadata=SCIENCE)
     fix_swaps: bool = field(default=False, metadata=SCIENCE)
+    atlas: Path | None = field(default=None, metadata=SCIENCE)
+    register: str = field(default='affine', metadata=SCIENCE)
+    levels: Path | None = field(default=None, metadata=SCIENCE)
 
     qc_ratings: tuple[Path, ...] = field(default=(), metadata=GROUP)
     exclude: Path | None = field(default=None, metadata=GROUP)
@@ -153,6 +166,11 @@ class Settings:
         if self.region not in (None, *REGIONS):
             raise UsageError(
                 f"The region '{self.region}' is unknown.", f'Use one of: {", ".join(REGIONS)}.'
+            )
+        if self.register not in REGISTER:
+            raise UsageError(
+                f"The registration '{self.register}' is unknown.",
+                f'Use one of: {", ".join(REGISTER)}.',
             )
         if self.fat_method not in FAT_METHODS:
             raise UsageError(
@@ -219,11 +237,9 @@ class Settings:
         return tomli_w.dumps({table: self._table(table) for table in TABLES})
 
     def science(self) -> dict[str, Any]:
-        """Return what may change a number, as JSON-ready values, without the model.
-
-        A model is identified by its own checksum, wherever it lies.
-        """
-        return {key: value for key, value in self._table('science').items() if key != 'model'}
+        """Return what may change a number, as JSON-ready values, without `BY_CONTENT`."""
+        table = self._table('science')
+        return {key: value for key, value in table.items() if key not in BY_CONTENT}
 
     def science_digest(self) -> str:
         """Return the SHA-256 (hex) of the ``[science]`` table: all settings that change a number.

@@ -185,6 +185,24 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         '--model', metavar='NAME|FOLDER', help="segmentation model (default: the region's own)"
     )
     group.add_argument(
+        '--atlas',
+        type=Path,
+        metavar='FOLDER',
+        help='atlas made by bids_muscle-atlas build (default: that of the package)',
+    )
+    group.add_argument(
+        '--register',
+        metavar='affine|deformable',
+        help='how a scan is aligned with its atlas (default: affine)',
+    )
+    group.add_argument(
+        '--levels',
+        type=Path,
+        metavar='FILE',
+        help='table of vertebral levels marked by hand: participant_id, session_id, slice or '
+        'z_mm, level (default: from the atlas)',
+    )
+    group.add_argument(
         '--no-bias-correction',
         dest='bias_correction',
         action='store_const',

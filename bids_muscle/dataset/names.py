@@ -48,6 +48,7 @@ def derivative_path(
     contrast: Contrast | str | None = None,
     seg: str | None = None,
     desc: str | None = None,
+    atlas: str | None = None,
 ) -> PurePosixPath:
     """Return the path of one output of a scan, relative to the output folder.
 
@@ -63,6 +64,9 @@ def derivative_path(
         Label of the segmentation; by default that of the region's label table.
     desc
         Which figure is meant, a key of the table ``figures``; needed for the key ``figure``.
+
+    atlas
+        Name of the atlas; by default that of the package for the region.
 
     Raises
     ------
@@ -94,6 +98,9 @@ def derivative_path(
         fields['image'] = _image_name(scan, Contrast(contrast))
     if '{seg}' in template:
         fields['seg'] = _checked(_segmentation(scan) if seg is None else seg)
+    if '{atlas}' in template or '{inatlas}' in template:
+        fields['atlas'] = _checked(atlas or f'phantom{scan.region}')
+        fields['inatlas'] = _in_space(scan, fields['atlas'])
     if '{desc}' in template:
         if desc is None:
             raise ValueError(f'{key} is written several times: say which')
@@ -172,7 +179,12 @@ def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
 
 
 def expected_outputs(
-    scan: Scan, *, seg: str | None = None, bias_correction: bool = True
+    scan: Scan,
+    *,
+    seg: str | None = None,
+    bias_correction: bool = True,
+    atlas: str | None = None,
+    deformable: bool = False,
 ) -> list[PurePosixPath]:
     """List all files that a finished scan has, relative to the output folder.
 
@@ -182,6 +194,10 @@ def expected_outputs(
         As in :func:`derivative_path`.
     bias_correction
         Whether the bias field is removed, and so drawn.
+    atlas
+        As in :func:`derivative_path`.
+    deformable
+        Whether the scan is deformed to its atlas.
     """
     contrasts = output_contrasts(scan)
     absent = set()
@@ -191,6 +207,8 @@ def expected_outputs(
             absent |= {'fat_map', 'fat_map_json'}
     if fat_source(scan.paths) is not FatSource.WATER_AND_FAT:
         absent |= {'swap_mask', 'swap_mask_json'}
+    if not deformable:
+        absent |= {'xfm_field', 'xfm_field_json'}
     if not bias_correction or not contrasts:
         absent |= {'bias'}
     paths = []
@@ -201,7 +219,7 @@ def expected_outputs(
             figures = [name for name in io_spec()['figures'] if name not in absent]
             paths += [derivative_path(scan, key, desc=name) for name in figures]
         elif key not in absent:
-            paths.append(derivative_path(scan, key, seg=seg))
+            paths.append(derivative_path(scan, key, seg=seg, atlas=atlas))
     return paths
 
 
@@ -211,6 +229,13 @@ def _image_name(scan: Scan, contrast: Contrast) -> str:
     return '_'.join(
         f'{key}-{label}{token if key == "acq" else ""}' for key, label in scan.entities
     )
+
+
+def _in_space(scan: Scan, space: str) -> str:
+    """Name of the scan with a ``space`` where BIDS wants it: before ``chunk``."""
+    parts = [f'{key}-{label}' for key, label in scan.entities]
+    place = next((at for at, part in enumerate(parts) if part.startswith('chunk-')), len(parts))
+    return '_'.join([*parts[:place], f'space-{space}', *parts[place:]])
 
 
 def _segmentation(scan: Scan) -> str:

@@ -223,6 +223,56 @@ def morph_sidecar(
     }
 
 
+def alignment_sidecar(scan: Scan, bids_dir: Path, alignment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the sidecars of an aligned scan share.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    alignment
+        How it was aligned and how well, from the step ``align``.
+    """
+    return {'Sources': source_uris(scan, bids_dir), **alignment}
+
+
+def aligned(key: str) -> dict[str, Any]:
+    """Return what the sidecar of one output of the alignment says besides.
+
+    Parameters
+    ----------
+    key
+        Key of the output in ``data/io_spec.json``.
+    """
+    in_atlas = {'SkullStripped': False, 'SpatialReference': 'the image of the atlas'}
+    texts: dict[str, dict[str, Any]] = {
+        'levels': {
+            'Description': 'Vertebral level of each axial slice, from inferior to superior, '
+            'slices counted from 0; p_L3 is the probability that the slice lies at L3. A level '
+            'below a confidence of 0.6 is n/a, and so are all where the alignment is not trusted.'
+        },
+        'xfm': {
+            'Description': 'Affine of ITK that resamples the scan onto the atlas (its inverse '
+            'maps points of the scan to the atlas).'
+        },
+        'xfm_field': {
+            'Description': 'The whole transform, affine and SyN, as a displacement field of ITK.'
+        },
+        'atlas_image': {
+            **in_atlas,
+            'Description': 'The scan in the space of the atlas. A volume measured here is that '
+            'of the person times VolumeFactor.',
+        },
+        'atlas_dseg': {
+            **in_atlas,
+            'Description': 'The segmented muscles in the space of the atlas. A volume measured '
+            'here is that of the person times VolumeFactor.',
+            'Manual': False,
+        },
+    }
+    return texts[key]
+
+
 def _image_fields(sources: list[str]) -> dict[str, Any]:
     """Fields of every derived image: it lies on the grid of the scan, skin and skull included."""
     return {'Sources': sources, 'SkullStripped': False, 'SpatialReference': 'orig'}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.errors import BadDataError, MissingInputError
 
 #: Vertebrae from top to bottom.
 VERTEBRAE = (
@@ -171,3 +174,142 @@ def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: st
         np.where(sure, confidence, 0.0),
         source,
     )
+
+
+def level_rows(
+    levels: SliceLevels, shares: Mapping[str, np.ndarray], affine: np.ndarray
+) -> list[dict[str, object]]:
+    """Return the table of levels: one row per slice, from inferior to superior.
+
+    Parameters
+    ----------
+    levels
+        Of the scan.
+    shares
+        From :func:`slice_probabilities`: a column for each level; may be empty.
+    affine
+        (4, 4) of the scan in canonical voxel order.
+    """
+    return [
+        {
+            'slice': k,
+            'z_mm': float(affine[2, 3] + k * affine[2, 2]),
+            'level': name,
+            'confidence': float(levels.confidence[k]) if name else None,
+            'source': levels.source if name else None,
+            **{f'p_{level}': round(float(share[k]), 4) for level, share in shares.items()},
+        }
+        for k, name in enumerate(levels.names)
+    ]
+
+
+def read_levels(path: Path) -> SliceLevels | None:
+    """Read the levels from a table made of :func:`level_rows`; None where no slice has one."""
+    with path.open(encoding='utf-8', newline='') as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    sources = {row['source'] for row in rows} - {'n/a'}
+    if not sources:
+        return None
+    return SliceLevels(
+        tuple(None if row['level'] == 'n/a' else row['level'] for row in rows),
+        np.array([0.0 if row['level'] == 'n/a' else float(row['confidence']) for row in rows]),
+        sources.pop(),
+    )
+
+
+def read_marks(path: Path, participant: str, session: str | None) -> list[Mapping[str, str]]:
+    """Return the rows of a participant and session in a table of levels.
+
+    Parameters
+    ----------
+    path
+        TSV with the columns ``participant_id``, ``level`` and ``slice`` or ``z_mm``;
+        ``session_id`` where there are sessions.
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    BadDataError
+        If a column is missing, or a row of the participant has no known level or no place.
+    """
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(
+            f'The table of levels {path} cannot be read: {error}.', 'Check --levels.'
+        ) from error
+    columns = set(rows[0]) if rows else set()
+    if not {'participant_id', 'level'} <= columns or not columns & {'slice', 'z_mm'}:
+        raise BadDataError(
+            f'The table of levels {path} lacks a column.',
+            'It needs participant_id, level, and slice or z_mm, separated by tabs.',
+        )
+    own: list[Mapping[str, str]] = [
+        row
+        for row in rows
+        if (row['participant_id'] or '').removeprefix('sub-') == participant
+        and (row.get('session_id') or 'n/a').removeprefix('ses-') in ('n/a', session)
+    ]
+    for row in own:
+        try:
+            float(row['slice'] if _given(row, 'slice') else row['z_mm'])
+            known = level_of(row['level'])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            known = None
+        if known is None:
+            raise BadDataError(
+                f'A row of sub-{participant} in the table of levels {path} is not understood: '
+                f'{dict(row)}.',
+                'Give a level such as L4, and a slice number or a height z_mm.',
+            )
+    return own
+
+
+def _given(row: Mapping[str, str], column: str) -> bool:
+    return (row.get(column) or 'n/a') != 'n/a'
+
+
+def levels_from_marks(
+    marks: Sequence[Mapping[str, str]], affine: np.ndarray, n_slices: int
+) -> SliceLevels:
+    """Return the levels of the slices from those that a person marked.
+
+    A slice between two marks has the level of the nearer one; slices beyond the outermost marks
+    have none, for nobody said where these levels end.
+
+    Parameters
+    ----------
+    marks
+        From :func:`read_marks`: ``slice`` counts from 0 at the inferior end, ``z_mm`` is the RAS+
+        height of the middle of a slice.
+    affine
+        (4, 4) of the scan in canonical voxel order.
+    n_slices
+        Along its third axis.
+
+    Examples
+    --------
+    >>> marks = [{'slice': '1', 'level': 'L5'}, {'slice': '3', 'level': 'L4'}]
+    >>> levels_from_marks(marks, np.eye(4), 5).names
+    (None, 'L5', 'L5', 'L4', None)
+    """
+    names: list[str | None] = [None] * n_slices
+    middle_mm = affine[2, 3] + affine[2, 2] * np.arange(n_slices)
+    places = sorted(
+        (
+            float(mark['slice'])
+            if _given(mark, 'slice')
+            else float(np.interp(float(mark['z_mm']), middle_mm, np.arange(n_slices))),
+            str(level_of(mark['level'])),
+        )
+        for mark in marks
+    )
+    for k in range(n_slices):
+        if places and places[0][0] - 0.5 <= k <= places[-1][0] + 0.5:
+            names[k] = min(places, key=lambda place: abs(place[0] - k))[1]
+    confidence = np.array([float(name is not None) for name in names])
+    return SliceLevels(tuple(names), confidence, 'file')

@@ -21,6 +21,7 @@ class _PlotInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    atlas_labels = File(exists=True, mandatory=True)
     region = traits.Str(mandatory=True)
 
 
@@ -46,6 +47,7 @@ class PlotScan(SimpleInterface):
             load(self.inputs.labels),
             load_label_table(self.inputs.region),
             load(fraction) if fraction else None,
+            load(self.inputs.atlas_labels),
         )
         figures = {}
         for name, content in pictures.items():

@@ -27,6 +27,7 @@ class _MeasureInput(ScanInput):
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
     fat_method = traits.Str('auto', usedefault=True)
+    levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
     height_m = traits.Either(traits.Float, None, usedefault=True)
     region = traits.Str(mandatory=True)
     contrast = traits.Str(mandatory=True, desc='dixon, T1w, T2w or PDw')
@@ -47,6 +48,7 @@ class MeasureScan(SimpleInterface):
 
         from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_tsv
+        from bids_muscle.imaging.levels import read_levels
         from bids_muscle.measurement.table import measure_scan
 
         given, cwd = self.inputs, Path(runtime.cwd)
@@ -69,6 +71,7 @@ class MeasureScan(SimpleInterface):
             fat_suppressed=given.fat_suppressed,
             fat_method=given.fat_method,
             height_m=given.height_m,
+            levels=read_levels(Path(given.levels)),
             contrast=given.contrast,
         )
         tables = {

@@ -44,6 +44,8 @@ class _PublishInput(ScanInput):
     confidence = File(exists=True, mandatory=True)
     quality = File(exists=True, mandatory=True)
     iqm = File(exists=True, mandatory=True)
+    aligned = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by key')
+    alignment = traits.Dict(mandatory=True, desc='how good the alignment is')
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
@@ -110,6 +112,11 @@ class PublishScan(SimpleInterface):
         if given.fat_map:
             sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
             image(given.fat_map, 'fat_map', sidecar)
+        atlas = given.alignment['Atlas']
+        sidecar = sidecars.alignment_sidecar(given.scan, bids_dir, given.alignment)
+        for key, path in given.aligned.items():
+            write_bytes(Path(path).read_bytes(), place(key, atlas=atlas))
+            write_json(sidecar | sidecars.aligned(key), place(f'{key}_json', atlas=atlas))
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
         self._results = {'paths': paths}

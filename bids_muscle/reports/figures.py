@@ -36,6 +36,7 @@ def scan_figures(
     labels: nib.Nifti1Image,
     table: LabelTable,
     fat_fraction: nib.Nifti1Image | None = None,
+    atlas_labels: nib.Nifti1Image | None = None,
 ) -> dict[str, bytes]:
     """Draw all pictures of one scan.
 
@@ -53,14 +54,17 @@ def scan_figures(
         Labels and their colours.
     fat_fraction
         Fat fraction 0 to 1, NaN where undefined, same grid.
+    atlas_labels
+        Label numbers of the aligned atlas, same grid.
 
     Returns
     -------
     dict
         Files by name, which is their ``desc`` entity. PNG: ``slices`` and ``segmentation`` (the
         same slices without and with the labels), ``extent``, ``fatfraction`` (with a fat
-        fraction), ``bias`` (where a bias field was removed). WebP: ``scroller`` (all axial
-        slices) and ``thumbnail``. JSON: ``outlines`` of all slices.
+        fraction), ``alignment`` (with labels of the atlas), ``bias`` (where a bias field was
+        removed). WebP: ``scroller`` (all axial slices) and ``thumbnail``. JSON: ``outlines`` of
+        all slices.
     """
     contrast = next(name for name in BACKGROUNDS if name in corrected)
     background = corrected[contrast]
@@ -76,6 +80,9 @@ def scan_figures(
         'outlines': scroller.trace_outlines(labels, view, layout),
         'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }
+    if atlas_labels is not None:
+        carried = np.asarray(atlas_labels.dataobj).astype(np.int16)
+        figures['alignment'] = draw_slices(background, carried, table, view)
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
     before, after = np.nan_to_num(_data(raw[contrast])), _data(background)

@@ -17,6 +17,8 @@ from bids_muscle.dataset.names import derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
+from bids_muscle.errors import BadDataError, UsageError
+from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import MISSING, Verdict
 
 #: Columns of a muscle table that say which muscle, not how it is.
@@ -62,6 +64,8 @@ class ScanOutputs:
         Dice to be expected of each muscle, by its name; empty where the model was not calibrated.
     segmentation
         First twelve hex digits of the SHA-256 of the label map; a rating is about this one.
+    alignment
+        How it is aligned with its atlas and its levels, or None.
     verdict
         What the raters say, or None.
     missing
@@ -81,6 +85,7 @@ class ScanOutputs:
     missing: tuple[str, ...] = ()
     predicted_dice: Mapping[str, float] = field(default_factory=dict)
     segmentation: str = MISSING
+    alignment: AlignmentFacts | None = None
     verdict: Verdict | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
@@ -196,6 +201,10 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
     quality, flags = _read_quality(iqm)
+    alignment = read_alignment(
+        output_dir / derivative_path(scan, 'levels'),
+        output_dir / derivative_path(scan, 'levels_json'),
+    )
     return ScanOutputs(
         record,
         rows,
@@ -206,6 +215,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         _digest(labels),
         quality=quality,
         flags=flags,
+        alignment=alignment,
     )
 
 

@@ -58,6 +58,13 @@ FIGURES = (
         'Coronal and sagittal slice with the outline of each muscle in its colour.',
     ),
     (
+        'alignment',
+        'Atlas',
+        'The muscles of the atlas on the scan, after alignment: they should lie about where the '
+        'muscles are, not outline them.',
+        'Axial slices with the outlines of the muscles of the atlas.',
+    ),
+    (
         'bias',
         'Bias field',
         'Before and after bias correction, and the field that was divided out, relative to 1.',
@@ -181,6 +188,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
             if name in scan.quality
         ],
         'doubtful_dice': DOUBTFUL_DICE,
+        'alignment': scan.alignment,
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
         'muscles': _muscles(scan.rows, main, colours),

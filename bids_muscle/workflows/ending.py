@@ -177,8 +177,8 @@ def make_record(
     prefix = f'.{workflow_name(scan.name)}.'
     outcomes = [outcome for outcome in report.outcomes if prefix in f'.{outcome.fullname}.']
     outputs = {outcome.name: outcome.outputs for outcome in outcomes}
-    prepared, segmented, published = (
-        outputs.get(step, {}) for step in ('prepare', 'segment', 'publish')
+    prepared, segmented, aligned, published = (
+        outputs.get(step, {}) for step in ('prepare', 'segment', 'align', 'publish')
     )
     model = models.get(scan.region or '')
     failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
@@ -191,7 +191,11 @@ def make_record(
         status='failed' if problem else 'done',
         problem=problem,
         # Both look at the headers, so both may say the same.
-        warnings=tuple(dict.fromkeys((*scan.warnings, *prepared.get('warnings', ())))),
+        warnings=tuple(
+            dict.fromkeys(
+                (*scan.warnings, *prepared.get('warnings', ()), *aligned.get('warnings', ()))
+            )
+        ),
         inputs={
             str(contrast): path.relative_to(settings.bids_dir).as_posix()
             for contrast, path in scan.paths.items()

@@ -12,7 +12,9 @@ from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
 from bids_muscle.imaging.conform import read_grid
+from bids_muscle.interfaces.align import AlignScan
 from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
@@ -28,6 +30,7 @@ _MEMORY = {
     'segment': (0.65, 10),
     'measure': (0.38, 20),
     'quality': (0.38, 20),
+    'align': (0.6, 30),
     'figures': (0.42, 20),
     'publish': (0.38, 12),
 }
@@ -49,6 +52,8 @@ def init_participant_wf(
     participant: str,
     scans: Sequence[Scan],
     models: Mapping[str, ModelBundle],
+    atlases: Mapping[str, Path],
+    levels: Path | None,
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -65,6 +70,10 @@ def init_participant_wf(
         Scans without a problem, each with a region.
     models
         Model by region.
+    atlases
+        Folder of the atlas by region.
+    levels
+        Table of levels marked by hand, or None.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
@@ -88,6 +97,8 @@ def init_participant_wf(
                     scan=scan,
                     region=scan.region,
                     model=models[scan.region],
+                    atlas_card=atlases[scan.region] / ATLAS_CARD,
+                    levels=levels,
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -104,13 +115,15 @@ def init_scan_wf(
     scan: Scan,
     region: str,
     model: ModelBundle,
+    atlas_card: Path,
+    levels: Path | None,
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
     omp_nthreads: int,
     use_gpu: bool,
 ) -> Workflow:
-    """Connect the steps of one scan: prepare, segment, measure, quality, figures, publish."""
+    """Connect the steps of one scan: prepare, segment, align, measure, quality, figures, publish."""
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
     # unless it is all there is.
@@ -145,6 +158,16 @@ def init_scan_wf(
         ),
         omp_nthreads,
     )
+    align = node(
+        'align',
+        AlignScan(
+            atlas_card=atlas_card,
+            deformable=settings['register'] == 'deformable',
+            levels_file=levels,
+            participant=scan.participant,
+            session=scan.session,
+        ),
+    )
     measure = node(
         'measure',
         MeasureScan(
@@ -172,6 +195,11 @@ def init_scan_wf(
     workflow.connect(
         [
             (prepare, segment, [('corrected', 'images')]),
+            (prepare, align, _same('corrected', 'body_mask')),
+            (segment, align, _same('labels')),
+            (align, measure, _same('levels')),
+            (align, figures, _same('atlas_labels')),
+            (align, publish, _same('aligned', 'alignment')),
             (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap')),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import REGIONS
@@ -11,7 +12,14 @@ from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import BidsMuscleError, ModelError, NothingSelectedError, Problem
+from bids_muscle.errors import (
+    BidsMuscleError,
+    MissingInputError,
+    ModelError,
+    NothingSelectedError,
+    Problem,
+)
+from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle, find_model
 
 if TYPE_CHECKING:
@@ -36,6 +44,23 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
         refusal = refusals[settings.region or REGIONS[0]]
         raise ModelError(refusal.message, refusal.remedy)
     return models, refusals
+
+
+def find_atlases(settings: Settings) -> dict[str, Path]:
+    """Return the folder of the atlas of each region.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder of ``--atlas`` or the table of ``--levels`` is not there.
+    BadDataError
+        If the atlas cannot be read.
+    """
+    if settings.levels and not settings.levels.is_file():
+        raise MissingInputError(
+            f'The table of levels {settings.levels} is not there.', 'Check --levels.'
+        )
+    return {region: find_atlas(settings.atlas, region) for region in REGIONS}
 
 
 def plan_participant(

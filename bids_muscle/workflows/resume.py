@@ -17,6 +17,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.imaging.atlas import CARD, find_atlas
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.bundle import ModelBundle
@@ -27,8 +28,8 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     """Return the SHA-256 (hex) of all that decides the outputs of a scan.
 
     That is the content of its images, what names and sidecars say about them, the height of the
-    participant, the settings that may change a number, the model with its weights, and the version
-    of bids_muscle.
+    participant, the settings that may change a number, the model with its weights, the atlas, the
+    levels marked by hand, and the version of bids_muscle.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'settings': settings.science(),
         'model': model.card,
         'weights': model.sha256,
+        'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD),
+        'levels': _sha256(settings.levels) if settings.levels else None,
         'scan': asdict(scan),
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
         'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},

@@ -35,6 +35,7 @@ from bids_muscle.workflows.ending import (
     refused,
 )
 from bids_muscle.workflows.planning import (
+    find_atlases,
     find_models,
     nothing_selected,
     plan_participant,
@@ -98,6 +99,7 @@ def run_participants(settings: Settings) -> ExitCode:
         start_forkserver()  # it imports for seconds, while the first participants are looked up
     resources = resolve_resources(settings)
     models, refusals = find_models(settings)
+    atlases = find_atlases(settings)
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
     records: list[ScanRecord] = []
     problems: list[Problem] = []
@@ -120,7 +122,7 @@ def run_participants(settings: Settings) -> ExitCode:
                 plans.pop(participant, None)
                 records += refused(settings, scans, models, error)
         with _work_folder(settings) as work_dir:
-            report = _run_scans(settings, resources, plans, models, work_dir)
+            report = _run_scans(settings, resources, plans, models, atlases, work_dir)
             for participant, scans in plans.items():
                 ended = finish_participant(
                     settings,
@@ -203,6 +205,7 @@ def _run_scans(
     resources: Resources,
     plans: Mapping[str, Sequence[Scan]],
     models: Mapping[str, ModelBundle],
+    atlases: Mapping[str, Path],
     work_dir: Path,
 ) -> RunReport:
     """Run the graphs of some participants side by side."""
@@ -219,6 +222,8 @@ def _run_scans(
             participant=participant,
             scans=[scan for scan in scans if scan.problem is None],
             models=models,
+            atlases=atlases,
+            levels=settings.levels,
             bids_dir=settings.bids_dir,
             output_dir=settings.output_dir,
             settings=settings.science(),

@@ -1,0 +1,108 @@
+"""Align one scan with the atlas of its region, and find the vertebral level of its slices."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_muscle.interfaces.base import ScanInput, load, load_all
+
+
+class _AlignInput(ScanInput):
+    corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    body_mask = File(exists=True, mandatory=True)
+    labels = File(exists=True, mandatory=True)
+    # The description holds the checksums of all files, so its content stands for the atlas.
+    atlas_card = File(exists=True, mandatory=True)
+    deformable = traits.Bool(False, usedefault=True)
+    levels_file = traits.Either(File(exists=True), None, usedefault=True)
+    participant = traits.Str(mandatory=True)
+    session = traits.Either(traits.Str, None, usedefault=True)
+
+
+class _AlignOutput(TraitedSpec):
+    aligned = traits.Dict(traits.Str, File(exists=True), desc='path by key of the output names')
+    alignment = traits.Dict(desc='how good the alignment is, for the sidecars')
+    levels = File(exists=True, desc='table of the levels of the slices')
+    atlas_labels = File(exists=True, desc="the atlas's muscles on the grid of the scan")
+    warnings = traits.List(traits.Str)
+
+
+class AlignScan(SimpleInterface):
+    """Coat over :func:`bids_muscle.imaging.alignment.align_scan`."""
+
+    input_spec = _AlignInput
+    output_spec = _AlignOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
+        from bids_muscle.imaging import alignment
+        from bids_muscle.imaging.atlas import read_atlas
+        from bids_muscle.imaging.levels import level_rows, levels_from_marks, likeliest, read_marks
+
+        given, cwd = self.inputs, Path(runtime.cwd)
+        atlas = read_atlas(Path(given.atlas_card).parent)
+        images = load_all(given.corrected)
+        labels, mask = load(given.labels), load(given.body_mask)
+        found = alignment.align_scan(images, labels, mask, atlas, deformable=given.deformable)
+        n_slices = labels.shape[2]
+        shares = alignment.level_probabilities(found, atlas, labels)
+        levels = likeliest(shares, n_slices, 'atlas')
+        if given.levels_file:
+            marks = read_marks(Path(given.levels_file), given.participant, given.session)
+            if marks:
+                levels = levels_from_marks(marks, labels.affine, n_slices)
+
+        files = {
+            'levels': cwd / 'levels.tsv',
+            'xfm': cwd / 'xfm.txt',
+            'atlas_image': cwd / 'image.nii.gz',
+            'atlas_dseg': cwd / 'dseg.nii.gz',
+        }
+        write_tsv(level_rows(levels, shares, labels.affine), files['levels'])
+        write_text(alignment.itk_affine(found.matrix), files['xfm'])
+        image = images[found.contrasts[0]]
+        write_image(alignment.image_in_atlas(found, atlas, image), files['atlas_image'])
+        write_image(alignment.image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
+        if found.warp:
+            files['xfm_field'] = cwd / 'field.nii.gz'
+            field = alignment.itk_field(found, atlas).to_bytes()
+            write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
+        carried = alignment.labels_in_scan(found, atlas, labels)
+        nib.save(nib.Nifti1Image(carried, labels.affine), cwd / 'atlas_labels.nii')
+        facts: dict[str, Any] = {
+            'Atlas': atlas.name,
+            'AtlasSHA256': atlas.sha256,
+            'Transform': 'affine and SyN' if found.warp else 'affine',
+            'Contrast': found.contrasts[0],
+            'AtlasContrast': found.contrasts[1],
+            'MuscleDice': round(found.overlap, 4),
+            'InformationNats': round(found.information_nats, 4),
+            'VolumeFactor': round(alignment.volume_factor(found.matrix), 4),
+            'Trusted': found.trusted,
+            'Reasons': list(found.reasons),
+            'LevelSource': levels.source,
+            'SlicesWithLevel': int(np.count_nonzero(levels.confidence)),
+        }
+        self._results = {
+            'aligned': {key: str(path) for key, path in files.items()},
+            'alignment': facts,
+            'levels': str(files['levels']),
+            'atlas_labels': str(cwd / 'atlas_labels.nii'),
+            'warnings': [
+                f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
+                for reason in found.reasons
+            ],
+        }
+        return runtime
