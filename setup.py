@@ -63,6 +63,7 @@ setup(
     entry_points={
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.main:main',
+            'bids_muscle-atlas = bids_muscle.cli.atlas:main',
             'bids_muscle-phantom = bids_muscle.cli.phantom:main',
             'bids_muscle-model = bids_muscle.cli.model:main',
             'bids_muscle-report = bids_muscle.cli.report:main',

@@ -31,6 +31,9 @@ EVERYTHING: dict[str, Any] = {
     'exclude': '/exclude.tsv',
     'formula': 'volume_ml ~ age',
     'harmonise_sites': False,
+    'atlas': '/atlas',
+    'register': 'deformable',
+    'levels': '/levels.tsv',
     'work_dir': '/work',
     'nprocs': 4,
     'omp_nthreads': 2,
@@ -91,7 +94,8 @@ def test_only_the_science_changes_the_digest() -> None:
     assert len(digest) == 64
     for name, value in EVERYTHING.items():
         changed = Settings.from_sources({**FLAGS, name: value}).science_digest() != digest
-        assert changed == (name in ('bias_correction', 'fat_method', 'tta', 'fix_swaps')), name
+        science = ('bias_correction', 'fat_method', 'tta', 'fix_swaps', 'register')
+        assert changed == (name in science), name
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.sidecars import (
+    aligned,
+    alignment_sidecar,
     confidence_sidecar,
     dseg_sidecar,
     fat_fraction_sidecar,
@@ -98,6 +100,10 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
         'body_mask_json': mask_sidecar(scan, raw),
         'fat_map_json': fat_map_sidecar(scan, raw, model, SETTINGS),
         **{
+            f'{key}_json': alignment_sidecar(scan, raw, {'Trusted': True}) | aligned(key)
+            for key in ('levels', 'xfm', 'atlas_image', 'atlas_dseg')
+        },
+        **{
             f'{name}_json': morph_sidecar(
                 scan, raw, {'volume_ml': {'Units': 'ml'}}, model, SETTINGS
             )
@@ -124,7 +130,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
             write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
         elif path.suffix == '.tsv':
             write_tsv(rows, path)
-        elif path.parent.name == 'figures':
+        elif path.parent.name == 'figures' or path.suffix == '.txt':
             write_text('picture', path)
     write_record(
         ScanRecord(
@@ -202,10 +208,16 @@ def test_the_validator_would_find_a_wrong_name(derivatives: Path) -> None:
 
 def test_pybids_opens_it(derivatives: Path, raw: Path) -> None:
     from bids import BIDSLayout
+    from bids.layout import Query
 
     layout = BIDSLayout(raw, derivatives=True)
     (found,) = layout.get(
-        scope='bids_muscle', subject='01', run=1, suffix='dseg', extension='.nii.gz'
+        scope='bids_muscle',
+        subject='01',
+        run=1,
+        suffix='dseg',
+        space=Query.NONE,
+        extension='.nii.gz',
     )
     metadata = found.get_metadata()
     assert metadata['ModelSHA256'] == '0123456789abcdef' * 4

@@ -130,6 +130,12 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         'morph_slices_json',
         'morph_levels',
         'morph_levels_json',
+        'levels',
+        'levels_json',
+        'xfm',
+        'xfm_json',
+        'xfm_field',
+        'xfm_field_json',
         'figure',
         'iqm',
     }

@@ -11,10 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.names import derivative_path, expected_outputs
 from bids_muscle.dataset.scan import DIXON, Scan
+from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.imaging.conform import make_image
+from bids_muscle.imaging.levels import level_rows
 from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
@@ -62,7 +65,7 @@ def dixon_images() -> dict[str, np.ndarray]:
 
 
 def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -> Path:
-    """Run all steps of a scan but the network, and return the output folder."""
+    """Run all steps of a scan but the network and the alignment; return the output folder."""
     output_dir = work_dir / 'out'
     numbers = np.zeros((48, 40, 6), np.uint8)
     numbers[MUSCLE] = 1
@@ -82,7 +85,12 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         PrepareScan(images=images, bias_correction=bias_correction).run(cwd=str(work_dir)).outputs
     )
     fraction = made.fat_fraction
+    aligned = {key: str(work_dir / key) for key in ('levels', 'xfm', 'atlas_image', 'atlas_dseg')}
+    levels = SliceLevels(('L4',) * 6, np.ones(6), 'file')
+    for path in aligned.values():
+        write_tsv(level_rows(levels, {}, AFFINE), Path(path))
     measure = MeasureScan(
+        levels=aligned['levels'],
         labels=labels,
         raw=made.raw,
         corrected=made.corrected,
@@ -99,6 +107,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         body_mask=made.body_mask,
         labels=labels,
         fat_fraction=fraction,
+        atlas_labels=labels,
         region=region,
     )
     measured = measure.run(cwd=str(work_dir)).outputs
@@ -125,6 +134,8 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_map=measured.fat_map,
         swap=made.swap,
         iqm=iqm.run(cwd=str(work_dir)).outputs.iqm,
+        aligned=aligned,
+        alignment={'Atlas': 'phantomlumbar'},
         figures=figures.run(cwd=str(work_dir)).outputs.figures,
         labels=labels,
         confidence=labels,

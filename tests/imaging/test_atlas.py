@@ -1,0 +1,238 @@
+"""Atlases, alignment and levels, on people of boxes whose place in the atlas is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.affines import apply_affine
+
+from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.imaging import alignment
+from bids_muscle.imaging.atlas import (
+    CARD,
+    Atlas,
+    atlas_files,
+    classes_of,
+    find_atlas,
+    read_atlas,
+)
+from bids_muscle.imaging.levels import Boundary, likeliest
+from bids_muscle.imaging.registration import step_matrix
+from bids_muscle.imaging.template import Case, build_atlas
+
+
+def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
+    """Draw four muscles that grow downwards and two kidneys in a body, 160 mm high, upright."""
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = (-120, -100, -80)
+    ras = np.moveaxis(apply_affine(affine, np.indices((60, 50, 40)).reshape(3, -1).T), 1, 0)
+    ras[2] -= shift_mm
+    x, y, z = ras.reshape(3, 60, 50, 40) / scale
+    mask = (x / 105) ** 2 + (y / 80) ** 2 < 1
+    image = np.where(mask, 0.9, 0.0)
+    image[(x / 90) ** 2 + (y / 65) ** 2 < 1] = 0.4
+    for side in (-1, 1):
+        kidney = ((x - 55 * side) / 22) ** 2 + ((y - 5) / 22) ** 2 + ((z - 35) / 35) ** 2 < 1
+        image[kidney] = 0.7
+    labels = np.zeros(mask.shape, np.uint8)
+    width = 16 - z / 12
+    for side, first in ((1, 1), (-1, 2)):
+        labels[(np.abs(x - 18 * side) < width) & (np.abs(y + 45) < width)] = first
+        labels[(np.abs(x - 45 * side) < 26 - width) & (np.abs(y + 10) < 12)] = first + 4
+    labels[~mask] = 0
+    image[labels > 0] = 0.2
+    heights = {('L2', 'L3'): 40.0, ('L3', 'L4'): 0.0, ('L4', 'L5'): -40.0}
+    return Case(
+        {'water': nib.Nifti1Image(image.astype(np.float32), affine)},
+        labels,
+        mask,
+        tuple(
+            Boundary(upper, lower, (0.0, 0.0, scale * height + shift_mm), 1.0)
+            for (upper, lower), height in heights.items()
+        ),
+    )
+
+
+@pytest.fixture(scope='module')
+def atlas() -> Atlas:
+    return build_atlas([body(1.0), body(1.05), body(0.95, 6)], 'lumbar', 'boxes', spacing_mm=4)
+
+
+def align(case: Case, atlas: Atlas, **options: bool) -> alignment.Alignment:
+    labels = nib.Nifti1Image(case.labels, case.affine)
+    mask = nib.Nifti1Image(case.mask.astype(np.uint8), case.affine)
+    return alignment.align_scan(case.images, labels, mask, atlas, **options)
+
+
+def moved(case: Case, matrix: np.ndarray, slices: slice = slice(None)) -> Case:
+    """Put a person elsewhere in the scanner, and cut the field of view."""
+    affine = matrix @ case.affine
+    affine[:3, 3] = apply_affine(affine, [0, 0, slices.start or 0])
+    images = {
+        key: nib.Nifti1Image(np.asarray(img.dataobj)[:, :, slices], affine)
+        for key, img in case.images.items()
+    }
+    return Case(images, case.labels[:, :, slices], case.mask[:, :, slices])
+
+
+def levels_of(case: Case, found: alignment.Alignment, atlas: Atlas) -> tuple[str | None, ...]:
+    scan = next(iter(case.images.values()))
+    shares = alignment.level_probabilities(found, atlas, scan)
+    for share in np.sum(list(shares.values()), axis=0) if shares else ():
+        assert 0 <= share <= 1 + 1e-9
+    return likeliest(shares, scan.shape[2], 'atlas').names
+
+
+def test_average_has_the_levels_and_the_muscles_of_its_people(atlas: Atlas) -> None:
+    assert [(b.upper, b.lower) for b in atlas.boundaries] == [
+        ('L2', 'L3'),
+        ('L3', 'L4'),
+        ('L4', 'L5'),
+    ]
+    gaps = -np.diff([each.ras_mm[2] for each in atlas.boundaries])
+    assert gaps == pytest.approx([40, 40], rel=0.08)
+    assert set(np.unique(atlas.labels)) == {0, 1, 2, 5, 6}
+    # Right is where x grows in the scanner, as the person was drawn.
+    right, left = (np.argwhere(atlas.labels == index).mean(axis=0) for index in (1, 2))
+    assert right[0] > left[0]
+
+
+def test_an_atlas_is_read_back_and_a_changed_file_is_found(atlas: Atlas, tmp_path: Path) -> None:
+    folder = tmp_path / 'tpl-boxes'
+    folder.mkdir()
+    for name, content in atlas_files(atlas, {}).items():
+        (folder / name).write_bytes(content)
+    again = read_atlas(folder)
+    assert np.abs(again.probabilities - atlas.probabilities).max() <= 0.005
+    assert [b.upper for b in again.boundaries] == [b.upper for b in atlas.boundaries]
+    assert find_atlas(tmp_path, 'lumbar') == folder
+    assert find_atlas(tmp_path, 'cervical') != folder
+    (folder / 'tpl-boxes_levels.tsv').write_text('changed')
+    with pytest.raises(BadDataError, match='not the file that belongs'):
+        read_atlas(folder)
+    (folder / CARD).write_text(json.dumps({'Region': 'elbow'}))
+    with pytest.raises(BadDataError, match='does not describe an atlas'):
+        find_atlas(folder, 'lumbar')
+    with pytest.raises(MissingInputError, match='holds no atlas'):
+        find_atlas(tmp_path / 'nowhere', 'lumbar')
+
+
+@pytest.mark.parametrize('region', REGIONS)
+def test_packaged_atlases_are_whole(region: str) -> None:
+    packaged = read_atlas(find_atlas(None, region))
+    assert packaged.region == region
+    assert set(packaged.images) >= {'water', 'fat', 'T2w'}
+    assert len(packaged.boundaries) >= 6
+    heights = [each.ras_mm[2] for each in packaged.boundaries]
+    assert heights == sorted(heights, reverse=True)
+    assert set(np.unique(packaged.labels)) == {0, *packaged.table.by_index}
+
+
+def test_a_scan_elsewhere_in_the_scanner_finds_its_place(atlas: Atlas) -> None:
+    person = body(1.0)
+    away = moved(person, step_matrix([80, -150, 300, 5, 4, 8, 0], np.zeros(3)))
+    found = align(away, atlas)
+    assert found.trusted
+    assert found.overlap > 0.75
+    assert alignment.volume_factor(found.matrix) == pytest.approx(1, abs=0.15)
+    names = levels_of(away, found, atlas)
+    # Slices are 4 mm; the discs of the person lie at -40, 0 and 40 mm.
+    assert names[22:28] == ('L3',) * 6
+    assert names[12:18] == ('L4',) * 6
+    again = align(away, atlas)
+    assert np.array_equal(again.matrix, found.matrix)
+
+
+def test_a_few_slices_are_placed_with_the_doubt_that_they_leave(atlas: Atlas) -> None:
+    away = moved(body(1.0), step_matrix([10, 0, 120, 0, 0, 0, 0], np.zeros(3)), slice(21, 27))
+    found = align(away, atlas)
+    assert found.trusted
+    assert set(levels_of(away, found, atlas)) <= {'L3', 'L2', None}
+    spread = np.sqrt(sum(weight * shift**2 for shift, weight in found.shifts))
+    whole = align(body(1.0), atlas)
+    assert spread > np.sqrt(sum(weight * shift**2 for shift, weight in whole.shifts))
+
+
+def test_what_cannot_be_aligned_says_why_and_names_no_level(atlas: Atlas) -> None:
+    person = body(1.0)
+    empty = replace(person, labels=np.zeros_like(person.labels))
+    single = moved(person, np.eye(4), slice(20, 21))
+    nothing = replace(empty, mask=np.zeros_like(empty.mask))
+    elsewhere = replace(person, labels=np.roll(person.labels[:, ::-1], 18, axis=0))
+    for case, reason in (
+        (empty, 'no muscle was segmented'),
+        (single, 'mm high'),
+        (nothing, 'no body'),
+        (elsewhere, 'overlap with a Dice'),
+    ):
+        found = align(case, atlas)
+        assert any(reason in each for each in found.reasons), (reason, found.reasons)
+        assert set(levels_of(case, found, atlas)) == {None}
+
+
+def test_syn_improves_on_the_affine_and_its_inverse_undoes_it(atlas: Atlas) -> None:
+    person = body(1.0)
+    bent = person.labels.copy()
+    for k in range(bent.shape[2]):
+        bent[:, :, k] = np.roll(person.labels[:, :, k], round(3 * np.sin(k / 6)), axis=1)
+    case = replace(person, labels=bent)
+    stiff, soft = align(case, atlas), align(case, atlas, deformable=True)
+    assert soft.overlap > stiff.overlap + 0.02
+    points = np.array([[15.0, -40.0, 0.0], [-40.0, -10.0, 20.0]])
+    assert soft.to_scan(soft.to_atlas(points)) == pytest.approx(points, abs=1.5)
+
+
+def test_volumes_in_atlas_space_are_corrected_for_the_scaling(atlas: Atlas) -> None:
+    case = moved(body(1.0), np.diag([1.1, 1.1, 1.1, 1.0]))
+    found = align(case, atlas)
+    labels = nib.Nifti1Image(case.labels, case.affine)
+    there = alignment.image_in_atlas(found, atlas, labels, order=0)
+    own_mm3 = np.count_nonzero(case.labels) * abs(np.linalg.det(case.affine[:3, :3]))
+    there_mm3 = np.count_nonzero(there.dataobj) * abs(np.linalg.det(there.affine[:3, :3]))
+    corrected = there_mm3 / alignment.volume_factor(found.matrix)
+    assert corrected == pytest.approx(own_mm3, rel=0.04)
+    assert abs(there_mm3 / own_mm3 - 1) > 0.1
+
+
+def test_slices_of_xia_are_one_millimetre_and_upright(atlas: Atlas) -> None:
+    case = body(1.0)
+    found = align(case, atlas)
+    labels = nib.Nifti1Image(case.labels, case.affine)
+    slices = alignment.axial_slices(found, atlas, labels, order=0)
+    assert slices.shape[:2] == (256, 256)
+    assert np.allclose(np.diag(slices.affine)[:2], 1)
+    assert set(np.unique(slices.dataobj)) == {0, 1, 2, 5, 6}
+
+
+def test_transform_file_is_what_ants_reads(atlas: Atlas, tmp_path: Path) -> None:
+    import ants
+
+    matrix = step_matrix([10, -20, 30, 5, 4, 8, 9], np.zeros(3))
+    path = tmp_path / 'xfm.txt'
+    path.write_text(alignment.itk_affine(matrix))
+    point = np.array([12.0, -30.0, 41.0])
+    lps = ants.apply_ants_transform_to_point(ants.read_transform(str(path)), point * (-1, -1, 1))
+    back = apply_affine(np.linalg.inv(matrix), point)
+    assert np.asarray(lps) * (-1, -1, 1) == pytest.approx(back, abs=1e-4)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=12, max_size=12))
+@settings(max_examples=30)
+def test_steps_are_about_a_millimetre_and_leave_the_centre(steps: list[float]) -> None:
+    centre = np.array([5.0, 6.0, 7.0])
+    matrix = step_matrix(steps, centre)
+    assert apply_affine(matrix, centre) == pytest.approx(centre + steps[:3])
+    assert np.linalg.det(matrix[:3, :3]) > 0
+
+
+def test_classes_follow_the_table(atlas: Atlas) -> None:
+    numbers = np.array([0, 1, 8, 99, -3])
+    assert classes_of(numbers, atlas.table).tolist() == [0, 1, 8, 0, 0]

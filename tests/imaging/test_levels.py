@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.dataset.writer import write_tsv
+from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.imaging.levels import (
+    Boundary,
+    level_rows,
+    levels_from_marks,
+    likeliest,
+    read_levels,
+    read_marks,
+    slice_probabilities,
+    vertebra_boundaries,
+)
+
+BOUNDARIES = (
+    Boundary('L3', 'L4', (0.0, 0.0, 20.0), 2.0),
+    Boundary('L4', 'L5', (0.0, 0.0, -20.0), 2.0),
+)
+
+
+def test_slices_between_boundaries_are_sure_and_those_at_them_are_not() -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[2, 3] = -60
+    shares = slice_probabilities(BOUNDARIES, affine, 25)
+    assert list(shares) == ['L3', 'L4', 'L5']
+    middle, border = 12, 16  # 0 and 20 mm
+    assert shares['L4'][middle] > 0.99
+    assert shares['L3'][border] == pytest.approx(shares['L4'][border], abs=1e-6)
+    names = likeliest(shares, 25, 'atlas').names
+    assert names[border] is None
+    assert names[middle] == 'L4'
+    assert names[0] is names[24] is None  # beyond the last known level
+    assert set(names[1:4]) == {'L5'} | set(names[1:4]) - {'L4', 'L3'}
+
+
+def test_doubt_about_the_place_lowers_the_confidence() -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    sure = slice_probabilities(BOUNDARIES, affine, 4)
+    torn = slice_probabilities(BOUNDARIES, affine, 4, shifts=((-40.0, 0.5), (0.0, 0.5)))
+    assert torn['L4'][0] == pytest.approx(sure['L4'][0] / 2, abs=0.01)
+    assert torn['L3'][0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
+    labels = np.zeros((20, 20, 60), np.uint8)
+    labels[5:15, 5:15, 40:58] = 3
+    labels[5:15, 5:15, 20:34] = 4
+    labels[5:15, 5:15, :12] = 5
+    names = {3: 'L3', 4: 'L4', 5: 'vertebra L5', 9: 'L4-L5'}
+    affine = np.diag([2.0, 2.0, 1.0, 1.0])
+    found = vertebra_boundaries(labels, affine, names)
+    assert [(b.upper, b.lower) for b in found] == [('L3', 'L4'), ('L4', 'L5')]
+    assert [b.ras_mm[2] for b in found] == pytest.approx([36.5, 15.5], abs=1.1)
+    flipped = np.diag([2.0, 2.0, -1.0, 1.0])
+    flipped[2, 3] = 59
+    again = vertebra_boundaries(labels[:, :, ::-1], flipped, names)
+    assert [b.ras_mm for b in again] == [pytest.approx(b.ras_mm) for b in found]
+
+
+def test_marks_of_a_person(tmp_path: Path) -> None:
+    path = tmp_path / 'levels.tsv'
+    path.write_text(
+        'participant_id\tsession_id\tslice\tz_mm\tlevel\n'
+        'sub-01\tn/a\t2\tn/a\tL5\nsub-01\tn/a\tn/a\t30\tL4\nsub-02\tses-b\t1\tn/a\tL1\n'
+    )
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    levels = levels_from_marks(read_marks(path, '01', None), affine, 9)
+    assert levels.names == (None, None, 'L5', 'L5', 'L5', 'L4', 'L4', None, None)
+    assert levels.confidence.tolist() == [0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert read_marks(path, '02', 'a') == []
+    assert len(read_marks(path, '02', 'b')) == 1
+
+
+@pytest.mark.parametrize(
+    'text', ['', 'participant_id\tlevel\n01\tL4\n', 'participant_id\tslice\tlevel\n01\tx\tL4\n',
+             'participant_id\tslice\tlevel\n01\t3\tZ9\n', 'participant_id\tslice\tlevel\n01\t3\n']
+)  # fmt: skip
+def test_marks_that_cannot_be_understood(tmp_path: Path, text: str) -> None:
+    path = tmp_path / 'levels.tsv'
+    path.write_text(text)
+    with pytest.raises(BadDataError, match=r'levels\.tsv'):
+        read_marks(path, '01', None)
+    with pytest.raises(MissingInputError):
+        read_marks(tmp_path / 'absent.tsv', '01', None)
+
+
+def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
+    levels = SliceLevels(('L5', None, 'L4'), np.array([0.75, 0.0, 1.0]), 'atlas')
+    rows = level_rows(levels, {'L5': np.array([0.75, 0.4, 0.0])}, np.diag([1.0, 1, 4, 1]))
+    assert [row['z_mm'] for row in rows] == [0, 4, 8]
+    write_tsv(rows, tmp_path / 'levels.tsv')
+    again = read_levels(tmp_path / 'levels.tsv')
+    assert again is not None
+    assert (again.names, again.source) == (levels.names, 'atlas')
+    assert np.array_equal(again.confidence, levels.confidence)
+    unknown = SliceLevels((None, None), np.zeros(2), 'atlas')
+    write_tsv(level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
+    assert read_levels(tmp_path / 'none.tsv') is None
