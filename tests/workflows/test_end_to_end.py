@@ -99,10 +99,13 @@ def test_outputs_are_valid_bids(run: Run) -> None:
 
 def test_pybids_opens_the_outputs(run: Run) -> None:
     from bids import BIDSLayout
+    from bids.layout import Query
 
     layout = BIDSLayout(run.bids_dir, derivatives=run.output_dir)
-    found = layout.get(scope='derivatives', suffix='dseg', extension='.nii.gz', subject='01')
-    assert [file.entities['acquisition'] for file in found] == ['dixon']
+    wanted = {'scope': 'derivatives', 'suffix': 'dseg', 'extension': '.nii.gz', 'subject': '01'}
+    for space in (Query.NONE, 'phantomlumbar'):
+        found = layout.get(space=space, **wanted)
+        assert [file.entities['acquisition'] for file in found] == ['dixon']
 
 
 @pytest.mark.parametrize('participant', GOOD)
