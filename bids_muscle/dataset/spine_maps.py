@@ -32,6 +32,11 @@ class SpineMaps:
     vertebrae: Path | None
     discs: Path | None
 
+    @property
+    def session(self) -> str | None:
+        """Session label without ``ses-``, or None."""
+        return dict(part.split('-', 1) for part in self.stem.split('_')).get('ses')
+
 
 def find_spine_maps(folders: Sequence[Path], participant: str) -> list[SpineMaps]:
     """Find the label maps ``_seg-vertebrae_dseg`` and ``_seg-discs_dseg`` of a participant.

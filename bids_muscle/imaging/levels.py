@@ -80,7 +80,8 @@ def vertebra_boundaries(
     Returns
     -------
     tuple of Boundary
-        From top to bottom; the vertebrae themselves need not be complete.
+        From top to bottom without gaps, the longest such run; the vertebrae themselves need not be
+        complete.
     """
     from scipy import ndimage
 
@@ -105,7 +106,16 @@ def vertebra_boundaries(
         facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
         x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
         found.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
-    return tuple(found)
+    return _longest_run(found)
+
+
+def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
+    runs: list[list[Boundary]] = [[]]
+    for each in found:
+        if runs[-1] and runs[-1][-1].lower != each.upper:
+            runs.append([])
+        runs[-1].append(each)
+    return tuple(max(runs, key=lambda run: len(run)))
 
 
 def slice_probabilities(

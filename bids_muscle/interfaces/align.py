@@ -27,6 +27,7 @@ class _AlignInput(ScanInput):
     atlas_card = File(exists=True, mandatory=True)
     deformable = traits.Bool(False, usedefault=True)
     levels_file = traits.Either(File(exists=True), None, usedefault=True)
+    vertebrae = traits.Either(File(exists=True), None, usedefault=True, desc='their label map')
     participant = traits.Str(mandatory=True)
     session = traits.Either(traits.Str, None, usedefault=True)
 
@@ -46,10 +47,19 @@ class AlignScan(SimpleInterface):
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.dataset.spine_maps import read_label_names
         from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
         from bids_muscle.imaging import alignment
         from bids_muscle.imaging.atlas import read_atlas
-        from bids_muscle.imaging.levels import level_rows, levels_from_marks, likeliest, read_marks
+        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.levels import (
+            level_rows,
+            levels_from_marks,
+            likeliest,
+            read_marks,
+            slice_probabilities,
+            vertebra_boundaries,
+        )
 
         given, cwd = self.inputs, Path(runtime.cwd)
         atlas = read_atlas(Path(given.atlas_card).parent)
@@ -59,6 +69,16 @@ class AlignScan(SimpleInterface):
         n_slices = labels.shape[2]
         shares = alignment.level_probabilities(found, atlas, labels)
         levels = likeliest(shares, n_slices, 'atlas')
+        if given.vertebrae:
+            drawn = load_image(Path(given.vertebrae))
+            boundaries = vertebra_boundaries(
+                np.asarray(drawn.dataobj),
+                drawn.affine,
+                read_label_names(Path(given.vertebrae), given.participant),
+            )
+            if boundaries:
+                shares = slice_probabilities(boundaries, labels.affine, n_slices)
+                levels = likeliest(shares, n_slices, 'segmentation')
         if given.levels_file:
             marks = read_marks(Path(given.levels_file), given.participant, given.session)
             if marks:

@@ -12,6 +12,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.dataset.spine_maps import find_spine_maps
 from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
 from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.align import AlignScan
@@ -54,6 +55,7 @@ def init_participant_wf(
     models: Mapping[str, ModelBundle],
     atlases: Mapping[str, Path],
     levels: Path | None,
+    derivatives: Sequence[Path],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -74,6 +76,8 @@ def init_participant_wf(
         Folder of the atlas by region.
     levels
         Table of levels marked by hand, or None.
+    derivatives
+        Folders of other programs that may have label maps of the vertebrae.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
@@ -89,6 +93,8 @@ def init_participant_wf(
         With one sub-workflow per scan, named by :func:`workflow_name`.
     """
     workflow = Workflow(workflow_name(f'sub-{participant}'))
+    spines = find_spine_maps(derivatives, participant)
+    vertebrae = {each.session: each.vertebrae for each in reversed(spines) if each.vertebrae}
     for scan in scans:
         assert scan.region is not None  # noqa: S101 - a scan without region has a problem
         workflow.add_nodes(
@@ -99,6 +105,7 @@ def init_participant_wf(
                     model=models[scan.region],
                     atlas_card=atlases[scan.region] / ATLAS_CARD,
                     levels=levels,
+                    vertebrae=vertebrae.get(scan.session),
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -117,6 +124,7 @@ def init_scan_wf(
     model: ModelBundle,
     atlas_card: Path,
     levels: Path | None,
+    vertebrae: Path | None,
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -164,6 +172,7 @@ def init_scan_wf(
             atlas_card=atlas_card,
             deformable=settings['register'] == 'deformable',
             levels_file=levels,
+            vertebrae=vertebrae,
             participant=scan.participant,
             session=scan.session,
         ),

@@ -17,6 +17,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.spine_maps import find_spine_maps
 from bids_muscle.imaging.atlas import CARD, find_atlas
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'model': model.card,
         'weights': model.sha256,
         'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD),
+        'vertebrae': {
+            each.stem: _sha256(each.vertebrae)
+            for each in find_spine_maps(settings.derivatives, scan.participant)
+            if each.vertebrae
+        },
         'levels': _sha256(settings.levels) if settings.levels else None,
         'scan': asdict(scan),
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),

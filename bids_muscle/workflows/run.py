@@ -224,6 +224,7 @@ def _run_scans(
             models=models,
             atlases=atlases,
             levels=settings.levels,
+            derivatives=settings.derivatives,
             bids_dir=settings.bids_dir,
             output_dir=settings.output_dir,
             settings=settings.science(),

@@ -42,7 +42,7 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     """
     problems, kept = [], set()
     for maps in find_spine_maps(settings.derivatives, participant):
-        if settings.sessions and _session(maps) not in settings.sessions:
+        if settings.sessions and maps.session not in settings.sessions:
             continue
         try:
             _measure(maps, participant, settings.output_dir)
@@ -76,8 +76,3 @@ def _measure(maps: SpineMaps, participant: str, output_dir: Path) -> None:
     }
     write_tsv(table, output_dir / spine_path(maps.stem, 'morph_spine'))
     write_json(sidecar, output_dir / spine_path(maps.stem, 'morph_spine_json'))
-
-
-def _session(maps: SpineMaps) -> str | None:
-    parts = dict(part.split('-', 1) for part in maps.stem.split('_'))
-    return parts.get('ses')

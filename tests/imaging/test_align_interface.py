@@ -1,0 +1,60 @@
+"""Where the levels of a scan come from: the atlas, a label map of vertebrae, or a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bids_muscle.imaging.atlas import CARD, find_atlas
+from bids_muscle.imaging.levels import read_levels
+from bids_muscle.interfaces.align import AlignScan
+
+
+def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> None:
+    affine = np.diag([4.0, 4.0, 10.0, 1.0])
+    image = np.zeros((60, 50, 12), np.float32)
+    image[5:55, 5:45] = 100
+    paths = {}
+    for name, data in (('corrected', image), ('mask', (image > 0).astype(np.uint8))):
+        paths[name] = str(tmp_path / f'{name}.nii')
+        nib.save(nib.Nifti1Image(data, affine), paths[name])
+    paths['labels'] = str(tmp_path / 'labels.nii')
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), affine), paths['labels'])
+    # Sagittal, of the same scanner: L4 at 70 to 110 mm, L5 at 20 to 60 mm.
+    anat = tmp_path / 'sub-01/anat'
+    anat.mkdir(parents=True)
+    vertebrae = np.zeros((6, 40, 60), np.uint8)
+    vertebrae[:, 10:20, 35:55], vertebrae[:, 10:20, 10:30] = 4, 5
+    drawn = anat / 'sub-01_seg-vertebrae_dseg.nii.gz'
+    nib.save(nib.Nifti1Image(vertebrae, np.diag([4.0, 2.0, 2.0, 1.0])), drawn)
+    (anat / 'sub-01_seg-vertebrae_dseg.tsv').write_text('index\tname\n4\tL4\n5\tL5\n')
+    marks = tmp_path / 'levels.tsv'
+    marks.write_text('participant_id\tslice\tlevel\n01\t4\tS1\n')
+
+    def run(**sources: str) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
+        step = AlignScan(
+            corrected={'water': paths['corrected']},
+            body_mask=paths['mask'],
+            labels=paths['labels'],
+            atlas_card=str(find_atlas(None, 'lumbar') / CARD),
+            participant='01',
+            **sources,
+        )
+        made = step.run(cwd=str(tmp_path)).outputs
+        levels = read_levels(Path(made.levels))
+        return made.alignment, levels.names if levels else None, made.warnings
+
+    facts, names, warnings = run()
+    assert facts['Trusted'] is False
+    assert names is None
+    assert any('no muscle was segmented' in line for line in warnings)
+    facts, names, _ = run(vertebrae=str(drawn))
+    assert facts['LevelSource'] == 'segmentation'
+    assert names is not None
+    assert names[7] == names[8] == 'L4'
+    assert names[4] == names[5] == 'L5'
+    facts, names, _ = run(vertebrae=str(drawn), levels_file=str(marks))
+    assert facts['LevelSource'] == 'file'
+    assert names == (*(None,) * 4, 'S1', *(None,) * 7)
