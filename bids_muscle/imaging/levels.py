@@ -115,7 +115,8 @@ def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
         if runs[-1] and runs[-1][-1].lower != each.upper:
             runs.append([])
         runs[-1].append(each)
-    return tuple(max(runs, key=lambda run: len(run)))
+    runs.sort(key=len, reverse=True)
+    return tuple(runs[0])
 
 
 def slice_probabilities(
