@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import expected_outputs
 from bids_muscle.dataset.scan import Scan
@@ -19,6 +19,8 @@ def format_plan(
     bids_dir: Path,
     *,
     bias_correction: bool = True,
+    atlases: Mapping[str, str] | None = None,
+    deformable: bool = False,
 ) -> str:
     """Say for each scan what goes in, what runs and what comes out.
 
@@ -30,20 +32,27 @@ def format_plan(
         The model of each region; a scan that needs another one says so as its problem.
     bids_dir
         Raw dataset.
-    bias_correction
+    bias_correction, deformable
         As in :func:`~bids_muscle.dataset.names.expected_outputs`.
+    atlases
+        Name of the atlas by region; by default those of the package.
 
     Returns
     -------
     str
         A block of lines for each scan.
     """
-    blocks = [_format_scan(scan, models, bids_dir, bias_correction) for scan in scans]
+    names = atlases or {}
+    choices = {'bias_correction': bias_correction, 'deformable': deformable}
+    blocks = [
+        _format_scan(scan, models, bids_dir, atlas=names.get(scan.region or ''), **choices)
+        for scan in scans
+    ]
     return '\n\n'.join(blocks) + '\n'
 
 
 def _format_scan(
-    scan: Scan, models: Mapping[str, ModelBundle], bids_dir: Path, bias_correction: bool
+    scan: Scan, models: Mapping[str, ModelBundle], bids_dir: Path, **choices: Any
 ) -> str:
     lines = [scan.name]
     lines += [
@@ -60,9 +69,7 @@ def _format_scan(
         lines.append(
             f'  {"model":<8} {model.name} {model.version} (SHA-256 {model.sha256[:12]}...)'
         )
-        outputs = expected_outputs(
-            scan, seg=model.labels.segmentation, bias_correction=bias_correction
-        )
+        outputs = expected_outputs(scan, seg=model.labels.segmentation, **choices)
         lines += [
             f'  {"output" if place == 0 else "":<8} {path}' for place, path in enumerate(outputs)
         ]

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -144,6 +145,17 @@ def find_atlas(folder: Path | None, region: str) -> Path:
     return next(path for path in _templates(packaged) if _read_card(path)['Region'] == region)
 
 
+def atlas_name(folder: Path) -> str:
+    """Return the name of the atlas in a folder.
+
+    Raises
+    ------
+    BadDataError
+        If its description cannot be read.
+    """
+    return str(_read_card(folder)['Identifier'])
+
+
 def _templates(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f'tpl-*/{CARD}'))
 
@@ -153,6 +165,8 @@ def _read_card(folder: Path) -> dict[str, object]:
         card = json.loads((folder / CARD).read_text(encoding='utf-8'))
         if card['Region'] not in REGIONS or not isinstance(card['Files'], dict):
             raise KeyError('Region')
+        if not re.fullmatch('[0-9A-Za-z+]+', card['Identifier']):
+            raise KeyError('Identifier')
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(
             f'{folder / CARD} does not describe an atlas: {error!r}.',

@@ -26,6 +26,7 @@ from bids_muscle.errors import (
     OutputError,
     Problem,
 )
+from bids_muscle.imaging.atlas import atlas_name
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.workflows.ending import (
     finish_participant,
@@ -55,6 +56,7 @@ WORKFLOW = 'bids_muscle_wf'
 def print_plan(settings: Settings) -> None:
     """Print what the participant level would do, and compute nothing."""
     models, refusals = find_models(settings)
+    atlases = {region: atlas_name(folder) for region, folder in find_atlases(settings).items()}
     participants, _ = _participants(settings)
     count = ready = finished = 0
     for participant in participants:
@@ -64,7 +66,14 @@ def print_plan(settings: Settings) -> None:
         prints = fingerprints(settings, scans, models)
         finished += len(finished_scans(settings, participant, scans, prints))
         print(
-            format_plan(scans, models, settings.bids_dir, bias_correction=settings.bias_correction)
+            format_plan(
+                scans,
+                models,
+                settings.bids_dir,
+                bias_correction=settings.bias_correction,
+                atlases=atlases,
+                deformable=settings.register == 'deformable',
+            )
         )
     print(
         f'{ready} of {count} scans of {len(participants)} '
