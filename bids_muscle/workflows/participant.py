@@ -131,7 +131,7 @@ def init_scan_wf(
     omp_nthreads: int,
     use_gpu: bool,
 ) -> Workflow:
-    """Connect the steps of one scan: prepare, segment, align, measure, quality, figures, publish."""
+    """Connect the steps of one scan, from prepare to publish."""
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
     # unless it is all there is.
