@@ -1,4 +1,4 @@
-"""One Nipype graph per participant: six nodes for each scan."""
+"""One Nipype graph per participant: seven nodes for each scan."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     drawn = anat / 'sub-01_seg-vertebrae_dseg.nii.gz'
     nib.save(nib.Nifti1Image(vertebrae, np.diag([4.0, 2.0, 2.0, 1.0])), drawn)
     (anat / 'sub-01_seg-vertebrae_dseg.tsv').write_text('index\tname\n4\tL4\n5\tL5\n')
-    marks = tmp_path / 'levels.tsv'
+    marks = tmp_path / 'marks.tsv'
     marks.write_text('participant_id\tslice\tlevel\n01\t4\tS1\n')
 
     def run(**sources: str) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
