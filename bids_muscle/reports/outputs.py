@@ -17,7 +17,6 @@ from bids_muscle.dataset.names import derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
-from bids_muscle.errors import BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import MISSING, Verdict
 
