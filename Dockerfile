@@ -5,13 +5,21 @@ FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/bids_muscle
 ENV PATH=/opt/bids_muscle/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# The build of torch depends on the index, so its hash cannot be pinned; those of all others are.
 RUN pip install torch==2.13.0 ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}}
+COPY requirements.lock /src/
+RUN pip install --no-deps --require-hashes -r /src/requirements.lock
 COPY . /src
-RUN pip install /src
+# What only building and testing need is left out; data that do not have their checksum stop here.
+RUN pip install --no-deps --no-build-isolation /src \
+    && rm -rf /opt/bids_muscle/lib/python3.11/site-packages/torch/include \
+        /opt/bids_muscle/lib/python3.11/site-packages/pip \
+    && python -P /src/tests/container/check_data.py
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="bids_muscle" \
       org.opencontainers.image.description="Muscle fat infiltration, volume and area from spine MRI in BIDS" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/bids_muscle /opt/bids_muscle
 # Works read-only, under any UID, without a home and without network: caches go to /tmp.

@@ -1,4 +1,5 @@
 # make demo   a small simulated cohort through participant and group level, in its own venv
+# make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make test   all checks: formatting, types, spelling, layers, tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean container-test
 
 # torch goes first and alone: pinned, and from the CPU index, so that no CUDA packages follow.
 $(VENV)/.installed: setup.py pyproject.toml
@@ -40,6 +41,10 @@ lint: $(VENV)/.installed-test
 
 test: $(VENV)/.installed-test lint
 	$(RUN)/pytest -n 2 --dist loadfile
+
+container-test: $(VENV)/.installed
+	$(PIP) 'spython>=0.3.14,<0.4'
+	TORCH_INDEX=$(TORCH_INDEX) tests/container/run.sh $(RUN)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

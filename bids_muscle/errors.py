@@ -167,6 +167,12 @@ class OutputError(BidsMuscleError):
     exit_code = ExitCode.CANNOT_CREATE
 
 
+class FullDiskError(BidsMuscleError):
+    """There is no space left to write an output."""
+
+    exit_code = ExitCode.IO_ERROR
+
+
 class SchedulerError(BidsMuscleError):
     """Slurm is not there or refuses a job."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_muscle import __version__
+from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.main import problem_of
 from bids_muscle.cli.parser import memory_gb, parse
@@ -23,6 +25,8 @@ _DESCRIPTION = (
 )
 _EPILOG = """
 bids_muscle-slurm status <output_dir>   shows what is done, what failed and why
+bids_muscle-slurm boutiques             prints a Boutiques descriptor of bids_muscle
+bids_muscle-slurm tracker               prints the files of a session for a nipoppy tracker
 
 Words after -- are options of bids_muscle, for instance:
 bids_muscle-slurm /data /out --container bids_muscle.sif --max-jobs 50 --submit -- --region lumbar
@@ -97,6 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser = argparse.ArgumentParser(prog='bids_muscle-slurm status')
             parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
             return int(print_status(parser.parse_args(words[1:]).output_dir.absolute()))
+        if words in (['boutiques'], ['tracker']):
+            content = boutiques_descriptor() if words == ['boutiques'] else tracker()
+            print(json.dumps(content, indent=2))
+            return int(ExitCode.OK)
         split = words.index('--') if '--' in words else len(words)
         args = build_parser().parse_args(words[:split])
         return int(_write(args, words[split + 1 :]))

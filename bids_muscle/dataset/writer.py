@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import gzip
 import json
 import math
@@ -11,14 +13,14 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.dataset.names import dataset_path, io_spec
-from bids_muscle.errors import PARSE_ERRORS, OutputError
+from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +46,10 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
 
     Raises
     ------
+    FullDiskError
+        If there is no space left.
     OutputError
-        If the folder or the file cannot be written.
+        If the folder or the file cannot be written for another reason.
     """
     # A process id alone is not unique: jobs on several machines may share the folder.
     temporary = path.with_name(f'.{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
@@ -53,18 +57,44 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open('xb') as stream:
+                _lock(stream)
                 stream.writelines([content] if isinstance(content, bytes) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FullDiskError(
+                f'{path} could not be written: {error.strerror}.',
+                'Free space in the output folder and run again.',
+            ) from error
         raise OutputError(
             f'{path} could not be written: {error.strerror or error}.',
             'Check the permissions of the output folder and the space left on the disk.',
         ) from error
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, in a folder and those below.
+
+    A writer holds a lock on its file; where the file system knows no locks, nothing is removed.
+    """
+    for path in folder.rglob('.*.tmp'):
+        with contextlib.suppress(OSError), path.open('rb') as stream:
+            if _lock(stream):
+                path.unlink()
+
+
+def _lock(stream: IO[bytes]) -> bool:
+    """Lock a file until it is closed, if nobody else has and the file system can."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_text(text: str, path: Path) -> None:

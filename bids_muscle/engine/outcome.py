@@ -100,8 +100,15 @@ def problem_of(error: BaseException, step: str, crash_file: Path) -> Problem:
     if isinstance(error, MemoryError) or kind == 'OutOfMemoryError':
         return Problem(
             kind,
-            f'The step {step} ran out of memory: {error}.',
+            f'The step {step} ran out of memory{f": {error}" if str(error) else ""}.',
             'Run again with more memory or with a smaller --nprocs.',
+            ExitCode.TEMPORARY,
+        )
+    if kind == 'AcceleratorError' or (isinstance(error, RuntimeError) and 'CUDA' in str(error)):
+        return Problem(
+            kind,
+            f'The step {step} lost its GPU: {str(error).splitlines()[0]}.',
+            'Run again, and if it stays use --device cpu.',
             ExitCode.TEMPORARY,
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

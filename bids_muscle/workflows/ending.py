@@ -24,7 +24,7 @@ from bids_muscle.dataset.records import (
     write_record,
 )
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.dataset.writer import write_text
+from bids_muscle.dataset.writer import remove_torn, write_text
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
 from bids_muscle.workflows.planning import unforeseen
 from bids_muscle.workflows.resume import fingerprints, page_of, remove_page
@@ -158,7 +158,7 @@ def _sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, s
         f'The images of {record.scan} changed while they were read.',
         'Run again when nothing writes into the dataset any more.',
     ).problem
-    return replace(record, status='failed', problem=problem)
+    return replace(record, status='failed', problem=problem, outputs=())
 
 
 def make_page(output_dir: Path, participant: str) -> None:
@@ -245,8 +245,10 @@ def _remove_stale(
     for scan, record in zip(scans, records, strict=True):
         if record.problem and scan.region:
             stale.update(str(path) for path in expected_outputs(scan))
-    folder = (output_dir / f'sub-{participant}').resolve()
+    for place in (output_dir / f'sub-{participant}', output_dir / 'logs' / f'sub-{participant}'):
+        remove_torn(place)
+    folder = output_dir.resolve() / f'sub-{participant}'
     for name in sorted(stale - {name for record in records for name in record.outputs}):
-        # A record is a file that anybody may have edited.
+        # A record is a file that anybody may have edited, and a folder may be a link elsewhere.
         if (output_dir / name).resolve().is_relative_to(folder):
             (output_dir / name).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from bids_muscle.dataset.writer import (
     write_text,
     write_tsv,
 )
-from bids_muscle.errors import OutputError
+from bids_muscle.errors import FullDiskError, OutputError
 
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.2, 0.1, -0.3) @ np.diag([0.9, 0.9, 4]), [-80, 30, 1200]
@@ -114,7 +114,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', no_space)
-    with pytest.raises(OutputError, match='No space left'):
+    with pytest.raises(FullDiskError, match='No space left'):
         write_text('new', path)
     assert path.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [path]

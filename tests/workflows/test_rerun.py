@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from cohort import Run, call
 
-from bids_muscle.dataset.records import read_records
+from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.errors import ExitCode
 from bids_muscle.interfaces.prepare import PrepareScan
+from bids_muscle.workflows.ending import _remove_stale
 
 
 @pytest.fixture
@@ -127,3 +128,19 @@ def test_a_kept_work_folder_does_not_answer_for_another_version(tmp_path: Path) 
         for version in ('1.0', '1.0', '1.1')
     }
     assert len(hashes) == 2
+
+
+@pytest.mark.parametrize('name', ['sub-01/anat/x.txt', '../elsewhere/x.txt', 'sub-02/x.txt'])
+def test_nothing_is_removed_outside_the_folder_of_the_participant(
+    tmp_path: Path, name: str
+) -> None:
+    output_dir, elsewhere = tmp_path / 'out', tmp_path / 'elsewhere'
+    for folder in (elsewhere, elsewhere / 'anat', output_dir / 'sub-02'):
+        folder.mkdir(parents=True)
+        (folder / 'x.txt').touch()
+    (output_dir / 'sub-01').symlink_to(elsewhere)
+    record = ScanRecord(
+        participant='01', session=None, scan='x', region=None, status='done', outputs=(name,)
+    )
+    _remove_stale(output_dir, '01', [record], [], [])
+    assert (output_dir / name).exists()
