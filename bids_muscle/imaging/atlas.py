@@ -16,7 +16,7 @@ import numpy as np
 from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.imaging.levels import Boundary
 from bids_muscle.imaging.registration import Target
 
@@ -167,7 +167,7 @@ def _read_card(folder: Path) -> dict[str, object]:
             raise KeyError('Region')
         if not re.fullmatch('[0-9A-Za-z+]+', card['Identifier']):
             raise KeyError('Identifier')
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, *PARSE_ERRORS) as error:
         raise BadDataError(
             f'{folder / CARD} does not describe an atlas: {error!r}.',
             'Build the atlas again with bids_muscle-atlas build.',

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_muscle.errors import PARSE_ERRORS
+
 
 @dataclass(frozen=True)
 class Span:
@@ -60,7 +62,7 @@ def read_alignment(table: Path, sidecar: Path) -> AlignmentFacts | None:
             str(facts['LevelSource']),
             _spans(rows),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError, *PARSE_ERRORS):
         return None
 
 
