@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 from nipype.pipeline.plugins.base import PluginBase
 
+from bids_muscle.engine.lease import Lease, lease_gpu
 from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
 from bids_muscle.engine.worker import run_node, start_forkserver, write_crash_file
 from bids_muscle.errors import Problem, WorkerDiedError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_EXIT = 5.0
 _SECONDS_TO_NOTICE = 0.5
+#: How often a GPU is asked for that another run holds.
+_SECONDS_TO_ASK = 1.0
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
@@ -38,7 +41,7 @@ class _Worker:
     start_s: float
     procs: int
     memory_gb: float
-    device: str | None
+    lease: Lease | None
 
 
 class ProcessPlugin(PluginBase):
@@ -46,9 +49,10 @@ class ProcessPlugin(PluginBase):
 
     A node that raises or whose process is killed is recorded as failed, and what depends on it
     as skipped; all others are run, and nothing is raised. A node that wants more than there is
-    runs alone. A node whose input ``use_gpu`` is true holds one of the devices and sees no other
-    one. A MapNode runs its parts one after the other in one process; ``run_without_submitting``
-    makes no difference, since no node may take this process down.
+    runs alone. A node whose input ``use_gpu`` is true holds one of the devices, which no process
+    of this or another run on the host then gets, and sees no other one. A MapNode runs its parts
+    one after the other in one process; ``run_without_submitting`` makes no difference, since no
+    node may take this process down.
 
     Parameters
     ----------
@@ -81,20 +85,31 @@ class ProcessPlugin(PluginBase):
         running: list[_Worker] = []
         try:
             while waiting or running:
+                wants_gpu = False
                 for node in [node for node, needs in waiting.items() if not needs]:
                     if node in waiting and self._fits(node, running):
+                        lease = None
+                        if self.devices and node.is_gpu_node():
+                            lease = self._lease(running)
+                            if lease is None:
+                                wants_gpu = True
+                                continue
                         del waiting[node]
                         try:
-                            running.append(self._start(node, running, updatehash))
+                            running.append(self._start(node, lease, updatehash))
                         except Exception as error:  # such as an input that cannot be pickled
+                            if lease:
+                                lease.give_back()
                             self._settle(node, self._not_started(node, error), waiting, graph)
-                for worker in _wait_for_any(running):
+                for worker in _wait_for_any(running, _SECONDS_TO_ASK if wants_gpu else None):
                     running.remove(worker)
                     self._settle(worker.node, self._finish(worker), waiting, graph)
         finally:
             for worker in running:
                 worker.process.kill()
                 worker.process.join()
+                if worker.lease:
+                    worker.lease.give_back()
 
     def _settle(
         self, node: Node, outcome: NodeOutcome, waiting: dict[Node, set[Node]], graph: nx.DiGraph
@@ -114,16 +129,16 @@ class ProcessPlugin(PluginBase):
         """Return what a node takes: CPUs and memory (GB), at most all there is."""
         return min(node.n_procs, self.n_procs), min(node.mem_gb, self.memory_gb)
 
-    def _free_device(self, running: list[_Worker]) -> str | None:
-        leased = {worker.device for worker in running}
-        return next((device for device in self.devices if device not in leased), None)
+    def _lease(self, running: list[_Worker]) -> Lease | None:
+        """Lease a GPU that neither this run nor another one holds."""
+        ours = {worker.lease.device for worker in running if worker.lease}
+        leases = (lease_gpu(device) for device in self.devices if device not in ours)
+        return next((lease for lease in leases if lease), None)
 
     def _fits(self, node: Node, running: list[_Worker]) -> bool:
         """Say whether a node can start beside those that run; one always can."""
         if not running:
             return True
-        if self.devices and node.is_gpu_node() and self._free_device(running) is None:
-            return False
         procs, memory_gb = self._demand(node)
         return (
             procs + sum(worker.procs for worker in running) <= self.n_procs
@@ -131,9 +146,8 @@ class ProcessPlugin(PluginBase):
             and memory_gb + sum(worker.memory_gb for worker in running) <= self.memory_gb + 1e-6
         )
 
-    def _start(self, node: Node, running: list[_Worker], updatehash: bool) -> _Worker:
+    def _start(self, node: Node, lease: Lease | None, updatehash: bool) -> _Worker:
         procs, memory_gb = self._demand(node)
-        device = self._free_device(running) if node.is_gpu_node() else None
         context = start_forkserver()
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
@@ -142,7 +156,7 @@ class ProcessPlugin(PluginBase):
             kwargs={
                 'updatehash': updatehash,
                 'threads': procs,
-                'device': device,
+                'device': lease.device if lease else None,
                 'crash_file': self._crash_file(node),
                 'log_level': self.log_level,
             },
@@ -155,7 +169,7 @@ class ProcessPlugin(PluginBase):
             start_forkserver()
             process.start()
         sender.close()  # so that the end of the worker is the end of the pipe
-        return _Worker(node, process, receiver, time.monotonic(), procs, memory_gb, device)
+        return _Worker(node, process, receiver, time.monotonic(), procs, memory_gb, lease)
 
     def _finish(self, worker: _Worker) -> NodeOutcome:
         """Return what a worker sent, or what is known of one that died."""
@@ -170,6 +184,8 @@ class ProcessPlugin(PluginBase):
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
+        if worker.lease:
+            worker.lease.give_back()
         if outcome is not None:
             return outcome
         return _outcome(
@@ -195,11 +211,13 @@ class ProcessPlugin(PluginBase):
             self.on_outcome(outcome)
 
 
-def _wait_for_any(running: list[_Worker]) -> list[_Worker]:
-    """Sleep until at least one worker has sent something or ended; return those that have."""
-    if not running:  # wait() would never return
+def _wait_for_any(running: list[_Worker], seconds: float | None) -> list[_Worker]:
+    """Sleep until a worker has sent something or ended, or for a time; return those that have."""
+    if not running:  # wait() would never return, or at once
+        time.sleep(seconds or 0)
         return []
-    ready = set(wait([end for w in running for end in (w.connection, w.process.sentinel)]))
+    ends = [end for w in running for end in (w.connection, w.process.sentinel)]
+    ready = set(wait(ends, seconds))
     return [w for w in running if w.connection in ready or w.process.sentinel in ready]
 
 

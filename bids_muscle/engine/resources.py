@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +145,7 @@ def resolve_device(device: str) -> list[str]:
     """
     if device == 'cpu':
         return ['cpu']
-    devices = [f'cuda:{index}' for index in range(_count_gpus())]
+    devices = [f'cuda:{index}' for index in range(len(gpu_ids()))]
     if device == 'auto':
         return devices or ['cpu']
     wanted = devices if device == 'cuda' else [device]
@@ -157,23 +158,27 @@ def resolve_device(device: str) -> list[str]:
     return wanted
 
 
-def _count_gpus() -> int:
-    """Count the GPUs that torch can use, in another process.
+@cache
+def gpu_ids() -> tuple[str, ...]:
+    """Return what names each GPU that torch can use on the whole host; asked in another process.
 
     To ask CUDA in this process would spoil every process forked from it, and importing torch
     takes seconds, so nothing is asked where there is no driver.
     """
     if not any(path.exists() for path in _GPU_DRIVERS):
-        return 0
-    question = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
+        return ()
+    question = (
+        'import torch\n'
+        'for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):\n'
+        '    print("gpu-id", getattr(torch.cuda.get_device_properties(i), "uuid", i))'
+    )
     try:
         answer = subprocess.run(  # noqa: S603
             [sys.executable, '-c', question], capture_output=True, text=True, timeout=300
         )
     except subprocess.TimeoutExpired:
-        return 0
-    lines = answer.stdout.split()
-    return int(lines[-1]) if answer.returncode == 0 and lines else 0
+        return ()
+    return tuple(re.findall(r'^gpu-id (\S+)$', answer.stdout, re.M)) * (answer.returncode == 0)
 
 
 def _affinity() -> int:

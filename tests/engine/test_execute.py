@@ -16,6 +16,7 @@ import pytest
 import toy_interfaces as toys
 from nipype import JoinNode, MapNode, Node, Workflow
 
+from bids_muscle.engine import lease
 from bids_muscle.engine.execute import run_workflow
 from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status
 from bids_muscle.engine.plugin import ProcessPlugin
@@ -23,8 +24,9 @@ from bids_muscle.errors import ExitCode, GridMismatchError
 
 
 @pytest.fixture
-def workflow(tmp_path: Path) -> Workflow:
+def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workflow:
     (tmp_path / 'meet').mkdir()
+    monkeypatch.setattr(lease, '_FOLDER', tmp_path)  # other tests may run beside these
     return Workflow('wf', base_dir=str(tmp_path / 'work'))
 
 
@@ -57,13 +59,14 @@ def events(workflow: Workflow) -> list[list[str]]:
 def together(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Names of the nodes that run together, newest last, noted whenever one is started."""
     noted: list[list[str]] = []
-    start = ProcessPlugin._start
+    fits = ProcessPlugin._fits
 
-    def note_and_start(self: Any, node: Node, running: list[Any], updatehash: bool) -> Any:
-        noted.append([*(worker.node.name for worker in running), node.name])
-        return start(self, node, running, updatehash)
+    def note_what_fits(self: Any, node: Node, running: list[Any]) -> bool:
+        if fitting := fits(self, node, running):
+            noted.append([*(worker.node.name for worker in running), node.name])
+        return fitting
 
-    monkeypatch.setattr(ProcessPlugin, '_start', note_and_start)
+    monkeypatch.setattr(ProcessPlugin, '_fits', note_what_fits)
     return noted
 
 
@@ -192,6 +195,60 @@ def test_gpu_nodes_never_share_a_device(workflow: Workflow) -> None:
         else:
             assert holder.pop(device) == name
     assert {device for _, _, device in events(workflow)} == {'0', '3', 'none'}
+
+
+def test_a_gpu_that_another_run_holds_is_waited_for_and_a_free_one_taken(
+    workflow: Workflow,
+) -> None:
+    held = lease.lease_gpu('cuda:0')
+    assert held is not None
+    assert lease.lease_gpu('cuda:0') is None
+
+    def give_back(outcome: NodeOutcome) -> None:
+        if outcome.name == 'cpu':
+            held.give_back()
+
+    toy(workflow, 'Toy', 'gpu', use_gpu=True)
+    report = run(workflow, devices=['cuda:0', 'cuda:1'])
+    assert report['wf.gpu'].outputs['seen']['CUDA_VISIBLE_DEVICES'] == '1'
+    toy(workflow, 'Toy', 'second', use_gpu=True)
+    toy(workflow, 'Toy', 'cpu')
+    report = run(workflow, devices=['cuda:0'], on_outcome=give_back)
+    assert report['wf.second'].outputs['seen']['CUDA_VISIBLE_DEVICES'] == '0'
+    names = [each.name for each in report.outcomes]
+    assert names.index('cpu') < names.index('second')
+    free = lease.lease_gpu('cuda:0')
+    assert free is not None
+    free.give_back()
+
+
+def test_a_killed_run_holds_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, '_FOLDER', tmp_path)
+    code = (
+        'import time\nfrom pathlib import Path\nfrom bids_muscle.engine import lease\n'
+        f'lease._FOLDER = Path({str(tmp_path)!r})\n'
+        'held = lease.lease_gpu("cuda:0")\nprint("held", flush=True)\ntime.sleep(3600)'
+    )
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b'held\n'
+        assert lease.lease_gpu('cuda:0') is None
+        holder.kill()
+        holder.wait()
+    free = lease.lease_gpu('cuda:0')
+    assert free is not None
+    free.give_back()
+
+
+def test_where_no_lock_is_possible_the_scheduler_alone_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, '_FOLDER', tmp_path / 'none')
+    assert lease.lease_gpu('cuda:0') == lease.Lease('cuda:0', None)
+    monkeypatch.setattr(lease, '_FOLDER', tmp_path)
+    (tmp_path / 'bids_muscle-gpu-0.lock').symlink_to(tmp_path / 'elsewhere')
+    assert lease.lease_gpu('cuda:0') == lease.Lease('cuda:0', None)
+    assert not (tmp_path / 'elsewhere').exists()
 
 
 def test_a_gpu_node_runs_without_a_gpu_where_there_is_none(workflow: Workflow) -> None:

@@ -115,7 +115,7 @@ def test_a_machine_that_says_nothing_has_a_little(tmp_path: Path) -> None:
 
 
 def test_devices_are_those_that_torch_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, '_count_gpus', lambda: 2)
+    monkeypatch.setattr(resources, 'gpu_ids', lambda: ('a', 'b'))
     assert resolve_device('auto') == ['cuda:0', 'cuda:1']
     assert resolve_device('cuda') == ['cuda:0', 'cuda:1']
     assert resolve_device('cuda:1') == ['cuda:1']
@@ -125,7 +125,7 @@ def test_devices_are_those_that_torch_can_use(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gpu_that_is_not_there_is_a_temporary_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, '_count_gpus', lambda: 0)
+    monkeypatch.setattr(resources, 'gpu_ids', lambda: ())
     assert resolve_device('auto') == ['cpu']
     for device in ('cuda', 'cuda:0'):
         with pytest.raises(DeviceError) as caught:
@@ -141,20 +141,24 @@ def test_torch_is_asked_only_where_there_is_a_driver(
 
     def run(command: list[str], **_: object) -> object:
         asked.append(command)
-        return type('Answer', (), {'returncode': 0, 'stdout': 'some words\n3\n'})
+        return type('Answer', (), {'returncode': 0, 'stdout': 'some words\ngpu-id a\ngpu-id b\n'})
 
     monkeypatch.setattr(resources.subprocess, 'run', run)
     monkeypatch.setattr(resources, '_GPU_DRIVERS', (tmp_path / 'none',))
     assert resolve_device('auto') == ['cpu']
     assert asked == []
+    resources.gpu_ids.cache_clear()
     monkeypatch.setattr(resources, '_GPU_DRIVERS', (tmp_path,))
-    assert resolve_device('auto') == ['cuda:0', 'cuda:1', 'cuda:2']
+    assert resolve_device('auto') == ['cuda:0', 'cuda:1']
+    assert resources.gpu_ids() == ('a', 'b')
+    assert len(asked) == 1
+    resources.gpu_ids.cache_clear()
 
 
 def test_settings_win_over_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, 'allowed_cpus', lambda: 12)
     monkeypatch.setattr(resources, 'allowed_memory_gb', lambda: 10.0)
-    monkeypatch.setattr(resources, '_count_gpus', lambda: 0)
+    monkeypatch.setattr(resources, 'gpu_ids', lambda: ())
 
     def resolve(**flags: object) -> tuple[int, int, float, bool]:
         base = {'bids_dir': '/in', 'output_dir': '/out', 'level': 'participant'}
@@ -165,5 +169,5 @@ def test_settings_win_over_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> N
     assert resolve(nprocs=3, memory_gb=2.5) == (3, 1, 2.5, False)
     assert resolve(nprocs=3, omp_nthreads=5) == (3, 3, 9.0, False)
     assert resolve(omp_nthreads=2) == (12, 2, 9.0, False)
-    monkeypatch.setattr(resources, '_count_gpus', lambda: 1)
+    monkeypatch.setattr(resources, 'gpu_ids', lambda: ('a',))
     assert resolve(device='cuda')[3]
