@@ -86,7 +86,7 @@ def find_label_maps(derivatives: Path, seg: str | None = None) -> list[LabelMap]
         )
     maps = []
     for path in sorted(derivatives.glob('sub-*/**/*_dseg.nii*')):
-        entities = _entities(path)
+        entities = read_entities(path)
         if seg is None or entities.get('seg') == seg:
             maps.append(LabelMap(path, entities, _read_lookup(path, derivatives)))
     return maps
@@ -107,7 +107,7 @@ def scans_of(label_map: LabelMap, scans: Iterable[Scan]) -> list[Scan]:
     shape = _shape(label_map.path)
     found = []
     for scan in scans:
-        names = [dict(scan.entities), *(_entities(image.path) for image in scan.images)]
+        names = [dict(scan.entities), *(read_entities(image.path) for image in scan.images)]
         of_session = names[0].get('ses') == label_map.entities.get('ses')
         named = any(wanted <= {**each}.items() for each in names)
         if of_session and named and scan.images and _shape(scan.images[0].path) == shape:
@@ -154,7 +154,14 @@ def _likeness(one: Mapping[str, str], other: Mapping[str, str]) -> int:
     return int(b.startswith(a))
 
 
-def _entities(path: Path) -> dict[str, str]:
+def read_entities(path: Path) -> dict[str, str]:
+    """Return the BIDS entities in the name of a file.
+
+    Examples
+    --------
+    >>> read_entities(Path('sub-01_seg-discs_dseg.nii.gz'))
+    {'sub': '01', 'seg': 'discs'}
+    """
     parts = path.name.split('.')[0].split('_')
     matches = (_ENTITY.fullmatch(part) for part in parts)
     return {match[1]: match[2] for match in matches if match}
@@ -171,12 +178,12 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 def _read_lookup(path: Path, root: Path) -> dict[int, str]:
     """Read the nearest lookup table that applies to a map (BIDS inheritance)."""
-    mine = _entities(path).items()
+    mine = read_entities(path).items()
     folder = path.parent
     while True:
-        fitting = [p for p in folder.glob('*dseg.tsv') if _entities(p).items() <= mine]
+        fitting = [p for p in folder.glob('*dseg.tsv') if read_entities(p).items() <= mine]
         if fitting:
-            return _read_names(max(fitting, key=lambda p: len(_entities(p))))
+            return _read_names(max(fitting, key=lambda p: len(read_entities(p))))
         if folder == root:
             return {}
         folder = folder.parent

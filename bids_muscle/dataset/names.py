@@ -200,7 +200,7 @@ def expected_outputs(
         Whether the scan is deformed to its atlas.
     """
     contrasts = output_contrasts(scan)
-    absent = set()
+    absent = {'confidence', 'confidence_json'} if scan.manual else set()
     if fat_source(scan.paths) is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):

@@ -67,7 +67,9 @@ def _format_scan(
         lines.append(f'  {"remedy":<8} {scan.problem.remedy}')
     elif model := models.get(scan.region or ''):
         lines.append(
-            f'  {"model":<8} {model.name} {model.version} (SHA-256 {model.sha256[:12]}...)'
+            f'  {"labels":<8} corrected by a person: {scan.manual}'
+            if scan.manual
+            else f'  {"model":<8} {model.name} {model.version} (SHA-256 {model.sha256[:12]}...)'
         )
         outputs = expected_outputs(scan, seg=model.labels.segmentation, **choices)
         lines += [

@@ -63,6 +63,8 @@ class Scan:
         Sentences for the report about what was found.
     problem
         Why nothing can be computed, or None.
+    manual
+        Label map that a person made, which takes the place of the network's, or None.
     """
 
     entities: tuple[tuple[str, str], ...]
@@ -72,6 +74,7 @@ class Scan:
     fat_suppressed: bool = False
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
+    manual: Path | None = None
 
     @property
     def participant(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ def dseg_sidecar(
     bids_dir: Path,
     model: ModelBundle,
     settings: Mapping[str, Any],
-    quality: Mapping[str, Any],
+    quality: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the sidecar of the label map.
 
@@ -113,16 +114,20 @@ def dseg_sidecar(
     settings
         The settings that may change it.
     quality
-        Predicted Dice by muscle, and how it was computed.
+        Predicted Dice by muscle, and how it was computed; None where a person made the labels.
     """
+    fields = {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': 'One number per muscle and side; see the lookup table beside this file.',
+        'Region': model.region,
+        **_maker_fields(scan, model, settings),
+    }
+    if quality is None:
+        return fields
     calibration = model.card.get('quality') or {}
     computed = {_camel(key): value for key, value in quality['computed'].items()}
     return {
-        **_image_fields(source_uris(scan, bids_dir)),
-        'Description': 'One number per muscle and side; see the lookup table beside this file.',
-        'Manual': False,
-        'Region': model.region,
-        **_maker_fields(model, settings),
+        **fields,
         'PredictedDice': quality['predicted_dice'],
         'PredictedDiceError': calibration.get('rmse'),
         'Computed': {
@@ -192,9 +197,8 @@ def fat_map_sidecar(
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': 'Fat within the muscles, 0 to 1; NaN outside of them and where unknown.',
         'Definition': definition,
-        'Manual': False,
         'Units': '1',
-        **_maker_fields(model, settings),
+        **_maker_fields(scan, model, settings),
     }
 
 
@@ -219,7 +223,7 @@ def morph_sidecar(
     return {
         **{column: dict(definition) for column, definition in columns.items()},
         'Sources': source_uris(scan, bids_dir),
-        **_maker_fields(model, settings),
+        **_maker_fields(scan, model, settings),
     }
 
 
@@ -236,11 +240,13 @@ def alignment_sidecar(scan: Scan, bids_dir: Path, alignment: Mapping[str, Any]) 
     return {'Sources': source_uris(scan, bids_dir), **alignment}
 
 
-def aligned(key: str) -> dict[str, Any]:
+def aligned(scan: Scan, key: str) -> dict[str, Any]:
     """Return what the sidecar of one output of the alignment says besides.
 
     Parameters
     ----------
+    scan
+        The scan.
     key
         Key of the output in ``data/io_spec.json``.
     """
@@ -267,7 +273,7 @@ def aligned(key: str) -> dict[str, Any]:
             **in_atlas,
             'Description': 'The segmented muscles in the space of the atlas. A volume measured '
             'here is that of the person times VolumeFactor.',
-            'Manual': False,
+            'Manual': scan.manual is not None,
         },
     }
     return texts[key]
@@ -278,13 +284,20 @@ def _image_fields(sources: list[str]) -> dict[str, Any]:
     return {'Sources': sources, 'SkullStripped': False, 'SpatialReference': 'orig'}
 
 
-def _maker_fields(model: ModelBundle, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        # Objects would pass for the definitions of columns in a data dictionary.
-        'SoftwareVersion': f'bids_muscle {__version__}',
+def _maker_fields(scan: Scan, model: ModelBundle, settings: Mapping[str, Any]) -> dict[str, Any]:
+    maker = {
         'ModelName': model.name,
         'ModelVersion': model.version,
         'ModelSHA256': model.sha256,
+    }
+    if scan.manual:
+        digest = hashlib.sha256(scan.manual.read_bytes()).hexdigest()
+        maker = {'LabelsFile': scan.manual.name, 'LabelsSHA256': digest}
+    return {
+        'Manual': scan.manual is not None,
+        # Objects would pass for the definitions of columns in a data dictionary.
+        'SoftwareVersion': f'bids_muscle {__version__}',
+        **maker,
         **{_camel(key): value for key, value in settings.items()},
     }
 

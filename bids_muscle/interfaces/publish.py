@@ -22,6 +22,7 @@ from bids_muscle.dataset.writer import (
     write_bytes,
     write_image,
     write_json,
+    write_text,
     write_tsv,
 )
 from bids_muscle.interfaces.base import ScanInput, load
@@ -41,8 +42,8 @@ class _PublishInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     tables = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by name')
     fat_map = traits.Either(File(exists=True), None, usedefault=True)
-    confidence = File(exists=True, mandatory=True)
-    quality = File(exists=True, mandatory=True)
+    confidence = File(exists=True, desc='absent where a person made the labels')
+    quality = File(exists=True, desc='as confidence')
     iqm = File(exists=True, mandatory=True)
     aligned = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by key')
     alignment = traits.Dict(mandatory=True, desc='how good the alignment is')
@@ -62,6 +63,7 @@ class PublishScan(SimpleInterface):
     _always_run = True
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.anatomy.lookups import fsleyes_lookup, itksnap_lookup, slicer_lookup
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
         from bids_muscle.segmentation.bundle import find_model
@@ -98,11 +100,18 @@ class PublishScan(SimpleInterface):
         if given.fat_fraction:
             sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir)
             image(given.fat_fraction, 'fat_fraction', sidecar)
-        quality = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+        quality = None
+        if not given.scan.manual:
+            quality = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+            image(
+                given.confidence, 'confidence', sidecars.confidence_sidecar(given.scan, bids_dir)
+            )
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
         image(given.labels, 'dseg', sidecar)
-        image(given.confidence, 'confidence', sidecars.confidence_sidecar(given.scan, bids_dir))
         write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
+        write_text(itksnap_lookup(model.labels), place('dseg_itksnap'))
+        write_text(slicer_lookup(model.labels), place('dseg_slicer'))
+        write_text(fsleyes_lookup(model.labels), place('dseg_fsleyes'))
         for name, path in given.tables.items():
             write_bytes(Path(path).read_bytes(), place(name))
             columns = dictionary(name)
@@ -116,7 +125,9 @@ class PublishScan(SimpleInterface):
         sidecar = sidecars.alignment_sidecar(given.scan, bids_dir, given.alignment)
         for key, path in given.aligned.items():
             write_bytes(Path(path).read_bytes(), place(key, atlas=atlas))
-            write_json(sidecar | sidecars.aligned(key), place(f'{key}_json', atlas=atlas))
+            write_json(
+                sidecar | sidecars.aligned(given.scan, key), place(f'{key}_json', atlas=atlas)
+            )
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
         self._results = {'paths': paths}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Whether a row counts in the cohort, and why not.
 EXCLUSION = ('excluded', 'exclusion_reason')
+#: Whether the network or a person made the labels.
+SOURCE = 'label_source'
 #: Columns of participants.tsv by participant label.
 People = Mapping[str, Mapping[str, str]]
 
@@ -188,6 +190,7 @@ def muscle_table(scans: Sequence[ScanOutputs], people: People) -> pd.DataFrame:
     columns: dict[str, list[str]] = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
     for name in (*IDENTITY, *measures, REASON):
         columns[name] = [row.get(name, MISSING) for _, row in pairs]
+    columns[SOURCE] = [_source(scan) for scan, _ in pairs]
     columns['excluded'] = ['yes' if reason else 'no' for reason in reasons]
     columns['exclusion_reason'] = [reason or MISSING for reason in reasons]
     columns |= _people_columns([scan for scan, _ in pairs], people, columns)
@@ -311,6 +314,7 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
             {
                 **_scan_cells(scan),
                 'segmentation': scan.segmentation,
+                SOURCE: _source(scan),
                 'status': record.status,
                 'reason': str(record.problem) if record.problem else MISSING,
                 'warnings': ' '.join(scan.notes) or MISSING,
@@ -326,6 +330,12 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
         )
     columns = _in_order([*packaged_dictionary('group_scans'), *(c for row in rows for c in row)])
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _source(scan: ScanOutputs) -> str:
+    if not scan.done:
+        return MISSING
+    return 'manual' if scan.manual else 'network'
 
 
 def _scan_cells(scan: ScanOutputs) -> dict[str, str]:

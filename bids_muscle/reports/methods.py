@@ -96,7 +96,14 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
         )
     elif 'bias_correction' in record.processing:
         sentences.append(Sentence('Intensity non-uniformity was not corrected.'))
-    if record.model:
+    if scan.manual:
+        sentences.append(
+            Sentence(
+                f'The muscles of the {record.region or "unknown"} region were outlined or '
+                'corrected by a person, left and right apart.'
+            )
+        )
+    elif record.model:
         sentences.append(
             _model_sentence(record.region or 'unknown', record.model, record.versions)
         )

@@ -115,6 +115,11 @@ class ScanOutputs:
         return self.record.status == 'done'
 
     @property
+    def manual(self) -> bool:
+        """Whether a person drew or corrected the labels."""
+        return bool(self.record.processing.get('manual'))
+
+    @property
     def contrast(self) -> str:
         """Contrasts of the inputs, e.g. ``'water+fat'``."""
         return '+'.join(self.record.inputs) or MISSING

@@ -177,6 +177,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'anchor': f'scan-{place}',
         'record': record,
         'light': scan_light(scan),
+        'manual': scan.manual,
         'notes': scan.notes,
         'contrast': scan.contrast,
         'figures': _figures(scan),

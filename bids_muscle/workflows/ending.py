@@ -202,13 +202,14 @@ def make_record(
         },
         outputs=tuple(published.get('paths', ())),
         model={'name': model.name, 'version': model.version, 'sha256': model.sha256}
-        if model and outcomes
+        if model and outcomes and not scan.manual
         else {},
         versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},
         device=segmented.get('device', ''),
         processing={
             'bias_correction': settings.bias_correction,
             'bounded': prepared.get('bounded', False),
+            'manual': scan.manual is not None,
         },
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
         settings_digest=settings.science_digest(),

@@ -16,6 +16,7 @@ from bids_muscle.dataset.spine_maps import find_spine_maps
 from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
 from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.align import AlignScan
+from bids_muscle.interfaces.correct import CorrectScan
 from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
@@ -29,6 +30,7 @@ from bids_muscle.segmentation.bundle import ModelBundle
 _MEMORY = {
     'prepare': (0.45, 40),
     'segment': (0.65, 10),
+    'correct': (0.38, 12),
     'measure': (0.38, 20),
     'quality': (0.38, 20),
     'align': (0.6, 30),
@@ -131,7 +133,10 @@ def init_scan_wf(
     omp_nthreads: int,
     use_gpu: bool,
 ) -> Workflow:
-    """Connect the steps of one scan, from prepare to publish."""
+    """Connect the steps of one scan, from prepare to publish.
+
+    Where a person made the labels, they are read instead of segmented.
+    """
     images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
     # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
     # unless it is all there is.
@@ -153,19 +158,22 @@ def init_scan_wf(
             fix_swaps=settings['fix_swaps'],
         ),
     )
-    segment = node(
-        'segment',
-        SegmentScan(
-            contrasts=contrasts,
-            model=str(model.path),
-            model_card=json.dumps(model.card, sort_keys=True),
-            model_sha256=model.sha256,
-            region=region,
-            tta=settings['tta'],
-            use_gpu=use_gpu,
-        ),
-        omp_nthreads,
-    )
+    if scan.manual:
+        labels = node('correct', CorrectScan(manual=str(scan.manual), region=region))
+    else:
+        labels = node(
+            'segment',
+            SegmentScan(
+                contrasts=contrasts,
+                model=str(model.path),
+                model_card=json.dumps(model.card, sort_keys=True),
+                model_sha256=model.sha256,
+                region=region,
+                tta=settings['tta'],
+                use_gpu=use_gpu,
+            ),
+            omp_nthreads,
+        )
     align = node(
         'align',
         AlignScan(
@@ -203,9 +211,8 @@ def init_scan_wf(
     workflow = Workflow(workflow_name(scan.name))
     workflow.connect(
         [
-            (prepare, segment, [('corrected', 'images')]),
             (prepare, align, _same('corrected', 'body_mask')),
-            (segment, align, _same('labels')),
+            (labels, align, _same('labels')),
             (align, measure, _same('levels')),
             (align, figures, _same('atlas_labels')),
             (align, publish, _same('aligned', 'alignment')),
@@ -213,15 +220,21 @@ def init_scan_wf(
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),
             (prepare, quality, _same('raw', 'corrected', 'body_mask', 'swap', 'swap_searched')),
-            (segment, quality, _same('labels')),
-            (segment, measure, _same('labels')),
-            (segment, figures, _same('labels')),
+            (labels, quality, _same('labels')),
+            (labels, measure, _same('labels')),
+            (labels, figures, _same('labels')),
             (measure, publish, _same('tables', 'fat_map')),
-            (segment, publish, _same('labels', 'confidence', 'quality')),
+            (labels, publish, _same('labels')),
             (quality, publish, _same('iqm')),
             (figures, publish, _same('figures')),
         ]
     )
+    if scan.manual:
+        workflow.connect(prepare, 'native', labels, 'native')
+    else:
+        workflow.connect(prepare, 'corrected', labels, 'images')
+        workflow.connect(labels, 'confidence', publish, 'confidence')
+        workflow.connect(labels, 'quality', publish, 'quality')
     return workflow
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.dataset.contrasts import load_contrast_rules
+from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
@@ -86,9 +87,18 @@ def plan_participant(
         scans, problem = [], unforeseen(error, f'looking up sub-{participant}')
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
-    return [
-        replace(scan, problem=scan.problem or refusals.get(scan.region or '')) for scan in scans
-    ]
+    return [_with_correction(settings, scan, refusals.get(scan.region or '')) for scan in scans]
+
+
+def _with_correction(settings: Settings, scan: Scan, refusal: Problem | None) -> Scan:
+    """Add the label map that a person made, or the problem of having no model."""
+    if scan.problem or refusal:
+        return replace(scan, problem=scan.problem or refusal)
+    try:
+        folders = (settings.output_dir, *settings.derivatives)
+        return replace(scan, manual=find_correction(scan, folders))
+    except BidsMuscleError as error:
+        return replace(scan, problem=error.problem)
 
 
 def nothing_selected(settings: Settings, participant: str | None = None) -> NothingSelectedError:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     """Return the SHA-256 (hex) of all that decides the outputs of a scan.
 
-    That is the content of its images, what names and sidecars say about them, the height of the
-    participant, the settings that may change a number, the model with its weights, the atlas, the
-    levels marked by hand, and the version of bids_muscle.
+    That is the content of its images and of a corrected label map, what names and sidecars say
+    about them, the height of the participant, the settings that may change a number, the model
+    with its weights, the atlas, the levels marked by hand, and the version of bids_muscle.
 
     Raises
     ------
@@ -55,7 +55,8 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
             if each.vertebrae
         },
         'levels': _sha256(settings.levels) if settings.levels else None,
-        'scan': asdict(scan),
+        'scan': asdict(replace(scan, manual=None)),
+        'manual': _sha256(scan.manual) if scan.manual else None,
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
         'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},
     }

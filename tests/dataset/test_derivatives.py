@@ -100,7 +100,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
         'body_mask_json': mask_sidecar(scan, raw),
         'fat_map_json': fat_map_sidecar(scan, raw, model, SETTINGS),
         **{
-            f'{key}_json': alignment_sidecar(scan, raw, {'Trusted': True}) | aligned(key)
+            f'{key}_json': alignment_sidecar(scan, raw, {'Trusted': True}) | aligned(scan, key)
             for key in ('levels', 'xfm', 'atlas_image', 'atlas_dseg')
         },
         **{
@@ -130,7 +130,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
             write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
         elif path.suffix == '.tsv':
             write_tsv(rows, path)
-        elif path.parent.name == 'figures' or path.suffix == '.txt':
+        elif path.parent.name == 'figures' or path.suffix in ('.txt', '.ctbl', '.lut'):
             write_text('picture', path)
     write_record(
         ScanRecord(

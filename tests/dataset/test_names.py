@@ -121,6 +121,9 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
     }
     assert {key for key, value in keys.items() if value} == {
         'confidence',
+        'dseg_itksnap',
+        'dseg_slicer',
+        'dseg_fsleyes',
         'confidence_json',
         'fat_fraction',
         'fat_fraction_json',

@@ -1,0 +1,44 @@
+"""Take the labels of a scan from a person instead of the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+from nipype.interfaces.base import (
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_muscle.interfaces.base import ScanInput, load
+
+
+class _CorrectInput(ScanInput):
+    manual = File(exists=True, mandatory=True, desc='label map that a person made')
+    native = File(exists=True, mandatory=True, desc='grid of the scan in its own voxel order')
+    region = traits.Str(mandatory=True)
+
+
+class _CorrectOutput(TraitedSpec):
+    labels = File(exists=True)
+
+
+class CorrectScan(SimpleInterface):
+    """Coat over :func:`bids_muscle.imaging.correction.read_correction`."""
+
+    input_spec = _CorrectInput
+    output_spec = _CorrectOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.anatomy.labels import load_label_table
+        from bids_muscle.imaging.correction import read_correction
+
+        given = self.inputs
+        table = load_label_table(given.region)
+        path = Path(runtime.cwd) / 'labels.nii'
+        nib.save(read_correction(Path(given.manual), load(given.native), table), path)
+        self._results = {'labels': str(path)}
+        return runtime

@@ -1,0 +1,92 @@
+"""A person's correction comes back: it replaces the network's labels, and all places say so."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cohort import Run, call
+
+from bids_muscle.errors import ExitCode
+
+STEM = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles'
+
+
+@pytest.fixture(scope='module')
+def corrected(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Run a finished person again whose right multifidus was deleted by hand."""
+    folder = tmp_path_factory.mktemp('correction')
+    bids_dir, output_dir = folder / 'bids', folder / 'out'
+    shutil.copytree(run.bids_dir / 'sub-01', bids_dir / 'sub-01')
+    shutil.copy(run.bids_dir / 'dataset_description.json', bids_dir)
+    for name in ('sub-01', 'logs/sub-01'):
+        shutil.copytree(run.output_dir / name, output_dir / name)
+    image = nib.load(output_dir / f'{STEM}_dseg.nii.gz')
+    data = np.asarray(image.dataobj).copy()
+    data[data == 1] = 0
+    nib.save(nib.Nifti1Image(data, image.affine), output_dir / f'{STEM}_desc-manual_dseg.nii.gz')
+    result = call(bids_dir, output_dir, 'participant', '-v')
+    assert result.returncode == ExitCode.OK, result.stderr
+    assert call(bids_dir, output_dir, 'group').returncode == ExitCode.OK
+    return bids_dir, output_dir, result.stderr
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding='utf-8', newline='') as stream:
+        return list(csv.DictReader(stream, delimiter='\t'))
+
+
+def test_the_network_does_not_run_and_the_labels_are_the_persons(
+    corrected: tuple[Path, Path, str], run: Run
+) -> None:
+    _, output_dir, said = corrected
+    assert 'segment' not in said
+    assert 'correct: done' in said
+    found, manual = (
+        np.asarray(nib.load(output_dir / f'{STEM}{name}_dseg.nii.gz').dataobj)
+        for name in ('', '_desc-manual')
+    )
+    np.testing.assert_array_equal(found, manual)
+    # What the network said about its own labels is not true of these.
+    assert not list(output_dir.glob('sub-01/anat/*_confidence.*'))
+    before, after = (
+        {row['name']: row for row in rows(folder / f'{STEM}_morph.tsv')}
+        for folder in (run.output_dir, output_dir)
+    )
+    assert after['right multifidus']['volume_ml'] != before['right multifidus']['volume_ml']
+    left = 'left multifidus'
+    assert after[left]['volume_ml'] == before[left]['volume_ml']
+
+
+def test_sidecars_tables_and_page_say_so(corrected: tuple[Path, Path, str]) -> None:
+    _, output_dir, _ = corrected
+    for name in ('dseg', 'morph'):
+        sidecar = json.loads((output_dir / f'{STEM}_{name}.json').read_text())
+        assert sidecar['Manual'] is True
+        assert sidecar['LabelsFile'].endswith('_desc-manual_dseg.nii.gz')
+        assert 'ModelName' not in sidecar
+        assert 'PredictedDice' not in sidecar
+    for table in ('group_scans', 'group_muscles'):
+        assert {row['label_source'] for row in rows(output_dir / f'{table}.tsv')} == {'manual'}
+    page = (output_dir / 'sub-01.html').read_text()
+    assert 'A person drew or corrected these outlines' in page
+    assert 'convolutional' not in page
+
+
+def test_a_correction_is_read_once_and_a_broken_one_fails_the_scan(
+    corrected: tuple[Path, Path, str],
+) -> None:
+    bids_dir, output_dir, _ = corrected
+    assert 'correct' not in call(bids_dir, output_dir, 'participant', '-v').stderr
+    path = output_dir / f'{STEM}_desc-manual_dseg.nii.gz'
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + np.uint8(40), image.affine), path)
+    result = call(bids_dir, output_dir, 'participant')
+    assert result.returncode == ExitCode.BAD_DATA
+    assert 'not the number of a muscle' in result.stderr
+    assert path.is_file()  # what a person made is theirs
