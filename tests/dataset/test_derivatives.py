@@ -224,7 +224,9 @@ def test_pybids_opens_it(derivatives: Path, raw: Path) -> None:
     assert metadata['BiasCorrection'] is True
     for uri in metadata['Sources']:
         assert (raw / uri.removeprefix('bids:raw:')).is_file()
-    preprocessed = layout.get(scope='derivatives', subject='01', run=1, desc='preproc')
+    preprocessed = layout.get(
+        scope='derivatives', subject='01', run=1, desc='preproc', space=Query.NONE
+    )
     assert len(preprocessed) == 8  # four images and their sidecars
 
 
