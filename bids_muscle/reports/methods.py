@@ -29,6 +29,7 @@ class Reference:
     number: int
     text: str
     doi: str
+    bibtex: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def write_methods(scans: Sequence[ScanOutputs]) -> tuple[list[Paragraph], list[R
         )
         for way, names in ways.items()
     ]
-    return paragraphs, [Reference(place, *_cited(key)) for key, place in order.items()]
+    return paragraphs, [
+        Reference(place, *_cited(key), _bibtex(key)) for key, place in order.items()
+    ]
 
 
 def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
@@ -106,6 +109,13 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     elif record.model:
         sentences.append(
             _model_sentence(record.region or 'unknown', record.model, record.versions)
+        )
+    if scan.alignment:
+        sentences.append(
+            Sentence(
+                f'The scan was aligned with the atlas {scan.alignment.atlas}; the vertebral level '
+                f'of each slice comes from: {scan.alignment.source}.'
+            )
         )
     sentences += _measure_sentences(scan)
     return tuple(sentences)
@@ -187,6 +197,33 @@ def _cited(key: str) -> tuple[str, str]:
     year = entry['issued']['date-parts'][0][0]
     text = f'{authors.rstrip(".")}. {entry["title"]}. {place}. {year}{volume}{page}.'
     return text, entry.get('DOI', '')
+
+
+def _bibtex(key: str) -> str:
+    """Return a reference as an entry of BibTeX.
+
+    Examples
+    --------
+    >>> print(_bibtex('robust-z').splitlines()[0])
+    @book{robust-z,
+    """
+    entry = _references()[key]
+    kind = {'article-journal': 'article', 'book': 'book'}.get(entry['type'], 'misc')
+    fields = {
+        'author': ' and '.join(
+            'others' if 'literal' in person else f'{person["family"]}, {person["given"]}'
+            for person in entry['author']
+        ),
+        'title': f'{{{entry["title"]}}}',  # the second pair of braces keeps capital letters
+        'journal': entry.get('container-title'),
+        'publisher': entry.get('publisher'),
+        'year': entry['issued']['date-parts'][0][0],
+        'volume': entry.get('volume'),
+        'pages': entry.get('page'),
+        'doi': entry.get('DOI'),
+    }
+    lines = [f'  {name} = {{{value}}},' for name, value in fields.items() if value]
+    return '\n'.join([f'@{kind}{{{key},', *lines, '}'])
 
 
 def _initials(given: str) -> str:

@@ -192,9 +192,16 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
 def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01')
     methods, references = page.shown.split('References')
+    references, entries = references.split('BibTeX')
     used = [int(n) for group in re.findall(r'\[(\d[\d, ]*)\]', methods) for n in group.split(',')]
     assert list(dict.fromkeys(used)) == list(range(1, max(used) + 1))
     assert references.count('doi:') == max(used)
+    # Each reference once, and each brace closed.
+    found = re.findall(r'@(?:article|book|misc)\{.*?, \}', entries)
+    assert len(found) == max(used)
+    for entry in found:
+        assert entry.count('{') == entry.count('}')
+        assert all(f' {name} = ' in entry for name in ('author', 'title', 'year', 'doi'))
 
 
 def test_a_failed_scan_says_why_and_what_to_do(add_scan: AddScan) -> None:
