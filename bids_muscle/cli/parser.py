@@ -158,7 +158,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         nargs='+',
         action='extend',
         help='derivatives of other programs: their label maps seg-vertebrae and seg-discs are '
-        'measured',
+        'measured; corrected label maps desc-manual_dseg take the place of our own',
     )
     group.add_argument(
         '--skip-bids-validation',
