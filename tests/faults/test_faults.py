@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,28 +20,41 @@ from bids_muscle.errors import ExitCode
 INJECT = Path(__file__).parent / 'inject'
 #: Runs a command in a namespace that has no network, not even the machine's own address.
 WITHOUT_NETWORK = ('unshare', '--net') if os.getuid() == 0 and shutil.which('unshare') else ()
-#: What happens to the step of a person: each step is killed in turn, and more.
+#: Runs the words after its own in a world that is read-only but for two folders.
+READ_ONLY = """
+for folder in "$1" "$2"; do mount --bind "$folder" "$folder" || exit; done
+for place in / /tmp /var/tmp /home; do
+    mountpoint -q $place && mount -o remount,bind,ro $place
+done
+! touch "$0" 2>/dev/null && shift 2 && exec "$@"
+"""
+#: What happens to the step of a person: each step is stopped in turn, and more.
 FAULTS = {
     'p1.prepare': 'kill',
     'p2.segment': 'kill',
     'p3.measure': 'kill',
     'p4.figures': 'kill',
     'p5.publish': 'kill-late',
-    'p6.segment': 'memory',
+    'p6.quality': 'memory',
     'p7.segment': 'gpu',
     'p8.prepare': 'change',
 }
 
 
 def start(
-    bids_dir: Path, output_dir: Path, *words: object, faults: object = None, **environment: str
+    bids_dir: Path,
+    output_dir: Path,
+    *words: object,
+    faults: object = None,
+    prefix: Sequence[str] = WITHOUT_NETWORK,
+    **environment: str,
 ) -> subprocess.Popen[str]:
     environment = {**os.environ, **environment}
     if faults or 'BIDS_MUSCLE_CLOCK' in environment:
         path = os.pathsep.join(filter(None, [str(INJECT), environment.get('PYTHONPATH')]))
         environment |= {'BIDS_MUSCLE_FAULTS': json.dumps(faults or {}), 'PYTHONPATH': path}
     return subprocess.Popen(
-        [*WITHOUT_NETWORK, sys.executable, '-m', 'bids_muscle', str(bids_dir), str(output_dir)]
+        [*prefix, sys.executable, '-m', 'bids_muscle', str(bids_dir), str(output_dir)]
         + ['participant', '--no-bias-correction']  # the slowest part, and no fault is in it
         + [str(word) for word in words],
         env=environment,
@@ -161,6 +175,50 @@ def test_a_killed_run_leaves_nothing_running_and_nothing_half_done(
     assert outputs(out, 'q1') == outputs(out, 'q0')
     assert {record['status'] for record in records(out).values()} == {'done'}
     assert not list(out.rglob('.*.tmp'))
+
+
+def test_neither_workers_nor_order_change_a_byte_and_nothing_is_written_elsewhere(
+    one: Path, tmp_path: Path
+) -> None:
+    from bids_muscle.cli.main import main
+    from bids_muscle.workflows.participant import _MEMORY
+
+    bids_dir = people(one, tmp_path / 'bids', ['a', 'b'])
+    together, apart = tmp_path / 'together', tmp_path / 'apart'
+    code, said = run(bids_dir, together, '--nprocs', 4)
+    assert code == ExitCode.OK, said
+    apart.mkdir()
+    may_mount = not subprocess.run(['unshare', '--mount', 'true'], capture_output=True).returncode
+    # Sockets need a short path.
+    with tempfile.TemporaryDirectory() as temporary:
+        shell = ['sh', '-c', READ_ONLY, tmp_path / 'forbidden', apart, temporary]
+        prefix = ['unshare', '--mount', '--net', *map(str, shell)] if may_mount else []
+        for label in 'ba':
+            words = ('--participant-label', label, '--nprocs', 1, '--omp-nthreads', 1)
+            code, said = run(
+                bids_dir, apart, *words, prefix=prefix, TMPDIR=temporary, HOME='/nonexistent'
+            )
+            assert code == ExitCode.OK, said
+        assert not list(Path(temporary).iterdir())
+    for out in (together, apart):
+        assert main([str(bids_dir), str(out), 'group']) == ExitCode.OK
+    contents = [
+        {
+            path.relative_to(out): path.read_bytes()
+            for path in out.rglob('*')
+            # Times and memory stand in these only.
+            if path.is_file() and path.parts[-3] != 'logs' and path.suffix != '.html'
+        }
+        for out in (together, apart)
+    ]
+    assert len(contents[0]) > 50
+    assert contents[0].keys() == contents[1].keys()
+    assert [name for name in contents[0] if contents[0][name] != contents[1][name]] == []
+    # No step needs much more memory than it is counted with.
+    for step in records(apart)['a']['steps']:  # type: ignore[attr-defined]
+        base_gb, voxel_bytes = _MEMORY[step['name']]
+        estimate_mb = 1000 * base_gb + voxel_bytes * 2 * 96 * 80 * 6 / 1e6
+        assert step['peak_mb'] < 1.25 * estimate_mb, step
 
 
 def _at_work_in(folder: Path) -> Iterator[Path]:
