@@ -25,10 +25,12 @@ from bids_muscle.errors import (
 )
 from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
 from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.imaging.multi_echo import EchoTrain
 
 #: Suffix of derived images by that of the source; all others become T1w. An echo of MEGRE is no
 #: longer one when several are put together, and MuscleMap's ``_water`` is not BIDS.
 _DERIVED_SUFFIX = {'T2w': 'T2w', 'PDw': 'PDw', 'T2starw': 'T2starw', 'MEGRE': 'T2starw'}
+_ECHO_SUFFIX = 'MEGRE'
 #: How messages call the contrasts whose names are one word in file names.
 _WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'}
 #: Labels of acquisitions that suppress fat, and what DICOM calls it among the scan options.
@@ -130,10 +132,13 @@ def find_scans(
             found = classify(rules, image.suffix, image.entities, image.metadata)
         except BadDataError as error:
             # Only echoes lead here: they stand for a Dixon scan that cannot be understood.
-            unnamed = {key: value for key, value in image.entities.items() if key != 'echo'}
-            entities = _scan_entities(unnamed, Contrast.IN_PHASE, image.suffix)
+            entities = _echo_entities(image)
             remark = BadDataError(f'{image.path} is not used. {error.message}', error.remedy)
             groups[entities].unusable.append((image, remark))
+            continue
+        if found is None and image.suffix == _ECHO_SUFFIX:
+            # Neither in phase nor opposed, but the fit of all echoes takes it.
+            groups[_echo_entities(image)].echoes.append(image)
             continue
         if found is None or found.contrast is None:
             continue
@@ -141,8 +146,14 @@ def find_scans(
             continue
         entities = _scan_entities(found.entities, found.contrast, image.suffix)
         groups[entities].members.append((found.contrast, image))
+        if image.suffix == _ECHO_SUFFIX:
+            groups[entities].echoes.append(image)
     return sorted(
-        (_make_scan(entities, group, region) for entities, group in groups.items()),
+        (
+            _make_scan(entities, group, region)
+            for entities, group in groups.items()
+            if group.members or group.unusable
+        ),
         key=lambda scan: scan.name,
     )
 
@@ -153,6 +164,12 @@ class _Group:
 
     members: list[tuple[Contrast, IndexedImage]] = field(default_factory=list)
     unusable: list[tuple[IndexedImage, BadDataError]] = field(default_factory=list)
+    echoes: list[IndexedImage] = field(default_factory=list)
+
+
+def _echo_entities(image: IndexedImage) -> tuple[tuple[str, str], ...]:
+    unnamed = {key: value for key, value in image.entities.items() if key != 'echo'}
+    return _scan_entities(unnamed, Contrast.IN_PHASE, image.suffix)
 
 
 def _scan_entities(
@@ -186,10 +203,15 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
     problem: BidsMuscleError | None = None
     images: dict[Contrast, IndexedImage] = {}
     suppressed: list[str] = []
+    echoes: list[IndexedImage] = []
+    train = None
     try:
-        images = _one_per_contrast(group, warnings)
-        _check_complete(images, warnings)
-        grids = {image.path.name: read_grid(image.path) for image in images.values()}
+        train = _echo_train(group, warnings)
+        echoes = group.echoes if train else []
+        images = _one_per_contrast(group, warnings, fitted=bool(train))
+        if not train:
+            _check_complete(images, warnings)
+        grids = {image.path.name: read_grid(image.path) for image in (*images.values(), *echoes)}
         warnings += reconcile_grids(grids)[1]
         warnings += _plane_warnings(next(iter(grids.values())))
         suppressed = _fat_suppressed(images)
@@ -219,13 +241,46 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
             for contrast in Contrast
             if contrast in images
         ),
+        echoes=tuple(image.path for image in echoes),
+        echo_train=train,
         fat_suppressed=bool(suppressed),
         warnings=(*warnings, *left_out),
         problem=problem.problem if problem else None,
     )
 
 
-def _one_per_contrast(group: _Group, warnings: list[str]) -> dict[Contrast, IndexedImage]:
+def _echo_train(group: _Group, warnings: list[str]) -> EchoTrain | None:
+    """Return the times of the echoes where fat can be fitted to them, else say why not."""
+    if not group.echoes or fat_source(contrast for contrast, _ in group.members) in (
+        FatSource.WATER_AND_FAT,
+        FatSource.SCANNER,
+    ):
+        return None
+    if any(
+        not isinstance(image.metadata.get(key), int | float)
+        for image in group.echoes
+        for key in ('EchoTime', 'MagneticFieldStrength')
+    ):
+        warnings.append('Fat is not fitted to the echoes: their times or field are not known.')
+        return None
+    fields = {float(image.metadata['MagneticFieldStrength']) for image in group.echoes}
+    if len(fields) > 1:
+        raise BadDataError(
+            f'The echoes of {group.echoes[0].path} differ in MagneticFieldStrength.',
+            'Correct it in the sidecars.',
+        )
+    group.echoes.sort(key=lambda image: image.metadata['EchoTime'])
+    times_s = tuple(float(image.metadata['EchoTime']) for image in group.echoes)
+    train = EchoTrain(times_s, fields.pop())
+    if train.refusal:
+        warnings.append(f'Fat is not fitted to the echoes: {train.refusal}.')
+        return None
+    return train
+
+
+def _one_per_contrast(
+    group: _Group, warnings: list[str], *, fitted: bool
+) -> dict[Contrast, IndexedImage]:
     """Choose one image per contrast: the earliest echo, in the order of :class:`Contrast`."""
     if not group.members:
         raise group.unusable[0][1]
@@ -242,9 +297,11 @@ def _one_per_contrast(group: _Group, warnings: list[str]) -> dict[Contrast, Inde
                 f'{names} both claim to be the {contrast} image of one scan.',
                 'Keep one of them with --bids-filter-file, or tell them apart by their names.',
             )
-        warnings += [
-            f'{image.path.name} is a later {contrast} echo and is not used.' for image in others
-        ]
+        if not fitted:
+            warnings += [
+                f'{image.path.name} is a later {contrast} echo and is not used.'
+                for image in others
+            ]
         chosen[contrast] = first
     return chosen
 

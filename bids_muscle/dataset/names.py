@@ -12,7 +12,7 @@ from typing import Any
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.errors import BadDataError
-from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.measurement.methods import BRIGHT_FAT
 
 #: Entities that an output keeps from its source: key in file names and name in pybids, in the
@@ -160,8 +160,8 @@ def dataset_path(key: str, *, seg: str = '', analysis: str = '') -> PurePosixPat
 def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
     """Return the contrasts of which a scan gets a preprocessed image.
 
-    Water and fat are among them where the fat fraction is computed from in- and opposed-phase
-    images; the fat fraction is not, as it has a file of its own.
+    Water and fat are among them where they are computed from in- and opposed-phase images or from
+    echoes; the fat fraction is not, as it has a file of its own.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
     ['water', 'fat', 'inphase', 'opposedphase']
     """
     found = set(scan.paths)
-    if fat_source(found) is FatSource.PHASES:
+    if scan.fat_source in (FatSource.PHASES, FatSource.ECHOES):
         found |= {Contrast.WATER, Contrast.FAT}
     return tuple(c for c in Contrast if c in found and c != Contrast.FAT_FRACTION)
 
@@ -201,11 +201,11 @@ def expected_outputs(
     """
     contrasts = output_contrasts(scan)
     absent = {'confidence', 'confidence_json'} if scan.manual else set()
-    if fat_source(scan.paths) is None:
+    if scan.fat_source is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):
             absent |= {'fat_map', 'fat_map_json'}
-    if fat_source(scan.paths) is not FatSource.WATER_AND_FAT:
+    if scan.fat_source is not FatSource.WATER_AND_FAT:
         absent |= {'swap_mask', 'swap_mask_json'}
     if not deformable:
         absent |= {'xfm_field', 'xfm_field_json'}

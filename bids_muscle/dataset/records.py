@@ -64,8 +64,8 @@ class ScanRecord:
     device
         Where the network ran: ``'cpu'`` or ``'cuda:0'``; empty where it did not.
     processing
-        What was done, for the methods text: ``bias_correction``, ``bounded`` and ``manual`` (the
-        labels are a person's), true or false.
+        What was done, for the methods text: ``bias_correction``, ``bounded``, ``fitted_echoes``
+        and ``manual`` (the labels are a person's), true or false.
     participant_info
         The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
     settings_digest

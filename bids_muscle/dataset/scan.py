@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from bids_muscle.errors import Problem
+from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.imaging.multi_echo import EchoTrain
 
 
 class Contrast(StrEnum):
@@ -57,6 +59,9 @@ class Scan:
         ``'cervical'``, ``'lumbar'``, or None where nothing tells.
     images
         The images, at most one per contrast, ordered as in :class:`Contrast`.
+    echoes, echo_train
+        All echoes of a multi-echo scan and their times, where fat can be fitted to them; else
+        empty and None.
     fat_suppressed
         Whether fat is dark in a T1w, T2w or PDw image.
     warnings
@@ -71,6 +76,8 @@ class Scan:
     suffix: str
     region: str | None
     images: tuple[ScanImage, ...]
+    echoes: tuple[Path, ...] = ()
+    echo_train: EchoTrain | None = None
     fat_suppressed: bool = False
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
@@ -101,3 +108,8 @@ class Scan:
     def paths(self) -> dict[Contrast, Path]:
         """Image path by contrast."""
         return {image.contrast: image.path for image in self.images}
+
+    @property
+    def fat_source(self) -> FatSource | None:
+        """Images that its fat fraction is taken from, or None."""
+        return fat_source([*self.paths, *FatSource.ECHOES.value] if self.echoes else self.paths)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bids_muscle import __version__
 from bids_muscle.dataset.scan import Contrast, Scan
-from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ _COMPUTED = 'fat / (fat + water), n/a (NaN) where their sum is not above the noi
 _FAT_FRACTIONS = {
     FatSource.WATER_AND_FAT: _COMPUTED,
     FatSource.SCANNER: 'as given by the scanner, scaled to 0-1',
+    FatSource.ECHOES: (
+        'proton density fat fraction: least-squares fit of the magnitudes of all echoes with six '
+        'fat peaks (Hamilton 2011) and one R2* of fat and water, inside the body'
+    ),
     FatSource.PHASES: (
         f'{_COMPUTED}. Fat and water come from magnitude in- and opposed-phase images, which '
         'cannot tell more than half fat from less: no value exceeds 0.5 (Weber 2021).'
@@ -37,7 +41,8 @@ def source_uris(scan: Scan, bids_dir: Path) -> list[str]:
     >>> source_uris(Scan((('sub', '1'),), 'T2w', 'lumbar', (image,)), Path('/data'))
     ['bids:raw:sub-1/anat/sub-1_T2w.nii.gz']
     """
-    return [_uri(image.path, bids_dir) for image in scan.images]
+    paths = dict.fromkeys([*(image.path for image in scan.images), *scan.echoes])
+    return [_uri(path, bids_dir) for path in paths]
 
 
 def preproc_sidecar(
@@ -51,7 +56,7 @@ def preproc_sidecar(
         The scan and the raw dataset.
     contrast
         Which image; water and fat that the scanner did not give are computed from the in- and
-        opposed-phase images.
+        opposed-phase images, or from the echoes.
     bias_correction
         Whether the bias field was removed.
     """
@@ -160,11 +165,16 @@ def fat_fraction_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     scan, bids_dir
         The scan and the raw dataset.
     """
-    source = fat_source(scan.paths)
+    source = scan.fat_source
     if source is None:
         raise ValueError(f'{scan.name} has no fat fraction')
+    used = (
+        scan.echoes
+        if source is FatSource.ECHOES
+        else [scan.paths[Contrast(name)] for name in source.value]
+    )
     return {
-        **_image_fields([_uri(scan.paths[Contrast(name)], bids_dir) for name in source.value]),
+        **_image_fields([_uri(path, bids_dir) for path in used]),
         'Description': 'Share of fat in the signal of fat and water.',
         'Definition': _FAT_FRACTIONS[source],
         'Bounded': source is FatSource.PHASES,
@@ -184,7 +194,7 @@ def fat_map_sidecar(
     model, settings
         As in :func:`dseg_sidecar`.
     """
-    if fat_source(scan.paths):
+    if scan.fat_source:
         definition = 'fat fraction of the voxel'
     else:
         method = settings['fat_method']

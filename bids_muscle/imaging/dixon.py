@@ -18,6 +18,7 @@ class FatSource(Enum):
 
     WATER_AND_FAT = ('water', 'fat')
     SCANNER = ('fatfraction',)
+    ECHOES = ('echoes',)
     PHASES = ('inphase', 'opposedphase')
 
 
@@ -27,7 +28,7 @@ def fat_source(contrasts: Iterable[str]) -> FatSource | None:
     Parameters
     ----------
     contrasts
-        Contrasts of the images of the scan.
+        Contrasts of the images of the scan, and ``'echoes'`` where several echoes can be fitted.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
 from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.imaging.mask import body_mask
+from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
 from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
 
 
@@ -29,7 +30,7 @@ class Prepared:
         First image on the grid of the scan, native voxel order.
     images
         Raw intensities by contrast, NaN where undefined, canonical; water and fat are added where
-        the fat fraction is computed from in- and opposed-phase.
+        they are computed from in- and opposed-phase, or from echoes (0 outside the body).
     corrected
         `images` divided by the bias field, 0 where undefined; one field for all, so that ratios
         are untouched. A fat fraction is not divided.
@@ -60,7 +61,12 @@ class Prepared:
 
 
 def prepare_scan(
-    images: Mapping[str, Nifti1Image], *, bias_correction: bool = True, fix_swaps: bool = False
+    images: Mapping[str, Nifti1Image],
+    *,
+    echoes: Sequence[Nifti1Image] = (),
+    echo_train: EchoTrain | None = None,
+    bias_correction: bool = True,
+    fix_swaps: bool = False,
 ) -> Prepared:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -69,6 +75,8 @@ def prepare_scan(
     images
         Image by contrast (values of ``Contrast``), native voxel order, at least one; NaN where
         undefined.
+    echoes, echo_train
+        All echoes that water and fat are fitted to, and their times; none by default.
     bias_correction
         Whether the bias field is estimated; without it `corrected` equals `images`, but for NaN.
     fix_swaps
@@ -88,6 +96,10 @@ def prepare_scan(
     """
     names = {key: _file_name(img, key) for key, img in images.items()}
     grids = {names[key]: grid_of(img) for key, img in images.items()}
+    grids |= {
+        _file_name(img, f'echo {number}'): grid_of(img)
+        for number, img in enumerate(echoes, start=1)
+    }
     affine, warnings = reconcile_grids(grids)
     located = any(grid.located for grid in grids.values())
     for img in images.values():
@@ -101,7 +113,7 @@ def prepare_scan(
     arrays = {key: np.asarray(img.dataobj) for key, img in canonical.items()}
     grid_affine = next(iter(canonical.values())).affine
 
-    source = dixon.fat_source(arrays)
+    source = dixon.fat_source([*arrays, *FatSource.ECHOES.value] if echo_train else arrays)
     bounded = source is FatSource.PHASES
     if bounded:
         arrays['water'], arrays['fat'] = dixon.water_fat_from_phases(
@@ -110,6 +122,15 @@ def prepare_scan(
 
     driver = _bias_driver(arrays)
     mask = body_mask(driver, voxel_sizes(grid_affine))
+    if source is FatSource.ECHOES and echo_train:
+        echo_arrays = [
+            np.asarray(to_canonical(_with_affine(img, affine, located)).dataobj) for img in echoes
+        ]
+        arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
+        warnings.append(
+            f'Water and fat are fitted to the magnitudes of {len(echoes)} echoes. Where noise is '
+            'strong the fit may take one for the other in single voxels.'
+        )
     if bounded:
         inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
         warnings.append(
@@ -198,7 +219,7 @@ def _fat_fraction(
     arrays: Mapping[str, np.ndarray], source: FatSource | None, mask: np.ndarray
 ) -> tuple[np.ndarray | None, list[str]]:
     """Compute the fat fraction from water and fat, else take the scanner's."""
-    if source in (FatSource.WATER_AND_FAT, FatSource.PHASES):
+    if source not in (FatSource.SCANNER, None):
         water, fat = arrays['water'], arrays['fat']
         fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
         unused = "The scanner's fat fraction is not used: it is computed from water and fat."

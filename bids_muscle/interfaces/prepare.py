@@ -18,6 +18,9 @@ from bids_muscle.interfaces.base import ScanInput
 
 class _PrepareInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    echoes = traits.List(File(exists=True), desc='echoes that water and fat are fitted to')
+    echo_times_s = traits.List(traits.Float)
+    field_t = traits.Float(0.0, usedefault=True)
     bias_correction = traits.Bool(True, usedefault=True)
     fix_swaps = traits.Bool(False, usedefault=True)
 
@@ -42,6 +45,7 @@ class PrepareScan(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.multi_echo import EchoTrain
         from bids_muscle.imaging.prepare import prepare_scan
 
         cwd = Path(runtime.cwd)
@@ -52,8 +56,12 @@ class PrepareScan(SimpleInterface):
             nib.save(image, path)
             return str(path)
 
+        echoes = self.inputs.echoes
+        train = EchoTrain(tuple(self.inputs.echo_times_s), self.inputs.field_t) if echoes else None
         prepared = prepare_scan(
             {contrast: load_image(Path(path)) for contrast, path in self.inputs.images.items()},
+            echoes=[load_image(Path(path)) for path in echoes],
+            echo_train=train,
             bias_correction=self.inputs.bias_correction,
             fix_swaps=self.inputs.fix_swaps,
         )

@@ -87,7 +87,11 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
             'Imaging Data Structure.',
             ('bids-apps', 'nipype', 'bids'),
         ),
-        _signal_sentence(record.inputs, bounded=record.processing.get('bounded', False)),
+        _signal_sentence(
+            record.inputs,
+            bounded=record.processing.get('bounded', False),
+            fitted_echoes=record.processing.get('fitted_echoes', False),
+        ),
     ]
     if record.processing.get('bias_correction'):
         sentences.append(
@@ -121,7 +125,7 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     return tuple(sentences)
 
 
-def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool) -> Sentence:
+def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool, fitted_echoes: bool) -> Sentence:
     names = ', '.join(inputs) or 'unknown'
     if bounded:
         return Sentence(
@@ -129,6 +133,12 @@ def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool) -> Sentence:
             'their sum and half their difference; where a voxel holds more fat than water the two '
             'are exchanged, so that the fat fraction cannot exceed 50 %.',
             ('dixon', 'weber2021'),
+        )
+    if fitted_echoes:
+        return Sentence(
+            'Water and fat were fitted to the magnitudes of all echoes by least squares, with six '
+            'fat peaks and one R2* of water and fat (proton density fat fraction).',
+            ('dixon',),
         )
     if {Contrast.WATER, Contrast.FAT} <= set(inputs):
         return Sentence(

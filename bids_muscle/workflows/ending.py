@@ -210,6 +210,7 @@ def make_record(
             'bias_correction': settings.bias_correction,
             'bounded': prepared.get('bounded', False),
             'manual': scan.manual is not None,
+            'fitted_echoes': bool(scan.echoes),
         },
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
         settings_digest=settings.science_digest(),

@@ -143,7 +143,9 @@ def init_scan_wf(
     contrasts = [name for name in images if name != Contrast.FAT_FRACTION] or list(images)
     kind = 'dixon' if scan.images[0].contrast in DIXON else str(scan.images[0].contrast)
 
-    n_voxels = sum(math.prod(read_grid(path).shape) for path in scan.paths.values())
+    n_voxels = sum(
+        math.prod(read_grid(path).shape) for path in (*scan.paths.values(), *scan.echoes)
+    )
 
     def node(name: str, interface: object, threads: int = 1) -> Node:
         base_gb, voxel_bytes = _MEMORY[name]
@@ -154,6 +156,9 @@ def init_scan_wf(
         'prepare',
         PrepareScan(
             images=images,
+            echoes=[str(path) for path in scan.echoes],
+            echo_times_s=list(scan.echo_train.times_s) if scan.echo_train else [],
+            field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
             bias_correction=settings['bias_correction'],
             fix_swaps=settings['fix_swaps'],
         ),

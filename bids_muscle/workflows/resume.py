@@ -59,6 +59,7 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'manual': _sha256(scan.manual) if scan.manual else None,
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
         'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},
+        'echoes': [_sha256(path) for path in scan.echoes],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 

@@ -18,6 +18,8 @@ from bids_muscle.dataset.discovery import (
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import InvalidDatasetError, MissingInputError, UsageError
+from bids_muscle.imaging.dixon import FatSource
+from bids_muscle.imaging.multi_echo import EchoTrain
 from bids_muscle.settings import Settings
 
 TinyDataset = Callable[..., Path]
@@ -267,7 +269,27 @@ def test_echoes_of_a_gradient_echo_series(tiny_dataset: TinyDataset) -> None:
     }
     assert [image.echo_time_s for image in scan.images] == [0.0023, 0.00115]
     assert (scan.name, scan.suffix) == ('sub-01_acq-T2starwdixon', 'T2starw')
-    assert 'echo-4' in scan.warnings[0]
+    assert [path.name[12:13] for path in scan.echoes] == ['1', '2', '3', '4']
+    assert scan.echo_train == EchoTrain(tuple(echo_times_s.values()), 3.0)
+    assert scan.fat_source is FatSource.ECHOES
+    assert scan.warnings == ()
+
+
+def test_too_few_echoes_are_not_fitted(tiny_dataset: TinyDataset) -> None:
+    times_s = {1: 0.00115, 2: 0.0023, 3: 0.00345}
+    root = tiny_dataset(
+        images(*(f'echo-{echo}_MEGRE' for echo in times_s)),
+        {'MEGRE.json': {'MagneticFieldStrength': 3, **LUMBAR}}
+        | {
+            f'sub-01/anat/sub-01_echo-{echo}_MEGRE.json': {'EchoTime': value}
+            for echo, value in times_s.items()
+        },
+    )
+    (scan,) = find_scans(root, '01')
+    assert scan.problem is None
+    assert scan.fat_source is FatSource.PHASES
+    assert '3 echo times' in scan.warnings[0]
+    assert 'echo-3' in scan.warnings[1]
 
 
 def test_echoes_without_echo_time(tiny_dataset: TinyDataset) -> None:
