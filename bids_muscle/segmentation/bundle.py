@@ -104,11 +104,6 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     if name_or_path is not None and is_external(Path(name_or_path)):
         return read_external(Path(name_or_path), region)
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
-    if name_or_path is None and not (folder / CARD).is_file():
-        raise ModelError(
-            f'The package has no model for the {region} region yet.',
-            'Name the folder of a model for it with --model, or train one: see docs/models.md.',
-        )
     bundle = read_bundle(folder)
     if bundle.region != region:
         raise ModelError(

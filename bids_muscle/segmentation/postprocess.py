@@ -8,8 +8,9 @@ import numpy as np
 
 from bids_muscle.errors import ModelError
 
-#: Muscles whose outlines are closer than this belong to one body of muscles, mm.
-BRIDGE_MM = 16.0
+#: Muscles whose outlines are closer than this belong to one body of muscles, mm. In the neck the
+#: vertebra lies between longus colli and all others.
+BRIDGE_MM, NECK_BRIDGE_MM = 16.0, 40.0
 #: A piece of a muscle smaller than this share of its largest piece is dropped.
 LEAST_SHARE = 0.1
 #: A group apart from the largest one counts from this share of it on.
@@ -32,8 +33,9 @@ def postprocess(
     zooms_mm
         Voxel size.
     steps
-        ``'muscles'`` for :func:`keep_muscles`; ``'smooth'``, ``'fill'`` and ``'largest'`` for
-        :func:`smooth_edges`, :func:`fill_holes` and :func:`largest_components` (Hess 2022).
+        ``'muscles'`` for :func:`keep_muscles`, ``'neck'`` for the same with 40 mm; ``'smooth'``,
+        ``'fill'`` and ``'largest'`` for :func:`smooth_edges`, :func:`fill_holes` and
+        :func:`largest_components` (Hess 2022).
 
     Raises
     ------
@@ -42,6 +44,7 @@ def postprocess(
     """
     known = {
         'muscles': keep_muscles,
+        'neck': lambda found, zooms: keep_muscles(found, zooms, NECK_BRIDGE_MM),
         'smooth': smooth_edges,
         'fill': lambda found, _: fill_holes(found),
         'largest': lambda found, _: largest_components(found),
@@ -124,15 +127,17 @@ def largest_components(labels: np.ndarray) -> np.ndarray:
     return out
 
 
-def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
+def keep_muscles(
+    labels: np.ndarray, zooms_mm: Sequence[float], bridge_mm: float = BRIDGE_MM
+) -> np.ndarray:
     """Remove what lies apart from the muscles, judged over all muscles together.
 
-    The largest group of muscle is kept, where parts nearer than 16 mm in plane, or in touching
-    slices, belong to one group; so a false patch larger than one true muscle does not displace it,
-    as the largest component of each label by itself would let it. The two sides of a body may lie
-    apart: of another group that is a quarter as large, the labels that the largest lacks are kept
-    too. Then, within each
-    label, pieces below a tenth of its largest piece are dropped.
+    The largest group of muscle is kept, where parts nearer than `bridge_mm` in plane, or in
+    touching slices, belong to one group; so a false patch larger than one true muscle does not
+    displace it, as the largest component of each label by itself would let it. The two sides of a
+    body may lie apart: of another group that is a quarter as large, the labels that the largest
+    lacks are kept too. Then, within each label, pieces below a tenth of its largest piece are
+    dropped.
 
     Parameters
     ----------
@@ -140,6 +145,8 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
         Shape (x, y, slices), integers, 0 for background.
     zooms_mm
         Voxel size.
+    bridge_mm
+        How far muscles of one group lie apart at most.
 
     Returns
     -------
@@ -160,7 +167,7 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
         return labels.copy()
     box = tuple(slice(w.min(), w.max() + 1) for w in np.nonzero(labels))
     inner = labels[box]
-    group = _groups(inner > 0, zooms_mm)
+    group = _groups(inner > 0, zooms_mm, bridge_mm)
     sizes = np.bincount(group[inner > 0])
     large = [
         int(g) for g in np.argsort(-sizes, kind='stable') if sizes[g] >= APART_SHARE * sizes.max()
@@ -177,11 +184,11 @@ def keep_muscles(labels: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
     return out
 
 
-def _groups(muscle: np.ndarray, zooms_mm: Sequence[float]) -> np.ndarray:
+def _groups(muscle: np.ndarray, zooms_mm: Sequence[float], bridge_mm: float) -> np.ndarray:
     """Give each voxel the number of its group; 0 far from muscle."""
     from scipy.ndimage import distance_transform_edt, label
 
-    radius = BRIDGE_MM / 2
+    radius = bridge_mm / 2
     pad = [int(np.ceil(radius / zoom)) + 1 for zoom in zooms_mm[:2]]
     padded = np.pad(muscle, [(pad[0],) * 2, (pad[1],) * 2, (0, 0)])
     near = np.stack(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import (
     CARD,
@@ -16,6 +17,7 @@ from bids_muscle.segmentation.bundle import (
     find_model,
     load_networks,
     merge_bundles,
+    packaged_models,
     write_bundle,
 )
 from bids_muscle.segmentation.compute import Compute
@@ -32,15 +34,16 @@ def change(folder: Path, **fields: object) -> None:
     (folder / CARD).write_text(json.dumps({**card, **fields}))
 
 
-def test_the_packaged_lumbar_model_loads() -> None:
-    bundle = find_model(None, 'lumbar')
-    assert find_model(bundle.name, 'lumbar') == bundle
+@pytest.mark.parametrize('region', REGIONS)
+def test_the_packaged_models_load(region: str) -> None:
+    bundle = find_model(None, region)
+    assert find_model(bundle.name, region) == bundle
     assert sum(p.numel() for p in load_networks(bundle)[0].parameters()) > 100_000
 
 
-def test_there_is_no_cervical_model_yet() -> None:
-    with pytest.raises(ModelError, match='--model'):
-        find_model(None, 'cervical')
+def test_the_packaged_models_are_small() -> None:
+    files = packaged_models().glob('*/*.safetensors')
+    assert sum(file.stat().st_size for file in files) < 40e6
 
 
 def test_refuses_a_model_for_another_region(copy: Path) -> None:

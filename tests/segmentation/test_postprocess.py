@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bids_muscle.segmentation.postprocess import keep_muscles
+from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 
 ZOOMS = (1.0, 1.0, 4.0)
 
@@ -61,3 +61,10 @@ def test_keeps_both_sides_however_far_apart() -> None:
     assert (cleaned[5:15, 5:15] == 1).all()
     assert (cleaned[95:103, 5:15] == 2).all()
     assert not cleaned[60, 25].any()
+
+
+def test_longus_colli_is_kept_though_the_vertebra_lies_between() -> None:
+    labels = np.zeros((60, 80, 4), np.uint8)
+    labels[10:50, 5:25], labels[26:34, 55:61] = 1, 3
+    assert not (keep_muscles(labels, (1, 1, 4)) == 3).any()
+    assert np.array_equal(postprocess(labels, (1, 1, 4), ['neck']), labels)

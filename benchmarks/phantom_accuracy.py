@@ -1,0 +1,100 @@
+"""Dice, volume and MFI of a model on simulated people that it has not seen, by contrast.
+
+    bids_muscle-phantom PHANTOM --participants 3 --region lumbar --seed 777 \
+        --contrasts dixon t1w t2w --artefacts ghosting=0.5 chemical-shift=1 wrap=0.3
+    python benchmarks/phantom_accuracy.py PHANTOM [--model NAME_OR_PATH] [--weights 1 2 4]
+
+The truth is that of the phantom: its label maps and `mfi_pct`. Also used to choose how much a
+model's background is weighted (`--weights`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.measurement.table import measure_scan
+from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.segmentation.predictor import Predictor
+from bids_muscle.statistics.overlap import overlap
+
+#: What is segmented together -> images of the scan.
+CONTRASTS = {
+    'dixon': {'water': 'acq-dixonwater_T1w', 'fat': 'acq-dixonfat_T1w'},
+    'T1w': {'T1w': 'T1w'},
+    'T2w': {'T2w': 'T2w'},
+}
+
+
+def read_scans(phantom: Path, region: str) -> Iterator[tuple[str, str, Prepared, Path]]:
+    """Yield participant, contrast, prepared scan and the start of the names of its truth."""
+    for person in sorted(path.name for path in phantom.glob('sub-*')):
+        for contrast, names in CONTRASTS.items():
+            images = {
+                key: nib.load(phantom / person / 'anat' / f'{person}_{name}.nii.gz')
+                for key, name in names.items()
+            }
+            stem = f'{person}_acq-{contrast}_seg-{region}muscles'
+            truth = phantom / 'derivatives/truth' / person / 'anat' / stem
+            yield person, contrast, prepare_scan(images), truth
+
+
+def score(
+    predictor: Predictor, bundle: ModelBundle, contrast: str, scan: Prepared, truth: Path
+) -> pd.DataFrame:
+    """Dice, volume ratio and MFI error of each muscle of a scan."""
+    reference = nib.as_closest_canonical(nib.load(f'{truth}_dseg.nii.gz'))
+    planted = pd.read_csv(f'{truth}_morph.tsv', sep='\t')
+    found = predictor.segment({key: scan.corrected[key] for key in CONTRASTS[contrast]}).labels
+    numbers = [label.index for label in bundle.labels]
+    counts = overlap(np.asarray(found.dataobj), np.asarray(reference.dataobj), numbers)
+    table = pd.DataFrame(
+        {
+            'muscle': [label.abbreviation for label in bundle.labels],
+            'dice': [counts[i].dice for i in numbers],
+            'volume_ratio': [counts[i].volume_ratio for i in numbers],
+        }
+    )
+    if contrast == 'dixon':
+        signals = {key: scan.images[key] for key in ('water', 'fat')}
+        for column, labels in (('mfi_error', found), ('mfi_error_true_labels', reference)):
+            measured = measure_scan(labels, bundle.labels, **signals, contrast='dixon')
+            mfi = measured.muscles['mfi_ratio_of_means_pct'].to_numpy(dtype=float)
+            table[column] = mfi - planted['mfi_pct'].to_numpy(dtype=float)
+    return table
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('phantom', type=Path)
+    parser.add_argument('--region', default='lumbar')
+    parser.add_argument('--model', help='name or folder')
+    parser.add_argument('--weights', type=float, nargs='+', help='weights of the background')
+    options = parser.parse_args()
+    bundle = find_model(options.model, options.region)
+    scans = list(read_scans(options.phantom, options.region))
+    for weight in options.weights or [bundle.background_weight]:
+        predictor = Predictor(replace(bundle, background_weight=weight))
+        tables = [
+            score(predictor, bundle, contrast, scan, truth).assign(contrast=contrast)
+            for _, contrast, scan, truth in scans
+        ]
+        rows = pd.concat(tables)
+        rows['mfi_abs_error'] = rows['mfi_error'].abs()
+        print(f'\nbackground weight {weight:g}\n')
+        print(rows.groupby('contrast').mean(numeric_only=True).round(3).to_string())
+        print()
+        dixon = rows[rows['contrast'] == 'dixon']
+        print(dixon.groupby('muscle').mean(numeric_only=True).round(3).to_string(), flush=True)
+
+
+if __name__ == '__main__':
+    main()
