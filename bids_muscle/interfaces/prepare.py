@@ -18,8 +18,10 @@ from bids_muscle.interfaces.base import ScanInput
 
 class _PrepareInput(ScanInput):
     images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
-    echoes = traits.List(File(exists=True), desc='echoes that water and fat are fitted to')
-    echo_times_s = traits.List(traits.Float)
+    echoes = traits.List(
+        File(exists=True), usedefault=True, desc='echoes that water and fat are fitted to'
+    )
+    echo_times_s = traits.List(traits.Float, usedefault=True)
     field_t = traits.Float(0.0, usedefault=True)
     bias_correction = traits.Bool(True, usedefault=True)
     fix_swaps = traits.Bool(False, usedefault=True)
