@@ -34,7 +34,9 @@ _ECHO_SUFFIX = 'MEGRE'
 #: How messages call the contrasts whose names are one word in file names.
 _WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'}
 #: Labels of acquisitions that suppress fat, and what DICOM calls it among the scan options.
-_FAT_SUPPRESSED = re.compile(r'.*(?:fatsat|fatsup|spair|spir|stir).*|fs.*|.*fs', re.IGNORECASE)
+_FAT_SUPPRESSED = re.compile(
+    r'.*(?:fatsat|fatsup|spair|spir|stir).*|fs(?!e|pgr).*|.*fs', re.IGNORECASE
+)
 _FAT_SATURATION = 'FS'
 #: Thick slices: the voxel is this much longer through the slice than in it.
 _THICK_SLICE_RATIO = 1.5

@@ -187,6 +187,21 @@ def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: st
     )
 
 
+def through_middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return the affine with its origin in the middle of the first slice, not in its corner.
+
+    In oblique slices the height of the corner is that of another vertebra.
+
+    Examples
+    --------
+    >>> through_middle(np.eye(4), (5, 3, 2))[:3, 3].tolist()
+    [2.0, 1.0, 0.0]
+    """
+    moved = np.array(affine, dtype=float)
+    moved[:3, 3] = affine[:3, :2] @ (np.asarray(shape[:2]) - 1) / 2 + affine[:3, 3]
+    return moved
+
+
 def level_rows(
     levels: SliceLevels, shares: Mapping[str, np.ndarray], affine: np.ndarray
 ) -> list[dict[str, object]]:
@@ -199,7 +214,7 @@ def level_rows(
     shares
         From :func:`slice_probabilities`: a column for each level; may be empty.
     affine
-        (4, 4) of the scan in canonical voxel order.
+        (4, 4) of the scan in canonical voxel order, from :func:`through_middle`.
     """
     return [
         {
@@ -298,9 +313,9 @@ def levels_from_marks(
         From :func:`read_marks`: ``slice`` counts from 0 at the inferior end, ``z_mm`` is the RAS+
         height of the middle of a slice.
     affine
-        (4, 4) of the scan in canonical voxel order.
+        (4, 4) of the scan in canonical voxel order, from :func:`through_middle`.
     n_slices
-        Along its third axis.
+        Along its third axis. Marks outside it, of another scan say, do not count.
 
     Examples
     --------
@@ -309,16 +324,16 @@ def levels_from_marks(
     (None, 'L5', 'L5', 'L4', None)
     """
     names: list[str | None] = [None] * n_slices
-    middle_mm = affine[2, 3] + affine[2, 2] * np.arange(n_slices)
-    places = sorted(
+    marked = sorted(
         (
             float(mark['slice'])
             if _given(mark, 'slice')
-            else float(np.interp(float(mark['z_mm']), middle_mm, np.arange(n_slices))),
+            else (float(mark['z_mm']) - float(affine[2, 3])) / float(affine[2, 2]),
             str(level_of(mark['level'])),
         )
         for mark in marks
     )
+    places = [place for place in marked if -0.5 <= place[0] <= n_slices - 0.5]
     for k in range(n_slices):
         if places and places[0][0] - 0.5 <= k <= places[-1][0] + 0.5:
             names[k] = min(places, key=lambda place: abs(place[0] - k))[1]

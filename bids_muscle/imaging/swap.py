@@ -258,7 +258,11 @@ def _refine(
         for part, wide in zip(ndimage.find_objects(mask.astype(np.uint8))[0], width, strict=True)
     )
     fine = _describe(np.nan_to_num(water[box]), np.nan_to_num(fat[box]), body_mask[box])
-    slope, middle = (values[box[2]] for values in _slopes(coarse.levels))
+    # Thin slices were thinned out as well.
+    slices = np.arange(mask.shape[2])[box[2]] // shrink[2]
+    slope, middle = (
+        values[np.minimum(slices, len(values) - 1)] for values in _slopes(coarse.levels)
+    )
     field, pairs = _energy(fine, slope, middle, _spread(fine, slope, middle))
     inside = mask[box]
     near = ndimage.maximum_filter(inside, 1 + width) & ~ndimage.minimum_filter(inside, 1 + width)

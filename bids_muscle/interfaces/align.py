@@ -58,6 +58,7 @@ class AlignScan(SimpleInterface):
             likeliest,
             read_marks,
             slice_probabilities,
+            through_middle,
             vertebra_boundaries,
         )
 
@@ -66,7 +67,7 @@ class AlignScan(SimpleInterface):
         images = load_all(given.corrected)
         labels, mask = load(given.labels), load(given.body_mask)
         found = alignment.align_scan(images, labels, mask, atlas, deformable=given.deformable)
-        n_slices = labels.shape[2]
+        n_slices, middle = labels.shape[2], through_middle(labels.affine, labels.shape)
         shares = alignment.level_probabilities(found, atlas, labels)
         levels = likeliest(shares, n_slices, 'atlas')
         if given.vertebrae:
@@ -76,13 +77,15 @@ class AlignScan(SimpleInterface):
                 drawn.affine,
                 read_label_names(Path(given.vertebrae), given.participant),
             )
-            if boundaries:
-                shares = slice_probabilities(boundaries, labels.affine, n_slices)
-                levels = likeliest(shares, n_slices, 'segmentation')
+            drawn_shares = slice_probabilities(boundaries, labels.affine, n_slices)
+            drawn_levels = likeliest(drawn_shares, n_slices, 'segmentation')
+            # Vertebrae of another region say nothing about this scan.
+            if any(drawn_levels.names):
+                shares, levels = drawn_shares, drawn_levels
         if given.levels_file:
             marks = read_marks(Path(given.levels_file), given.participant, given.session)
             if marks:
-                levels = levels_from_marks(marks, labels.affine, n_slices)
+                levels = levels_from_marks(marks, middle, n_slices)
 
         files = {
             'levels': cwd / 'levels.tsv',
@@ -90,7 +93,7 @@ class AlignScan(SimpleInterface):
             'atlas_image': cwd / 'image.nii.gz',
             'atlas_dseg': cwd / 'dseg.nii.gz',
         }
-        write_tsv(level_rows(levels, shares, labels.affine), files['levels'])
+        write_tsv(level_rows(levels, shares, middle), files['levels'])
         write_text(alignment.itk_affine(found.matrix), files['xfm'])
         image = images[found.contrasts[0]]
         write_image(alignment.image_in_atlas(found, atlas, image), files['atlas_image'])

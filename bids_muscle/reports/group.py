@@ -163,10 +163,12 @@ def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
         found[f'models for the {region} region'] = {
             record.model.get('sha256') for record in done if record.region == region
         }
+    # A corrected scan has neither model nor device.
+    counts = {what: len(values - {None, ''}) for what, values in found.items()}
     return [
-        f'The scans were processed with {len(values)} different {what}; see group_scans.tsv.'
-        for what, values in found.items()
-        if len(values) > 1
+        f'The scans were processed with {count} different {what}; see group_scans.tsv.'
+        for what, count in counts.items()
+        if count > 1
     ]
 
 

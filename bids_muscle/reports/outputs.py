@@ -121,8 +121,9 @@ class ScanOutputs:
 
     @property
     def contrast(self) -> str:
-        """Contrasts of the inputs, e.g. ``'water+fat'``."""
-        return '+'.join(self.record.inputs) or MISSING
+        """Contrasts of the inputs, e.g. ``'water+fat'``, and whether echoes were fitted."""
+        fitted = ' (echoes)' if self.record.processing.get('fitted_echoes') else ''
+        return '+'.join(self.record.inputs) + fitted or MISSING
 
     @property
     def measures(self) -> tuple[str, ...]:

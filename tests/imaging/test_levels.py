@@ -103,3 +103,9 @@ def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
     unknown = SliceLevels((None, None), np.zeros(2), 'atlas')
     write_tsv(level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
     assert read_levels(tmp_path / 'none.tsv') is None
+
+
+def test_marks_of_another_scan_do_not_count() -> None:
+    marks = [{'z_mm': '10', 'level': 'L4'}, {'z_mm': '500', 'level': 'C5'}]
+    names = levels_from_marks(marks, np.diag([1.0, 1, 5, 1]), 6).names
+    assert names == (None, None, 'L4', None, None, None)

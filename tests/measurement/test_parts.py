@@ -313,10 +313,12 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     raw[26], corrected[26] = np.nan, 0
     for name, data in (('labels', labels()), ('raw', raw), ('corrected', corrected)):
         nib.save(image(data), tmp_path / f'{name}.nii')
+    (tmp_path / 'levels.tsv').write_text('source\tlevel\tconfidence\n')
     step = MeasureScan(
         labels=str(tmp_path / 'labels.nii'),
         raw={'T2w': str(tmp_path / 'raw.nii')},
         corrected={'T2w': str(tmp_path / 'corrected.nii')},
+        levels=str(tmp_path / 'levels.tsv'),
         fix_swaps=False,
         bounded=False,
         region='lumbar',
