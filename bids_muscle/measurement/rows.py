@@ -35,7 +35,8 @@ _FEW_VOXELS = 'too few voxels for fat'
 #: Beginnings of the columns that one way of measuring Dixon fat does not fill.
 _OTHER_COLUMNS = {
     'ratio': ('mfi_mean', 'mfi_p', 'mfi_fat_ml', 'mfi_lean'),
-    'mean': ('mfi_ratio',),
+    # The asymmetry is that of the ratio.
+    'mean': ('mfi_ratio', 'mfi_asymmetry'),
 }
 
 #: Columns of both sides of a muscle together.

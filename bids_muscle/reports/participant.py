@@ -193,6 +193,7 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'charts': [_chart(scan, column, colours) for column in main[:2]],
         'headings': [heading(column, scan.definitions) for column in main],
         'muscles': _muscles(scan.rows, main, colours),
+        'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),
         'remarks': _remarks(scan.rows),
         'other_headings': [heading(column, scan.definitions) for column in others],
         'other_rows': [(row['name'], [row[column] for column in others]) for row in scan.rows],

@@ -42,6 +42,8 @@ _IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
 #: Spellings of sex that BIDS knows.
 _SEX = {'f': 'F', 'female': 'F', 'm': 'M', 'male': 'M'}
 _HEIGHT_CM = (100, 250)
+#: A height up to this is in metres.
+_LARGEST_M = 2.5
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
     """Return sex, site and covariates by participant; missing where nobody or nothing tells.
 
     Column names may be written in any case. Without ``bmi`` it is computed from ``weight`` in kg
-    and ``height`` in cm.
+    and ``height`` in cm or m.
 
     Parameters
     ----------
@@ -233,6 +235,7 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
         people[name] = numbers(name.lower()).to_numpy()
     if 'bmi' in covariates and people['bmi'].isna().all():
         height = numbers('height', 'height_cm')
+        height = height.where(height > _LARGEST_M, height * 100)
         height = height.where(height.between(*_HEIGHT_CM)) / 100
         people['bmi'] = (numbers('weight', 'weight_kg') / height**2).to_numpy()
     return people

@@ -160,14 +160,15 @@ def test_spellings_of_sex_and_the_body_mass_index() -> None:
     rows = [
         ('sub-1', 'Female', '170', '65', '30'),
         ('sub-2', 'm', '1.8', '80', 'n/a'),
-        ('sub-3', 'O', '180', 'n/a', 'inf'),
+        ('sub-3', 'O', '18', '70', 'inf'),
     ]
     table = pd.DataFrame(rows, columns=['participant_id', 'SEX', 'height', 'weight', 'Age'])
     table.insert(1, 'reason', 'n/a')
     people = participants(table)
     assert people['sex'].fillna('?').tolist() == ['F', 'M', '?']
     assert people['bmi'].iloc[0] == pytest.approx(65 / 1.7**2)
-    assert people['bmi'].iloc[1:].isna().all()  # 1.8 cm is no height
+    assert people['bmi'].iloc[1] == pytest.approx(80 / 1.8**2)
+    assert people['bmi'].iloc[2:].isna().all()  # 18 cm is no height
     assert people['age'].fillna(-1).tolist() == [30, -1, -1]
 
 
