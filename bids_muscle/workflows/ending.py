@@ -26,6 +26,7 @@ from bids_muscle.dataset.records import (
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import remove_torn, write_text
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
+from bids_muscle.imaging.atlas import atlas_name, find_atlas
 from bids_muscle.workflows.planning import unforeseen
 from bids_muscle.workflows.resume import fingerprints, page_of, remove_page
 
@@ -134,7 +135,7 @@ def finish_participant(
         if record.problem:
             print(f'bids_muscle: {record.scan} failed. {record.problem}', file=sys.stderr)
     try:
-        _remove_stale(settings.output_dir, participant, earlier.values(), scans, records)
+        _remove_stale(settings, participant, earlier.values(), scans, records)
         others = read_records(settings.output_dir, participant)
         for scan, record in zip(scans, records, strict=True):
             # That this selection holds nothing is no news where other scans are known.
@@ -236,7 +237,7 @@ def _not_run(scan: Scan, outcomes: Sequence[NodeOutcome]) -> Problem | None:
 
 
 def _remove_stale(
-    output_dir: Path,
+    settings: Settings,
     participant: str,
     earlier: Iterable[ScanRecord],
     scans: Sequence[Scan],
@@ -246,7 +247,13 @@ def _remove_stale(
     stale = {name for record in earlier for name in record.outputs}
     for scan, record in zip(scans, records, strict=True):
         if record.problem and scan.region:
-            stale.update(str(path) for path in expected_outputs(scan))
+            expected = expected_outputs(
+                scan,
+                atlas=atlas_name(find_atlas(settings.atlas, scan.region)),
+                deformable=settings.register == 'deformable',
+            )
+            stale.update(str(path) for path in expected)
+    output_dir = settings.output_dir
     for place in (output_dir / f'sub-{participant}', output_dir / 'logs' / f'sub-{participant}'):
         remove_torn(place)
     folder = output_dir.resolve() / f'sub-{participant}'

@@ -16,6 +16,7 @@ from cohort import Run, call
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.errors import ExitCode
 from bids_muscle.interfaces.prepare import PrepareScan
+from bids_muscle.settings import Settings
 from bids_muscle.workflows.ending import _remove_stale
 
 
@@ -142,5 +143,6 @@ def test_nothing_is_removed_outside_the_folder_of_the_participant(
     record = ScanRecord(
         participant='01', session=None, scan='x', region=None, status='done', outputs=(name,)
     )
-    _remove_stale(output_dir, '01', [record], [], [])
+    settings = Settings(bids_dir=tmp_path, output_dir=output_dir, level='participant')
+    _remove_stale(settings, '01', [record], [], [])
     assert (output_dir / name).exists()
