@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bids_muscle import __version__
-from bids_muscle.errors import BidsMuscleError, ExitCode, NothingSelectedError, UsageError
+from bids_muscle.cli.command import run_command
+from bids_muscle.errors import NothingSelectedError, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,20 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
-        args = build_parser().parse_args(argv)
-    except SystemExit as stop:
-        return ExitCode.USAGE if stop.code else ExitCode.OK
-    try:
-        folder, n_scans = _build(args)
-    except BidsMuscleError as error:
-        print(f'bids_muscle-atlas: {error}', file=sys.stderr)
-        return int(error.exit_code)
-    print(f'{n_scans} scans averaged in {folder}')
-    return ExitCode.OK
+    return run_command(build_parser(), _build, argv)
 
 
-def _build(args: argparse.Namespace) -> tuple[Path, int]:
+def _build(args: argparse.Namespace) -> None:
     from bids_muscle.anatomy.labels import load_label_table
     from bids_muscle.dataset.discovery import find_scans, list_participants
     from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
@@ -135,7 +126,7 @@ def _build(args: argparse.Namespace) -> tuple[Path, int]:
     }
     for name, content in atlas_files(atlas, recipe).items():
         write_bytes(content, folder / name)
-    return folder, len(cases)
+    print(f'{len(cases)} scans averaged in {folder}')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_muscle import __version__
-from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+from bids_muscle.cli.command import run_command
+from bids_muscle.errors import ExitCode, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,18 +87,10 @@ def _add_train(train: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        args = build_parser().parse_args(argv)
-    except SystemExit as stop:
-        return ExitCode.USAGE if stop.code else ExitCode.OK
-    try:
-        COMMANDS[args.command](args)
-    except BidsMuscleError as error:
-        print(f'bids_muscle-model: {error}', file=sys.stderr)
-        return int(error.exit_code)
+        return run_command(build_parser(), lambda args: COMMANDS[args.command](args), argv)
     except KeyboardInterrupt:
         print('bids_muscle-model: interrupted; the same command goes on.', file=sys.stderr)
         return ExitCode.TEMPORARY
-    return ExitCode.OK
 
 
 def _list(args: argparse.Namespace) -> None:

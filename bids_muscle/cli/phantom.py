@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_muscle import __version__
-from bids_muscle.errors import BidsMuscleError, ExitCode, UsageError
+from bids_muscle.cli.command import run_command
+from bids_muscle.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,41 +111,35 @@ def parse_artefacts(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as stop:
-        return ExitCode.USAGE if stop.code else ExitCode.OK
+    return run_command(build_parser(), _simulate, argv)
+
+
+def _simulate(args: argparse.Namespace) -> None:
     from bids_muscle.engine.resources import allowed_cpus
     from bids_muscle.phantom.dataset import write_dataset
     from bids_muscle.phantom.effects import load_effects
 
-    try:
-        target = write_dataset(
-            args.bids_dir,
-            participants=args.participants,
-            effects=load_effects(args.effects),
-            overwrite=args.overwrite,
-            n_procs=args.nprocs or allowed_cpus(),
-            regions=tuple(args.region),
-            sessions=args.sessions,
-            runs=args.runs,
-            contrasts=tuple(args.contrasts),
-            seed=args.seed,
-            artefacts=parse_artefacts(args.artefacts),
-            shape=tuple(args.shape) if args.shape else None,
-            voxel_mm=tuple(args.voxel_size) if args.voxel_size else None,
-            oblique_deg=args.oblique,
-            snr=args.snr or None,
-            bias=args.bias,
-            field_strength_t=args.field_strength,
-            naming=args.naming,
-        )
-    except BidsMuscleError as error:
-        print(f'bids_muscle-phantom: {error}', file=sys.stderr)
-        return int(error.exit_code)
+    target = write_dataset(
+        args.bids_dir,
+        participants=args.participants,
+        effects=load_effects(args.effects),
+        overwrite=args.overwrite,
+        n_procs=args.nprocs or allowed_cpus(),
+        regions=tuple(args.region),
+        sessions=args.sessions,
+        runs=args.runs,
+        contrasts=tuple(args.contrasts),
+        seed=args.seed,
+        artefacts=parse_artefacts(args.artefacts),
+        shape=tuple(args.shape) if args.shape else None,
+        voxel_mm=tuple(args.voxel_size) if args.voxel_size else None,
+        oblique_deg=args.oblique,
+        snr=args.snr or None,
+        bias=args.bias,
+        field_strength_t=args.field_strength,
+        naming=args.naming,
+    )
     print(f'{args.participants} participants in {target}')
-    return ExitCode.OK
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_muscle import __version__
-from bids_muscle.errors import BidsMuscleError, ExitCode
+from bids_muscle.cli.command import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,19 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    try:
-        args = build_parser().parse_args(argv)
-    except SystemExit as stop:
-        return ExitCode.USAGE if stop.code else ExitCode.OK
+    return run_command(build_parser(), _pack, argv)
+
+
+def _pack(args: argparse.Namespace) -> None:
     from bids_muscle.reports.pack import pack_reports
 
-    try:
-        count = pack_reports(args.output_dir, args.file)
-    except BidsMuscleError as error:
-        print(f'bids_muscle-report: {error}', file=sys.stderr)
-        return int(error.exit_code)
+    count = pack_reports(args.output_dir, args.file)
     print(f'{args.file}: {count} files, {args.file.stat().st_size / 1e6:.1f} MB')
-    return ExitCode.OK
 
 
 if __name__ == '__main__':

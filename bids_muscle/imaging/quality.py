@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 
 from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.dictionaries import read_dictionary
 
 #: Voxels that say something about a muscle, the air, the fat.
 _ENOUGH = 100
@@ -26,12 +24,9 @@ _BEHIND = {'lumbar': ('multifidus', 'erector'), 'cervical': ('semispinalis', 'sp
 _BEFORE = {'lumbar': ('psoas',), 'cervical': ('longus', 'sternocleidomastoid')}
 
 
-@cache
 def quality_dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each figure: LongName, Description, Units."""
-    path = resources.files('bids_muscle') / 'data/dictionaries/iqm.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions
+    return read_dictionary('iqm')
 
 
 def image_quality(

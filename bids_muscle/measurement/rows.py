@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from bids_muscle.anatomy.labels import Label, LabelTable
 from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.measurement.fat import PERCENTILES, Fat, bootstrap_se, measure_fat
 from bids_muscle.measurement.methods import DEFAULT_THRESHOLD
 from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
@@ -99,7 +97,6 @@ class Muscle:
         return self.main.probability if self.main else None
 
 
-@cache
 def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
     """Return the definition of each column: LongName, Description, Units, Source.
 
@@ -108,9 +105,7 @@ def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
     name
         ``'morph'`` for muscles, ``'morph_slices'`` or ``'morph_levels'``.
     """
-    path = resources.files('bids_muscle') / f'data/dictionaries/{name}.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions
+    return read_dictionary(name)
 
 
 def muscle_rows(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.completeness import completeness
 from bids_muscle.reports.figures import BACKGROUNDS
@@ -128,14 +128,14 @@ def _redo_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
         }
         for scan in scans
     ]
-    return pd.DataFrame(rows, columns=list(packaged_dictionary('group_redo')), dtype=object)
+    return pd.DataFrame(rows, columns=list(read_dictionary('group_redo')), dtype=object)
 
 
 def _rater_table(review: Review) -> pd.DataFrame:
     import pandas as pd
 
     rows = [vars(pair) for pair in review.pairs]
-    return pd.DataFrame(rows, columns=list(packaged_dictionary('group_raters')))
+    return pd.DataFrame(rows, columns=list(read_dictionary('group_raters')))
 
 
 def _write(
@@ -328,7 +328,7 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
                 **_exclusion_cells(scan.exclusion()),
             }
         )
-    columns = _in_order([*packaged_dictionary('group_scans'), *(c for row in rows for c in row)])
+    columns = _in_order([*read_dictionary('group_scans'), *(c for row in rows for c in row)])
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
@@ -373,16 +373,9 @@ def measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
 
 
 def _dictionary(key: str, table: pd.DataFrame, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    known = {**definitions, **packaged_dictionary(key)}
+    known = {**definitions, **read_dictionary(key)}
     other = {'Description': 'Column of participants.tsv of the raw dataset.'}
     return {column: known.get(column, other) for column in table.columns}
-
-
-def packaged_dictionary(key: str) -> dict[str, Any]:
-    """Return the definition of each column of a table of the cohort."""
-    path = resources.files('bids_muscle') / f'data/dictionaries/{key}.json'
-    content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-    return content
 
 
 def _in_order(names: Any) -> list[str]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_json, write_tsv
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Estimate, forest_chart
-from bids_muscle.reports.cohort import EXCLUSION, packaged_dictionary
+from bids_muscle.reports.cohort import EXCLUSION
 from bids_muscle.reports.outputs import MISSING, Definitions
 from bids_muscle.reports.page import heading
 from bids_muscle.statistics.analysis import ALPHA, dictionary
@@ -139,7 +140,7 @@ def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -
         ): (each.table, {column: known[column] for column in each.table.columns})
         for name, each in analyses.items()
     }
-    definitions = packaged_dictionary('group_findings')
+    definitions = read_dictionary('group_findings')
     findings = [
         (name, each.region, each.contrast, each.measure or MISSING, each.sentence)
         for name, analysis in analyses.items()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from math import isnan
 from typing import TYPE_CHECKING
+
+from bids_muscle.dictionaries import read_dictionary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +33,9 @@ class Analysis:
     sentences: tuple[str, ...]
 
 
-@cache
 def dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each column of the tables: LongName, Description, Units."""
-    path = resources.files('bids_muscle') / 'data/dictionaries/statistics.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions
+    return read_dictionary('statistics')
 
 
 def p_text(p: float) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib import resources
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_muscle.anatomy.labels import Label
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.statistics.agreement import agreement
 from bids_muscle.statistics.overlap import boundary_distance, overlap
 
@@ -37,12 +35,9 @@ MEASURES = {'mfi': 'pct', 'volume': 'ml'}
 ALL = 'all'
 
 
-@cache
 def dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each column of the tables: LongName, Description, Units."""
-    path = resources.files('bids_muscle') / 'data/dictionaries/evaluation.json'
-    definitions: dict[str, dict[str, str]] = json.loads(path.read_text(encoding='utf-8'))
-    return definitions
+    return read_dictionary('evaluation')
 
 
 def compare_maps(
