@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import nibabel as nib
 
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import BadDataError, MissingInputError, UnreadableImageError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError, UnreadableImageError
 
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
@@ -65,8 +66,13 @@ class LabelMap:
         return {number: label.index for number, label in found.items() if label}
 
 
-def find_label_maps(derivatives: Path, seg: str | None = None) -> list[LabelMap]:
+def find_label_maps(
+    derivatives: Path, seg: str | None = None, *, predicted: bool = False
+) -> list[LabelMap]:
     """Find the label maps of a derivatives dataset, sorted by path.
+
+    Of one scan and segmentation, a map on the grid of the scan stands for those in another space,
+    and a person's correction (``desc-manual``) for the map that it corrects.
 
     Parameters
     ----------
@@ -74,6 +80,9 @@ def find_label_maps(derivatives: Path, seg: str | None = None) -> list[LabelMap]
         Its folder.
     seg
         Value of the ``seg`` entity, or None for all.
+    predicted
+        Whether to leave out what a person drew or corrected, as ``desc-manual`` or a sidecar with
+        ``Manual`` tells.
 
     Raises
     ------
@@ -84,12 +93,33 @@ def find_label_maps(derivatives: Path, seg: str | None = None) -> list[LabelMap]
         raise MissingInputError(
             f'The folder {derivatives} is not there.', 'Name a folder with derivatives.'
         )
-    maps = []
+    groups: dict[tuple[object, ...], list[tuple[Path, dict[str, str]]]] = {}
     for path in sorted(derivatives.glob('sub-*/**/*_dseg.nii*')):
         entities = read_entities(path)
-        if seg is None or entities.get('seg') == seg:
-            maps.append(LabelMap(path, entities, _read_lookup(path, derivatives)))
-    return maps
+        if seg in (None, entities.get('seg')):
+            scan = frozenset(LabelMap(path, entities, {}).scan_entities.items())
+            groups.setdefault((scan, entities.get('seg')), []).append((path, entities))
+    found = []
+    for group in groups.values():
+        own = [each for each in group if 'space' not in each[1]] or group
+        if predicted:
+            found += [each for each in own if not _is_manual(*each)]
+        else:
+            found += [each for each in own if each[1].get('desc') == 'manual'] or own
+    return [
+        LabelMap(path, entities, _read_lookup(path, derivatives))
+        for path, entities in sorted(found, key=lambda each: each[0])
+    ]
+
+
+def _is_manual(path: Path, entities: Mapping[str, str]) -> bool:
+    if entities.get('desc') == 'manual':
+        return True
+    sidecar = path.with_name(f'{path.name.split(".")[0]}.json')
+    try:
+        return json.loads(sidecar.read_text(encoding='utf-8')).get('Manual') is True
+    except (OSError, *PARSE_ERRORS, AttributeError):
+        return False
 
 
 def scans_of(label_map: LabelMap, scans: Iterable[Scan]) -> list[Scan]:

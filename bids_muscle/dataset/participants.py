@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bids_muscle.anatomy.height import to_metres
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_bytes
 
@@ -68,7 +69,6 @@ def height_m(info: Mapping[str, str]) -> float | None:
     [1.72, 1.72, None, None]
     """
     try:
-        height = float(info.get('height', ''))
+        return to_metres(float(info.get('height', '')))
     except ValueError:
         return None
-    return next((height / unit for unit in (1, 100) if 0.4 <= height / unit <= 2.5), None)

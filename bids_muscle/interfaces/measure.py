@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -27,6 +28,7 @@ class _MeasureInput(ScanInput):
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
     fat_method = traits.Str('auto', usedefault=True)
+    quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
     height_m = traits.Either(traits.Float, None, usedefault=True)
     region = traits.Str(mandatory=True)
@@ -74,6 +76,10 @@ class MeasureScan(SimpleInterface):
             levels=read_levels(Path(given.levels)),
             contrast=given.contrast,
         )
+        if given.quality:
+            expected = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+            names = measures.muscles['name']
+            measures.muscles['dice_predicted'] = names.map(expected['predicted_dice'])
         tables = {
             'morph': measures.muscles,
             'morph_slices': measures.slices,

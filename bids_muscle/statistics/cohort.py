@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.anatomy.height import to_metres
 from bids_muscle.statistics.analysis import Analysis
 from bids_muscle.statistics.comparisons import (
     change,
@@ -41,9 +42,6 @@ _UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
 _IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
 #: Spellings of sex that BIDS knows.
 _SEX = {'f': 'F', 'female': 'F', 'm': 'M', 'male': 'M'}
-_HEIGHT_CM = (100, 250)
-#: A height up to this is in metres.
-_LARGEST_M = 2.5
 
 
 @dataclass(frozen=True)
@@ -234,9 +232,7 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
     for name in covariates:
         people[name] = numbers(name.lower()).to_numpy()
     if 'bmi' in covariates and people['bmi'].isna().all():
-        height = numbers('height', 'height_cm')
-        height = height.where(height > _LARGEST_M, height * 100)
-        height = height.where(height.between(*_HEIGHT_CM)) / 100
+        height = numbers('height', 'height_cm').map(to_metres).astype(float)
         people['bmi'] = (numbers('weight', 'weight_kg') / height**2).to_numpy()
     return people
 

@@ -47,7 +47,8 @@ def evaluate(
     import pandas as pd
 
     # Maps of other structures, such as vertebrae, are no candidates.
-    found = [each for each in find_label_maps(predictions) if _table_of(each) is not None]
+    maps = find_label_maps(predictions, predicted=True)
+    found = [each for each in maps if _table_of(each) is not None]
     wanted = [each for each in find_label_maps(reference, seg) if _table_of(each) is not None]
     pairs, alone = pair_maps(found, wanted)
     left_out = [f'{each.path.name}: {reason}.' for each, reason in alone]

@@ -240,6 +240,7 @@ def init_scan_wf(
         workflow.connect(prepare, 'corrected', labels, 'images')
         workflow.connect(labels, 'confidence', publish, 'confidence')
         workflow.connect(labels, 'quality', publish, 'quality')
+        workflow.connect(labels, 'quality', measure, 'quality')
     return workflow
 
 

@@ -47,6 +47,27 @@ def test_numbers_without_a_meaning_are_refused(tmp_path: Path) -> None:
         find_label_maps(tmp_path)
 
 
+def test_a_correction_is_a_reference_and_no_prediction(tmp_path: Path) -> None:
+    """Outputs of bids_muscle: the map, the same in the space of the atlas, a correction."""
+    for sub in ('1', '2', '3'):
+        save(tmp_path, f'sub-{sub}_acq-dixon_seg-lumbarmuscles_dseg.nii.gz')
+        save(tmp_path, f'sub-{sub}_acq-dixon_space-atlas_seg-lumbarmuscles_dseg.nii.gz')
+    save(tmp_path, 'sub-1_acq-dixon_seg-lumbarmuscles_desc-manual_dseg.nii.gz')
+    sidecar = tmp_path / 'sub-3/anat/sub-3_acq-dixon_seg-lumbarmuscles_dseg.json'
+    sidecar.write_text('{"Manual": true}')
+
+    def names(**options: bool) -> list[str]:
+        found = find_label_maps(tmp_path, 'lumbarmuscles', **options)
+        return [each.path.name.replace('_acq-dixon_seg-lumbarmuscles', '') for each in found]
+
+    assert names() == [
+        'sub-1_desc-manual_dseg.nii.gz',
+        'sub-2_dseg.nii.gz',
+        'sub-3_dseg.nii.gz',
+    ]
+    assert names(predicted=True) == ['sub-1_dseg.nii.gz', 'sub-2_dseg.nii.gz']
+
+
 def made_up(**entities: str) -> LabelMap:
     return LabelMap(Path('_'.join(f'{k}-{v}' for k, v in entities.items())), entities, {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -314,18 +315,25 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     for name, data in (('labels', labels()), ('raw', raw), ('corrected', corrected)):
         nib.save(image(data), tmp_path / f'{name}.nii')
     (tmp_path / 'levels.tsv').write_text('source\tlevel\tconfidence\n')
+    expected = {'predicted_dice': {'right psoas major': 0.91, 'left psoas major': None}}
+    (tmp_path / 'quality.json').write_text(json.dumps(expected))
     step = MeasureScan(
         labels=str(tmp_path / 'labels.nii'),
         raw={'T2w': str(tmp_path / 'raw.nii')},
         corrected={'T2w': str(tmp_path / 'corrected.nii')},
         levels=str(tmp_path / 'levels.tsv'),
+        quality=str(tmp_path / 'quality.json'),
         fix_swaps=False,
         bounded=False,
         region='lumbar',
         contrast='T2w',
     )
     made = step.run(cwd=str(tmp_path)).outputs
-    row = pd.read_csv(made.tables['morph'], sep='\t').iloc[RIGHT_PSOAS - 1]
+    table = pd.read_csv(made.tables['morph'], sep='\t')
+    assert table.set_index('name')['dice_predicted'].dropna().to_dict() == {
+        'right psoas major': 0.91
+    }
+    row = table.iloc[RIGHT_PSOAS - 1]
     assert row['threshold_excluded_voxels'] == 100
     assert row['fat_gmm2_pct'] == pytest.approx(20, abs=4)
     assert np.isnan(nib.load(made.fat_map).get_fdata()[26]).all()
