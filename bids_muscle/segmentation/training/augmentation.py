@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: Knots of the random look-up tables per axis.
 KNOTS = 5
+#: Share of the images with fat displaced against water, and of those with ghosts.
+DISPLACED, GHOSTED = 0.3, 0.15
 
 
 def random_contrast(
@@ -40,19 +42,37 @@ def random_contrast(
         return _recolor(generator, images[:, :1])
     water, fat = images[:, :1], images[:, 1:]
     scale = torch.exp(uniform(generator, -0.5, 0.5, len(images), 1, 1, 1))
+    moved = displace(generator, fat)
     options = (
         water,
         fat,
-        water + scale * fat,  # in-phase, T1w, T2w
-        (water - scale * fat).abs(),  # opposed-phase
-        0.35 * water + scale * fat,  # T2w: bright fat, dark muscle
+        water + scale * moved,  # in-phase, T1w, T2w
+        (water - scale * moved).abs(),  # opposed-phase
+        0.35 * water + scale * moved,  # T2w: bright fat, dark muscle
         fat / (fat + water).clamp(min=0.12),  # fat fraction, noise-free in air
-        _look_up(generator, water, fat),
-        _recolor(generator, water + scale * fat),
+        _look_up(generator, water, moved),
+        _recolor(generator, water + scale * moved),
     )
     chances = torch.tensor([0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.2, 0.05])
     chosen = torch.multinomial(chances, len(images), replacement=True, generator=generator)
     return torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+
+
+def displace(generator: torch.Generator, fat: torch.Tensor) -> torch.Tensor:
+    """Move some of the images of fat, (n, c, x, y), along one axis: the chemical shift.
+
+    At usual bandwidths fat lands one or two pixels beside the water of its place; what is beside
+    a muscle then covers its edge, and leaves a dark rim on the other side.
+    """
+    import torch
+
+    rows = []
+    for image in fat:
+        step = round(float(uniform(generator, -2.5, 2.5, 1)))
+        axis = 1 + int(torch.randint(2, (1,), generator=generator))
+        there = float(torch.rand(1, generator=generator)) < DISPLACED
+        rows.append(image.roll(step, axis) if there else image)
+    return torch.stack(rows)
 
 
 def _recolor(generator: torch.Generator, image: torch.Tensor) -> torch.Tensor:
@@ -91,7 +111,7 @@ def _look_up(
 
 
 def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bias field, blur, lower resolution, gamma, noise and a cut field of view.
+    """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
     Parameters
     ----------
@@ -128,7 +148,7 @@ def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Ten
             small = interpolate(image[None], scale_factor=factor, mode='bilinear', antialias=True)
             image = interpolate(small, size=shape, mode='bilinear')[0]
         rows.append(image)
-    images = torch.stack(rows)
+    images = _ghosts(generator, torch.stack(rows))
     level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
     top = images.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
     noise = level * top * torch.randn((n, 2, *shape), generator=generator)
@@ -136,6 +156,21 @@ def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Ten
     images = ((images + noise[:, :1]) ** 2 + noise[:, 1:] ** 2).sqrt()
     inside = _field_of_view(generator, n, shape)
     return images * inside, inside[:, 0] > 0
+
+
+def _ghosts(generator: torch.Generator, images: torch.Tensor) -> torch.Tensor:
+    """Add fainter copies of some images to both sides along one axis, as moving tissue does."""
+    import torch
+
+    rows = []
+    for image in images:
+        axis = 1 + int(torch.randint(2, (1,), generator=generator))
+        step = int(float(uniform(generator, 0.1, 0.5, 1)) * image.shape[axis])
+        strength = float(uniform(generator, 0, 0.2, 1))
+        there = float(torch.rand(1, generator=generator)) < GHOSTED
+        copies = image.roll(step, axis) + image.roll(-step, axis)
+        rows.append(image + strength * copies if there else image)
+    return torch.stack(rows)
 
 
 def _field_of_view(generator: torch.Generator, n: int, shape: tuple[int, int]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_muscle.segmentation.training.augmentation import displace
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
 from bids_muscle.segmentation.training.sources import FIRST_OTHER, OUTSIDE
 
@@ -54,10 +55,12 @@ def synthesize(
     tissue = paint_body(generator, labels, points_mm, region)
     level, fat_level, spread = _signals(generator, len(labels))
     rows = torch.arange(len(labels)).view(-1, 1, 1)
-    image = level[rows, tissue]
     is_muscle = (labels > 0) & (labels < FIRST_OTHER)
     share = _fat_share(generator, tissue, is_muscle, fat)
-    image = image + share * (fat_level.view(-1, 1, 1) - image)
+    lean = (1 - share) * level[rows, tissue]
+    fatty = (tissue == SKIN_FAT) | (tissue == CAVITY)
+    of_fat = share * fat_level.view(-1, 1, 1) + lean * fatty
+    image = lean * ~fatty + displace(generator, of_fat[:, None])[:, 0]
     shape = (image.shape[1], image.shape[2])
     fine = torch.randn(image.shape, generator=generator)
     coarse = smooth_field(generator, len(labels), shape, (24, 16))[:, 0]

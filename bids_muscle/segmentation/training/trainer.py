@@ -80,7 +80,8 @@ def train(
 ) -> ModelBundle:
     """Train a network by a recipe, continuing from a checkpoint where there is one.
 
-    On CUDA the network runs in half precision with a scaled loss. ``history.tsv``,
+    On CUDA the network runs in half precision with a scaled loss, on the CPU in bfloat16 where
+    the recipe says so. ``history.tsv``,
     ``curves.png`` and TensorBoard events in ``tensorboard`` show the progress.
 
     Parameters
@@ -177,7 +178,10 @@ def _step(
     for group in state.optimizer.param_groups:
         group['lr'] = rate
     images, labels, annotated = (values.to(device) for values in batch)
-    with torch.autocast('cuda', enabled=device.startswith('cuda')):
+    on_cuda = device.startswith('cuda')
+    kind = torch.float16 if on_cuda else torch.bfloat16
+    half = on_cuda or recipe.cpu_bfloat16
+    with torch.autocast('cuda' if on_cuda else 'cpu', dtype=kind, enabled=half):
         logits = state.network(images)
     loss = loss_of(logits.float(), labels, annotated)
     state.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,48 @@
+"""Imperfections of training images: what they move, and what they leave alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bids_muscle.segmentation.training import augmentation
+from bids_muscle.segmentation.training.augmentation import degrade, displace
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+def _square() -> torch.Tensor:
+    image = torch.zeros(64, 1, 24, 24)
+    image[:, :, 10:14, 10:14] = 1
+    return image
+
+
+def test_fat_moves_by_a_pixel_or_two_along_one_axis(generator: torch.Generator) -> None:
+    moved = displace(generator, _square())
+    first = torch.stack([(image[0] > 0).nonzero().min(0).values for image in moved])
+    steps = first - 10
+    assert torch.equal(moved.sum((1, 2, 3)), _square().sum((1, 2, 3)))
+    assert set(steps.flatten().tolist()) == {-2, -1, 0, 1, 2}
+    assert bool(((steps != 0).sum(1) <= 1).all())
+    assert 0.1 < float((steps != 0).any(1).float().mean()) < augmentation.DISPLACED
+
+
+def test_some_images_get_ghosts_on_both_sides(generator: torch.Generator) -> None:
+    plain = augmentation._ghosts(generator, _square())
+    ghosted = (plain != _square()).flatten(1).any(1)
+    assert 0 < float(ghosted.float().mean()) < 0.4
+    extra = (plain - _square())[ghosted]
+    assert bool((extra >= 0).all())
+    assert float(extra.flatten(1).amax(1).max()) <= 0.4
+    # Two copies of sixteen pixels each, unless they fall on each other.
+    assert set((extra > 0).flatten(1).sum(1).tolist()) <= {16, 32}
+
+
+def test_degraded_images_are_finite_and_of_the_same_shape(generator: torch.Generator) -> None:
+    images, inside = degrade(generator, torch.rand(6, 1, 32, 28, generator=generator))
+    assert images.shape == (6, 1, 32, 28)
+    assert inside.shape == (6, 32, 28)
+    assert bool(torch.isfinite(images).all())
