@@ -23,7 +23,7 @@ from bids_muscle.segmentation.compute import Compute, is_out_of_memory, ladder
 from bids_muscle.segmentation.grid import arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model, load_model
-from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
+from bids_muscle.segmentation.postprocess import postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes
 
@@ -234,7 +234,9 @@ class Predictor:
         if all(shape[a] * zooms[a] <= window_mm[a] for a in (0, 1)):
             return whole
         slices = np.unique(np.linspace(0, shape[2] - 1, LOCALIZER_SLICES).round().astype(int))
-        muscle = keep_muscles(self._label(volumes, slices, whole, zooms, compute).labels, zooms)
+        first_look = self._label(volumes, slices, whole, zooms, compute).labels
+        together = 'neck' if 'neck' in model.postprocess else 'muscles'
+        muscle = postprocess(first_look, zooms, (together,))
         if not muscle.any():
             raise _nothing_found()
         box = []
