@@ -187,5 +187,9 @@ class DeviceError(TemporaryError):
     """The requested computing device is not there or was lost."""
 
 
+class NotEnoughMemoryError(TemporaryError):
+    """A step needs more memory than it may use."""
+
+
 class WorkerDiedError(TemporaryError):
     """The process that ran a step was killed."""

@@ -29,6 +29,8 @@ REGISTER = ('affine', 'deformable')
 #: What is identified by its own checksum, wherever it lies.
 BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
+#: Paths that are not files or folders of the user beside the dataset.
+_OWN_PLACES = {'bids_dir', 'output_dir', 'work_dir'}
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
 _DEVICE = re.compile(r'auto|cpu|cuda(:[0-9]+)?')
@@ -229,6 +231,19 @@ class Settings:
             if name not in values:
                 raise UsageError(f'{name} is not given.', 'Give it on the command line.')
         return cls(**values)
+
+    def inputs(self) -> dict[str, tuple[Path, ...]]:
+        """Return the files and folders that are read beside the dataset, by name of the field."""
+        named = {
+            name: getattr(self, name)
+            for name in _FIELDS.keys() - _OWN_PLACES
+            if Path in (_TYPES[name], *get_args(_TYPES[name]))
+        }
+        return {
+            name: value if isinstance(value, tuple) else (value,)
+            for name, value in sorted(named.items())
+            if value
+        }
 
     def to_toml(self) -> str:
         """Return the settings as TOML for :func:`read_config`, without the unset ones."""

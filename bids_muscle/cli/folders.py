@@ -19,6 +19,9 @@ from bids_muscle.errors import (
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
 
+#: Settings that name folders; all others name files.
+_FOLDERS = ('atlas', 'derivatives')
+
 
 def check_input(settings: Settings) -> None:
     """Check that the dataset and the files named by options are there.
@@ -40,12 +43,12 @@ def check_input(settings: Settings) -> None:
         ) from error
     if not settings.skip_bids_validation:
         _check_description(bids_dir, names)
-    for option, path in (
-        ('--contrast-rules', settings.contrast_rules),
-        ('--bids-filter-file', settings.bids_filter_file),
-    ):
-        if path is not None and not path.is_file():
-            raise MissingInputError(f'The file {path} is not there.', f'Check {option}.')
+    for name, paths in settings.inputs().items():
+        kind, is_there = ('folder', Path.is_dir) if name in _FOLDERS else ('file', Path.is_file)
+        for path in paths:
+            if not is_there(path):
+                option = name.replace('_', '-')
+                raise MissingInputError(f'The {kind} {path} is not there.', f'Check --{option}.')
 
 
 def _check_description(bids_dir: Path, names: set[str]) -> None:

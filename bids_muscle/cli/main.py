@@ -65,11 +65,6 @@ def _run(settings: Settings) -> ExitCode:
         raise UsageError(
             'The group level has no plan to print.', 'Use --dry-run with participant.'
         )
-    if (settings.qc_ratings or settings.exclude) and settings.level != 'group':
-        raise UsageError(
-            'Ratings and exclusions are used at the group level only.',
-            'Use --qc-ratings and --exclude with group.',
-        )
     needs_raw = settings.level == 'participant' and not settings.reports_only
     if needs_raw:
         check_input(settings)

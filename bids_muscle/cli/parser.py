@@ -112,6 +112,12 @@ def parse(argv: Sequence[str]) -> Settings:
     flags = vars(make_parser().parse_args([_with_dashes(word) for word in argv]))
     config_file = flags.pop('config_file')
     flags.pop('notrack', None)
+    # In a settings file they may stand for the group level that follows.
+    if (flags['qc_ratings'] or flags['exclude']) and flags['level'] == 'participant':
+        raise UsageError(
+            'Ratings and exclusions are used at the group level only.',
+            'Use --qc-ratings and --exclude with group.',
+        )
     return Settings.from_sources(flags, read_config(config_file) if config_file else None)
 
 

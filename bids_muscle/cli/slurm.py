@@ -14,7 +14,7 @@ from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.main import problem_of
 from bids_muscle.cli.parser import memory_gb, parse
-from bids_muscle.cli.slurm_job import Job, submit, unfinished, write_job
+from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
 from bids_muscle.cli.slurm_status import print_status
 from bids_muscle.errors import ExitCode, NothingSelectedError
 
@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
-    settings = parse([str(args.bids_dir), str(args.output_dir), 'participant', *options])
+    # Options of both levels may be given.
+    settings = parse([str(args.bids_dir), str(args.output_dir), 'group', *options])
+    settings = with_model_path(replace(settings, level='participant'))
     check_input(settings)
     check_output(settings)
     labels, finished = unfinished(settings, everybody=args.all)

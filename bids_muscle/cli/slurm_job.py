@@ -6,7 +6,7 @@ import math
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ from bids_muscle.dataset.discovery import select_participants
 from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.writer import write_json, write_text
 from bids_muscle.errors import OutputError, SchedulerError, UsageError
+from bids_muscle.segmentation.bundle import packaged_models
 from bids_muscle.settings import Settings
+from bids_muscle.workflows.planning import find_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +106,23 @@ def unfinished(settings: Settings, *, everybody: bool = False) -> tuple[list[str
 
     left = [label for label in present if not is_finished(label)]
     return left, len(present) - len(left)
+
+
+def with_model_path(settings: Settings) -> Settings:
+    """Return settings that name the user's model by its path, to be found from any folder.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    if settings.model is None:
+        return settings
+    models, _ = find_models(settings)
+    path = next(iter(models.values())).path
+    if path.is_relative_to(packaged_models()):  # an image has its own copy
+        return settings
+    return replace(settings, model=str(path))
 
 
 def write_job(job: Job) -> Path:
@@ -227,7 +246,12 @@ def _start(job: Job) -> str:
     mounts += [
         f'{place}:{place}' for place in (job.settings.output_dir, job.settings.work_dir) if place
     ]
-    mounts += [f'{place}:{place}:ro' for place in _other_inputs(job.settings)]
+    inputs = [path for paths in job.settings.inputs().values() for path in paths]
+    if job.settings.model and (model := Path(job.settings.model)).is_absolute():
+        inputs.append(
+            model if model.is_dir() else model.parent
+        )  # what describes it lies beside it
+    mounts += [f'{path}:{path}:ro' for path in inputs]
     if Path(job.container).exists():
         image = str(Path(job.container).absolute())
         words = ['run', '--cleanenv', *_each('-B', mounts), *(['--nv'] if job.gpus else [])]
@@ -237,14 +261,6 @@ def _start(job: Job) -> str:
     words = ['docker', 'run', '--rm', '--network', 'none', *_each('-v', mounts)]
     gpus = ' --gpus all --env CUDA_VISIBLE_DEVICES' if job.gpus else ''
     return f'{shlex.join(words)} --user "$(id -u):$(id -g)"{gpus} {shlex.quote(job.container)}'
-
-
-def _other_inputs(settings: Settings) -> list[Path]:
-    """Return the files and folders named by settings, which a container must see too."""
-    named = [settings.contrast_rules, settings.bids_filter_file, *settings.qc_ratings]
-    if settings.model and Path(settings.model).is_dir():
-        named.append(Path(settings.model).absolute())
-    return [path for path in named if path]
 
 
 def _each(option: str, values: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 import traceback
@@ -16,8 +17,9 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from bids_muscle.engine.lease import Lease, lease_gpu
 from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
+from bids_muscle.engine.watch import Watch
 from bids_muscle.engine.worker import run_node, start_forkserver, write_crash_file
-from bids_muscle.errors import Problem, WorkerDiedError
+from bids_muscle.errors import NotEnoughMemoryError, Problem, WorkerDiedError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_EXIT = 5.0
 _SECONDS_TO_NOTICE = 0.5
+#: Time (s) after which a step that uses no processor time is given up.
+PATIENCE_S = 1800.0
 #: How often a GPU is asked for that another run holds.
 _SECONDS_TO_ASK = 1.0
+_ROUNDING_GB = 1e-6
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
@@ -37,22 +42,24 @@ class _Worker:
 
     node: Node
     process: BaseProcess
+    pid: int
     connection: Connection
     start_s: float
     procs: int
-    memory_gb: float
     lease: Lease | None
 
 
 class ProcessPlugin(PluginBase):
     """Run each node in a process of its own, as many at once as the resources allow.
 
-    A node that raises or whose process is killed is recorded as failed, and what depends on it
-    as skipped; all others are run, and nothing is raised. A node that wants more than there is
-    runs alone. A node whose input ``use_gpu`` is true holds one of the devices, which no process
-    of this or another run on the host then gets, and sees no other one. A MapNode runs its parts
-    one after the other in one process; ``run_without_submitting`` makes no difference, since no
-    node may take this process down.
+    A node that raises, whose process is killed or that uses no processor time for
+    :data:`PATIENCE_S` is recorded as failed, and what depends on it as skipped; all others are
+    run, and nothing is raised. A node that wants more CPUs than there are runs alone. Where one
+    needs more memory than there is, nothing that it is connected with is begun. A node whose
+    input ``use_gpu`` is true holds one of the devices, which no process of this or another run on
+    the host then gets, and sees no other one. A MapNode runs its parts one after the other in one
+    process; ``run_without_submitting`` makes no difference, since no node may take this process
+    down.
 
     Parameters
     ----------
@@ -83,6 +90,8 @@ class ProcessPlugin(PluginBase):
         """Run all nodes of an expanded workflow graph."""
         waiting = {node: set(graph.predecessors(node)) for node in nx.topological_sort(graph)}
         running: list[_Worker] = []
+        watch = Watch(PATIENCE_S)
+        self._refuse(waiting, graph)
         try:
             while waiting or running:
                 wants_gpu = False
@@ -101,15 +110,27 @@ class ProcessPlugin(PluginBase):
                             if lease:
                                 lease.give_back()
                             self._settle(node, self._not_started(node, error), waiting, graph)
-                for worker in _wait_for_any(running, _SECONDS_TO_ASK if wants_gpu else None):
+                seconds = watch.interval_s if running else 0.0
+                ended = _wait_for_any(running, _SECONDS_TO_ASK if wants_gpu else seconds)
+                stalled = watch.stalled(worker.pid for worker in running)
+                for worker in [w for w in running if w in ended or w.pid in stalled]:
                     running.remove(worker)
-                    self._settle(worker.node, self._finish(worker), waiting, graph)
+                    stop = worker not in ended
+                    self._settle(worker.node, self._finish(worker, stop=stop), waiting, graph)
         finally:
             for worker in running:
-                worker.process.kill()
-                worker.process.join()
-                if worker.lease:
-                    worker.lease.give_back()
+                self._finish(worker, stop=True)
+
+    def _refuse(self, waiting: dict[Node, set[Node]], graph: nx.DiGraph) -> None:
+        """Record the nodes that need more memory than there is, and begin nothing around them."""
+        for part in list(nx.weakly_connected_components(graph)):
+            # A sum of decimal fractions may miss the budget by a rounding error.
+            large = [node for node in part if node.mem_gb > self.memory_gb + _ROUNDING_GB]
+            for node in [node for node in waiting if large and node in part]:
+                del waiting[node]
+                problem = _too_large(node, self.memory_gb) if node in large else None
+                status = Status.FAILED if problem else Status.SKIPPED
+                self._record(_outcome(node, status, problem=problem))
 
     def _settle(
         self, node: Node, outcome: NodeOutcome, waiting: dict[Node, set[Node]], graph: nx.DiGraph
@@ -125,9 +146,9 @@ class ProcessPlugin(PluginBase):
             del waiting[other]
             self._record(_outcome(other, Status.SKIPPED))
 
-    def _demand(self, node: Node) -> tuple[int, float]:
-        """Return what a node takes: CPUs and memory (GB), at most all there is."""
-        return min(node.n_procs, self.n_procs), min(node.mem_gb, self.memory_gb)
+    def _procs(self, node: Node) -> int:
+        """Return the CPUs that a node gets: at most all there are."""
+        return int(min(node.n_procs, self.n_procs))
 
     def _lease(self, running: list[_Worker]) -> Lease | None:
         """Lease a GPU that neither this run nor another one holds."""
@@ -139,15 +160,15 @@ class ProcessPlugin(PluginBase):
         """Say whether a node can start beside those that run; one always can."""
         if not running:
             return True
-        procs, memory_gb = self._demand(node)
+        procs = sum(worker.procs for worker in running)
+        memory_gb = sum(worker.node.mem_gb for worker in running)
         return (
-            procs + sum(worker.procs for worker in running) <= self.n_procs
-            # A sum of decimal fractions may miss the budget by a rounding error.
-            and memory_gb + sum(worker.memory_gb for worker in running) <= self.memory_gb + 1e-6
+            procs + self._procs(node) <= self.n_procs
+            and memory_gb + node.mem_gb <= self.memory_gb + _ROUNDING_GB
         )
 
     def _start(self, node: Node, lease: Lease | None, updatehash: bool) -> _Worker:
-        procs, memory_gb = self._demand(node)
+        procs = self._procs(node)
         context = start_forkserver()
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
@@ -169,11 +190,14 @@ class ProcessPlugin(PluginBase):
             start_forkserver()
             process.start()
         sender.close()  # so that the end of the worker is the end of the pipe
-        return _Worker(node, process, receiver, time.monotonic(), procs, memory_gb, lease)
+        assert process.pid is not None  # noqa: S101 - it was started
+        return _Worker(node, process, process.pid, receiver, time.monotonic(), procs, lease)
 
-    def _finish(self, worker: _Worker) -> NodeOutcome:
-        """Return what a worker sent, or what is known of one that died."""
+    def _finish(self, worker: _Worker, *, stop: bool = False) -> NodeOutcome:
+        """Return what a worker sent, or what is known of one that died or is stopped now."""
         outcome = None
+        if stop:
+            worker.process.kill()
         try:
             if worker.connection.poll():
                 outcome = worker.connection.recv()
@@ -183,7 +207,7 @@ class ProcessPlugin(PluginBase):
         worker.process.join(_SECONDS_TO_EXIT)
         if worker.process.is_alive():
             worker.process.kill()
-            worker.process.join()
+            worker.process.join(_SECONDS_TO_EXIT)  # no longer: the kernel may wait for a disk
         if worker.lease:
             worker.lease.give_back()
         if outcome is not None:
@@ -191,7 +215,7 @@ class ProcessPlugin(PluginBase):
         return _outcome(
             worker.node,
             Status.FAILED,
-            problem=_death(worker.node, worker.process.exitcode),
+            problem=_stall(worker.node) if stop else _death(worker.node, worker.process.exitcode),
             wall_s=time.monotonic() - worker.start_s,
         )
 
@@ -211,10 +235,10 @@ class ProcessPlugin(PluginBase):
             self.on_outcome(outcome)
 
 
-def _wait_for_any(running: list[_Worker], seconds: float | None) -> list[_Worker]:
+def _wait_for_any(running: list[_Worker], seconds: float) -> list[_Worker]:
     """Sleep until a worker has sent something or ended, or for a time; return those that have."""
-    if not running:  # wait() would never return, or at once
-        time.sleep(seconds or 0)
+    if not running:  # wait() would return at once
+        time.sleep(seconds)
         return []
     ends = [end for w in running for end in (w.connection, w.process.sentinel)]
     ready = set(wait(ends, seconds))
@@ -223,6 +247,25 @@ def _wait_for_any(running: list[_Worker], seconds: float | None) -> list[_Worker
 
 def _outcome(node: Node, status: Status, **more: Any) -> NodeOutcome:
     return NodeOutcome(name=node.name, fullname=node.itername, status=status, **more)
+
+
+def _too_large(node: Node, memory_gb: float) -> Problem:
+    """Describe a node that needs more memory than there is."""
+    need_gb = math.ceil(10 * node.mem_gb) / 10
+    return NotEnoughMemoryError(
+        f'The step {node.itername} needs {need_gb} GB of memory, and {memory_gb:.2f} GB may be '
+        'used.',
+        f'Run again with --mem {need_gb}G or more, where there is as much.',
+    ).problem
+
+
+def _stall(node: Node) -> Problem:
+    """Describe a worker that was stopped because it did nothing."""
+    return WorkerDiedError(
+        f'The step {node.itername} was stopped: it had used no processor time for '
+        f'{PATIENCE_S / 60:.0f} minutes.',
+        'Check the disks and the GPU that it uses, and run again.',
+    ).problem
 
 
 def _death(node: Node, exit_code: int | None) -> Problem:

@@ -15,7 +15,6 @@ from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import (
     BidsMuscleError,
-    MissingInputError,
     ModelError,
     NothingSelectedError,
     Problem,
@@ -53,14 +52,10 @@ def find_atlases(settings: Settings) -> dict[str, Path]:
     Raises
     ------
     MissingInputError
-        If the folder of ``--atlas`` or the table of ``--levels`` is not there.
+        If the folder of ``--atlas`` holds none.
     BadDataError
         If the atlas cannot be read.
     """
-    if settings.levels and not settings.levels.is_file():
-        raise MissingInputError(
-            f'The table of levels {settings.levels} is not there.', 'Check --levels.'
-        )
     return {region: find_atlas(settings.atlas, region) for region in REGIONS}
 
 

@@ -43,7 +43,7 @@ from bids_muscle.workflows.planning import (
     unforeseen,
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
-from bids_muscle.workflows.spine import check_folders, measure_spines
+from bids_muscle.workflows.spine import measure_spines
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome
@@ -100,7 +100,6 @@ def run_participants(settings: Settings) -> ExitCode:
     if settings.reports_only:
         return _report_again(settings)
     participants, complete = _participants(settings)
-    check_folders(settings.derivatives)
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
 

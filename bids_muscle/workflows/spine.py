@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,22 +10,13 @@ from bids_muscle import __version__
 from bids_muscle.dataset.names import io_spec, spine_path
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.dataset.writer import write_json, write_tsv
-from bids_muscle.errors import MissingInputError, Problem
+from bids_muscle.errors import Problem
 from bids_muscle.workflows.planning import unforeseen
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
     from bids_muscle.settings import Settings
-
-
-def check_folders(folders: Sequence[Path]) -> None:
-    """Raise MissingInputError where a derivatives dataset is not there."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise MissingInputError(
-                f'The derivatives folder {folder} is not there.', 'Check --derivatives.'
-            )
 
 
 def measure_spines(settings: Settings, participant: str) -> list[Problem]:

@@ -112,7 +112,17 @@ def test_a_missing_dataset_is_66(tmp_path: Path, runs: Runs, capsys: Any) -> Non
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('option', ['--contrast-rules', '--bids-filter-file', '--config-file'])
+@pytest.mark.parametrize(
+    'option',
+    [
+        '--contrast-rules',
+        '--bids-filter-file',
+        '--config-file',
+        '--levels',
+        '--atlas',
+        '--derivatives',
+    ],
+)
 def test_a_missing_file_is_66(
     bids: Path, tmp_path: Path, runs: Runs, capsys: Any, option: str
 ) -> None:

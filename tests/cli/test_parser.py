@@ -66,12 +66,13 @@ BASE = ['/in', '/out', 'participant']
     ],
 )
 def test_each_option_reaches_its_setting(words: str, name: str, value: Any) -> None:
-    settings = parse([*BASE, *words.split()])
+    base = ['/in', '/out', 'group']  # at which all are allowed
+    settings = parse([*base, *words.split()])
     assert getattr(settings, name) == value
     # Before and between the positionals it means the same, unless labels swallow them.
     if name not in ('participants', 'sessions', 'qc_ratings', 'derivatives'):
-        assert parse([*words.split(), *BASE]) == settings
-        assert parse([*BASE[:2], *words.split(), BASE[2]]) == settings
+        assert parse([*words.split(), *base]) == settings
+        assert parse([*base[:2], *words.split(), base[2]]) == settings
 
 
 def test_options_win_over_the_settings_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import toy_interfaces as toys
 from nipype import JoinNode, MapNode, Node, Workflow
 
-from bids_muscle.engine import lease
+from bids_muscle.engine import lease, plugin
 from bids_muscle.engine.execute import run_workflow
 from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status
 from bids_muscle.engine.plugin import ProcessPlugin
@@ -273,16 +273,51 @@ def test_two_nodes_run_at_the_same_time(workflow: Workflow) -> None:
     assert statuses(run(workflow)) == {'one': 'failed', 'two': 'done'}
 
 
-@pytest.mark.parametrize('demand', [{'mem_gb': 100.0}, {'n_procs': 64}])
-def test_a_node_that_wants_more_than_there_is_runs_alone(
-    workflow: Workflow, together: list[list[str]], demand: dict[str, float]
+def test_a_node_that_wants_more_processors_than_there_are_runs_alone(
+    workflow: Workflow, together: list[list[str]]
 ) -> None:
     for name in ('a', 'b', 'huge', 'c', 'd'):
-        toy(workflow, 'Toy', name, **(demand if name == 'huge' else {}))
+        toy(workflow, 'Toy', name, **({'n_procs': 64} if name == 'huge' else {}))
     report = run(workflow, nprocs=3)
     assert report.ok
     assert [names for names in together if 'huge' in names] == [['huge']]
     assert report['wf.huge'].outputs['seen']['OMP_NUM_THREADS'] in ('1', '3')
+
+
+def test_where_a_node_needs_more_memory_than_there_is_nothing_around_it_is_begun(
+    workflow: Workflow,
+) -> None:
+    before = toy(workflow, 'Toy', 'before')
+    huge = toy(workflow, 'Toy', 'huge', before, mem_gb=2.01)
+    toy(workflow, 'Toy', 'after', huge)
+    toy(workflow, 'Toy', 'elsewhere', mem_gb=2.0)
+    report = run(workflow, memory_gb=2.0)
+    assert statuses(report) == {
+        'before': 'skipped',
+        'huge': 'failed',
+        'after': 'skipped',
+        'elsewhere': 'done',
+    }
+    problem = report['wf.huge'].problem
+    assert problem is not None
+    assert problem.exit_code == ExitCode.TEMPORARY
+    assert '--mem 2.1G' in problem.remedy
+
+
+def test_a_step_that_never_returns_is_stopped_and_one_that_works_is_not(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, 'PATIENCE_S', 3.0)
+    hung = toy(workflow, 'Sleep', 'hung')
+    toy(workflow, 'Toy', 'after', hung)
+    toy(workflow, 'Work', 'busy', value=5)
+    report = run(workflow)
+    assert statuses(report) == {'hung': 'failed', 'after': 'skipped', 'busy': 'done'}
+    problem = report['wf.hung'].problem
+    assert problem is not None
+    assert problem.exit_code == ExitCode.TEMPORARY
+    assert 'no processor time' in problem.message
+    assert not Path('/proc', (Path(hung.inputs.folder) / 'pid').read_text()).exists()
 
 
 def test_a_node_gets_the_threads_it_is_counted_with(workflow: Workflow) -> None:

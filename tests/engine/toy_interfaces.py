@@ -106,6 +106,14 @@ class Sleep(Toy):
         time.sleep(3600)
 
 
+class Work(Toy):
+    """Computes for ``value`` seconds of processor time."""
+
+    def act(self, folder):  # noqa: D102
+        while time.process_time() < self.inputs.value:
+            pass
+
+
 class Log(Toy):
     """Notes its start and end, and the device it sees, in ``folder``/log."""
 

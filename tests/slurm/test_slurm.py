@@ -16,17 +16,26 @@ from bids_muscle.cli.slurm import main
 from bids_muscle.cli.slurm_job import unfinished
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import ExitCode
+from bids_muscle.imaging.atlas import find_atlas
+from bids_muscle.segmentation.bundle import packaged_models
 from bids_muscle.settings import Settings
 
 #: Stands for Apptainer: runs the command of the container here, if what it reads is mounted.
 APPTAINER = """#!{python}
-import os, sys
+import os, sys, tomllib
+from pathlib import Path
 words = sys.argv[1:]
 at = words.index({image!r})
 mounts = [words[i + 1].split(':') for i in range(at) if words[i] == '-B']
 assert words[0] == 'run' and '--cleanenv' in words[:at], words
-for word in words[at + 1:at + 3]:
-    assert any(word == source == target for source, target, *_ in mounts), (word, mounts)
+assert all(source == target for source, target, *_ in mounts), mounts
+settings = Path(words[words.index('--config-file') + 1])
+tables = tomllib.loads(settings.read_text()).values()
+named = [value for table in tables for value in table.values()]
+for value in [words[at + 1:at + 3], str(settings), *named]:
+    for path in value if isinstance(value, list) else [value]:
+        if str(path).startswith('/'):
+            assert any(Path(path).is_relative_to(source) for source, *_ in mounts), (path, mounts)
 env = {{name: value for name, value in os.environ.items() if not name.startswith('SLURM')}}
 os.execve({python!r}, [{python!r}, '-m', 'bids_muscle', *words[at + 1:]], env)
 """
@@ -104,11 +113,14 @@ def test_a_cohort_runs_fails_in_part_and_goes_on(
     apptainer.chmod(0o755)
     monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
     words = [str(cohort), str(out), '--container', str(image), '--chunk', '2', '--cpus', '1']
-    assert main([*words, '--mem', '1400M', '--submit', '--', '--region', 'lumbar']) == ExitCode.OK
+    options = ['--region', 'lumbar', *everything_that_can_be_named(cohort.parent / 'more')]
+    assert main([*words, '--mem', '1400M', '--submit', '--', *options]) == ExitCode.OK
     assert '1 participants to run, 1 finished' in capsys.readouterr().out
     wait_for_all(slurm)
     log = (out / 'logs/slurm/0002/task-0.log').read_text()
     assert (out / 'logs/slurm/0002/task-0.exit').read_text() == '0\n', log
+    group_log = (out / 'logs/slurm/0002/group.log').read_text()
+    assert 'group.html' in group_log and 'Error' not in group_log, group_log
     assert main(words) == ExitCode.OK
     assert '0 participants to run, 2 finished' in capsys.readouterr().out
     native, contained = (
@@ -116,6 +128,27 @@ def test_a_cohort_runs_fails_in_part_and_goes_on(
         for label in ('01', 'cut')
     )
     assert native.read_bytes() == contained.read_bytes()
+
+
+def everything_that_can_be_named(folder: Path) -> list[str]:
+    """Give options for each file and folder that a run may read beside the dataset."""
+    contents = {
+        'contrast-rules': (packaged_models().parent / 'contrasts.tsv').read_text(),
+        'bids-filter-file': '{}',
+        'levels': 'participant_id\tslice\tlevel\nsub-none\t1\tL4\n',
+        'exclude': 'participant_id\treason\nsub-none\tmoved\n',
+    }
+    words = []
+    folder.mkdir()
+    for option, content in contents.items():
+        (folder / option).write_text(content)
+        words += [f'--{option}', str(folder / option)]
+    shutil.copytree(packaged_models() / 'lumbar', folder / 'model')
+    shutil.copytree(find_atlas(None, 'lumbar'), folder / 'atlas')
+    (folder / 'derivatives').mkdir()
+    for option in ('model', 'atlas', 'derivatives'):
+        words += [f'--{option}', str(folder / option)]
+    return words
 
 
 @pytest.fixture
