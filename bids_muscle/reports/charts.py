@@ -15,8 +15,6 @@ GAP = 11
 FOREST_WIDTH = 680
 FOREST_LABEL_WIDTH = 260
 FOREST_VALUE_WIDTH = 150
-#: Above this many participants a strip shows its box and the far values only.
-MAX_DOTS = 300
 
 
 @dataclass(frozen=True)
@@ -28,25 +26,6 @@ class Bar:
     colour: str
     value: float | None
     text: str
-
-
-@dataclass(frozen=True)
-class Dot:
-    """One participant's value in a strip."""
-
-    value: float
-    text: str
-    href: str
-
-
-@dataclass(frozen=True)
-class Strip:
-    """The values of one muscle and side over a cohort."""
-
-    muscle: str
-    side: str
-    colour: str
-    dots: tuple[Dot, ...]
 
 
 @dataclass(frozen=True)
@@ -123,58 +102,6 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
     }
 
 
-def strip_chart(strips: Sequence[Strip], title: str) -> dict[str, object]:
-    """Lay out one row of dots with median and quartiles for each muscle and side.
-
-    Parameters
-    ----------
-    strips
-        In the order in which they are drawn; both sides of a muscle follow each other.
-    title
-        Name of the chart with its unit.
-    """
-    import numpy as np
-
-    ticks = nice_ticks(max((dot.value for strip in strips for dot in strip.dots), default=0))
-    scale = (WIDTH - LABEL_WIDTH - 24) / ticks[-1]
-    rows: list[dict[str, object]] = []
-    names: list[dict[str, object]] = []
-    y, previous = 8, None
-    for strip in strips:
-        if strip.muscle != previous:
-            y += GAP if previous is not None else 0
-            names.append({'y': y + 14, 'lines': wrap(strip.muscle)})
-            previous = strip.muscle
-        values = [dot.value for dot in strip.dots]
-        quartiles = np.percentile(values, [25, 50, 75]).tolist() if values else []
-        low, high = _whisker(values, quartiles)
-        shown = [
-            {
-                'dot': dot,
-                'x': round(LABEL_WIDTH + dot.value * scale, 1),
-                'y': y + 5 + number % 5 * 3,
-            }
-            for number, dot in enumerate(strip.dots)
-            if len(values) <= MAX_DOTS or not low <= dot.value <= high
-        ]
-        rows.append(
-            {
-                'strip': strip,
-                'y': y,
-                'dots': shown,
-                'box': [round(LABEL_WIDTH + value * scale, 1) for value in quartiles],
-                'whisker': [round(LABEL_WIDTH + value * scale, 1) for value in (low, high)],
-            }
-        )
-        y += 22
-    return {
-        **_frame(title, ticks, scale, y),
-        'rows': rows,
-        'names': names,
-        'summary': '; '.join(_in_words(strip) for strip in strips),
-    }
-
-
 def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]:
     """Lay out one row for each effect: name, point with interval, and both as text.
 
@@ -239,21 +166,3 @@ def _frame(title: str, ticks: Sequence[float], scale: float, bottom: int) -> dic
         'height': bottom + 30,
         'left': LABEL_WIDTH,
     }
-
-
-def _whisker(values: Sequence[float], quartiles: Sequence[float]) -> tuple[float, float]:
-    """Return the last values within 1.5 interquartile ranges of the box (Tukey 1977)."""
-    if not values:
-        return 0.0, 0.0
-    reach = 1.5 * (quartiles[2] - quartiles[0])
-    near = [value for value in values if quartiles[0] - reach <= value <= quartiles[2] + reach]
-    return min(near), max(near)
-
-
-def _in_words(strip: Strip) -> str:
-    import statistics
-
-    if not strip.dots:
-        return f'{strip.side} {strip.muscle} no value'
-    median = statistics.median(dot.value for dot in strip.dots)
-    return f'{strip.side} {strip.muscle} median {median:.3g} of {len(strip.dots)}'

@@ -288,9 +288,7 @@ def _wide_cells(scan: ScanOutputs, measures: Sequence[str]) -> dict[str, str]:
 def _people_columns(
     scans: Sequence[ScanOutputs], people: People, taken: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Return the columns of participants.tsv; what the participant level noted fills its gaps."""
-    known = {scan.record.participant: scan.record.participant_info for scan in scans}
-    joined = {label: {**info, **people.get(label, {})} for label, info in known.items()}
+    joined = joined_people(scans, people)
     extra = _in_order(name for info in joined.values() for name in info)
     taken, named = set(taken), [scan.record.participant for scan in scans]
     return {
@@ -301,6 +299,12 @@ def _people_columns(
         for name in extra
         if name != 'participant_id'
     }
+
+
+def joined_people(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[str, str]]:
+    """Return the rows of participants.tsv; what the participant level noted fills its gaps."""
+    known = {scan.record.participant: scan.record.participant_info for scan in scans}
+    return {label: {**info, **people.get(label, {})} for label, info in known.items()}
 
 
 def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
-from bids_muscle.reports.charts import MAX_DOTS, Dot, Strip, strip_chart
 from bids_muscle.reports.cohort import (
     People,
     muscle_table,
@@ -19,19 +17,19 @@ from bids_muscle.reports.cohort import (
     write_review_tables,
 )
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
-from bids_muscle.reports.outliers import OUTLIER_Z, find_outliers
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number, read_scans
-from bids_muscle.reports.page import environment, format_value, heading, main_measures, page_of
-from bids_muscle.reports.participant import SIDES, scan_light
+from bids_muscle.reports.outliers import OUTLIER_Z
+from bids_muscle.reports.outputs import ScanOutputs, read_scans
+from bids_muscle.reports.page import environment, format_value, heading, page_of
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
 from bids_muscle.reports.review import write_review
+from bids_muscle.reports.scan_data import (
+    completeness_data,
+    outlier_data,
+    scan_data,
+    shown_measures,
+)
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.cohort import CohortAnalysis
-
-#: Tables with a row for each scan are shown up to this many scans; there is a file with all.
-MAX_ROWS = 300
-#: Order of the levels of a traffic light in the list of scans.
-URGENCY = {'failed': 0, 'check': 1, 'ok': 2}
 
 
 def write_group(
@@ -84,25 +82,30 @@ def write_group(
     tables = write_cohort_tables(scans, people, muscles, output_dir)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
-    wall = write_review(scans, output_dir)
+    data = scan_data(scans, people)
+    wall = write_review(scans, data, output_dir)
     page = output_dir / dataset_path('group_report')
     template = environment().get_template('group.html.j2')
     write_text(
         template.render(
             title='Cohort',
+            **({'script': 'scans.js cohort.js'} if scans else {}),
             summary=_summary(scans, people),
             notes=[*notes, *_mixed(scans)],
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
-            scans=sorted(map(_scan_row, scans), key=lambda row: URGENCY[row['light'].level]),
+            scans=len(scans),
             series=[
                 _series_context(place, *each, analyses)
-                for place, each in enumerate(_series(scans), 1)
+                for place, each in enumerate(_by_series(scans), 1)
             ],
             outlier_z=OUTLIER_Z,
-            max_dots=MAX_DOTS,
-            max_rows=MAX_ROWS,
+            data={
+                **data,
+                'outliers': outlier_data(scans),
+                'completeness': completeness_data(scans, people),
+            },
         ),
         page,
     )
@@ -172,7 +175,7 @@ def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
     ]
 
 
-def _series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutputs]]]:
+def _by_series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutputs]]]:
     """Group scans that can be compared: one region, one contrast."""
     series: dict[tuple[str, str], list[ScanOutputs]] = {}
     for scan in scans:
@@ -189,92 +192,15 @@ def _series_context(
     analyses: Mapping[str, CohortAnalysis],
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
-    columns = main_measures([row for scan in scans for row in scan.rows])
-    strips = {column: _strips(scans, column) for column in columns}
     return {
         'anchor': f'series-{place}',
         'region': region,
         'contrast': contrast,
-        'count': len(scans),
-        'charts': [
-            strip_chart(strips[column], heading(column, definitions)) for column in columns[:2]
-        ],
         'analyses': statistics_context(analyses, region, contrast, definitions),
-        'summaries': [
-            (heading(column, definitions), [_describe(strip) for strip in strips[column]])
-            for column in columns
-        ],
-        'outliers': [
-            (outlier, heading(outlier.column, definitions))
-            for outlier in find_outliers(scans, columns)
-        ],
-        'values': [
-            (heading(column, definitions), *_value_table(scans, column)) for column in columns
-        ]
-        if len(scans) <= MAX_ROWS
-        else [],
         'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans),
         'definitions': [
             (heading(name, definitions), definitions[name])
-            for name in columns
+            for name in shown_measures(scans)
             if name in definitions
         ],
-    }
-
-
-def _strips(scans: Sequence[ScanOutputs], column: str) -> list[Strip]:
-    table = label_table(scans[0].record)
-    kept = [{row['index']: row for row in scan.kept} for scan in scans]
-    strips = []
-    for label in table or ():
-        dots = []
-        for scan, rows in zip(scans, kept, strict=True):
-            row = rows.get(str(label.index))
-            value = number(row.get(column, MISSING)) if row else None
-            if value is not None:
-                text = f'{scan.record.scan}: {label.name} {format_value(value)}'
-                dots.append(Dot(value, text, page_of(scan.record.participant)))
-        strips.append(Strip(label.muscle, label.side, label.color, tuple(dots)))
-    return strips
-
-
-def _describe(strip: Strip) -> dict[str, str]:
-    """Median, quartiles and range of one muscle and side."""
-    import numpy as np
-
-    values = [dot.value for dot in strip.dots]
-    described = {'name': f'{strip.side} {strip.muscle}', 'count': str(len(values))}
-    if not values:
-        return {**described, 'median': MISSING, 'quartiles': MISSING, 'range': MISSING}
-    low, high = np.percentile(values, [25, 75])
-    return {
-        **described,
-        'median': format_value(statistics.median(values)),
-        'quartiles': f'{format_value(float(low))} to {format_value(float(high))}',
-        'range': f'{format_value(min(values))} to {format_value(max(values))}',
-    }
-
-
-def _value_table(
-    scans: Sequence[ScanOutputs], column: str
-) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
-    """Return muscle names and one row per scan, right and left side by side."""
-    muscles = list(dict.fromkeys(row['muscle'] for scan in scans for row in scan.rows))
-    rows = []
-    for scan in scans:
-        cells = {(row['muscle'], row['side']): row.get(column, MISSING) for row in scan.rows}
-        values = [cells.get((muscle, side), MISSING) for muscle in muscles for side in SIDES]
-        rows.append((scan.record.scan, page_of(scan.record.participant), values))
-    return muscles, rows
-
-
-def _scan_row(scan: ScanOutputs) -> dict[str, Any]:
-    return {
-        'participant': scan.record.participant,
-        'page': page_of(scan.record.participant),
-        'scan': scan.record.scan,
-        'region': scan.record.region or MISSING,
-        'contrast': scan.contrast,
-        'light': scan_light(scan),
-        'remedy': scan.record.problem.remedy if scan.record.problem else '',
     }

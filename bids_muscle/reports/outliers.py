@@ -84,6 +84,13 @@ def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[
     return scores
 
 
+def outlier_columns(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> list[str]:
+    """Return these measures and all asymmetries and figures of image quality."""
+    asymmetries = (name for scan in scans for name in scan.measures if ASYMMETRY in name)
+    quality = (name for scan in scans for name in scan.quality)
+    return list(dict.fromkeys([*measures, *asymmetries, *quality]))
+
+
 def outlier_table(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> pd.DataFrame:
     """Return the outliers among measures, asymmetries and image quality, the farthest first.
 
@@ -97,12 +104,8 @@ def outlier_table(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> pd.Da
     import pandas as pd
 
     by_name = {scan.record.scan: scan for scan in scans}
-    asymmetries = dict.fromkeys(
-        name for scan in scans for name in scan.measures if ASYMMETRY in name
-    )
-    quality = dict.fromkeys(name for scan in scans for name in scan.quality)
     rows = []
-    for each in find_outliers(scans, [*columns, *asymmetries, *quality]):
+    for each in find_outliers(scans, outlier_columns(scans, columns)):
         scan = by_name[each.scan]
         kind = 'image quality' if not each.name else 'muscle'
         rows.append(

@@ -51,12 +51,13 @@ def environment() -> jinja2.Environment:
 
 
 @cache
-def inline_script(name: str) -> Markup:
-    """Return a script of the templates as it stands in a page."""
+def inline_script(names: str) -> Markup:
+    """Return scripts of the templates, names separated by spaces, as they stand in a page."""
     from markupsafe import Markup
 
     folder = resources.files('bids_muscle.reports') / 'templates'
-    return Markup((folder / name).read_text(encoding='utf-8'))  # noqa: S704 - our own file
+    text = ''.join((folder / name).read_text(encoding='utf-8') for name in names.split())
+    return Markup(text)  # noqa: S704 - our own files
 
 
 @cache
@@ -139,4 +140,4 @@ def heading(column: str, definitions: Definitions) -> str:
     entry = definitions.get(column, {})
     name = str(entry.get('LongName', column))
     unit = str(entry.get('Units', '')).replace('^2', '²').replace('^3', '³')
-    return f'{name} ({unit})' if unit else name
+    return f'{name} ({unit})' if unit not in ('', '1') else name

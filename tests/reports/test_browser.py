@@ -331,6 +331,79 @@ def test_the_wall_is_sorted_and_filtered(visit: Callable[[Path], Page], cohort: 
     assert page.inner_text('#page-text') == 'No scan fits the filters.'
 
 
+def people_of(number: int) -> dict[str, str]:
+    """Women in Basel whose age rises, and men in Perth."""
+    sex, site = (('F', 'Basel'), ('M', 'Perth'))[number % 2]
+    return {'sex': sex, 'site': site, 'age': str(20 + number)}
+
+
+def described(page: Page) -> dict[str, list[str]]:
+    """Return number, median, quartiles and range of each muscle in the summary."""
+    page.locator('#summary').evaluate('node => { node.parentElement.open = true; }')
+    lines = page.locator('#summary tbody tr').all()
+    return {
+        line.locator('th').inner_text(): line.locator('td').all_inner_texts() for line in lines
+    }
+
+
+def test_the_cohort_is_filtered(
+    visit: Callable[[Path], Page],
+    add_scan: AddScan,
+    muscle_rows: Callable[..., list[dict[str, object]]],
+    tmp_path: Path,
+) -> None:
+    """Charts, tables and counts follow the filters; what is excluded is in none of the charts."""
+    mfi_pct = [10.0, 11.0, 12.5, 13.0, 14.0, 70.0, 15.0, 18.25]
+    for number, value in enumerate(mfi_pct):
+        add_scan(f'0{number}', rows=muscle_rows(value), participant_info=people_of(number))
+    output_dir = add_scan('99', problem=PROBLEM, participant_info=people_of(0))
+    exclude = tmp_path / 'exclude.tsv'
+    exclude.write_text('participant_id\tmuscle\nsub-07\tright multifidus\n')
+    page = visit(write_group(output_dir, exclude=exclude)[-1])
+    assert page.inner_text('#count') == '9 of 9 scans of this series'
+    right = np.array(mfi_pct[:-1]) + 1
+    low, middle, high = np.percentile(right, [25, 50, 75])
+    assert described(page)['right multifidus'] == [
+        '7',
+        f'{middle:g}',
+        f'{low:.3g} to {high:.3g}',
+        '11 to 71',
+    ]
+    assert described(page)['left multifidus'][0] == '8'
+    # One stop of the tabulator for the chart, then from dot to dot with the arrows.
+    dots = page.locator('#distribution a')
+    assert dots.count() == 7 + 6 * 8
+    assert [dot.get_attribute('tabindex') for dot in dots.all()[:2]] == ['0', '-1']
+    dots.first.focus()
+    page.keyboard.press('ArrowRight')
+    assert page.evaluate('document.activeElement.getAttribute("href")') == 'sub-01.html'
+    assert 'sub-05' in page.locator('#outliers tbody th').first.inner_text()
+    page.select_option('#filter-sex', 'women')
+    assert page.inner_text('#count') == '5 of 9 scans of this series'
+    assert described(page)['left multifidus'][:2] == ['4', '15.3']
+    # The far value is a man's.
+    assert page.locator('#outliers tbody tr').count() == 0
+    page.locator('#values').evaluate('node => { node.parentElement.open = true; }')
+    page.click('#values th:has-text("Age")')
+    page.click('#values th:has-text("Age")')
+    assert page.locator('#values tbody th').first.inner_text() == 'sub-06_acq-dixon'
+    assert page.locator('#values [aria-sort]').get_attribute('aria-sort') == 'descending'
+    page.click('#filter-reset')
+    page.select_option('#split', 'site')
+    assert described(page)['left multifidus Perth'][0] == '4'
+    page.select_option('#filter-site', 'Perth')
+    page.select_option('#measure', label='Volume (ml)')
+    assert described(page)['left multifidus Perth'][:2] == ['4', '41']
+    page.click('#filter-reset')
+    page.select_option('#filter-light', 'failed')
+    assert page.locator('#remarks tbody tr').all_inner_texts() == [
+        'sub-99_acq-dixon\tFailed\tfat.nii.gz has another grid. Export it again.'
+    ]
+    assert page.inner_text('#totals tbody').split() == ['acq-dixon', '0', '1', '0', '0']
+    page.fill('#filter-text', 'nobody')
+    assert page.inner_text('#count') == '0 of 9 scans of this series'
+
+
 def test_two_thousand_scans_come_in_pages_of_fifty(
     visit: Callable[[Path], Page], cohort: Path
 ) -> None:

@@ -250,7 +250,7 @@ def test_a_missing_file_is_said(
 ) -> None:
     output_dir = add_scan('01', **options)
     assert expected in participant_page(output_dir, '01').shown
-    assert '1 warning' in group_page(output_dir).shown
+    assert '1 warning' in group_page(output_dir).text
 
 
 @pytest.mark.parametrize('content', [None, '{"half', '[]', '{"slices": []}'])
@@ -330,11 +330,12 @@ def test_dots_of_the_cohort_lead_to_pages_that_exist(add_scan: AddScan) -> None:
         output_dir = add_scan(participant)
         write_participant_report(output_dir, participant)
     page = group_page(output_dir)
-    links = [str(a['href']) for a in page.all('a') if str(a['href']).endswith('.html')]
-    assert {'sub-01.html', 'sub-02.html', 'sub-03.html', 'group_review.html'} == set(links)
+    [data] = re.findall(r'id="data">(.*?)</script>', page.text, re.DOTALL)
+    links = {scan['page'] for scan in json.loads(data)['scans']}
+    assert links == {'sub-01.html', 'sub-02.html', 'sub-03.html'}
+    links |= {str(a['href']) for a in page.all('a') if str(a['href']).endswith('.html')}
+    assert 'group_review.html' in links
     assert all((output_dir / link).is_file() for link in links)
-    # Three people, seven muscles with a value, two charts.
-    assert len([dot for dot in page.all('circle') if 'fill' in dot]) == 3 * 7 * 2
 
 
 def test_mixed_models_are_said(add_scan: AddScan) -> None:

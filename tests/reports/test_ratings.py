@@ -99,16 +99,9 @@ def test_what_fails_is_excluded_and_stays_in_the_tables(cohort: Path, tmp_path: 
     assert [scans[f'sub-0{k}']['excluded'] for k in (1, 2, 3)] == ['yes', 'no', 'no']
     assert scans['sub-01']['qc_comments'] == 'AB: leaks'
     # Two of three scans count, and one of them without its psoas.
-    page = paths[-1].read_text()
-    values = [int(text.split('>')[1]) for text in _counts(page)]
-    assert values[:8] == [2, 2, 2, 2, 1, 2, 2, 0]
-
-
-def _counts(page: str) -> list[str]:
-    """Cells with the number of values in the first summary."""
-    summary = page.split('<summary>Summary of')[1].split('</table>')[0]
-    rows = summary.split('<tr><th scope="row">')[1:]
-    return [row.split('<td class="number"')[1].split('<')[0] for row in rows]
+    data = paths[-1].read_text().split('id="data">')[1].split('</script>')[0]
+    counted = [place for scan in json.loads(data)['scans'] for place in scan['counts']]
+    assert [counted.count(place) for place in range(8)] == [2, 2, 2, 2, 1, 2, 2, 2]
 
 
 def test_the_list_to_redo_and_its_form_for_sct(cohort: Path, tmp_path: Path) -> None:

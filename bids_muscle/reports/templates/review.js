@@ -1,17 +1,12 @@
-'use strict';
 // The review page: a wall of scans, and one scan at a time to be rated by keyboard.
-// Text of the dataset is only ever set as textContent or as a value, never as markup.
 (() => {
-  const data = JSON.parse(document.getElementById('data').textContent);
-  const PAGE = 50;
+  const { $, PAGE, compare, data, element, filters, format, isText, scans } = Scans;
   const STORE = 'bids_muscle/rating/';
   const RATER = 'bids_muscle/rater';
   const COLUMNS = ['scan', 'segmentation', 'rating', 'muscles', 'comment', 'rater', 'rated_at'];
   const ORDER = { '': 0, pass: 1, artefact: 2, fail: 3 };
   const SYMBOL = { pass: '\u2713 pass', artefact: '\u25D0 artefact', fail: '\u2717 fail' };
   const LIGHTS = { ok: 0, check: 1, failed: 2 };
-  const $ = (id) => document.getElementById(id);
-  const scans = data.scans;
   const byName = new Map(scans.map((scan) => [scan.scan, scan]));
   const memory = new Map();
   let shown = [];
@@ -24,7 +19,6 @@
   // Ratings: one entry of localStorage for each segmentation, so that they survive a reload and
   // further participants, but not another segmentation of the same scan.
   const keyOf = (scan) => `${STORE}${scan.scan}/${scan.segmentation}`;
-  const isText = (value) => typeof value === 'string';
 
   function valid(entry, scan) {
     return entry && typeof entry === 'object' && Object.hasOwn(ORDER, entry.rating) && isText(entry.comment)
@@ -78,17 +72,24 @@
   // The wall.
   const SORTS = {
     name: { title: 'Name', get: (scan) => scan.scan },
-    score: { title: 'Outlier score (largest robust z)', get: (scan) => scan.score },
+    score: { title: 'Outlier score (largest robust z)', get: (scan) => scan.score, shown: true },
     light: { title: 'Result', get: (scan) => LIGHTS[scan.light] },
     rating: { title: 'Rating', get: (scan) => ORDER[ratingOf(scan)] },
   };
-  data.columns.forEach((column, place) => {
+  for (const [name, title] of [['site', 'Site'], ['sex', 'Sex'], ['age', 'Age'], ['bmi', 'Body mass index']]) {
+    if (scans.some((scan) => scan[name] !== null)) SORTS[name] = { title, get: (scan) => scan[name], shown: true };
+  }
+  data.measures.forEach((measure, k) => data.muscles.forEach((muscle, j) => {
+    const place = k * data.muscles.length + j;
     SORTS[`m${place}`] = {
-      title: `${column.muscle}: ${column.measure}`, group: column.measure, get: (scan) => scan.values[place],
+      title: `${muscle.name}: ${measure}`, group: measure, get: (scan) => scan.values[place], shown: true,
     };
+  }));
+  data.quality.forEach((title, k) => {
+    SORTS[`q${k}`] = { title, group: 'Image quality', get: (scan) => scan.quality[k], shown: true };
   });
 
-  function fillSelects() {
+  function fillSort() {
     const groups = new Map();
     for (const [key, sort] of Object.entries(SORTS)) {
       const option = new Option(sort.title, key);
@@ -101,43 +102,14 @@
       }
       groups.get(sort.group).append(option);
     }
-    for (const name of data.series) $('filter-series').append(new Option(name, name));
-  }
-
-  function compare(get, sign) {
-    return (one, two) => {
-      const [a, b] = [get(one), get(two)];
-      if (a === null || b === null) return (a === null) - (b === null);
-      const order = isText(a) ? a.localeCompare(b, 'en', { numeric: true }) : a - b;
-      return sign * order || one.place - two.place;
-    };
   }
 
   function choose() {
-    const text = $('filter-text').value.trim().toLowerCase();
-    const rating = $('filter-rating').value;
-    const light = $('filter-light').value;
-    const series = $('filter-series').value;
-    shown = scans.filter((scan) => scan.scan.toLowerCase().includes(text)
-      && (!rating || (ratingOf(scan) || 'unrated') === rating)
-      && (!light || scan.light === light)
-      && (!series || scan.series === series)
+    shown = scans.filter((scan) => fits(scan)
       && (!$('filter-outlier').checked || scan.score > data.outlier_z));
     shown.sort(compare(SORTS[$('sort').value].get, $('descending').checked ? -1 : 1));
     page = Math.min(page, Math.max(Math.ceil(shown.length / PAGE) - 1, 0));
     draw();
-  }
-
-  function element(tag, className, text) {
-    const node = document.createElement(tag);
-    if (className) node.className = className;
-    if (text) node.textContent = text;
-    return node;
-  }
-
-  function format(value) {
-    if (value === null) return 'n/a';
-    return isText(value) ? value : String(Number(value.toPrecision(3)));
   }
 
   function tile(scan, place) {
@@ -159,7 +131,7 @@
     const rating = ratingOf(scan);
     line.append(element('span', `badge ${rating}`, SYMBOL[rating] || 'not rated'));
     const sort = SORTS[$('sort').value];
-    if (sort.group || sort === SORTS.score) line.append(element('span', '', format(sort.get(scan))));
+    if (sort.shown) line.append(element('span', '', format(sort.get(scan))));
     button.append(line);
     button.addEventListener('click', () => open(shown, place));
     const item = element('li');
@@ -383,18 +355,17 @@
   }
 
   // Wiring.
-  scans.forEach((scan, place) => { scan.place = place; });
   load();
-  fillSelects();
+  fillSort();
+  const fits = filters($('filters'), ['series', 'site', 'sex', 'light', 'flag', 'labels', 'rating'],
+    ratingOf, () => { page = 0; choose(); });
   try { $('rater').value = localStorage.getItem(RATER) || ''; } catch { /* nothing is kept */ }
   $('rater').addEventListener('change', () => {
     try { localStorage.setItem(RATER, $('rater').value.trim()); } catch { /* nothing is kept */ }
   });
-  for (const id of ['sort', 'descending', 'filter-rating', 'filter-light', 'filter-series',
-    'filter-outlier']) {
+  for (const id of ['sort', 'descending', 'filter-outlier']) {
     $(id).addEventListener('change', () => { page = 0; choose(); });
   }
-  $('filter-text').addEventListener('input', () => { page = 0; choose(); });
   $('page-previous').addEventListener('click', () => { page -= 1; draw(); });
   $('page-next').addEventListener('click', () => { page += 1; draw(); });
   $('start').addEventListener('click', () => {
