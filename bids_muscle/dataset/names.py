@@ -202,7 +202,7 @@ def expected_outputs(
     contrasts = output_contrasts(scan)
     absent = {'confidence', 'confidence_json'} if scan.manual else set()
     if scan.fat_source is None:
-        absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction'}
+        absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction', 'histograms'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):
             absent |= {'fat_map', 'fat_map_json'}
     if scan.fat_source is not FatSource.WATER_AND_FAT:
@@ -210,7 +210,7 @@ def expected_outputs(
     if not deformable:
         absent |= {'xfm_field', 'xfm_field_json'}
     if not bias_correction or not contrasts:
-        absent |= {'bias'}
+        absent |= {'uncorrected', 'corrected', 'bias'}
     paths = []
     for key, template in io_spec()['scan'].items():
         if '{image}' in template:

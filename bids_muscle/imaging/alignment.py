@@ -272,6 +272,12 @@ def labels_in_scan(found: Alignment, atlas: Atlas, scan: Nifti1Image) -> np.ndar
     return resample(atlas.labels, atlas.affine, scan.shape, scan.affine, found.to_atlas, order=0)
 
 
+def template_in_scan(found: Alignment, atlas: Atlas, scan: Nifti1Image) -> np.ndarray:
+    """Return the image of the atlas that was aligned, on the grid of the scan, (X, Y, Z)."""
+    template = np.asarray(atlas.images[found.contrasts[1]].dataobj, np.float32)
+    return resample(template, atlas.affine, scan.shape, scan.affine, found.to_atlas, order=1)
+
+
 def image_in_atlas(
     found: Alignment, atlas: Atlas, img: Nifti1Image, *, order: int = 1
 ) -> Nifti1Image:

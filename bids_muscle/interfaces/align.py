@@ -37,6 +37,7 @@ class _AlignOutput(TraitedSpec):
     alignment = traits.Dict(desc='how good the alignment is, for the sidecars')
     levels = File(exists=True, desc='table of the levels of the slices')
     atlas_labels = File(exists=True, desc="the atlas's muscles on the grid of the scan")
+    atlas_image = File(exists=True, desc='the atlas on the grid of the scan')
     warnings = traits.List(traits.Str)
 
 
@@ -104,6 +105,8 @@ class AlignScan(SimpleInterface):
             write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
         carried = alignment.labels_in_scan(found, atlas, labels)
         nib.save(nib.Nifti1Image(carried, labels.affine), cwd / 'atlas_labels.nii')
+        carried = alignment.template_in_scan(found, atlas, labels)
+        nib.save(nib.Nifti1Image(carried, labels.affine), cwd / 'atlas_image.nii')
         facts: dict[str, Any] = {
             'Atlas': atlas.name,
             'AtlasSHA256': atlas.sha256,
@@ -123,6 +126,7 @@ class AlignScan(SimpleInterface):
             'alignment': facts,
             'levels': str(files['levels']),
             'atlas_labels': str(cwd / 'atlas_labels.nii'),
+            'atlas_image': str(cwd / 'atlas_image.nii'),
             'warnings': [
                 f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
                 for reason in found.reasons

@@ -9,6 +9,7 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
@@ -21,6 +22,8 @@ class _PlotInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
+    confidence = File(exists=True, desc='absent where a person made the labels')
+    atlas_image = File(exists=True, mandatory=True)
     atlas_labels = File(exists=True, mandatory=True)
     region = traits.Str(mandatory=True)
 
@@ -39,15 +42,16 @@ class PlotScan(SimpleInterface):
         from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.reports.figures import scan_figures
 
-        fraction = self.inputs.fat_fraction
+        given = self.inputs
         pictures = scan_figures(
-            load_all(self.inputs.raw),
-            load_all(self.inputs.corrected),
-            load(self.inputs.body_mask),
-            load(self.inputs.labels),
-            load_label_table(self.inputs.region),
-            load(fraction) if fraction else None,
-            load(self.inputs.atlas_labels),
+            load_all(given.raw),
+            load_all(given.corrected),
+            load(given.body_mask),
+            load(given.labels),
+            load_label_table(given.region),
+            load(given.fat_fraction) if given.fat_fraction else None,
+            load(given.confidence) if isdefined(given.confidence) else None,
+            (load(given.atlas_image), load(given.atlas_labels)),
         )
         figures = {}
         for name, content in pictures.items():

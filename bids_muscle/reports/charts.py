@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 #: Width of a chart in its own units, which are CSS pixels at full size.
@@ -15,6 +15,8 @@ GAP = 11
 FOREST_WIDTH = 680
 FOREST_LABEL_WIDTH = 260
 FOREST_VALUE_WIDTH = 150
+HISTOGRAM_WIDTH = 300
+HISTOGRAM_HEIGHT = 120
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,30 @@ class Bar:
     colour: str
     value: float | None
     text: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Counts of one side of a muscle, in bins of equal width from 0 to 100 %."""
+
+    side: str
+    colour: str
+    counts: tuple[int, ...]
+
+    @property
+    def shares(self) -> list[float]:
+        """Counts as parts of their sum."""
+        return [count / sum(self.counts) for count in self.counts]
+
+    @property
+    def middle_pct(self) -> float:
+        """Upper end of the bin that holds the middle one of all that were counted, percent."""
+        half, seen = sum(self.counts) / 2, 0
+        for place, count in enumerate(self.counts, start=1):
+            seen += count
+            if seen >= half:
+                return 100 * place / len(self.counts)
+        return 100.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,45 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
         'names': names,
         'summary': '; '.join(f'{bar.side} {bar.muscle} {bar.text}' for bar in bars),
     }
+
+
+def histogram_charts(muscles: Mapping[str, Sequence[Series]]) -> list[dict[str, object]]:
+    """Lay out one histogram for each muscle, both sides as steps, all to one scale.
+
+    Parameters
+    ----------
+    muscles
+        The sides of each muscle, counted in the same bins.
+    """
+    highest = max((max(each.shares) for both in muscles.values() for each in both), default=1)
+    room = HISTOGRAM_HEIGHT - 26
+    charts: list[dict[str, object]] = []
+    for name, both in muscles.items():
+        steps = []
+        for each in both:
+            width = HISTOGRAM_WIDTH / len(each.counts)
+            points = [(0.0, 0.0)]
+            for place, share in enumerate(each.shares):
+                points += [(place * width, share), ((place + 1) * width, share)]
+            points.append((HISTOGRAM_WIDTH, 0.0))
+            path = ' '.join(f'{x:.1f},{6 + room * (1 - y / highest):.1f}' for x, y in points)
+            steps.append({'series': each, 'points': path})
+        charts.append(
+            {
+                'title': name,
+                'steps': steps,
+                'width': HISTOGRAM_WIDTH,
+                'height': HISTOGRAM_HEIGHT,
+                'bottom': 6 + room,
+                'ticks': [(pct, HISTOGRAM_WIDTH * pct / 100) for pct in (0, 25, 50, 75, 100)],
+                'summary': '; '.join(
+                    f'{each.side}: {sum(each.counts)} voxels, half of them below '
+                    f'{each.middle_pct:.0f} %'
+                    for each in both
+                ),
+            }
+        )
+    return charts
 
 
 def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]:

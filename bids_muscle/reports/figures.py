@@ -1,13 +1,14 @@
-"""The pictures of a scan: segmentation, extent, fat fraction, bias field. Images in, files out."""
+"""The pictures of a scan: segmentation, atlas, fat fraction, bias field. Images in, files out."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.reports import scroller
+from bids_muscle.reports import scroller, surfaces
 from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 #: Contrasts from the one that shows muscles best to the one that shows them least.
 BACKGROUNDS = ('water', 'T2w', 'T1w', 'PDw', 'inphase', 'opposedphase', 'fat', 'fatfraction')
-SLICES = 6
+SLICES = 9
 COLUMNS = 3
 BIAS_SLICES = 3
-BIAS_WIDTH_PX = 300
+HISTOGRAM_BINS = 25
 #: The bias field is shown from half to double, on a logarithmic scale.
 FIELD_RANGE = 2.0
 FRACTION_COLOURS = 'inferno'
@@ -36,7 +37,8 @@ def scan_figures(
     labels: nib.Nifti1Image,
     table: LabelTable,
     fat_fraction: nib.Nifti1Image | None = None,
-    atlas_labels: nib.Nifti1Image | None = None,
+    confidence: nib.Nifti1Image | None = None,
+    atlas: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
 ) -> dict[str, bytes]:
     """Draw all pictures of one scan.
 
@@ -54,40 +56,51 @@ def scan_figures(
         Labels and their colours.
     fat_fraction
         Fat fraction 0 to 1, NaN where undefined, same grid.
-    atlas_labels
-        Label numbers of the aligned atlas, same grid.
+    confidence
+        Probability of the label of each voxel, same grid.
+    atlas
+        Image and label numbers of the aligned atlas, same grid.
 
     Returns
     -------
     dict
-        Files by name, which is their ``desc`` entity. PNG: ``slices`` and ``segmentation`` (the
-        same slices without and with the labels), ``extent``, ``fatfraction`` (with a fat
-        fraction), ``alignment`` (with labels of the atlas), ``bias`` (where a bias field was
-        removed). WebP: ``scroller`` (all axial slices) and ``thumbnail``. JSON: ``outlines`` of
-        all slices.
+        Files by name, which is their ``desc`` entity. WebP: ``slices`` and ``segmentation`` (the
+        same slices without and with the labels), ``extent``, ``surfaces`` (the muscles in 3-D),
+        ``axial``, ``coronal`` and ``sagittal`` (sheets of all slices), ``thumbnail``;
+        with a fat fraction ``fatfraction``; with an atlas ``alignment`` (its labels on the scan)
+        and ``template`` (its image and labels); where a bias field was removed ``uncorrected``,
+        ``corrected`` and ``bias``, the field. JSON: ``outlines`` of all slices, and with a fat
+        fraction ``histograms`` of it by muscle.
     """
     contrast = next(name for name in BACKGROUNDS if name in corrected)
     background = corrected[contrast]
-    numbers = np.asarray(labels.dataobj).astype(np.int16)
+    numbers = _labels(labels)
     spacing = background.header.get_zooms()[:3]
-    view = cuts.plan_view(numbers, np.asarray(body_mask.dataobj) > 0, spacing, SLICES)
-    sheet, layout = scroller.draw_sheet(background, view)
+    unsure = cuts.least_sure_slice(numbers, _data(confidence)) if confidence else None
+    body = np.asarray(body_mask.dataobj) > 0
+    view = cuts.plan_view(numbers, body, spacing, SLICES, unsure)
+    sheets = [
+        scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
+    ]
     figures = {
         'slices': draw_slices(background, None, table, view),
         'segmentation': draw_slices(background, numbers, table, view),
         'extent': draw_extent(background, numbers, table, view),
-        'scroller': sheet,
-        'outlines': scroller.trace_outlines(labels, view, layout),
+        'surfaces': surfaces.draw_surfaces(labels, table),
+        **{sheet.plane: scroller.draw_sheet(background, view, sheet) for sheet in sheets},
+        'outlines': scroller.trace_outlines(labels, view, sheets),
         'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }
-    if atlas_labels is not None:
-        carried = np.asarray(atlas_labels.dataobj).astype(np.int16)
+    if atlas is not None:
+        template, carried = atlas[0], _labels(atlas[1])
         figures['alignment'] = draw_slices(background, carried, table, view)
+        figures['template'] = draw_slices(template, carried, table, view, 'atlas, ')
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
+        figures['histograms'] = count_fractions(fat_fraction, numbers)
     before, after = np.nan_to_num(_data(raw[contrast])), _data(background)
     if not np.array_equal(before, after):
-        figures['bias'] = draw_bias(raw[contrast], background, body_mask, view)
+        figures |= draw_bias(raw[contrast], background, body_mask, view)
     return figures
 
 
@@ -96,6 +109,7 @@ def draw_slices(
     numbers: np.ndarray | None,
     table: LabelTable,
     view: cuts.View,
+    name: str = '',
 ) -> bytes:
     """Draw axial slices, with the labels as outlines where ``numbers`` is given.
 
@@ -109,6 +123,8 @@ def draw_slices(
         Labels and their colours.
     view
         What is shown.
+    name
+        What the titles begin with.
     """
     data = _data(background)
     size = cuts.panel_size('axial', view, background.header.get_zooms(), cuts.PANEL_WIDTH_PX)
@@ -118,8 +134,9 @@ def draw_slices(
         panel = cuts.grey_panel(cuts.cut(data, 'axial', index, view), window, size)
         if numbers is not None:
             panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
-        panels.append(cuts.annotate(panel, 'axial', cuts.slice_title(background, view, index)))
-    return cuts.to_png(cuts.montage(panels, COLUMNS))
+        title = name + cuts.slice_title(background, view, index)
+        panels.append(cuts.annotate(panel, 'axial', title))
+    return cuts.to_webp(cuts.montage(panels, COLUMNS))
 
 
 def draw_extent(
@@ -159,7 +176,7 @@ def draw_extent(
     sheet = Image.new('RGB', (sum(p.width for p in panels) + cuts.GAP_PX, panels[0].height))
     sheet.paste(panels[0], (0, 0))
     sheet.paste(panels[1], (panels[0].width + cuts.GAP_PX, 0))
-    return cuts.to_png(sheet)
+    return cuts.to_webp(sheet)
 
 
 def draw_fat_fraction(
@@ -194,7 +211,31 @@ def draw_fat_fraction(
         )
         panels.append(cuts.annotate(panel, 'axial', cuts.slice_title(fat_fraction, view, index)))
     ticks = {fraction / 100: f'{fraction} %' for fraction in (0, 25, 50, 75, 100)}
-    return cuts.to_png(_with_bar(cuts.montage(panels, COLUMNS), FRACTION_COLOURS, ticks))
+    return cuts.to_webp(_with_bar(cuts.montage(panels, COLUMNS), FRACTION_COLOURS, ticks))
+
+
+def count_fractions(fat_fraction: nib.Nifti1Image, numbers: np.ndarray) -> bytes:
+    """Count the voxels of each muscle by their fat fraction.
+
+    Parameters
+    ----------
+    fat_fraction
+        Fat fraction 0 to 1 of shape (X, Y, Z); what is not finite does not count.
+    numbers
+        Label numbers of the same shape.
+
+    Returns
+    -------
+    bytes
+        JSON: counts by label number, in bins of equal width from 0 to 1.
+    """
+    data = _data(fat_fraction)
+    counts = {}
+    for label in np.unique(numbers[numbers > 0]).tolist():
+        values = data[numbers == label]
+        known = np.clip(values[np.isfinite(values)], 0, 1)
+        counts[str(label)] = np.histogram(known, HISTOGRAM_BINS, (0, 1))[0].tolist()
+    return (json.dumps(counts, separators=(',', ':')) + '\n').encode('ascii')
 
 
 def draw_bias(
@@ -202,8 +243,8 @@ def draw_bias(
     after: nib.Nifti1Image,
     body_mask: nib.Nifti1Image,
     view: cuts.View,
-) -> bytes:
-    """Draw three slices before and after bias correction and the field between them.
+) -> dict[str, bytes]:
+    """Draw slices before and after bias correction, and the field between them.
 
     Parameters
     ----------
@@ -213,6 +254,11 @@ def draw_bias(
         Non-zero inside the body; the view is widened to it, since the field is largest there.
     view
         What is shown.
+
+    Returns
+    -------
+    dict
+        ``uncorrected`` and ``corrected``, which lie on each other, and ``bias``.
     """
     body = np.asarray(body_mask.dataobj) > 0
     spacing = before.header.get_zooms()
@@ -220,24 +266,40 @@ def draw_bias(
     middle = np.linspace(0, len(view.slices) - 1, min(BIAS_SLICES + 2, len(view.slices)))
     picks = [view.slices[round(k)] for k in (middle[1:-1] if middle.size > 2 else middle)]
     wide = cuts.View(tuple(picks), shown)
-    size = cuts.panel_size('axial', wide, spacing, BIAS_WIDTH_PX)
+    size = cuts.panel_size('axial', wide, spacing, cuts.PANEL_WIDTH_PX)
+    titles = [cuts.slice_title(before, wide, index) for index in picks]
     first, second = _data(before), _data(after)
     with np.errstate(divide='ignore', invalid='ignore'):
         field = np.where(body & (second > 0) & (first > 0), np.log2(first / second), np.nan)
-    panels = []
-    for name, data in (('before', first), ('after', second)):
+    figures = {}
+    for name, title, data in (
+        ('uncorrected', 'before', first),
+        ('corrected', 'after', second),
+    ):
         window = cuts.robust_window(data[body] if body.any() else data)
-        for index in picks:
-            panel = cuts.grey_panel(cuts.cut(data, 'axial', index, wide), window, size)
-            title = f'{name}, {cuts.slice_title(before, wide, index)}'
-            panels.append(cuts.annotate(panel, 'axial', title))
+        panels = [
+            cuts.annotate(
+                cuts.grey_panel(cuts.cut(data, 'axial', index, wide), window, size),
+                'axial',
+                f'{title}, {place}',
+            )
+            for index, place in zip(picks, titles, strict=True)
+        ]
+        figures[name] = cuts.to_webp(cuts.montage(panels, COLUMNS))
     limit = float(np.log2(FIELD_RANGE))
-    for index in picks:
-        picture = cuts.cut(field, 'axial', index, wide)
-        panel = cuts.colour_panel(picture, (-limit, limit), size, FIELD_COLOURS)
-        panels.append(cuts.annotate(panel, 'axial', 'field'))
+    panels = [
+        cuts.annotate(
+            cuts.colour_panel(
+                cuts.cut(field, 'axial', index, wide), (-limit, limit), size, FIELD_COLOURS
+            ),
+            'axial',
+            f'field, {place}',
+        )
+        for index, place in zip(picks, titles, strict=True)
+    ]
     ticks = {0.0: '0.5', 0.25: '0.7', 0.5: '1', 0.75: '1.4', 1.0: '2'}
-    return cuts.to_png(_with_bar(cuts.montage(panels, len(picks)), FIELD_COLOURS, ticks))
+    sheet = _with_bar(cuts.montage(panels, COLUMNS), FIELD_COLOURS, ticks)
+    return {**figures, 'bias': cuts.to_webp(sheet)}
 
 
 def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> Image.Image:
@@ -255,6 +317,10 @@ def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> I
         at = sheet.width + 29, top + (1 - position) * height
         cuts.write(whole, at, text, anchor='lm')
     return whole
+
+
+def _labels(image: nib.Nifti1Image) -> np.ndarray:
+    return np.asarray(image.dataobj).astype(np.int16)
 
 
 def _data(image: nib.Nifti1Image) -> np.ndarray:

@@ -198,13 +198,23 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     }
     figures = {name: path for name, path in places.items() if path.is_file()}
     if not record.processing.get('bias_correction', True):
-        figures.pop('bias', None)
+        for name in ('uncorrected', 'corrected', 'bias'):
+            figures.pop(name, None)
     missing: list[str] = []
     rows = _read_table(morph, missing)
     definitions = _read_definitions(sidecar, missing) if rows else {}
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
+    gone = [
+        path.name
+        for name, path in places.items()
+        if name not in ('segmentation', *figures)
+        and path.relative_to(output_dir).as_posix() in record.outputs
+        and not path.exists()
+    ]
+    if gone:
+        missing.append(f'Pictures that were made are gone: {", ".join(gone)}.')
     quality, flags = _read_quality(iqm)
     alignment = read_alignment(
         output_dir / derivative_path(scan, 'levels'),

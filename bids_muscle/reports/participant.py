@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.writer import write_text
+from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.imaging.quality import quality_dictionary
-from bids_muscle.reports.charts import Bar, bar_chart
+from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import (
     MISSING,
@@ -28,50 +31,84 @@ from bids_muscle.reports.page import (
     heading,
     main_measures,
 )
+from bids_muscle.reports.slices import EDGES
+from bids_muscle.reports.standing import Cohort, read_cohort
 
 #: Right first, as it stands in the pictures.
 SIDES = ('right', 'left')
 
-#: Pictures of a page in their order: name, title, caption, alternative text.
-FIGURES = (
-    (
-        'segmentation',
+#: Columns with the difference of the sides, by the measure they are about. Those of a threshold
+#: are about the one that ``threshold_method`` names.
+ASYMMETRIES = {
+    'mfi_ratio_of_means_pct': 'mfi_asymmetry_points',
+    'volume_ml': 'volume_asymmetry_pct',
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page, and one that is shown in its place while asked for."""
+
+    title: str
+    caption: str
+    alt: str
+    second: str = ''
+    prompt: str = ''
+
+
+#: Pictures by the name of their file.
+PICTURES = {
+    'segmentation': Picture(
         'Segmentation',
         'Axial slices from superior to inferior: the first and the last with muscle, the one that '
-        'shows most of all muscles, and others between, closer where there are more muscles. They '
-        "are seen from below, the patient's right is on the left. z is the position in scanner "
-        'space.',
+        'shows most of all muscles, the one of which the network was least sure, and those in '
+        "which single muscles are largest. They are seen from below, the patient's right is on "
+        'the left. z is the position in scanner space.',
         'Axial slices with the outline of each muscle in its colour.',
+        'slices',
+        'the slices without outlines',
     ),
-    (
-        'fatfraction',
-        'Fat fraction',
-        'Fat signal as a share of fat and water, with the outlines of the muscles. Black: no '
-        'signal, or not defined.',
-        'Maps of the fat fraction from 0 to 100 % on the same axial slices.',
-    ),
-    (
-        'extent',
+    'extent': Picture(
         'Extent',
         'Coronal and sagittal slice through the muscles; white marks show the axial slices above. '
         'A muscle that reaches the edge is cut off by the field of view.',
         'Coronal and sagittal slice with the outline of each muscle in its colour.',
     ),
-    (
-        'alignment',
-        'Atlas',
+    'surfaces': Picture(
+        'In three dimensions',
+        'The muscles as they were outlined, without perspective, to one scale. Shapes between '
+        'slices are interpolated; holes, splinters and flat ends are those of the outlines.',
+        'The muscles in their colours from the front, from behind, from below and at an angle.',
+    ),
+    'fatfraction': Picture(
+        'Fat fraction',
+        'Fat signal as a share of fat and water, with the outlines of the muscles. Black: no '
+        'signal, or not defined.',
+        'Maps of the fat fraction from 0 to 100 % on the same axial slices.',
+    ),
+    'alignment': Picture(
+        'Alignment with the atlas',
         'The muscles of the atlas on the scan, after alignment: they should lie about where the '
         'muscles are, not outline them.',
         'Axial slices with the outlines of the muscles of the atlas.',
+        'template',
+        'the atlas itself',
     ),
-    (
-        'bias',
+    'uncorrected': Picture(
         'Bias field',
-        'Before and after bias correction, and the field that was divided out, relative to 1.',
-        'Axial slices before and after bias correction, and the bias field between them.',
+        'Before the correction. After it, one tissue should have one brightness from the skin to '
+        'the spine. Fat is measured without it.',
+        'Axial slices before bias correction.',
+        'corrected',
+        'the slices after the correction',
     ),
-)
-BARE = 'slices'
+    'bias': Picture(
+        'The field that was divided out',
+        'Relative to 1: orange was too dark, violet too bright.',
+        'Axial slices with the bias field in colours from 0.5 to 2.',
+    ),
+}
+PLANES = ('axial', 'coronal', 'sagittal')
 #: Below this predicted Dice the page asks for a look at the outlines.
 DOUBTFUL_DICE = 0.75
 UNKNOWN_COLOUR = '#888888'
@@ -111,6 +148,8 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
     path = output_dir / participant_path(participant, 'report')
     scans = read_scans(output_dir, participant)
     paragraphs, references = write_methods(scans)
+    cohort = read_cohort(output_dir)
+    settings = _settings(output_dir, participant)
     infos = [scan.record.participant_info for scan in scans if scan.record.participant_info]
     page = environment().get_template('participant.html.j2')
     text = page.render(
@@ -119,7 +158,9 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         light=participant_light(scans),
         sessions=sorted({scan.record.session for scan in scans if scan.record.session}),
         info=_shown_info(infos[0]) if infos else [],
-        scans=[_scan_context(scan, place) for place, scan in enumerate(scans, start=1)],
+        scans=[_scan_context(scan, place, cohort) for place, scan in enumerate(scans, start=1)],
+        settings=settings,
+        command=_command(settings, participant),
         paragraphs=paragraphs,
         references=references,
     )
@@ -167,21 +208,24 @@ def participant_light(scans: Sequence[ScanOutputs]) -> Light:
     return Light('ok', 'Complete', f'{len(lights)} scans, no warnings, no value missing')
 
 
-def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
+def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[str, Any]:
     record = scan.record
     table = label_table(record)
     colours = {str(label.index): label.color for label in table} if table else {}
     main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
+    muscles, compared = _muscles(scan, main, colours, cohort)
     return {
         'anchor': f'scan-{place}',
         'record': record,
         'light': scan_light(scan),
         'manual': scan.manual,
         'notes': scan.notes,
+        'flags': scan.flags,
         'contrast': scan.contrast,
-        'figures': _figures(scan),
+        'pictures': {name: _picture(scan, name) for name in PICTURES if name in scan.figures},
         'viewer': _viewer(scan),
+        'histograms': _histograms(scan, colours),
         'quality': _quality(scan),
         'image_quality': [
             (definition['LongName'], definition['Description'], scan.quality.get(name))
@@ -191,8 +235,11 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
         'doubtful_dice': DOUBTFUL_DICE,
         'alignment': scan.alignment,
         'charts': [_chart(scan, column, colours) for column in main[:2]],
-        'headings': [heading(column, scan.definitions) for column in main],
-        'muscles': _muscles(scan.rows, main, colours),
+        'headings': [
+            (heading(column, scan.definitions), _asymmetry(scan, column)) for column in main
+        ],
+        'muscles': muscles,
+        'compared': compared,
         'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),
         'remarks': _remarks(scan.rows),
         'other_headings': [heading(column, scan.definitions) for column in others],
@@ -205,23 +252,61 @@ def _scan_context(scan: ScanOutputs, place: int) -> dict[str, Any]:
     }
 
 
-def _figures(scan: ScanOutputs) -> list[dict[str, str]]:
-    found = []
-    for name, title, caption, alt in FIGURES:
-        if name not in scan.figures:
-            continue
-        bare = scan.figures.get(BARE) if name == 'segmentation' else None
-        found.append(
-            {
-                'name': name,
-                'title': title,
-                'caption': caption,
-                'alt': f'{scan.record.scan}: {alt}',
-                'uri': data_uri(scan.figures[name]),
-                'bare': data_uri(bare) if bare else '',
-            }
-        )
-    return found
+def _picture(scan: ScanOutputs, name: str) -> dict[str, Any]:
+    """Return a picture as the page shows it, with the one in its place if that is there."""
+    picture = PICTURES[name]
+    second = scan.figures.get(picture.second)
+    return {
+        'title': picture.title,
+        'caption': picture.caption,
+        'prompt': picture.prompt,
+        'alt': f'{scan.record.scan}: {picture.alt}',
+        'uri': data_uri(scan.figures[name]),
+        'second': data_uri(second) if second else '',
+    }
+
+
+def _settings(output_dir: Path, participant: str) -> str:
+    """Return the settings of the last run as TOML, or nothing."""
+    try:
+        path = output_dir / participant_path(participant, 'settings')
+        return path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError):
+        return ''
+
+
+def _command(settings: str, participant: str) -> str:
+    """Return the command that does with these settings the same again, or nothing."""
+    try:
+        given = tomllib.loads(settings)['input']
+        folders = [str(given['bids_dir']), str(given['output_dir'])]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        return ''
+    file = Path(folders[1]) / participant_path(participant, 'settings')
+    return shlex.join(
+        [
+            *('bids_muscle', *folders, 'participant', '--participant-label', participant),
+            *('--config-file', str(file)),
+        ]
+    )
+
+
+def _histograms(scan: ScanOutputs, colours: Mapping[str, str]) -> list[dict[str, object]]:
+    """Lay out the histograms of the fat fraction, one for each muscle with both sides."""
+    try:
+        text = scan.figures['histograms'].read_text(encoding='utf-8')
+        counts = {
+            label: [int(count) for count in each] for label, each in json.loads(text).items()
+        }
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError, AttributeError):
+        return []
+    muscles: dict[str, list[Series]] = {}
+    for row in scan.rows:
+        found = counts.get(row['index'], [])
+        if sum(found):
+            colour = colours.get(row['index'], UNKNOWN_COLOUR)
+            muscles.setdefault(row['muscle'], []).append(Series(row['side'], colour, tuple(found)))
+    return histogram_charts(muscles)
 
 
 def _quality(scan: ScanOutputs) -> list[tuple[str, list[float | None]]]:
@@ -236,49 +321,77 @@ def _quality(scan: ScanOutputs) -> list[tuple[str, list[float | None]]]:
 def _viewer(scan: ScanOutputs) -> dict[str, Any] | None:
     """Return what the scroller through all slices shows, or None without its files."""
     table = label_table(scan.record)
-    if table is None or not {'scroller', 'outlines'} <= set(scan.figures):
+    if table is None or not {*PLANES, 'outlines'} <= set(scan.figures):
         return None
     try:
         outlines = json.loads(scan.figures['outlines'].read_text(encoding='utf-8'))
-        shown = {
-            'width': int(outlines['width']),
-            'height': int(outlines['height']),
-            'last': len(outlines['slices']) - 1,
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        planes = [
+            {
+                'name': plane,
+                'width': int(layout['width']),
+                'height': int(layout['height']),
+                'last': len(layout['slices']) - 1,
+                'edges': EDGES[plane],
+            }
+            for plane, layout in ((plane, outlines['planes'][plane]) for plane in PLANES)
+        ]
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError):
         return None
     muscles = [
         {'index': str(label.index), 'name': label.name, 'colour': label.color} for label in table
     ]
-    sheet = data_uri(scan.figures['scroller'])
     return {
-        **shown,
+        'planes': planes,
         'muscles': muscles,
-        'data': {'outlines': outlines, 'muscles': muscles, 'sheet': sheet},
+        'data': {
+            'outlines': outlines,
+            'muscles': muscles,
+            'sheets': {plane: data_uri(scan.figures[plane]) for plane in PLANES},
+        },
     }
 
 
+def _asymmetry(scan: ScanOutputs, column: str) -> str:
+    """Return the column with the difference of the sides of a measure, or nothing."""
+    by_method = {f'fat_{row.get("threshold_method")}_pct' for row in scan.rows}
+    name = 'threshold_asymmetry_points' if by_method == {column} else ASYMMETRIES.get(column, '')
+    return name if name in scan.measures else ''
+
+
 def _muscles(
-    rows: Sequence[Mapping[str, str]], columns: Sequence[str], colours: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Rows of the table of measures: one muscle each, right and left side by side."""
+    scan: ScanOutputs,
+    columns: Sequence[str],
+    colours: Mapping[str, str],
+    cohort: Cohort | None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of the table of measures, and of how many scans percentiles are at most.
+
+    A row is a muscle; its cells are the right and the left value of each measure and, where it
+    has one, the difference of the sides.
+    """
+    compared = 0
     muscles: dict[str, dict[str, Mapping[str, str]]] = {}
-    for row in rows:
+    for row in scan.rows:
         muscles.setdefault(row['muscle'], {})[row['side']] = row
-    return [
-        {
-            'name': name,
-            'colours': [
-                colours.get(sides[s]['index'], UNKNOWN_COLOUR) for s in SIDES if s in sides
-            ],
-            'cells': [
-                sides[side][column] if side in sides else MISSING
-                for column in columns
-                for side in SIDES
-            ],
-        }
-        for name, sides in muscles.items()
-    ]
+    rows = []
+    for name, sides in muscles.items():
+        cells: list[dict[str, Any]] = []
+        for column in columns:
+            for side in SIDES:
+                text = sides[side][column] if side in sides else MISSING
+                rank = None
+                if cohort and (value := number(text)) is not None:
+                    where = scan.record.region or MISSING, scan.contrast, sides[side]['name']
+                    rank = cohort.percentile((*where, column), value)
+                    compared = max(compared, rank[1] if rank else 0)
+                first = side == SIDES[0]
+                cells.append({'text': text, 'rank': rank[0] if rank else None, 'first': first})
+            if difference := _asymmetry(scan, column):
+                text = next(iter(sides.values()))[difference]
+                cells.append({'text': text, 'rank': None, 'first': False})
+        shown = [colours.get(sides[s]['index'], UNKNOWN_COLOUR) for s in SIDES if s in sides]
+        rows.append({'name': name, 'colours': shown, 'cells': cells})
+    return rows, compared
 
 
 def _chart(scan: ScanOutputs, column: str, colours: Mapping[str, str]) -> dict[str, object]:

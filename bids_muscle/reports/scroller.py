@@ -1,11 +1,12 @@
-"""What a page needs to scroll through all axial slices: one sheet of slices, and the outlines."""
+"""What a page needs to scroll through a scan: sheets of slices in three planes, the outlines."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,16 +14,19 @@ from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
     import nibabel as nib
-    from PIL import Image
 
     from bids_muscle.anatomy.labels import LabelTable
 
-TILE_WIDTH_PX = 448
-#: A sheet has at most this many pixels, so that a browser decodes it at once and in little memory.
-SHEET_PX = 24_000_000
+PLANES: tuple[cuts.Plane, ...] = ('axial', 'coronal', 'sagittal')
+#: Width of a slice and pixels of a whole sheet at most, so that a browser decodes it at once and
+#: in little memory, and a page stays below 6 MB.
+TILE_WIDTH_PX = {'axial': 448, 'coronal': 320, 'sagittal': 320}
+SHEET_PX = {'axial': 16_000_000, 'coronal': 6_000_000, 'sagittal': 6_000_000}
+#: Coronal and sagittal slices are at least this far apart.
+STEP_MM = 2.0
 #: WebP has no side longer than this.
 SIDE_PX = 16_383
-QUALITY = 82
+QUALITY = 78
 THUMBNAIL_WIDTH_PX = 240
 #: Outlines are simplified by at most this part of a voxel.
 TOLERANCE_VOXELS = 0.3
@@ -30,8 +34,64 @@ TOLERANCE_VOXELS = 0.3
 SUBPIXELS = 10
 
 
-def draw_sheet(background: nib.Nifti1Image, view: cuts.View) -> tuple[bytes, tuple[int, int, int]]:
-    """Draw all axial slices side by side, from superior to inferior, row by row.
+@dataclass(frozen=True)
+class Sheet:
+    """How the slices of a plane lie side by side, row by row.
+
+    Parameters
+    ----------
+    plane
+        Axial: from superior to inferior; coronal: from anterior; sagittal: from right to left.
+    start, step, count
+        Voxel number of the first slice across the plane; each next one is ``step`` lower.
+    columns
+        Slices in a row.
+    width, height
+        Size of a slice in pixels.
+    """
+
+    plane: cuts.Plane
+    start: int
+    step: int
+    count: int
+    columns: int
+    width: int
+    height: int
+
+    @property
+    def slices(self) -> list[int]:
+        """Voxel numbers of the slices across the plane."""
+        return [self.start - place * self.step for place in range(self.count)]
+
+
+def plan_sheet(
+    plane: cuts.Plane, view: cuts.View, shape: tuple[int, ...], spacing_mm: tuple[float, ...]
+) -> Sheet:
+    """Lay out a sheet: all axial slices, or the coronal or sagittal ones through the view.
+
+    Parameters
+    ----------
+    plane
+        Which slices.
+    view
+        Which part of each slice is shown.
+    shape, spacing_mm
+        Of the volume, RAS+.
+    """
+    across = cuts.ACROSS[plane]
+    low, high = (0, shape[2]) if plane == 'axial' else view.box[across]
+    step = 1 if plane == 'axial' else max(math.ceil(STEP_MM / spacing_mm[across] - 0.01), 1)
+    count = -(-(high - low) // step)
+    wide, high_px = cuts.panel_size(plane, view, spacing_mm, TILE_WIDTH_PX[plane])
+    # Smaller where there are very many.
+    shrink = min(1.0, math.sqrt(SHEET_PX[plane] / (wide * high_px * count)), SIDE_PX / high_px)
+    width, height = max(int(wide * shrink), 1), max(int(high_px * shrink), 1)
+    columns = max(min(math.ceil(math.sqrt(count * height / width)), SIDE_PX // width), 1)
+    return Sheet(plane, high - 1, step, count, columns, width, height)
+
+
+def draw_sheet(background: nib.Nifti1Image, view: cuts.View, sheet: Sheet) -> bytes:
+    """Draw the slices of a plane side by side.
 
     Parameters
     ----------
@@ -39,34 +99,31 @@ def draw_sheet(background: nib.Nifti1Image, view: cuts.View) -> tuple[bytes, tup
         Image of shape (X, Y, Z), RAS+.
     view
         Which part of each slice is shown.
+    sheet
+        Where they go.
 
     Returns
     -------
-    WebP, and the columns of the sheet and the width and height of one slice in pixels.
+    WebP.
     """
     from PIL import Image
 
     data = background.get_fdata(dtype=np.float32)
-    count = data.shape[2]
-    width, height = _tile_size(view, background.header.get_zooms(), count)
-    columns = min(math.ceil(math.sqrt(count * height / width)), SIDE_PX // width)
-    rows = -(-count // columns)
-    # One window for all slices: it is the same tissue.
+    size = sheet.width, sheet.height
+    rows = -(-sheet.count // sheet.columns)
+    # One window for all slices of all planes: it is the same tissue.
     (x0, x1), (y0, y1), _ = view.box
     window = cuts.robust_window(data[x0:x1, y0:y1])
-    sheet = Image.new('L', (columns * width, rows * height))
-    for place, index in enumerate(reversed(range(count))):
-        picture = cuts.cut(data, 'axial', index, view)
-        panel = cuts.grey_panel(picture, window, (width, height))[:, :, 0]
-        row, column = divmod(place, columns)
-        sheet.paste(Image.fromarray(panel), (column * width, row * height))
-    return _to_webp(sheet), (columns, width, height)
+    picture = Image.new('L', (sheet.columns * sheet.width, rows * sheet.height))
+    for place, index in enumerate(sheet.slices):
+        panel = cuts.grey_panel(cuts.cut(data, sheet.plane, index, view), window, size)[:, :, 0]
+        row, column = divmod(place, sheet.columns)
+        picture.paste(Image.fromarray(panel), (column * sheet.width, row * sheet.height))
+    return cuts.to_webp(picture, QUALITY)
 
 
-def trace_outlines(
-    labels: nib.Nifti1Image, view: cuts.View, layout: tuple[int, int, int]
-) -> bytes:
-    """Trace the outline of each label in each axial slice.
+def trace_outlines(labels: nib.Nifti1Image, view: cuts.View, sheets: Sequence[Sheet]) -> bytes:
+    """Trace the outline of each label in each slice of each plane.
 
     Parameters
     ----------
@@ -74,36 +131,29 @@ def trace_outlines(
         Label numbers of shape (X, Y, Z), RAS+.
     view
         Which part of each slice is shown.
-    layout
-        Columns of the sheet, width and height of a slice, from :func:`draw_sheet`.
+    sheets
+        Where the slices are.
 
     Returns
     -------
     bytes
-        JSON: the layout, which slice shows most of all muscles, and for each slice, from superior
-        to inferior, its title and an SVG path by label number, in tenths of a pixel.
+        JSON: ``box``, the voxels shown along each axis; ``planes``, for each its layout and for
+        each slice its title and an SVG path by label number, in tenths of a pixel; ``muscles``,
+        by label number the voxel in the middle of its largest axial slice; ``first`` and
+        ``unsure``, a voxel of the slice where all muscles are seen best, and least surely.
     """
-    from scipy.ndimage import find_objects
-
     numbers = np.asarray(labels.dataobj).astype(np.int16)
-    columns, width, height = layout
-    slices = []
-    for index in reversed(range(numbers.shape[2])):
-        picture = cuts.cut(numbers, 'axial', index, view)
-        scale = np.array([height / picture.shape[0], width / picture.shape[1]]) * SUBPIXELS
-        paths = {
-            str(label): _path(picture[box] == label, (box[0].start, box[1].start), scale)
-            for label, box in enumerate(find_objects(picture), start=1)
-            if box is not None
-        }
-        slices.append({'title': cuts.slice_title(labels, view, index), 'paths': paths})
+    present = [int(label) for label in np.unique(numbers) if label > 0]
+    best = int(np.argmax(cuts.muscle_share(numbers, 2))) if present else view.slices[0]
     content = {
-        'columns': columns,
-        'width': width,
-        'height': height,
         'subpixels': SUBPIXELS,
-        'first': len(slices) - 1 - int(np.argmax(cuts.muscle_share(numbers, 2))),
-        'slices': slices,
+        'box': view.box,
+        'first': _middle(_main(numbers, best), best, view),
+        'unsure': view.unsure
+        if view.unsure is None
+        else _middle(_main(numbers, view.unsure), view.unsure, view),
+        'muscles': {str(label): _largest(numbers == label, view) for label in present},
+        'planes': {sheet.plane: _trace_plane(labels, numbers, view, sheet) for sheet in sheets},
     }
     return (json.dumps(content, separators=(',', ':')) + '\n').encode('ascii')
 
@@ -135,14 +185,54 @@ def draw_thumbnail(
     panel = cuts.grey_panel(picture, cuts.robust_window(picture), size)
     panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
     small = Image.fromarray(panel).resize((size[0] // 2, max(size[1] // 2, 1)))
-    return _to_webp(small)
+    return cuts.to_webp(small, QUALITY)
 
 
-def _tile_size(view: cuts.View, spacing_mm: tuple[float, ...], count: int) -> tuple[int, int]:
-    """Return width and height of a slice in the sheet; smaller where there are very many."""
-    width, height = cuts.panel_size('axial', view, spacing_mm, TILE_WIDTH_PX)
-    shrink = min(1.0, math.sqrt(SHEET_PX / (width * height * count)), SIDE_PX / height)
-    return max(int(width * shrink), 1), max(int(height * shrink), 1)
+def _trace_plane(
+    labels: nib.Nifti1Image, numbers: np.ndarray, view: cuts.View, sheet: Sheet
+) -> dict[str, Any]:
+    from scipy.ndimage import find_objects
+
+    slices = []
+    for index in sheet.slices:
+        picture = cuts.cut(numbers, sheet.plane, index, view)
+        scale = np.array([sheet.height, sheet.width]) / picture.shape * SUBPIXELS
+        paths = {
+            str(label): _path(picture[box] == label, (box[0].start, box[1].start), scale)
+            for label, box in enumerate(find_objects(picture), start=1)
+            if box is not None
+        }
+        slices.append(
+            {'title': cuts.slice_title(labels, view, index, sheet.plane), 'paths': paths}
+        )
+    return {
+        'start': sheet.start,
+        'step': sheet.step,
+        'columns': sheet.columns,
+        'width': sheet.width,
+        'height': sheet.height,
+        'slices': slices,
+    }
+
+
+def _main(numbers: np.ndarray, index: int) -> np.ndarray:
+    """Return where the muscle is that is largest in an axial slice."""
+    counts = np.bincount(numbers[:, :, index].ravel(), minlength=2)
+    return numbers == 1 + int(np.argmax(counts[1:]))
+
+
+def _largest(mask: np.ndarray, view: cuts.View) -> list[int]:
+    return _middle(mask, int(np.argmax(mask.sum(axis=(0, 1)))), view)
+
+
+def _middle(mask: np.ndarray, index: int, view: cuts.View) -> list[int]:
+    """Return the middle of a mask in an axial slice, of the view where it is empty there."""
+    where = np.argwhere(mask[:, :, index])
+    if where.size:
+        x, y = where.mean(axis=0).round().astype(int).tolist()
+    else:
+        x, y = ((low + high) // 2 for low, high in view.box[:2])
+    return [x, y, index]
 
 
 def _path(mask: np.ndarray, corner: tuple[int, int], scale: np.ndarray) -> str:
@@ -158,10 +248,3 @@ def _path(mask: np.ndarray, corner: tuple[int, int], scale: np.ndarray) -> str:
         line = ' '.join(f'{x} {y}' for x, y in steps.tolist())
         parts.append(f'M{points[0][0]} {points[0][1]}l{line}z')
     return ''.join(parts)
-
-
-def _to_webp(image: Image.Image) -> bytes:
-    """Encode without metadata, so that the same picture is the same bytes."""
-    stream = io.BytesIO()
-    image.save(stream, 'WEBP', quality=QUALITY, method=4)
-    return stream.getvalue()

@@ -23,18 +23,27 @@ Plane = Literal['axial', 'coronal', 'sagittal']
 
 #: Voxel axis across each plane, in RAS+ order.
 ACROSS = {'sagittal': 0, 'coronal': 1, 'axial': 2}
-#: Letters at the left, right, top and bottom edge of each plane.
+#: Letters at the left, right, top and bottom edge of each plane and each view in 3-D.
 EDGES = {
-    'axial': ('R', 'L', 'A', 'P'),
-    'coronal': ('R', 'L', 'S', 'I'),
-    'sagittal': ('A', 'P', 'S', 'I'),
+    'axial': 'RLAP',
+    'coronal': 'RLSI',
+    'sagittal': 'APSI',
+    'from the front': 'RLSI',
+    'from behind': 'LRSI',
+    'from below': 'RLAP',
 }
 #: Space around the muscles that is shown, so that a missed part can be seen.
 MARGIN_MM = 15.0
+#: A muscle is shown large in a slice that holds this part of its largest area.
+LARGE = 0.9
+#: A slice with less than this part of the largest area of all muscles holds little of them.
+LITTLE = 0.1
 PANEL_WIDTH_PX = 440
 FILL_OPACITY = 0.16
 GAP_PX = 4
 TEXT_PX = 15
+#: Of WebP: thin lines and numbers stay sharp.
+QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -47,17 +56,17 @@ class View:
         Axial slice numbers, from superior to inferior.
     box
         First and last-plus-one voxel along each of the three axes.
+    unsure
+        The axial slice in which the labels are least sure, or None.
     """
 
     slices: tuple[int, ...]
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    unsure: int | None = None
 
 
-def muscle_share(numbers: np.ndarray, axis: int) -> np.ndarray:
-    """Say how much there is to see of the muscles in each slice across an axis.
-
-    Every muscle counts alike, however large it is: the sum over muscles of their area in the
-    slice over their largest area in any slice.
+def muscle_areas(numbers: np.ndarray, axis: int) -> np.ndarray:
+    """Count the voxels of each muscle in each slice across an axis.
 
     Parameters
     ----------
@@ -66,28 +75,73 @@ def muscle_share(numbers: np.ndarray, axis: int) -> np.ndarray:
     axis
         The axis across the slices.
 
+    Returns
+    -------
+    np.ndarray
+        Shape (muscles that are there, slices), in rising order of the label number.
+
+    Examples
+    --------
+    >>> muscle_areas(np.array([[[0, 3, 3, 5]], [[0, 0, 3, 0]]]), 2)
+    array([[0, 1, 2, 0],
+           [0, 0, 0, 1]])
+    """
+    slices = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
+    highest = int(numbers.max(initial=0)) + 1
+    areas = np.array([np.bincount(each, minlength=highest) for each in slices]).T[1:]
+    return areas[areas.any(axis=1)]
+
+
+def muscle_share(numbers: np.ndarray, axis: int) -> np.ndarray:
+    """Say how much there is to see of the muscles in each slice across an axis.
+
+    Every muscle counts alike, however large it is: the sum over muscles of their area in the
+    slice over their largest area in any slice. Parameters as in :func:`muscle_areas`.
+
     Examples
     --------
     >>> muscle_share(np.array([[[0, 1, 1, 2]]]), 2)
     array([0., 1., 1., 1.])
     """
-    others = tuple(other for other in range(3) if other != axis)
-    share = np.zeros(numbers.shape[axis])
-    for label in np.unique(numbers[numbers > 0]):
-        area = (numbers == label).sum(axis=others)
-        share += area / area.max()
-    return share
+    areas = muscle_areas(numbers, axis)
+    return (areas / areas.max(axis=1, keepdims=True)).sum(axis=0)
 
 
-def choose_slices(share: np.ndarray, count: int) -> tuple[int, ...]:
-    """Pick slices where there is most to see, both ends and the best one included.
+def least_sure_slice(numbers: np.ndarray, confidence: np.ndarray) -> int | None:
+    """Return the axial slice in which the labels of the muscles are least sure, or None.
+
+    Slices with little muscle are left out: at its ends every muscle is unsure.
 
     Parameters
     ----------
-    share
-        What each slice shows, from :func:`muscle_share`; shape (Z,).
+    numbers
+        Label numbers of shape (X, Y, Z), 0 where there is no muscle.
+    confidence
+        Probability of the label of each voxel, in any unit; same shape.
+    """
+    muscle = numbers > 0
+    area = muscle.sum(axis=(0, 1))
+    if not area.any():
+        return None
+    mean = (confidence * muscle).sum(axis=(0, 1)) / np.maximum(area, 1)
+    return int(np.argmin(np.where(area >= LITTLE * area.max(), mean, np.inf)))
+
+
+def choose_slices(areas: np.ndarray, count: int, unsure: int | None = None) -> tuple[int, ...]:
+    """Pick the slices that tell most.
+
+    Both ends, where a segmentation goes wrong; the slice that shows most of all muscles; the one
+    that is least sure; then slices in which muscles are about as large as they get, until each is
+    shown so; the rest in equal steps of what is seen, that is close where there are many muscles.
+
+    Parameters
+    ----------
+    areas
+        Area of each muscle in each slice, from :func:`muscle_areas`; shape (muscles, Z).
     count
         How many slices to pick at most.
+    unsure
+        The slice in which the labels are least sure.
 
     Returns
     -------
@@ -96,26 +150,38 @@ def choose_slices(share: np.ndarray, count: int) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> choose_slices(np.array([0, 1, 2, 3, 9, 3, 2, 1]), 3)
+    >>> choose_slices(np.array([[0, 1, 2, 3, 9, 3, 2, 1]]), 3)
     (7, 4, 1)
+    >>> choose_slices(np.array([[9, 9, 9, 9, 0, 0], [0, 0, 0, 1, 5, 1]]), 4)
+    (5, 4, 3, 0)
     """
-    if not share.any():
-        share = np.ones(len(share))
-    covered = np.flatnonzero(share)
-    seen = np.cumsum(share[covered])
-    # Equal steps of what is seen: close where there are many muscles, wide where there are few.
-    picks = np.searchsorted(seen, np.linspace(0, seen[-1], count))
-    chosen = covered[np.unique(np.minimum(picks, covered.size - 1))]
-    if chosen.size > 2:
-        # The ends stay: that is where a segmentation goes wrong.
-        inner = chosen[1:-1]
-        best = int(np.argmax(share))
-        inner[np.argmin(np.abs(inner - best))] = best
-    return tuple(int(k) for k in np.unique(chosen)[::-1])
+    if not areas.any():
+        areas = np.ones((1, areas.shape[1]))
+    share = areas / areas.max(axis=1, keepdims=True)
+    large = share >= LARGE
+    seen = np.cumsum(share.sum(axis=0))
+    covered = np.flatnonzero(areas.any(axis=0))
+    best = int(np.argmax(share.sum(axis=0)))
+    first = [best] if count == 1 else [covered[0], covered[-1], best]
+    if unsure is not None:
+        first.append(unsure)
+    chosen = list(dict.fromkeys(map(int, first)))[:count]
+    while len(chosen) < min(count, covered.size):
+        lacking = ~large[:, chosen].any(axis=1)
+        gain = large[lacking].sum(axis=0)
+        if not gain.any():
+            gain = np.abs(seen[:, None] - seen[chosen]).min(axis=1)
+            gain[areas.sum(axis=0) == 0] = 0
+        chosen.append(int(np.argmax(gain)))
+    return tuple(sorted(chosen, reverse=True))
 
 
 def plan_view(
-    numbers: np.ndarray, body: np.ndarray, spacing_mm: Sequence[float], count: int
+    numbers: np.ndarray,
+    body: np.ndarray,
+    spacing_mm: Sequence[float],
+    count: int,
+    unsure: int | None = None,
 ) -> View:
     """Choose slices and crop to the muscles, or to the body where there is no muscle.
 
@@ -129,6 +195,8 @@ def plan_view(
         Voxel size along the three axes.
     count
         How many slices to show at most.
+    unsure
+        The axial slice in which the labels are least sure, to be among them.
     """
     shown = numbers > 0 if numbers.any() else body
     if not shown.any():
@@ -140,8 +208,8 @@ def plan_view(
         margin = round(MARGIN_MM / spacing_mm[axis])
         size = shown.shape[axis]
         box.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, size)))
-    share = muscle_share(numbers if numbers.any() else shown.astype(np.uint8), 2)
-    return View(choose_slices(share, count), (box[0], box[1], box[2]))
+    areas = muscle_areas(numbers if numbers.any() else shown.astype(np.uint8), 2)
+    return View(choose_slices(areas, count, unsure), (box[0], box[1], box[2]), unsure)
 
 
 def cut(data: np.ndarray, plane: Plane, index: int, view: View) -> np.ndarray:
@@ -268,13 +336,13 @@ def draw_labels(
     return drawn.round().astype(np.uint8)
 
 
-def annotate(panel: np.ndarray, plane: Plane, title: str) -> Image.Image:
-    """Write a title and the letters of the patient's directions on a panel."""
+def annotate(panel: np.ndarray, view: str, title: str) -> Image.Image:
+    """Write a title and the letters of the patient's directions, if known, on a panel."""
     from PIL import Image
 
     image = Image.fromarray(panel)
     width, height = image.size
-    left, right, top, bottom = EDGES[plane]
+    left, right, top, bottom = EDGES.get(view, ' ' * 4)
     write(image, (5, 3), title)
     write(image, (5, height / 2), left, anchor='lm')
     write(image, (width - 5, height / 2), right, anchor='rm')
@@ -309,18 +377,24 @@ def montage(panels: Sequence[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def to_png(image: Image.Image) -> bytes:
+def to_webp(image: Image.Image, quality: int = QUALITY) -> bytes:
     """Encode without metadata, so that the same picture is the same bytes."""
     stream = io.BytesIO()
-    image.save(stream, 'PNG')
+    image.save(stream, 'WEBP', quality=quality, method=4)
     return stream.getvalue()
 
 
-def slice_title(image: nib.Nifti1Image, view: View, index: int) -> str:
-    """Return where an axial slice lies: scanner z in mm at the middle of the view."""
+def slice_title(image: nib.Nifti1Image, view: View, index: int, plane: Plane = 'axial') -> str:
+    """Return where a slice lies: x, y or z of the scanner in mm at the middle of the view.
+
+    Of the axial slice in which the labels are least sure, that is said too.
+    """
+    across = ACROSS[plane]
     centre = [(low + high - 1) / 2 for low, high in view.box]
-    z_mm = image.affine[2] @ [centre[0], centre[1], index, 1]
-    return f'z {round(float(z_mm)):+d} mm'
+    centre[across] = index
+    mm = image.affine[across] @ [*centre, 1]
+    note = ', least sure' if plane == 'axial' and index == view.unsure else ''
+    return f'{"xyz"[across]} {round(float(mm)):+d} mm{note}'
 
 
 def _resize(

@@ -219,7 +219,7 @@ def init_scan_wf(
             (prepare, align, _same('corrected', 'body_mask')),
             (labels, align, _same('labels')),
             (align, measure, _same('levels')),
-            (align, figures, _same('atlas_labels')),
+            (align, figures, _same('atlas_image', 'atlas_labels')),
             (align, publish, _same('aligned', 'alignment')),
             (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap')),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
@@ -238,6 +238,7 @@ def init_scan_wf(
         workflow.connect(prepare, 'native', labels, 'native')
     else:
         workflow.connect(prepare, 'corrected', labels, 'images')
+        workflow.connect(labels, 'confidence', figures, 'confidence')
         workflow.connect(labels, 'confidence', publish, 'confidence')
         workflow.connect(labels, 'quality', publish, 'quality')
         workflow.connect(labels, 'quality', measure, 'quality')

@@ -50,8 +50,11 @@ def tiny_volumes(depth: int = 6) -> dict[str, nib.Nifti1Image]:
     fat = np.where(water > 0, 1000 - water, 0).astype(np.float32)
     total = water + fat
     fraction = np.where(total > 0, fat / np.maximum(total, 1), np.nan).astype(np.float32)
+    confidence = np.full(water.shape, 95, np.uint8)
+    confidence[:, :, 2:3] = 60  # here the labels are least sure
     volumes = {
         'water': water,
+        'confidence': confidence,
         'fat': fat,
         'labels': labels,
         'body': (water > 0).astype(np.uint8),
@@ -72,6 +75,8 @@ def tiny_figures(volumes: Mapping[str, nib.Nifti1Image]) -> dict[str, bytes]:
         volumes['labels'],
         load_label_table('lumbar'),
         volumes['fraction'],
+        volumes['confidence'],
+        (volumes['water'], volumes['labels']),
     )
 
 

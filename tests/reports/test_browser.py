@@ -155,15 +155,21 @@ def test_rating_by_keyboard_alone(
     assert HOSTILE in page.inner_text('section[aria-labelledby=review]')
 
 
+def open_viewer(visit: Callable[[Path], Page], path: Path) -> Page:
+    """Open a participant page and wait until its scroller has its pictures."""
+    page = visit(path)
+    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
+    page.wait_for_selector('.viewer[data-ready]')
+    return page
+
+
 def test_all_slices_by_keyboard_and_mouse(
     visit: Callable[[Path], Page], add_scan: AddScan
 ) -> None:
-    output_dir = add_scan('01')
-    page = visit(write_participant_report(output_dir, '01'))
-    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
-    page.wait_for_selector('.viewer[data-ready]')
-    stage, place = page.locator('[data-part=stage]'), page.locator('[data-part=place]')
-    image = page.locator('[data-part=canvas] image')
+    page = open_viewer(visit, write_participant_report(add_scan('01'), '01'))
+    axial = page.locator('[data-plane=axial]')
+    stage, place = axial.locator('[data-part=stage]'), axial.locator('[data-part=place]')
+    image = axial.locator('image')
     stage.focus()
     page.keyboard.press('Home')
     assert place.inner_text() == 'slice 1 of 6, z +40 mm'
@@ -175,13 +181,15 @@ def test_all_slices_by_keyboard_and_mouse(
     assert len(seen) == 6
     page.keyboard.press('ArrowDown')
     assert place.inner_text() == 'slice 6 of 6, z +0 mm'
+    page.keyboard.press('u')
+    assert place.inner_text() == 'slice 4 of 6, z +16 mm, least sure'
     stage.hover()
     page.mouse.wheel(0, -100)
     page.wait_for_function(
-        "document.querySelector('[data-part=place]').textContent.includes('5 of')"
+        "document.querySelector('[data-part=place]').textContent.includes('3 of')"
     )
     # Six of the eight muscles are in the slice; each can be hidden, and all of them.
-    paths = page.locator('[data-part=canvas] path')
+    paths = axial.locator('path')
     assert [bool(path.get_attribute('d')) for path in paths.all()] == [True] * 6 + [False] * 2
     page.uncheck('[data-part=muscles] input >> nth=0')
     assert not paths.nth(0).is_visible()
@@ -192,9 +200,10 @@ def test_all_slices_by_keyboard_and_mouse(
     page.keyboard.press(']')
     assert paths.nth(1).get_attribute('fill-opacity') == '0.25'
     page.keyboard.press('+')
-    box = [float(n) for n in page.locator('[data-part=canvas]').get_attribute('viewBox').split()]
+    canvas = axial.locator('svg')
+    box = [float(n) for n in canvas.get_attribute('viewBox').split()]
     page.keyboard.press('r')
-    whole = [float(n) for n in page.locator('[data-part=canvas]').get_attribute('viewBox').split()]
+    whole = [float(n) for n in canvas.get_attribute('viewBox').split()]
     assert box[2] == pytest.approx(whole[2] / 1.5)
     assert paths.nth(0).is_visible()
     before = image.evaluate('node => node.style.filter')
@@ -205,29 +214,118 @@ def test_all_slices_by_keyboard_and_mouse(
     assert image.evaluate('node => node.style.filter') != before
 
 
+def test_planes_follow_each_other(visit: Callable[[Path], Page], add_scan: AddScan) -> None:
+    """The left multifidus of the small scan has its middle at x 49, y 25 mm, in all slices."""
+    page = open_viewer(visit, write_participant_report(add_scan('01'), '01'))
+    words = page.locator('[data-part=place]')
+    page.click('[data-go="2"]')
+    assert words.all_inner_texts()[1].endswith(('y +24 mm', 'y +26 mm'))
+    assert words.all_inner_texts()[2].endswith(('x +48 mm', 'x +50 mm'))
+    for plane in ('coronal', 'sagittal'):
+        shown = page.locator(f'[data-plane={plane}] path >> nth=1')
+        assert shown.get_attribute('d')
+    # A click on the right psoas in the axial slice: the others go there.
+    [box] = [page.locator('[data-plane=axial] path >> nth=4').bounding_box()]
+    page.mouse.click(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
+    assert words.all_inner_texts()[1].endswith(('y +60 mm', 'y +62 mm'))
+    assert words.all_inner_texts()[2].endswith(('x +76 mm', 'x +78 mm'))
+    # Only the psoas is in that coronal slice.
+    paths = page.locator('[data-plane=coronal] path')
+    drawn = [bool(path.get_attribute('d')) for path in paths.all()]
+    assert drawn == [False] * 4 + [True] * 2 + [False] * 2
+    hidden = "document.querySelector('.crosshair').style.display"
+    assert page.evaluate(hidden) == ''
+    page.locator('[data-plane=coronal] [data-part=stage]').focus()
+    page.keyboard.press('x')
+    assert page.evaluate(hidden) == 'none'
+    page.keyboard.press('ArrowDown')
+    assert words.all_inner_texts()[1].endswith(('y +58 mm', 'y +60 mm'))
+
+
+def test_window_and_level_are_grey_levels(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    page = open_viewer(visit, write_participant_report(add_scan('01'), '01'))
+    page.uncheck('[data-part=outlines]')
+    page.uncheck('[data-part=crosshair]')
+    canvas = page.locator('[data-plane=axial] svg')
+
+    def body_grey() -> float:
+        """Grey of the body, which is not at the ends of the scale."""
+        picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert('L'))
+        high, wide = picture.shape
+        return float(
+            np.median(picture[int(high * 0.45) : int(high * 0.55), wide // 4 : wide // 2])
+        )
+
+    plain = body_grey()
+    assert 20 < plain < 120
+    for window, level in ((50, 30), (150, 40), (60, 20)):
+        page.locator('[data-part=window]').fill(str(window))
+        page.locator('[data-part=level]').fill(str(level))
+        wanted = 255 * np.clip((plain / 255 - level / 100) / (window / 100) + 0.5, 0, 1)
+        assert body_grey() == pytest.approx(wanted, abs=6)
+
+
+def test_pictures_flicker_by_mouse_and_key(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    page = visit(write_participant_report(add_scan('01'), '01'))
+    assert page.locator('.flicker').count() == 3
+    for number in range(3):
+        frame = page.locator('.flicker').nth(number)
+        second = frame.locator('img').nth(1)
+        assert frame.locator('img').nth(0).bounding_box() == second.bounding_box()
+        page.mouse.move(0, 0)
+        assert not second.is_visible()
+        frame.hover()
+        assert second.is_visible()
+        page.mouse.move(0, 0)
+        assert not second.is_visible()
+        frame.focus()
+        page.keyboard.press('f')
+        assert second.is_visible()
+        assert frame.get_attribute('aria-pressed') == 'true'
+        page.keyboard.press('Enter')
+        assert not second.is_visible()
+
+
 def test_outlines_lie_on_the_picture(visit: Callable[[Path], Page], add_scan: AddScan) -> None:
     """Muscles of the small scan are white blocks: what is outlined is white, the rest is not."""
-    page = visit(write_participant_report(add_scan('01'), '01'))
-    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
-    page.wait_for_selector('.viewer[data-ready]')
+    page = open_viewer(visit, write_participant_report(add_scan('01'), '01'))
     page.locator('[data-part=opacity]').fill('0')
-    canvas = page.locator('[data-part=canvas]')
+    page.click('[data-go="1"]')
     page.uncheck('[data-part=outlines]')
-    picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert('L')).astype(int)
-    page.check('[data-part=outlines]')
-    frame = canvas.bounding_box()
-    for path in page.locator('[data-part=canvas] path').all()[:6]:
-        box = path.bounding_box()
-        left, top = box['x'] - frame['x'], box['y'] - frame['y']
-        width, height = box['width'], box['height']
-        margin = 10  # two thirds of a voxel, over which the picture is smooth
-        inside = picture[
-            int(top + margin) : int(top + height - margin),
-            int(left + margin) : int(left + width - margin),
-        ]
-        assert inside.min() > 180
-        above = picture[int(top - margin) - 4 : int(top - margin), int(left) : int(left + width)]
-        assert above.mean() < 120
+    page.uncheck('[data-part=crosshair]')
+    for plane, shown in (('axial', 6), ('coronal', 4), ('sagittal', 1)):
+        canvas = page.locator(f'[data-plane={plane}] svg')
+        page.uncheck('[data-part=outlines]')
+        picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert('L')).astype(int)
+        page.check('[data-part=outlines]')
+        frame = canvas.bounding_box()
+        paths = [path for path in canvas.locator('path').all() if path.get_attribute('d')]
+        assert len(paths) == shown
+        for path in paths:
+            box = path.bounding_box()
+            left, top = box['x'] - frame['x'], box['y'] - frame['y']
+            width, height = box['width'], box['height']
+            margin = 9  # two thirds of a voxel, over which the picture is smooth
+            inside = picture[
+                int(top + margin) : int(top + height - margin),
+                int(left + margin) : int(left + width - margin),
+            ]
+            assert inside.min() > 170, plane
+            beside = picture[
+                int(top + margin) : int(top + height - margin),
+                max(int(left - margin) - 4, 0) : int(left - margin),
+            ]
+            if plane == 'coronal' and path is not paths[2]:
+                continue  # another muscle lies beside it
+            if plane == 'axial':
+                beside = picture[
+                    int(top - margin) - 4 : int(top - margin), int(left) : int(left + width)
+                ]
+            assert beside.mean() < 150, plane
 
 
 @pytest.mark.parametrize('kind', ['tsv', 'json'])

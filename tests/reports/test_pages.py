@@ -123,10 +123,11 @@ def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, by
     page = participant_page(output_dir, '01')
     shown_pictures = {attributes['src'] for attributes in page.all('img')}
     assert shown_pictures == {
-        'data:image/png;base64,' + base64.b64encode(png).decode()
-        for png in figures.values()
-        if png.startswith(b'\x89PNG')
+        'data:image/webp;base64,' + base64.b64encode(figures[name]).decode()
+        for name in set(figures)
+        - {'axial', 'coronal', 'sagittal', 'outlines', 'histograms', 'thumbnail'}
     }
+    assert page.all('polygon')
     for expected in (
         'The arms wrap around.',
         '1 warning, 1 of 8 muscles with values n/a',
@@ -228,7 +229,7 @@ def test_one_failed_session_leaves_the_other(add_scan: AddScan) -> None:
     add_scan('01', session='a')
     page = participant_page(add_scan('01', session='b', problem=problem), '01')
     assert 'Of 2 scans: 1 failed, 1 to check' in page.shown
-    assert len(page.all('img')) == 5
+    assert len(page.all('img')) == 10
     assert page.text.count('class="viewer"') == 1
 
 
@@ -240,7 +241,7 @@ def test_no_result_still_gives_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        ({'pictures': {}}, 'desc-segmentation.png is missing'),
+        ({'pictures': {}}, 'desc-segmentation.webp is missing'),
         ({'with_table': False}, 'morph.tsv is missing'),
         ({'definitions': None}, 'morph.json is missing or broken'),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -46,47 +47,106 @@ def rasterise(path: str, size: tuple[int, int], subpixels: int) -> np.ndarray:
     return np.asarray(whole)
 
 
+def sheet_of(volume: Volume, plane: cuts.Plane) -> scroller.Sheet:
+    background, _, view = volume
+    return scroller.plan_sheet(plane, view, background.shape, SPACING)
+
+
+def outlines_of(volume: Volume) -> dict[str, Any]:
+    background, numbers, view = volume
+    labels = nib.Nifti1Image(numbers, background.affine)
+    sheets = [sheet_of(volume, plane) for plane in scroller.PLANES]
+    return json.loads(scroller.trace_outlines(labels, view, sheets))
+
+
 def test_each_slice_stands_in_its_place(volume: Volume) -> None:
     background, _, view = volume
-    content, (columns, width, height) = scroller.draw_sheet(background, view)
+    plan = sheet_of(volume, 'axial')
+    content = scroller.draw_sheet(background, view, plan)
     sheet = np.asarray(Image.open(io.BytesIO(content)).convert('L')).astype(int)
     # Superior first: the brightest slice is the last one of the volume.
     greys = []
     for place in range(5):
-        row, column = divmod(place, columns)
-        tile = sheet[row * height :, column * width :][:height, :width]
+        row, column = divmod(place, plan.columns)
+        tile = sheet[row * plan.height :, column * plan.width :][: plan.height, : plan.width]
         assert tile.std() < 2
         greys.append(tile.mean())
     assert greys == sorted(greys, reverse=True)
     assert greys[0] > 250
-    assert width / height == pytest.approx(56 * SPACING[0] / (36 * SPACING[1]), rel=0.01)
+    assert plan.width / plan.height == pytest.approx(56 * SPACING[0] / (36 * SPACING[1]), rel=0.01)
 
 
-def test_outlines_lie_on_the_voxels(volume: Volume) -> None:
+@pytest.mark.parametrize(('plane', 'axis'), [('coronal', 1), ('sagittal', 0)])
+def test_other_planes_show_the_slices_they_name(
+    volume: Volume, plane: cuts.Plane, axis: int
+) -> None:
+    """The image is made bright in one slice: the sheet shows it where the layout says."""
     background, numbers, view = volume
-    _, layout = scroller.draw_sheet(background, view)
-    labels = nib.Nifti1Image(numbers, background.affine)
-    content = json.loads(scroller.trace_outlines(labels, view, layout))
-    size = layout[1:]
-    assert content['first'] == 1
-    assert [sorted(each['paths']) for each in content['slices']] == [[], ['1', '2'], [], ['7'], []]
-    for place, label in ((1, 1), (1, 2), (3, 7)):
-        path = content['slices'][place]['paths'][str(label)]
-        found = rasterise(path, size, content['subpixels'])
-        true = cuts.cut(numbers == label, 'axial', 4 - place, view).astype(np.uint8)
-        true = np.asarray(Image.fromarray(true).resize(size, Image.Resampling.NEAREST)) > 0
-        dice = 2 * (found & true).sum() / (found.sum() + true.sum())
-        # A single voxel is drawn as the diamond inside it.
-        assert dice > (0.6 if label == 2 else 0.97), label
+    plan = sheet_of(volume, plane)
+    assert plan.step * SPACING[axis] >= scroller.STEP_MM
+    assert set(plan.slices) <= set(range(*view.box[axis]))
+    assert len(plan.slices) == plan.count == len(outlines_of(volume)['planes'][plane]['slices'])
+    data = np.full(numbers.shape, 10, np.float32)
+    bright = plan.slices[3]
+    np.moveaxis(data, axis, 0)[bright] = 200
+    content = scroller.draw_sheet(nib.Nifti1Image(data, background.affine), view, plan)
+    sheet = np.asarray(Image.open(io.BytesIO(content)).convert('L')).astype(int)
+    row, column = divmod(3, plan.columns)
+    inside = np.zeros(sheet.shape, bool)
+    inside[
+        row * plan.height : (row + 1) * plan.height,
+        column * plan.width : (column + 1) * plan.width,
+    ] = True
+    assert sheet[inside].min() > 150
+    assert sheet[~inside].max() < 100
+
+
+@pytest.mark.parametrize(
+    ('plane', 'label', 'index'),
+    [('axial', 1, 3), ('axial', 2, 3), ('axial', 7, 1), ('coronal', 1, 18), ('sagittal', 7, 7)],
+)
+def test_outlines_lie_on_the_voxels(
+    volume: Volume, plane: cuts.Plane, label: int, index: int
+) -> None:
+    _, numbers, view = volume
+    plan, content = sheet_of(volume, plane), outlines_of(volume)
+    layout = content['planes'][plane]
+    place = int(np.argmin(np.abs(np.array(plan.slices) - index)))
+    path = layout['slices'][place]['paths'][str(label)]
+    size = layout['width'], layout['height']
+    found = rasterise(path, size, content['subpixels'])
+    true = cuts.cut(numbers == label, plane, plan.slices[place], view).astype(np.uint8)
+    true = np.asarray(Image.fromarray(true).resize(size, Image.Resampling.NEAREST)) > 0
+    dice = 2 * (found & true).sum() / (found.sum() + true.sum())
+    # A single voxel, and a row of them, is drawn as the diamond inside it.
+    assert dice > (0.97 if plane == 'axial' and label != 2 else 0.6)
+
+
+def test_axial_slices_have_the_labels_they_show(volume: Volume) -> None:
+    slices = outlines_of(volume)['planes']['axial']['slices']
+    assert [sorted(each['paths']) for each in slices] == [[], ['1', '2'], [], ['7'], []]
+
+
+def test_each_muscle_is_found_where_it_is_largest(volume: Volume) -> None:
+    _, numbers, view = volume
+    content = outlines_of(volume)
+    assert content['muscles'] == {'1': [20, 17, 3], '2': [40, 20, 3], '7': [6, 34, 1]}
+    assert content['first'][2] == 3
+    assert content['unsure'] is None
+    unsure = cuts.View(view.slices, view.box, 1)
+    labels = nib.Nifti1Image(numbers, np.diag([*SPACING, 1.0]))
+    assert json.loads(scroller.trace_outlines(labels, unsure, []))['unsure'] == [6, 34, 1]
 
 
 def test_very_many_slices_still_make_one_sheet() -> None:
-    view = cuts.View((0,), ((0, 400), (0, 300), (0, 900)))
-    width, height = scroller._tile_size(view, (1.0, 1.0, 1.0), 900)
-    assert 900 * width * height <= scroller.SHEET_PX
-    assert width > 150
+    for plane in scroller.PLANES:
+        view = cuts.View((0,), ((0, 900), (0, 900), (0, 900)))
+        plan = scroller.plan_sheet(plane, view, (900, 900, 900), (1.0, 1.0, 1.0))
+        assert plan.count * plan.width * plan.height <= scroller.SHEET_PX[plane]
+        assert plan.width > 100
     tall = cuts.View((0,), ((0, 4), (0, 4000), (0, 2)))
-    assert max(scroller._tile_size(tall, (1.0, 1.0, 1.0), 2)) <= scroller.SIDE_PX
+    plan = scroller.plan_sheet('axial', tall, (4, 4000, 2), (1.0, 1.0, 1.0))
+    assert max(plan.width, plan.height) <= scroller.SIDE_PX
 
 
 def test_the_thumbnail_shows_the_slice_with_most_muscle(volume: Volume) -> None:
@@ -102,9 +162,8 @@ def test_the_thumbnail_shows_the_slice_with_most_muscle(volume: Volume) -> None:
 
 
 def test_same_images_same_bytes(volume: Volume) -> None:
-    background, numbers, view = volume
-    labels = nib.Nifti1Image(numbers, background.affine)
-    first, layout = scroller.draw_sheet(background, view)
-    assert scroller.draw_sheet(background, view)[0] == first
-    again = scroller.trace_outlines(labels, view, layout)
-    assert scroller.trace_outlines(labels, view, layout) == again
+    background, _, view = volume
+    plan = sheet_of(volume, 'coronal')
+    first = scroller.draw_sheet(background, view, plan)
+    assert scroller.draw_sheet(background, view, plan) == first
+    assert outlines_of(volume) == outlines_of(volume)

@@ -107,6 +107,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         body_mask=made.body_mask,
         labels=labels,
         fat_fraction=fraction,
+        atlas_image=labels,
         atlas_labels=labels,
         region=region,
     )

@@ -1,0 +1,75 @@
+"""Where a value stands in the cohort that the group level has put together."""
+
+from __future__ import annotations
+
+import csv
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from bids_muscle.dataset.names import dataset_path
+from bids_muscle.errors import PARSE_ERRORS
+from bids_muscle.reports.outputs import number
+from bids_muscle.reports.page import MAIN_MEASURES
+
+#: In fewer scans a percentile says nothing.
+MIN_SCANS = 10
+
+Key = tuple[str, str, str, str]
+
+
+class Cohort:
+    """Sorted values of the rows that count, by region, contrast, muscle with side, and measure.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``group_muscles.tsv``.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, str]]) -> None:
+        values: dict[Key, list[float]] = {}
+        for row in rows:
+            if row['excluded'] != 'no':
+                continue
+            for measure in MAIN_MEASURES:
+                value = number(row.get(measure) or '')
+                if value is not None:
+                    key = row['region'], row['contrast'], row['name'], measure
+                    values.setdefault(key, []).append(value)
+        self._values = {key: sorted(found) for key, found in values.items()}
+
+    def percentile(self, key: Key, value: float) -> tuple[int, int] | None:
+        """Return the mid-rank percentile of a value and the number of scans it stands among.
+
+        None among fewer than ``MIN_SCANS``.
+
+        Examples
+        --------
+        >>> row = {'excluded': 'no', 'region': 'lumbar', 'contrast': 'T2w', 'name': 'left psoas'}
+        >>> cohort = Cohort({**row, 'volume_ml': str(k)} for k in range(20))
+        >>> cohort.percentile(('lumbar', 'T2w', 'left psoas', 'volume_ml'), 4.0)
+        (22, 20)
+        """
+        values = self._values.get(key, [])
+        if len(values) < MIN_SCANS:
+            return None
+        middle = (bisect_left(values, value) + bisect_right(values, value)) / 2
+        return int(100 * middle / len(values)), len(values)
+
+
+def read_cohort(output_dir: Path) -> Cohort | None:
+    """Read the table of the group level, or return None where it has not run."""
+    path = output_dir / dataset_path('group_muscles')
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (OSError, csv.Error, KeyError, *PARSE_ERRORS):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed_ns: int) -> Cohort:
+    """Read it once for all participants of a run."""
+    with path.open(encoding='utf-8', newline='') as stream:
+        return Cohort(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
