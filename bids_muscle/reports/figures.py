@@ -82,12 +82,12 @@ def scan_figures(
     sheets = [
         scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
     ]
-    figures = {
+    figures: dict[str, bytes] = {
         'slices': draw_slices(background, None, table, view),
         'segmentation': draw_slices(background, numbers, table, view),
         'extent': draw_extent(background, numbers, table, view),
         'surfaces': surfaces.draw_surfaces(labels, table),
-        **{sheet.plane: scroller.draw_sheet(background, view, sheet) for sheet in sheets},
+        **{str(sheet.plane): scroller.draw_sheet(background, view, sheet) for sheet in sheets},
         'outlines': scroller.trace_outlines(labels, view, sheets),
         'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }

@@ -25,12 +25,12 @@ Plane = Literal['axial', 'coronal', 'sagittal']
 ACROSS = {'sagittal': 0, 'coronal': 1, 'axial': 2}
 #: Letters at the left, right, top and bottom edge of each plane and each view in 3-D.
 EDGES = {
-    'axial': 'RLAP',
-    'coronal': 'RLSI',
-    'sagittal': 'APSI',
-    'from the front': 'RLSI',
-    'from behind': 'LRSI',
-    'from below': 'RLAP',
+    'axial': ('R', 'L', 'A', 'P'),
+    'coronal': ('R', 'L', 'S', 'I'),
+    'sagittal': ('A', 'P', 'S', 'I'),
+    'from the front': ('R', 'L', 'S', 'I'),
+    'from behind': ('L', 'R', 'S', 'I'),
+    'from below': ('R', 'L', 'A', 'P'),
 }
 #: Space around the muscles that is shown, so that a missed part can be seen.
 MARGIN_MM = 15.0
@@ -342,7 +342,7 @@ def annotate(panel: np.ndarray, view: str, title: str) -> Image.Image:
 
     image = Image.fromarray(panel)
     width, height = image.size
-    left, right, top, bottom = EDGES.get(view, ' ' * 4)
+    left, right, top, bottom = EDGES.get(view, (' ',) * 4)
     write(image, (5, 3), title)
     write(image, (5, height / 2), left, anchor='lm')
     write(image, (width - 5, height / 2), right, anchor='rm')
