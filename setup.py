@@ -31,6 +31,8 @@ INSTALL = [
     'tomli-w>=1.2,<2',
     'tensorboard>=2.20,<3',
 ]
+# Loads on the spine.
+LOADING = ['opensim>=4.6,<4.7']
 TEST = [
     'pytest>=9,<10',
     'pytest-xdist>=3.6,<4',
@@ -45,6 +47,7 @@ TEST = [
     'ruff>=0.14',
     'mypy>=1.18',
     'codespell>=2.4',
+    *LOADING,
 ]
 
 setup(
@@ -59,7 +62,11 @@ setup(
     package_data={'bids_muscle': ['data/**/*', 'reports/templates/*', 'py.typed']},
     install_requires=INSTALL,
     # The networks of nnU-Net; its weights and plans are read by our own code.
-    extras_require={'test': TEST, 'nnunet': ['dynamic-network-architectures>=0.4,<0.5']},
+    extras_require={
+        'test': TEST,
+        'loading': LOADING,
+        'nnunet': ['dynamic-network-architectures>=0.4,<0.5'],
+    },
     entry_points={
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.main:main',

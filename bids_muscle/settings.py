@@ -24,6 +24,8 @@ from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelErro
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
+#: What muscle strength goes with, where loads on the spine are computed.
+LOADING = ('area', 'lean')
 #: Ways of aligning a scan with its atlas.
 REGISTER = ('affine', 'deformable')
 #: What is identified by its own checksum, wherever it lies.
@@ -63,6 +65,9 @@ class Settings:
         JSON with pybids filters that narrow down the images.
     derivatives
         Derivatives datasets of other programs, with label maps of vertebrae and discs.
+    loading
+        ``'area'`` or ``'lean'``: compute the loads on the lumbar spine, with strength by area or
+        by area without fat; or None.
     skip_bids_validation
         Do not ask for a valid ``dataset_description.json``.
     model
@@ -130,6 +135,7 @@ class Settings:
     contrast_rules: Path | None = field(default=None, metadata=INPUT)
     bids_filter_file: Path | None = field(default=None, metadata=INPUT)
     derivatives: tuple[Path, ...] = field(default=(), metadata=INPUT)
+    loading: str | None = field(default=None, metadata=INPUT)
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
     model: str | None = field(default=None, metadata=SCIENCE)
@@ -173,6 +179,10 @@ class Settings:
             raise UsageError(
                 f"The registration '{self.register}' is unknown.",
                 f'Use one of: {", ".join(REGISTER)}.',
+            )
+        if self.loading not in (None, *LOADING):
+            raise UsageError(
+                f"The strength '{self.loading}' is unknown.", f'Use one of: {", ".join(LOADING)}.'
             )
         if self.fat_method not in FAT_METHODS:
             raise UsageError(

@@ -167,6 +167,20 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         'measured; corrected label maps desc-manual_dseg take the place of our own',
     )
     group.add_argument(
+        '--loading',
+        action='store_const',
+        const='area',
+        help='compute the loads on the discs L1-L2 to L5-S1 where the vertebrae are known; needs '
+        "pip install 'bids_muscle[loading]'",
+    )
+    group.add_argument(
+        '--loading-lean',
+        dest='loading',
+        action='store_const',
+        const='lean',
+        help='as --loading, but muscle strength goes with the area without fat',
+    )
+    group.add_argument(
         '--skip-bids-validation',
         action='store_const',
         const=True,

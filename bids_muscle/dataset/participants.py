@@ -72,3 +72,35 @@ def height_m(info: Mapping[str, str]) -> float | None:
         return to_metres(float(info.get('height', '')))
     except ValueError:
         return None
+
+
+def weight_kg(info: Mapping[str, str]) -> float | None:
+    """Return the body mass of a participant in kg; None where it is unlikely or not there.
+
+    Parameters
+    ----------
+    info
+        From :func:`read_participant_info`.
+
+    Examples
+    --------
+    >>> [weight_kg({'weight': text}) for text in ('72.5', 'n/a', '72500')]
+    [72.5, None, None]
+    """
+    try:
+        weight = float(info.get('weight', ''))
+    except ValueError:
+        return None
+    return weight if 5 <= weight <= 400 else None
+
+
+def sex(info: Mapping[str, str]) -> str | None:
+    """Return ``'female'`` or ``'male'``, from the words that BIDS allows; None for others.
+
+    Examples
+    --------
+    >>> [sex({'sex': text}) for text in ('F', 'male', 'O', 'n/a')]
+    ['female', 'male', None, None]
+    """
+    words = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male'}
+    return words.get(info.get('sex', '').strip().lower())

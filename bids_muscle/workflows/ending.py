@@ -101,7 +101,7 @@ def finish_participant(
     models: Mapping[str, ModelBundle],
     report: RunReport,
 ) -> list[ScanRecord]:
-    """Write the records and the page of a participant once its graph has run.
+    """Write the records of a participant once its graph has run.
 
     Parameters
     ----------
@@ -126,7 +126,6 @@ def finish_participant(
         One a scan that was to run; what could not be written is the problem of the record.
     """
     if not scans and page_of(settings.output_dir, participant).is_file():
-        print(page_of(settings.output_dir, participant), flush=True)
         return []
     records = [make_record(settings, scan, models, report) for scan in scans]
     after = fingerprints(settings, scans, models)
@@ -143,7 +142,6 @@ def finish_participant(
                 write_record(record, scan, settings.output_dir)
         path = settings.output_dir / participant_path(participant, 'settings')
         write_text(settings.to_toml(), path)
-        make_page(settings.output_dir, participant)
     except Exception as error:
         problem = unforeseen(error, f'writing the records of sub-{participant}')
         print(f'bids_muscle: {problem}', file=sys.stderr)
@@ -160,6 +158,36 @@ def _sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, s
         'Run again when nothing writes into the dataset any more.',
     ).problem
     return replace(record, status='failed', problem=problem, outputs=())
+
+
+def finish_page(settings: Settings, participant: str, scans: Sequence[Scan]) -> list[Problem]:
+    """Write the page of a participant, the last of all, unless nothing on it can have changed.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    participant
+        Label without ``sub-``.
+    scans
+        Its scans that were to run.
+
+    Returns
+    -------
+    list of Problem
+        What went wrong.
+    """
+    page = page_of(settings.output_dir, participant)
+    try:
+        if scans or settings.derivatives or settings.loading or not page.is_file():
+            make_page(settings.output_dir, participant)
+        else:
+            print(page, flush=True)
+    except Exception as error:
+        problem = unforeseen(error, f'making the page of sub-{participant}')
+        print(f'bids_muscle: {problem}', file=sys.stderr)
+        return [problem]
+    return []
 
 
 def make_page(output_dir: Path, participant: str) -> None:

@@ -29,12 +29,14 @@ from bids_muscle.errors import (
 from bids_muscle.imaging.atlas import atlas_name
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.workflows.ending import (
+    finish_page,
     finish_participant,
     forget_records,
     is_empty,
     make_page,
     refused,
 )
+from bids_muscle.workflows.loading import check_loading, measure_participant_loads
 from bids_muscle.workflows.planning import (
     find_atlases,
     find_models,
@@ -100,6 +102,7 @@ def run_participants(settings: Settings) -> ExitCode:
     if settings.reports_only:
         return _report_again(settings)
     participants, complete = _participants(settings)
+    check_loading(settings)
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
 
@@ -146,6 +149,9 @@ def run_participants(settings: Settings) -> ExitCode:
                     shutil.rmtree(_graph_folder(work_dir, participant), ignore_errors=True)
         for participant in chosen:
             problems += measure_spines(settings, participant)
+            problems += measure_participant_loads(settings, participant)
+            if participant in plans:
+                problems += finish_page(settings, participant, plans[participant])
         if settings.stop_on_first_crash and not report.ok:
             break
     code = _exit_code(records, problems)

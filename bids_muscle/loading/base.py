@@ -1,0 +1,186 @@
+"""The trunk that every participant's model is scaled from."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+#: Lumbar vertebrae and the discs around them, from bottom to top.
+VERTEBRAE = ('L5', 'L4', 'L3', 'L2', 'L1')
+JOINTS = ('L5-S1', 'L4-L5', 'L3-L4', 'L2-L3', 'L1-L2', 'T12-L1')
+#: Bodies of the model from bottom to top: joint k connects body k with body k + 1.
+BODIES = ('pelvis', *VERTEBRAE, 'thorax')
+SIDES = ('right', 'left')
+SEXES = ('male', 'female')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a body is and how it is turned.
+
+    Parameters
+    ----------
+    origin_mm
+        (3,) a point of the body in the frame around it.
+    axes
+        (3, 3) its axes x forward, y up, z right, as columns.
+    """
+
+    origin_mm: Array
+    axes: Array
+
+    def local(self, points_mm: Array) -> Array:
+        """Return (..., 3) points in the axes of the body."""
+        return (points_mm - self.origin_mm) @ self.axes
+
+    def world(self, points_mm: Array) -> Array:
+        """Return (..., 3) points of the body in the frame around it."""
+        return self.origin_mm + points_mm @ self.axes.T
+
+
+@dataclass(frozen=True)
+class Fascicle:
+    """A straight-lined part of a muscle.
+
+    Parameters
+    ----------
+    name, muscle, side
+        Names.
+    area_mm2
+        Physiological cross-sectional area.
+    bodies
+        To which body each point is fixed, from bottom to top.
+    points_mm
+        (n, 3) points of its path.
+    """
+
+    name: str
+    muscle: str
+    side: str
+    area_mm2: float
+    bodies: tuple[str, ...]
+    points_mm: Array
+
+
+@dataclass(frozen=True)
+class Mass:
+    """A part of the trunk with its weight.
+
+    Parameters
+    ----------
+    body
+        The body that it moves with.
+    share
+        Its share of body mass, by sex.
+    centre_mm
+        (3,) its centre.
+    """
+
+    body: str
+    share: dict[str, float]
+    centre_mm: Array
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A trunk that stands upright; x forward, y up, z right, origin in the disc L5-S1.
+
+    Parameters
+    ----------
+    height_m
+        Body height.
+    joints_mm
+        (6, 3) centres of the discs in the order of :data:`JOINTS`.
+    frames
+        Place of each body.
+    flexion_share
+        (6,) share of each joint in the flexion of the lumbar spine.
+    fascicles
+        Of both sides.
+    masses
+        All that hangs on the lumbar spine.
+    """
+
+    height_m: float
+    joints_mm: Array
+    frames: dict[str, Frame]
+    flexion_share: Array
+    fascicles: tuple[Fascicle, ...]
+    masses: tuple[Mass, ...]
+
+
+@cache
+def base_trunk() -> Trunk:
+    """Return the trunk described in ``data/loading``: a man of average size."""
+    folder = resources.files('bids_muscle') / 'data/loading'
+    base = tomllib.loads((folder / 'base.toml').read_text(encoding='utf-8'))
+    joints = np.array([base['joints_mm'][name] for name in JOINTS])
+    rows = csv.DictReader(
+        (folder / 'fascicles.tsv').read_text(encoding='utf-8').splitlines(), delimiter='\t'
+    )
+    masses = [
+        Mass(name, dict.fromkeys(SEXES, part['mass_pct'] / 100), np.array(part['centre_mm']))
+        for name, part in base['vertebrae'].items()
+    ]
+    masses += [
+        Mass(
+            'thorax',
+            {sex: share / 100 for sex, share in part['mass_pct'].items()},
+            np.array(part['centre_mm']),
+        )
+        for part in base['thorax'].values()
+    ]
+    return Trunk(
+        height_m=base['height_m'],
+        joints_mm=joints,
+        frames=trunk_frames(joints, (joints[:-1] + joints[1:]) / 2),
+        flexion_share=np.array([base['flexion_share'][name] for name in JOINTS]),
+        fascicles=tuple(_fascicle(row, side) for row in rows for side in SIDES),
+        masses=tuple(masses),
+    )
+
+
+def trunk_frames(joints_mm: Array, centres_mm: Array) -> dict[str, Frame]:
+    """Place the bodies of an upright trunk.
+
+    A vertebra's axis runs from the disc below it to the disc above it; pelvis and rib cage stand
+    upright, as scans of the lumbar spine do not show how they are turned.
+
+    Parameters
+    ----------
+    joints_mm
+        (6, 3) centres of the discs in the order of :data:`JOINTS`.
+    centres_mm
+        (5, 3) centroids of the vertebral bodies in the order of :data:`VERTEBRAE`.
+    """
+    frames = {'pelvis': Frame(joints_mm[0], np.eye(3))}
+    for name, centre, below, above in zip(
+        VERTEBRAE, centres_mm, joints_mm[:-1], joints_mm[1:], strict=True
+    ):
+        up = (above - below) / np.linalg.norm(above - below)
+        forward = np.cross(up, [0.0, 0.0, 1.0])
+        forward /= np.linalg.norm(forward)
+        frames[name] = Frame(centre, np.stack([forward, up, np.cross(forward, up)], axis=1))
+    return frames | {'thorax': Frame(joints_mm[-1], np.eye(3))}
+
+
+def _fascicle(row: dict[str, Any], side: str) -> Fascicle:
+    points = [point.split() for point in row['path'].split('; ')]
+    mirror = np.array([1.0, 1.0, 1.0 if side == 'right' else -1.0])
+    return Fascicle(
+        name=f'{row["fascicle"]}_{side}',
+        muscle=row['muscle'],
+        side=side,
+        area_mm2=float(row['area_mm2']),
+        bodies=tuple(point[0] for point in points),
+        points_mm=np.array([point[1:] for point in points], dtype=float) * mirror,
+    )

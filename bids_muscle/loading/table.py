@@ -1,0 +1,202 @@
+"""The table of loads of one person: what goes in, what comes out, and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_muscle.loading.base import JOINTS, SIDES, VERTEBRAE, Array
+from bids_muscle.loading.person import Person, Section, fit_trunk
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_muscle.loading.opensim_model import JointLoad
+
+#: Muscles that scans of the lumbar spine show, and whose areas are the person's own.
+IMAGED = ('multifidus', 'erector spinae', 'psoas major', 'quadratus lumborum')
+#: Columns of the area that stands for strength, the first that is there.
+AREAS = {
+    False: ('mean_csa_cm2',),
+    True: ('mfi_lean_csa_cm2', 'threshold_lean_csa_cm2'),
+}
+
+#: Pressure in the disc L4-L5 of one man (Wilke 1999): relaxed standing; bent forward, with empty
+#: hands and with 20 kg, between which the 10 kg of the task lie.
+_PRESSURE_MPA = {'standing': (0.5, 0.5), 'flexion': (1.1, 2.3)}
+_WILKE_AREA_MM2, _WILKE_KG = 1800, 70
+#: Force is pressure times area times a factor that depends on posture (Dreischarf 2013).
+_FACTOR = (0.55, 0.77)
+_REFERENCE_JOINT = 'L4-L5'
+
+#: More than this, and the muscles do not hold the task.
+_MAX_RESERVE_N_M = 5.0
+#: Distances between neighbouring lumbar discs that anatomy allows.
+_SPACING_MM = (18.0, 55.0)
+#: A muscle's centroid may lie so far above or below the vertebra of its level.
+_MAX_OFFSET_MM = 30.0
+
+_NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan'
+_NO_SACRUM = (
+    'neither the disc L5-S1 nor S1 is whole on the scan, so the disc is taken to be as far from '
+    'the middle of L5 as L4-L5 is'
+)
+_NOT_IN_ORDER = (
+    'the distances between neighbouring discs are not those of a lumbar spine: check the names'
+)
+_WEAK = 'muscles of this size cannot hold the task in this model'
+_APART = (
+    'muscles and vertebrae do not lie at the same place in scanner space, so the muscles are where'
+    ' the base model has them'
+)
+
+
+def measure_loads(
+    spine: pd.DataFrame,
+    levels: pd.DataFrame | None,
+    *,
+    height_m: float | None,
+    weight_kg: float | None,
+    sex: str | None,
+    lean: bool = False,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Compute the loads on the lumbar spine of one person.
+
+    Parameters
+    ----------
+    spine
+        Table of vertebrae and discs, columns as in the dictionary ``morph_spine``.
+    levels
+        Table of muscles by vertebral level, as in ``morph_levels``, or None.
+    height_m, weight_kg
+        Body height and mass, or None where unknown.
+    sex
+        ``'male'`` or ``'female'``, or None.
+    lean
+        Whether strength goes with the area without fat.
+
+    Returns
+    -------
+    tuple
+        A row per task and level, columns as in the dictionary ``loading``; and what the model was
+        made from.
+    """
+    from bids_muscle.loading.opensim_model import TASKS, build_model, solve
+
+    reasons: list[str] = []
+    person = None
+    known = {'height': height_m, 'weight': weight_kg, 'sex': sex}
+    if lacking := [name for name, value in known.items() if value is None]:
+        reasons.append(f'no {" and no ".join(lacking)} in participants.tsv')
+    else:
+        assert height_m is not None  # noqa: S101 - nothing is lacking
+        person, reasons = fit_person(spine, levels, height_m, lean=lean)
+    rows = []
+    for task in TASKS:
+        loads: dict[str, JointLoad] = {}
+        if person is not None:
+            assert weight_kg is not None and sex is not None  # noqa: S101 - as above
+            solution = solve(build_model(person.trunk, sex, weight_kg, task))
+            loads = {each.joint: each for each in solution.loads}
+        for level, joint in zip(VERTEBRAE[::-1], JOINTS[-2::-1], strict=True):
+            rows.append(
+                {'task': task.name, 'level': level, 'joint': joint}
+                | _load_columns(loads.get(joint), reasons)
+                | _reference(task.name, joint, weight_kg)
+            )
+    sources = {
+        'Strength': 'lean area' if lean else 'area',
+        'AreaOverBase': {
+            name: round(factor, 3) for name, factor in (person.imaged if person else {}).items()
+        },
+    }
+    return rows, sources
+
+
+def fit_person(
+    spine: pd.DataFrame, levels: pd.DataFrame | None, height_m: float, *, lean: bool = False
+) -> tuple[Person | None, list[str]]:
+    """Fit the trunk to the tables of a scan.
+
+    Returns
+    -------
+    tuple
+        The person, or None where the spine is not there; and what limits the result.
+    """
+    centres = {
+        kind: {
+            str(row['name']): np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
+            for _, row in spine[(spine['kind'] == kind) & spine['x_ras_mm'].notna()].iterrows()
+            # What is cut off has its centroid elsewhere.
+            if row['name'] in VERTEBRAE or 'edge' not in str(row['reason'])
+        }
+        for kind in ('vertebra', 'disc')
+    }
+    vertebrae, discs = centres['vertebra'], centres['disc']
+    if not set(VERTEBRAE) <= set(vertebrae):
+        return None, [_NOT_LUMBAR]
+    sections, reasons = _sections(vertebrae, levels, lean=lean)
+    if 'L5-S1' not in discs and 'S1' not in vertebrae:
+        reasons.append(_NO_SACRUM)
+    person = fit_trunk(height_m, vertebrae, discs, sections)
+    spacing = np.linalg.norm(np.diff(person.trunk.joints_mm, axis=0), axis=1)
+    if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
+        return None, [_NOT_IN_ORDER]
+    if absent := [name for name in IMAGED if name not in person.imaged]:
+        reasons.append(
+            f'{", ".join(absent)}: area of the base model, as the scan does not show both sides'
+        )
+    return person, reasons
+
+
+def _sections(
+    vertebrae: Mapping[str, Array], levels: pd.DataFrame | None, *, lean: bool
+) -> tuple[dict[tuple[str, str, str], Section], list[str]]:
+    """Read area and place of each muscle at each level."""
+    if levels is None:
+        return {}, []
+    column = next((name for name in AREAS[lean] if name in levels), None)
+    if column is None:
+        return {}, ['fat was not measured, so no lean area'] if lean else []
+    found: dict[tuple[str, str, str], Section] = {}
+    usable = levels['side'].isin(SIDES) & levels['level'].isin(VERTEBRAE)
+    for _, row in levels[usable & (levels[column] > 0)].iterrows():
+        place = np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
+        found[row['muscle'], row['side'], row['level']] = Section(100 * row[column], place)
+    offsets = [
+        abs(each.centroid_ras_mm[2] - vertebrae[level][2])
+        for (_, _, level), each in found.items()
+        if each.centroid_ras_mm is not None
+    ]
+    if offsets and float(np.median(offsets)) > _MAX_OFFSET_MM:
+        return {key: Section(each.area_mm2, None) for key, each in found.items()}, [_APART]
+    return found, []
+
+
+def _load_columns(load: JointLoad | None, reasons: list[str]) -> dict[str, Any]:
+    if load is None:
+        values: dict[str, Any] = dict.fromkeys(_LOADS)
+        return values | {'reason': '; '.join(reasons)}
+    if load.reserve_n_m > _MAX_RESERVE_N_M:
+        kept = {'moment_n_m': load.moment_n_m, 'reserve_n_m': load.reserve_n_m}
+        text = '; '.join([_WEAK, *reasons])
+        return dict.fromkeys(_LOADS) | {k: round(v, 2) for k, v in kept.items()} | {'reason': text}
+    values = {name: round(value, 2) for name, value in asdict(load).items() if name != 'joint'}
+    return values | {'reason': '; '.join(reasons) or None}
+
+
+_LOADS = ('compression_n', 'shear_n', 'lateral_n', 'moment_n_m', 'reserve_n_m')
+
+
+def _reference(task: str, joint: str, weight_kg: float | None) -> dict[str, float | None]:
+    """Return the compression that pressures in the disc of one man speak for."""
+    if joint != _REFERENCE_JOINT or weight_kg is None:
+        return {'reference_low_n': None, 'reference_high_n': None}
+    low, high = (
+        round(pressure * _WILKE_AREA_MM2 * factor * weight_kg / _WILKE_KG, 1)
+        for pressure, factor in zip(_PRESSURE_MPA[task], _FACTOR, strict=True)
+    )
+    return {'reference_low_n': low, 'reference_high_n': high}

@@ -1,0 +1,160 @@
+"""The table of loads: plausible numbers, and n/a with a reason for what cannot be known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip('opensim', reason='OpenSim is not installed')
+
+from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.loading.base import JOINTS, VERTEBRAE, base_trunk
+from bids_muscle.loading.table import fit_person, measure_loads
+
+PERSON = {'height_m': 1.75, 'weight_kg': 72.0, 'sex': 'male'}
+#: Areas of a muscle at each level, cm2, about those of a young man.
+AREAS = {
+    'multifidus': 5.0,
+    'erector spinae': 17.0,
+    'psoas major': 10.0,
+    'quadratus lumborum': 5.0,
+}
+
+
+def spine(**reasons: str) -> pd.DataFrame:
+    """Return the spine of the base trunk, as measured on a scan."""
+    base = base_trunk()
+    places = {('vertebra', name): base.frames[name].origin_mm for name in VERTEBRAE}
+    places |= {('disc', name): base.joints_mm[k] for k, name in enumerate(JOINTS)}
+    return pd.DataFrame(
+        [
+            {
+                'kind': kind,
+                'name': name,
+                'x_ras_mm': z,
+                'y_ras_mm': x,
+                'z_ras_mm': y,
+                'reason': reasons.get(name.replace('-', '_')),
+            }
+            for (kind, name), (x, y, z) in places.items()
+        ]
+    )
+
+
+def levels(lift_mm: float = 0.0, lean: float = 0.8) -> pd.DataFrame:
+    """Return muscles beside and behind the vertebrae."""
+    base = base_trunk()
+    places = {
+        'multifidus': (-40, 15),
+        'erector spinae': (-45, 38),
+        'psoas major': (5, 38),
+        'quadratus lumborum': (-20, 70),
+    }
+    rows = []
+    for muscle, (forward, out) in places.items():
+        for side, sign in (('right', 1), ('left', -1), ('both', 0)):
+            for level in VERTEBRAE:
+                x, y, _ = base.frames[level].origin_mm
+                area = AREAS[muscle] * (2 if side == 'both' else 1)
+                rows.append(
+                    {
+                        'muscle': muscle,
+                        'side': side,
+                        'level': level,
+                        'mean_csa_cm2': area,
+                        'mfi_lean_csa_cm2': lean * area,
+                        'x_ras_mm': sign * out,
+                        'y_ras_mm': x + forward,
+                        'z_ras_mm': y + lift_mm,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def test_loads_are_of_the_size_that_the_literature_has() -> None:
+    rows, made = measure_loads(spine(), levels(), **PERSON)
+    assert set(rows[0]) == set(read_dictionary('loading'))
+    table = pd.DataFrame(rows).set_index(['task', 'level'])
+    assert table['reason'].isna().all()
+    standing, flexion = (table.loc[task, 'compression_n'] for task in ('standing', 'flexion'))
+    # Half of the body stands on the lumbar spine, held by little muscle.
+    assert standing.between(0.45 * 72 * 9.8, 3 * 0.5 * 72 * 9.8).all()
+    # Published models and pressures of flexion with 10 kg give 2 to 4 kN.
+    assert flexion.between(1800, 4000).all()
+    at_l4 = table.loc[('flexion', 'L4')]
+    assert at_l4['reference_low_n'] < at_l4['compression_n'] < at_l4['reference_high_n']
+    assert table['reserve_n_m'].max() < 5
+    assert set(made['AreaOverBase']) == set(AREAS)
+
+
+def test_strength_by_lean_area_changes_the_load() -> None:
+    whole, _ = measure_loads(spine(), levels(), **PERSON)
+    lean, made = measure_loads(spine(), levels(lean=0.7), **PERSON, lean=True)
+    assert made['Strength'] == 'lean area'
+    # Weaker muscles work harder; the weight that they hold is the same.
+    for one, other in zip(whole, lean, strict=True):
+        assert other['moment_n_m'] == pytest.approx(one['moment_n_m'])
+        assert other['compression_n'] != one['compression_n']
+
+
+def test_without_height_and_sex_there_is_no_load() -> None:
+    rows, _ = measure_loads(spine(), levels(), height_m=None, weight_kg=72, sex=None)
+    assert {row['reason'] for row in rows} == {'no height and no sex in participants.tsv'}
+    assert all(row['compression_n'] is None for row in rows)
+    assert len(rows) == 10
+
+
+def test_a_spine_without_l1_has_no_loads() -> None:
+    short = spine()
+    rows, _ = measure_loads(short[short['name'] != 'L1'], levels(), **PERSON)
+    assert {row['reason'] for row in rows} == {'not all of the vertebrae L1 to L5 are on the scan'}
+
+
+def test_levels_named_wrongly_are_no_spine() -> None:
+    mixed = spine()
+    names = {'L2': 'L3', 'L3': 'L2'}
+    mixed['name'] = mixed['name'].replace(names)
+    person, reasons = fit_person(mixed[mixed['kind'] == 'vertebra'], None, 1.75)
+    assert person is None
+    assert 'check the names' in reasons[0]
+
+
+def test_a_disc_at_the_edge_is_not_taken_at_its_word() -> None:
+    cut = spine(L5_S1='reaches the edge of the image, so it may be a part only')
+    moved = cut['name'] == 'L5-S1'
+    cut.loc[moved, 'z_ras_mm'] += 10
+    person, reasons = fit_person(cut, None, 1.75)
+    assert person is not None
+    assert np.linalg.norm(np.diff(person.trunk.joints_mm, axis=0), axis=1)[0] > 28
+    assert any('as far from the middle of L5' in text for text in reasons)
+
+
+def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base() -> None:
+    person, reasons = fit_person(spine(), levels(lift_mm=50), 1.75)
+    assert person is not None
+    assert any('do not lie at the same place' in text for text in reasons)
+    near, _ = fit_person(spine(), levels(), 1.75)
+    assert near is not None
+    assert person.imaged == near.imaged
+
+
+def test_muscles_too_weak_for_the_task_have_no_load() -> None:
+    wasted = levels()
+    wasted['mean_csa_cm2'] *= 0.15
+    rows, _ = measure_loads(spine(), wasted, **PERSON)
+    flexed = [row for row in rows if row['task'] == 'flexion']
+    assert any('cannot hold the task' in str(row['reason']) for row in flexed)
+    assert all(
+        row['compression_n'] is None for row in flexed if 'cannot hold' in str(row['reason'])
+    )
+
+
+def test_without_an_axial_scan_muscles_are_those_of_the_base() -> None:
+    person, reasons = fit_person(spine(), None, 1.75)
+    assert person is not None
+    assert person.imaged == {}
+    assert reasons == [
+        'multifidus, erector spinae, psoas major, quadratus lumborum: area of the base model, as '
+        'the scan does not show both sides'
+    ]
