@@ -10,9 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_muscle.errors import MissingInputError
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.spine import check_folders, measure_spines
+from bids_muscle.workflows.spine import measure_spines
 
 ANAT = 'sub-01/ses-a/anat'
 STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
@@ -72,8 +71,3 @@ def test_a_broken_lookup_table_is_a_problem(settings: Settings) -> None:
     (settings.derivatives[0] / 'dseg.tsv').write_text('number\tname\n3\tL4-L5\n')
     (problem,) = measure_spines(settings, '01')
     assert 'lookup table' in problem.message
-
-
-def test_a_missing_folder_is_refused() -> None:
-    with pytest.raises(MissingInputError, match='--derivatives'):
-        check_folders([Path('/nowhere')])
