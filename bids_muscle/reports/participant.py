@@ -15,6 +15,7 @@ from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
+from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import (
     MISSING,
@@ -161,6 +162,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         scans=[_scan_context(scan, place, cohort) for place, scan in enumerate(scans, start=1)],
         settings=settings,
         command=_command(settings, participant),
+        loads=load_sections(output_dir, participant),
         paragraphs=paragraphs,
         references=references,
     )
