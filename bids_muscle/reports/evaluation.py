@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.writer import write_json, write_text, write_tsv
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import MissingInputError, UsageError
 from bids_muscle.reports.outputs import MISSING
 from bids_muscle.reports.page import environment
 from bids_muscle.statistics import analysis
 from bids_muscle.statistics.evaluation import ACCURACY, ALL, agreements, dictionary, summarise
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
+from bids_muscle.statistics.loads import compare_loads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Names of the tables, without extension.
 ROWS, SUMMARY, AGREEMENT = 'evaluation', 'evaluation_summary', 'evaluation_agreement'
+LOADS = 'evaluation_loads'
 ANOVA, PAIRS, COMPARED = 'comparison_anova', 'comparison_pairs', 'comparison_summary'
 #: Colours of the sides, told apart by the colour-blind.
 COLOURS = {'right': '#E69F00', 'left': '#0072B2', ALL: '#4c5a67'}
@@ -30,7 +33,11 @@ NAMES = {'mfi_pct': 'MFI (%)', 'volume_ml': 'Volume (ml)'}
 
 
 def write_evaluation(
-    table: pd.DataFrame, output: Path, title: str, left_out: Sequence[str] = ()
+    table: pd.DataFrame,
+    output: Path,
+    title: str,
+    left_out: Sequence[str] = (),
+    loads: pd.DataFrame | None = None,
 ) -> Path:
     """Write an evaluation: three tables with dictionaries, and a page that stands alone.
 
@@ -45,6 +52,8 @@ def write_evaluation(
         What was evaluated.
     left_out
         Sentences about what could not be evaluated.
+    loads
+        Loads on the spine by both, for :func:`~bids_muscle.statistics.loads.compare_loads`.
 
     Returns
     -------
@@ -54,6 +63,9 @@ def write_evaluation(
     summary, agreed = summarise(table), agreements(table)
     for name, each in ((ROWS, table), (SUMMARY, summary), (AGREEMENT, agreed)):
         _write_table(each, output / name, dictionary())
+    by_level = None if loads is None else compare_loads(loads)
+    if by_level is not None:
+        _write_table(by_level, output / LOADS, read_dictionary('evaluation_loads'))
     page = output / 'evaluation.html'
     context = {
         'title': title,
@@ -64,6 +76,7 @@ def write_evaluation(
         'headings': [dictionary()[name]['LongName'] for name in ACCURACY],
         'agreement': _agreement(agreed),
         'measures': list(NAMES.values()),
+        'loads': [] if by_level is None else _loads(by_level),
         'pictures': [
             ('Dice of each scan', _picture(_dice_plot(table))),
             *(
@@ -185,6 +198,25 @@ def write_comparison(
     page = output / 'comparison.html'
     write_text(environment().get_template('comparison.html.j2').render(context), page)
     return page
+
+
+def _loads(table: pd.DataFrame) -> list[tuple[str, str, int, list[str]]]:
+    """Return task, level, discs and what Table 8 of Hess 2022 has, one row per level."""
+    return [
+        (
+            row['task'],
+            row['level'],
+            row['n'],
+            [
+                _fixed(row['mean_test_n'], 0),
+                _fixed(row['mean_reference_n'], 0),
+                _fixed(row['pearson_r']),
+                _fixed(row['pearson_p']),
+                f'{_fixed(row["mae_n"], 0)} ± {_fixed(row["mae_ci_n"], 0)}',
+            ],
+        )
+        for row in table.to_dict('records')
+    ]
 
 
 def _write_table(table: pd.DataFrame, stem: Path, known: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +15,9 @@ from bids_muscle.errors import BidsMuscleError, GridMismatchError, NothingSelect
 from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.reports.evaluation import read_evaluation, write_comparison, write_evaluation
 from bids_muscle.statistics.evaluation import compare_maps
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate(
@@ -65,7 +68,8 @@ def evaluate(
             'Both need dseg files of the same scans, with lookup tables that name the muscles.',
         )
     title = f'{predictions.absolute().name} against {reference.absolute().name}'
-    return write_evaluation(pd.DataFrame(rows), output, title, left_out), left_out
+    loads = _paired_loads(predictions, reference)
+    return write_evaluation(pd.DataFrame(rows), output, title, left_out, loads), left_out
 
 
 def compare(
@@ -87,6 +91,24 @@ def scan_columns(entities: Mapping[str, str], stem: str) -> dict[str, str | None
         'session_id': f'ses-{session}' if session else None,
         'scan': stem,
     }
+
+
+def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
+    """Return the compression of each disc by both datasets, None where they share no table."""
+    import pandas as pd
+
+    parts = []
+    for path in sorted(reference.glob('sub-*/**/*_loads.tsv')):
+        mine = predictions / path.relative_to(reference)
+        if mine != path and mine.is_file():
+            test, truth = (
+                pd.read_csv(each, sep='\t', na_values='n/a', keep_default_na=False)[
+                    ['task', 'level', 'compression_n']
+                ].rename(columns={'compression_n': name})
+                for each, name in ((mine, 'test_n'), (path, 'reference_n'))
+            )
+            parts.append(test.merge(truth, on=['task', 'level']))
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _table_of(label_map: LabelMap) -> LabelTable | None:

@@ -220,6 +220,26 @@ def test_evaluates_against_maps_in_other_numbers(
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
+def test_loads_of_both_datasets_stand_side_by_side(bids: Path, tmp_path: Path) -> None:
+    predictions = predict(bids, 'net', 1)
+    for folder, more in ((predictions, 100), (bids / 'derivatives/manual', 0)):
+        for person in '123':
+            path = folder / f'sub-{person}/anat/sub-{person}_acq-sag_loads.tsv'
+            lines = [
+                f'flexion\t{level}\t{2000 + 10 * int(person) * place + more}'
+                for place, level in enumerate(('L4', 'L5'), start=1)
+            ]
+            path.write_text('\n'.join(['task\tlevel\tcompression_n', *lines, '']))
+    assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
+    found = pd.read_csv(tmp_path / 'eval/evaluation_loads.tsv', sep='\t')
+    assert found['level'].tolist() == ['all', 'L4', 'L5']
+    assert found['mae_n'].tolist() == pytest.approx([100] * 3)
+    assert found['pearson_r'].tolist() == pytest.approx([1] * 3)
+    page = (tmp_path / 'eval/evaluation.html').read_text()
+    HTMLParser(strict=True).parse(page)
+    assert '100 ± 0' in page
+
+
 def test_the_same_evaluation_gives_the_same_bytes(bids: Path, tmp_path: Path) -> None:
     predictions = predict(bids, 'net', 1)
     for name in ('a', 'b'):

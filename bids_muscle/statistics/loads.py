@@ -1,0 +1,63 @@
+"""Loads on the spine from two segmentations, compared as in Table 8 of Hess 2022."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_muscle.statistics.agreement import agreement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The row of all levels together.
+ALL_LEVELS = 'all'
+
+
+def compare_loads(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare the compression of the discs by two segmentations of the same scans.
+
+    Parameters
+    ----------
+    table
+        One row per scan, task and level, with the columns ``task``, ``level``, ``test_n`` and
+        ``reference_n``; rows where one is missing do not count.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per task for all levels, then one for each; columns as in the dictionary
+        ``evaluation_loads``.
+    """
+    import pandas as pd
+
+    known = table.dropna(subset=['test_n', 'reference_n'])
+    rows = []
+    for task in dict.fromkeys(table['task']):
+        of_task = known[known['task'] == task]
+        rows.append({'task': task, 'level': ALL_LEVELS} | _agreement(of_task))
+        for level in dict.fromkeys(table['level']):
+            part = of_task[of_task['level'] == level]
+            rows.append({'task': task, 'level': level} | _agreement(part))
+    return pd.DataFrame(rows)
+
+
+def _agreement(part: pd.DataFrame) -> dict[str, Any]:
+    from scipy import stats
+
+    test, reference = (part[name].to_numpy(dtype=float) for name in ('test_n', 'reference_n'))
+    found = agreement(test, reference)
+    off = np.abs(test - reference)
+    spread = off.std(ddof=1) / np.sqrt(found.n) if found.n > 1 else np.nan
+    return {
+        'n': found.n,
+        'mean_test_n': found.mean_test,
+        'mean_reference_n': found.mean_reference,
+        'bias_n': found.bias,
+        'mae_n': found.mae,
+        'mae_ci_n': float(stats.t.ppf(0.975, found.n - 1) * spread) if found.n > 1 else np.nan,
+        'pearson_r': found.pearson_r,
+        'pearson_p': found.pearson_p,
+        'reason': found.reason,
+    }
