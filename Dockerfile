@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 # CPU image:  docker build -t bids_muscle .
 # CUDA image: docker build -t bids_muscle:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-FROM python:3.11-slim-bookworm AS build
+ARG BASE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
+FROM ${BASE} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/bids_muscle
 ENV PATH=/opt/bids_muscle/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -16,17 +17,19 @@ RUN pip install --no-deps --no-build-isolation /src \
         /opt/bids_muscle/lib/python3.11/site-packages/pip \
     && python -P /src/tests/container/check_data.py
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="bids_muscle" \
       org.opencontainers.image.description="Muscle fat infiltration, volume and area from spine MRI in BIDS" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/bids_muscle /opt/bids_muscle
-# Works read-only, under any UID, without a home and without network: caches go to /tmp.
+# Works read-only, under any UID, without a home and without network: caches go to /tmp, and libraries
+# that ask who runs them are told.
 ENV PATH=/opt/bids_muscle/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONNOUSERSITE=1 \
     HOME=/tmp \
+    LOGNAME=bids_muscle \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
     TORCH_HOME=/tmp/torch \

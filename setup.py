@@ -20,6 +20,7 @@ INSTALL = [
     'antspyx>=0.6.3,<0.7',
     'pandas>=3.0,<4',
     'pyarrow>=21',
+    'pyyaml>=6',
     'numpy>=2.2,<2.4',
     'scipy>=1.15,<2',
     'scikit-image>=0.25,<0.27',

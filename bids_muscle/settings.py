@@ -105,6 +105,9 @@ class Settings:
         Memory (GB, 10^9 bytes) that all steps together may use, or None for what is allowed.
     device
         ``'auto'``, ``'cpu'``, ``'cuda'`` (all GPUs) or ``'cuda:N'`` (one GPU).
+    use_plugin
+        Name of one of Nipype's own plugins, or a YAML file with its name and arguments, that runs
+        the steps instead of processes here; None for processes here.
     stop_on_first_crash
         Start no further step after the first that fails.
     clean_workdir
@@ -157,6 +160,7 @@ class Settings:
     omp_nthreads: int | None = field(default=None, metadata=EXECUTION)
     memory_gb: float | None = field(default=None, metadata=EXECUTION)
     device: str = field(default='auto', metadata=EXECUTION)
+    use_plugin: str | None = field(default=None, metadata=EXECUTION)
     stop_on_first_crash: bool = field(default=False, metadata=EXECUTION)
     clean_workdir: bool = field(default=False, metadata=EXECUTION)
     overwrite: bool = field(default=False, metadata=EXECUTION)
@@ -197,6 +201,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f'{name} is {value}.', 'Give a number above zero.')
+        if self.use_plugin and self.work_dir is None:
+            raise UsageError(
+                'With --use-plugin, steps may run on other machines.',
+                'Name a work folder that all of them see with --work-dir.',
+            )
         for label in (*self.participants, *self.sessions):
             if not _LABEL.fullmatch(label):
                 raise UsageError(

@@ -33,3 +33,12 @@ def test_the_recipes_name_the_version_of_the_package() -> None:
 
     for recipe in ('Dockerfile', 'singularity.def'):
         assert re.search(rf'version\W+{re.escape(__version__)}\b', (ROOT / recipe).read_text())
+
+
+def test_the_recipes_start_from_one_image_pinned_by_its_digest() -> None:
+    bases = {
+        re.search(r'(?:ARG BASE=|From: )(\S+)', (ROOT / recipe).read_text())[1]  # type: ignore[index]
+        for recipe in ('Dockerfile', 'singularity.def')
+    }
+    assert len(bases) == 1
+    assert re.fullmatch(r'python:[\w.-]+@sha256:[0-9a-f]{64}', bases.pop())

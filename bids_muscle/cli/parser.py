@@ -323,6 +323,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         'all GPUs, or one GPU',
     )
     group.add_argument(
+        '--use-plugin',
+        metavar='NAME|FILE',
+        help="run each step by one of Nipype's own plugins, such as SGE or PBS: its name, or a "
+        'YAML file with plugin and plugin_args; needs --work-dir',
+    )
+    group.add_argument(
         '--overwrite',
         action='store_const',
         const=True,

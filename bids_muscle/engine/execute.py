@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from nipype import Workflow
 
+    from bids_muscle.engine.nipype_plugin import NipypePlugin
+
 _CONFIG = {
     'create_report': 'false',
     'hash_method': 'content',
@@ -30,6 +32,7 @@ def run_workflow(
     stop_on_first_crash: bool = False,
     log_level: int = logging.ERROR,
     on_outcome: Callable[[NodeOutcome], None] | None = None,
+    plugin: NipypePlugin | None = None,
 ) -> RunReport:
     """Run a workflow with one process per node.
 
@@ -52,18 +55,36 @@ def run_workflow(
         Level of Nipype's loggers.
     on_outcome
         Called with each outcome as it arrives.
+    plugin
+        One of Nipype's own, which then decides what runs where; CPUs, memory and devices are its
+        affair.
 
     Returns
     -------
     RunReport
         What became of every node. A node that fails does not raise.
     """
-    from bids_muscle.engine.plugin import ProcessPlugin
     from bids_muscle.engine.worker import quiet_nipype
 
     quiet_nipype(log_level)
-    workflow.config['execution'] = {**workflow.config.get('execution', {}), **_CONFIG}
-    plugin = ProcessPlugin(
+    config = {
+        **_CONFIG,
+        'stop_on_first_crash': str(stop_on_first_crash).lower(),
+        'crashdump_dir': str(crash_dir),
+        'crashfile_format': 'txt',
+    }
+    workflow.config['execution'] = {**workflow.config.get('execution', {}), **config}
+    if plugin is not None:
+        from bids_muscle.engine.nipype_plugin import run_with_plugin
+
+        outcomes = run_with_plugin(workflow, plugin)
+        if on_outcome:
+            for outcome in outcomes:
+                on_outcome(outcome)
+        return RunReport(tuple(outcomes))
+    from bids_muscle.engine.plugin import ProcessPlugin
+
+    own = ProcessPlugin(
         {
             'n_procs': nprocs,
             'memory_gb': memory_gb,
@@ -74,5 +95,5 @@ def run_workflow(
             'on_outcome': on_outcome,
         }
     )
-    workflow.run(plugin=plugin)
-    return RunReport(tuple(plugin.outcomes))
+    workflow.run(plugin=own)
+    return RunReport(tuple(own.outcomes))

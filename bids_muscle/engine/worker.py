@@ -23,25 +23,14 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext
 
     from nipype import Node
 
-#: Modules loaded once by the server. One that cannot be imported is left to the node needing it.
-PRELOAD = (
-    'nipype.pipeline.engine',
-    'nibabel',
-    'scipy.ndimage',
-    'skimage.measure',
-    'pandas',
-    'matplotlib.figure',
-    'ants',
-    'torch',
-    'monai.networks.nets',
-    'monai.inferers',
-)
+#: Module that the server loads, and with it all that steps need.
+PRELOAD = ('bids_muscle.engine.preload',)
 _THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
     'OPENBLAS_NUM_THREADS',
@@ -123,34 +112,50 @@ def run_node(
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
     os.dup2(2, 1)  # standard output belongs to the command's results
-    _limit_threads(threads)
+    limit_threads(threads)
     os.environ['CUDA_VISIBLE_DEVICES'] = _visible(device)
     quiet_nipype(log_level)
 
-    raised = _remember_errors()
+    outcome, _ = outcome_of(node, lambda: node.run(updatehash=updatehash), crash_file)
+    connection.send(outcome)
+
+
+def outcome_of(node: Node, run: Callable[[], Any], crash_file: Path) -> tuple[NodeOutcome, Any]:
+    """Run a node and return what became of it, and its result; it raises nothing.
+
+    Parameters
+    ----------
+    node
+        The node.
+    run
+        Runs it and returns Nipype's result.
+    crash_file
+        Where the traceback of an error goes that is not meant for the user.
+    """
     outputs: dict[str, Any] = {}
-    problem, text = None, ''
+    problem, text, result = None, '', None
     start = time.perf_counter()
-    try:
-        outputs = _plain_outputs(node.run(updatehash=updatehash).outputs)
-    except BaseException as error:
-        cause = raised[-1] if raised else error
-        text = ''.join(traceback.format_exception(cause))
-        problem = problem_of(cause, node.itername, crash_file)
-        if str(crash_file) in problem.remedy:
-            write_crash_file(crash_file, node, text)
-    connection.send(
-        NodeOutcome(
-            name=node.name,
-            fullname=node.itername,
-            status=Status.FAILED if problem else Status.DONE,
-            problem=problem,
-            traceback=text,
-            wall_s=time.perf_counter() - start,
-            peak_mb=peak_mb(),
-            outputs=outputs,
-        )
+    with _remembered_errors() as raised:
+        try:
+            result = run()
+            outputs = _plain_outputs(result.outputs)
+        except BaseException as error:
+            cause = raised[-1] if raised else error
+            text = ''.join(traceback.format_exception(cause))
+            problem = problem_of(cause, node.itername, crash_file)
+            if str(crash_file) in problem.remedy:
+                write_crash_file(crash_file, node, text)
+    outcome = NodeOutcome(
+        name=node.name,
+        fullname=node.itername,
+        status=Status.FAILED if problem else Status.DONE,
+        problem=problem,
+        traceback=text,
+        wall_s=time.perf_counter() - start,
+        peak_mb=peak_mb(),
+        outputs=outputs,
     )
+    return outcome, result
 
 
 def quiet_nipype(level: int) -> None:
@@ -190,7 +195,8 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Let the libraries of this process use so many threads."""
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     # A library that is loaded already does not read its variable again.
     if 'torch' in sys.modules:
@@ -206,8 +212,9 @@ def _visible(device: str | None) -> str:
     return visible.split(',')[index] if visible else str(index)
 
 
-def _remember_errors() -> list[BaseException]:
-    """Return a list that will hold what interfaces raise; Nipype itself keeps only text."""
+@contextlib.contextmanager
+def _remembered_errors() -> Iterator[list[BaseException]]:
+    """Give a list that will hold what interfaces raise; Nipype itself keeps only text."""
     from nipype.interfaces.base.support import RuntimeContext
 
     raised: list[BaseException] = []
@@ -219,7 +226,10 @@ def _remember_errors() -> list[BaseException]:
         return leave(self, kind, error, trace)
 
     RuntimeContext.__exit__ = remember_and_leave
-    return raised
+    try:
+        yield raised
+    finally:
+        RuntimeContext.__exit__ = leave
 
 
 def _plain_outputs(outputs: Any) -> dict[str, Any]:

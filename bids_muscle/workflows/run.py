@@ -48,6 +48,7 @@ from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 from bids_muscle.workflows.spine import measure_spines
 
 if TYPE_CHECKING:
+    from bids_muscle.engine.nipype_plugin import NipypePlugin
     from bids_muscle.engine.outcome import NodeOutcome
     from bids_muscle.engine.resources import Resources
     from bids_muscle.settings import Settings
@@ -65,7 +66,13 @@ def print_plan(settings: Settings) -> None:
         scans = plan_participant(settings, participant, refusals)
         count += len(scans)
         ready += sum(scan.problem is None for scan in scans)
-        prints = fingerprints(settings, scans, models)
+        # Only images of which it is to be known are read in full.
+        known = {
+            record.scan
+            for record in read_records(settings.output_dir, participant)
+            if record.status == 'done' and not settings.overwrite
+        }
+        prints = fingerprints(settings, [scan for scan in scans if scan.name in known], models)
         finished += len(finished_scans(settings, participant, scans, prints))
         print(
             format_plan(
@@ -106,7 +113,12 @@ def run_participants(settings: Settings) -> ExitCode:
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
 
-    if _something_left(settings, participants):
+    plugin = None
+    if settings.use_plugin:
+        from bids_muscle.engine.nipype_plugin import read_plugin
+
+        plugin = read_plugin(settings.use_plugin)
+    elif _something_left(settings, participants):
         start_forkserver()  # it imports for seconds, while the first participants are looked up
     resources = resolve_resources(settings)
     models, refusals = find_models(settings)
@@ -133,7 +145,7 @@ def run_participants(settings: Settings) -> ExitCode:
                 plans.pop(participant, None)
                 records += refused(settings, scans, models, error)
         with _work_folder(settings) as work_dir:
-            report = _run_scans(settings, resources, plans, models, atlases, work_dir)
+            report = _run_scans(settings, resources, plans, models, atlases, work_dir, plugin)
             for participant, scans in plans.items():
                 ended = finish_participant(
                     settings,
@@ -221,6 +233,7 @@ def _run_scans(
     models: Mapping[str, ModelBundle],
     atlases: Mapping[str, Path],
     work_dir: Path,
+    plugin: NipypePlugin | None,
 ) -> RunReport:
     """Run the graphs of some participants side by side."""
     if not any(plans.values()):
@@ -258,6 +271,7 @@ def _run_scans(
         crash_dir=settings.output_dir / 'logs/crash',
         stop_on_first_crash=settings.stop_on_first_crash,
         on_outcome=_say_more if settings.verbosity > 1 else _say if settings.verbosity else None,
+        plugin=plugin,
     )
 
 

@@ -55,6 +55,7 @@ BASE = ['/in', '/out', 'participant']
         ('--no-bias-correction', 'bias_correction', False),
         ('--device cuda:1', 'device', 'cuda:1'),
         ('--reports-only', 'reports_only', True),
+        ('--use-plugin SGE -w /w', 'use_plugin', 'SGE'),
         ('--stop-on-first-crash', 'stop_on_first_crash', True),
         ('--clean-workdir', 'clean_workdir', True),
         ('--write-graph', 'write_graph', True),

@@ -11,14 +11,20 @@ if [ "$(id -u)" != 0 ] || ! command -v buildah >/dev/null || ! command -v deboot
     exit 0
 fi
 work=${CONTAINER_TEST_DIR:-/var/tmp/bids_muscle-container}
-base=docker.io/library/python:3.11-slim-bookworm
-mkdir -p "$work"
-export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot TMPDIR="$work"
-# The work area must not lie within what the vfs driver copies.
+base=localhost/bids_muscle_base
+export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs TMPDIR="$work"
+# Images are copied whole (vfs) only where they cannot be laid over each other.
+mkdir -p "$work/try/lower" "$work/try/upper" "$work/try/work" "$work/try/merged"
+if mount -t overlay overlay "$work/try/merged" 2>/dev/null \
+    -o "lowerdir=$work/try/lower,upperdir=$work/try/upper,workdir=$work/try/work"; then
+    umount "$work/try/merged"
+    STORAGE_DRIVER=overlay
+fi
+# The work area must not lie within what is copied.
 storage=(--root "$work/storage" --runroot "$work/runroot")
 buildah() { command buildah "${storage[@]}" "$@"; }
 
-# The base: Debian's own Python under the name that the recipes ask for.
+# The base in place of the one that the recipes pin and no registry gives here: Debian's own Python.
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     rm -rf "$work/base"
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
@@ -46,14 +52,14 @@ index=${TORCH_INDEX:-https://pypi.org/simple}
 
 echo '== Dockerfile'
 buildah bud --quiet --layers=false "${volumes[@]}" --build-arg "TORCH_INDEX=$index" \
-    --tag bids_muscle . > /dev/null
+    --build-arg "BASE=$base" --tag bids_muscle . > /dev/null
 
 data=$work/run/data
 rm -rf "$work/run"
 mkdir -p "$work/run"
 "$commands/bids_muscle-phantom" "$data" --participants 2 --nprocs 1 \
     --shape 120 100 8 --voxel-size 2.5 2.5 10 > /dev/null
-chmod -R a+rX "$work" "$data"
+chmod a+rx "$work" "$work/run"
 mkdir "$work/run/outside" "$work/run/inside"
 chown 12345:12345 "$work/run/inside"
 for level in participant group; do
@@ -83,7 +89,8 @@ compare
 
 echo '== singularity.def'
 # spython forgets the ENV of some lines.
-"$commands/spython" recipe singularity.def | sed -E 's/^[A-Z_]+=/ENV &/' > "$work/Singularity.Dockerfile"
+"$commands/spython" recipe singularity.def | sed -E "s/^[A-Z_]+=/ENV &/; s|^FROM .*|FROM $base|" \
+    > "$work/Singularity.Dockerfile"
 buildah bud --quiet --layers=false "${volumes[@]}" --env "TORCH_INDEX=$index" \
     --file "$work/Singularity.Dockerfile" --tag bids_muscle_sif . > /dev/null
 sed -n '/^%test/,$p' singularity.def | tail -n +2 > "$work/run/test.sh"
@@ -101,3 +108,4 @@ for image in bids_muscle bids_muscle_sif; do
 done
 buildah rmi --force bids_muscle bids_muscle_sif > /dev/null
 rm -rf "$work/run"
+.ci/container-inputs > .ci/container-tested

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,13 @@ FAULTS = {
     'p4.figures': 'kill',
     'p5.publish': 'kill-late',
     'p6.quality': 'memory',
-    'p7.segment': 'gpu',
-    'p8.prepare': 'change',
+    'p7.align': 'stop',
+    'p8.correct': 'kill',
+    'p9.segment': 'gpu',
+    'pa.prepare': 'change',
 }
+#: Seconds without any work after which a stopped step is given up.
+PATIENCE_S = 20
 
 
 def start(
@@ -102,6 +107,36 @@ def people(one: Path, folder: Path, labels: Sequence[str]) -> Path:
     return folder
 
 
+def correction(one: Path, folder: Path, label: str) -> Path:
+    """Write the true labels of the simulated person as those that somebody drew."""
+    name = 'anat/sub-{}_acq-dixon_seg-lumbarmuscles_{}dseg.nii.gz'
+    (folder / f'sub-{label}/anat').mkdir(parents=True)
+    shutil.copy(
+        one / 'derivatives/truth/sub-01' / name.format('01', ''),
+        folder / f'sub-{label}' / name.format(label, 'desc-manual_'),
+    )
+    return folder
+
+
+@contextmanager
+def memory_group(limit_bytes: int) -> Iterator[Path | None]:
+    """Give a control group in which the kernel kills who uses more; None where none can be."""
+    for top, limit in (('memory/', 'memory.limit_in_bytes'), ('', 'memory.max')):
+        folder = Path(f'/sys/fs/cgroup/{top}bids_muscle-test-{os.getpid()}')
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            if (folder / limit).exists():
+                (folder / limit).write_text(str(limit_bytes))
+                yield folder
+                return
+        finally:
+            folder.rmdir()
+    yield None
+
+
 def outputs(output_dir: Path, label: str) -> dict[str, bytes]:
     """Return the content of each file of a person, freed of the label."""
     files = [path for path in (output_dir / f'sub-{label}').rglob('*') if path.is_file()]
@@ -127,7 +162,12 @@ def test_every_fault_is_the_failure_of_one_person_and_a_rerun_mends_it(
     labels = ['p0', *(name[:2] for name in FAULTS)]
     bids_dir, out = people(one, tmp_path / 'bids', labels), tmp_path / 'out'
     faults = {f'{name[:2]}_acq_dixon{name[2:]}': fault for name, fault in FAULTS.items()}
-    code, said = run(bids_dir, out, '--nprocs', 2, faults=faults, BIDS_MUSCLE_CLOCK='1')
+    more = {'BIDS_MUSCLE_CLOCK': '1', 'BIDS_MUSCLE_PATIENCE': str(PATIENCE_S)}
+    words = ('--nprocs', 2, '--derivatives', correction(one, tmp_path / 'manual', 'p8'))
+    with memory_group(400_000_000) as group:
+        code, said = run(
+            bids_dir, out, *words, faults=faults, BIDS_MUSCLE_CGROUP=str(group or ''), **more
+        )
     assert code == ExitCode.TEMPORARY, said
     ended = records(out)
     assert {label: record['status'] for label, record in ended.items()} == {
@@ -138,17 +178,20 @@ def test_every_fault_is_the_failure_of_one_person_and_a_rerun_mends_it(
     }
     for name, fault in FAULTS.items():
         message = str(ended[name[:2]]['problem'])
-        words = {'memory': 'memory', 'gpu': 'GPU', 'change': 'changed while'}
-        assert words.get(fault, 'SIGKILL') in message
+        signs = {'gpu': 'GPU', 'change': 'changed while', 'stop': 'no processor time'}
+        signs |= {} if group else {'memory': 'memory'}  # else the kernel has killed it
+        assert signs.get(fault, 'SIGKILL') in message
         assert outputs(out, name[:2]) == {}
     undisturbed = outputs(out, 'p0')
     assert len(undisturbed) > 15
     page = (out / 'sub-p0.html').stat().st_mtime_ns
 
-    code, said = run(bids_dir, out, '--nprocs', 1, '--omp-nthreads', 1)
+    code, said = run(bids_dir, out, '--nprocs', 1, '--omp-nthreads', 1, *words[2:])
     assert code == ExitCode.OK, said
-    for label in labels[:-1]:  # the images of the last one are others now
-        assert outputs(out, label) == undisturbed, label
+    others = {'p8', 'pa'}  # labels of a person, and images that are others now
+    for label in labels:
+        if label not in others:
+            assert outputs(out, label) == undisturbed, label
     assert (out / 'sub-p0.html').stat().st_mtime_ns == page
     assert not list(out.rglob('.*.tmp'))
 

@@ -130,6 +130,23 @@ def test_a_cohort_runs_fails_in_part_and_goes_on(
     assert native.read_bytes() == contained.read_bytes()
 
 
+def test_nipype_s_own_plugin_gives_the_same_bytes(
+    slurm: dict[str, str], cohort: Path, tmp_path: Path
+) -> None:
+    plugin = tmp_path / 'plugin.yml'
+    args = 'sbatch_args: --mem=1400M --cpus-per-task=1'
+    plugin.write_text(f'plugin: SLURM\nplugin_args: {{{args}}}\n')
+    words = [str(cohort), str(tmp_path / 'out'), 'participant', '--participant-label', '01']
+    words += ['--use-plugin', str(plugin), '--work-dir', str(tmp_path / 'work')]
+    command = [sys.executable, '-m', 'bids_muscle', *words]
+    ran = subprocess.run(command, env=slurm, capture_output=True, text=True)
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    name = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.nii.gz'
+    assert list((tmp_path / 'work').rglob('slurm-*.out'))
+    native = cohort.parent / 'out' / name
+    assert (tmp_path / 'out' / name).read_bytes() == native.read_bytes()
+
+
 def everything_that_can_be_named(folder: Path) -> list[str]:
     """Give options for each file and folder that a run may read beside the dataset."""
     contents = {

@@ -1,6 +1,8 @@
 """Loaded by every Python started with this folder on PYTHONPATH: breaks the steps that are named.
 
 ``BIDS_MUSCLE_FAULTS`` is JSON: for the end of a step's full name, what happens to it.
+``BIDS_MUSCLE_CGROUP`` is where a step that fills the memory does so.
+``BIDS_MUSCLE_PATIENCE`` is after how many seconds a step that does nothing is given up.
 ``BIDS_MUSCLE_CLOCK`` makes the clock jump by years, forth or back, from process to process.
 """
 
@@ -24,13 +26,22 @@ def kill(pid):
     time.sleep(600)
 
 
+def fill_memory():
+    """Use memory until the kernel kills this process, or ask for more than any machine has."""
+    if group := os.environ.get('BIDS_MUSCLE_CGROUP'):
+        Path(group, 'cgroup.procs').write_text(str(os.getpid()))
+    return [b'x' * 10_000_000 for _ in itertools.count()] if group else bytearray(1 << 60)
+
+
 def break_step(interface, fault):
     """Change the class of an interface, or what it calls, in this process alone."""
     kind = type(interface)
     if fault == 'kill':
         kind._run_interface = lambda self, runtime: kill(os.getpid())
+    elif fault == 'stop':
+        kind._run_interface = lambda self, runtime: os.kill(os.getpid(), signal.SIGSTOP)
     elif fault == 'memory':
-        kind._run_interface = lambda self, runtime: bytearray(1 << 60)
+        kind._run_interface = lambda self, runtime: fill_memory()
     elif fault == 'gpu':
 
         def lose_gpu(self, runtime):
@@ -68,6 +79,11 @@ def run_node(connection, node, **keywords):
 
 
 worker.run_node = run_node
+
+if 'BIDS_MUSCLE_PATIENCE' in os.environ:
+    import bids_muscle.engine.plugin as plugin
+
+    plugin.PATIENCE_S = float(os.environ['BIDS_MUSCLE_PATIENCE'])
 
 if 'BIDS_MUSCLE_CLOCK' in os.environ:
     _now = time.time
