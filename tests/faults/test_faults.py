@@ -273,6 +273,15 @@ def _at_work_in(folder: Path) -> Iterator[Path]:
             continue
 
 
+def test_a_scan_that_needs_more_memory_than_it_may_use_is_not_begun(
+    one: Path, tmp_path: Path
+) -> None:
+    code, said = run(one, tmp_path / 'out', '--nprocs', 1, '--mem', '500M', '-v')
+    assert code == ExitCode.TEMPORARY, said
+    assert '--mem 0.7G' in said
+    assert 'done' not in said
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Give a file system of its own that can be made small or read-only."""

@@ -15,6 +15,7 @@ from cohort import Run, call
 
 from bids_muscle.cli.main import main
 from bids_muscle.errors import ExitCode
+from bids_muscle.workflows import resume
 
 RECORD = 'logs/sub-01/sub-01_acq-dixon.json'
 MAP = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.nii.gz'
@@ -108,6 +109,22 @@ def test_another_setting_or_the_user_asks_for_the_scan_again(
     again: tuple[Path, Path], option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finished(capsys, *again, 'participant', option) == '0'
+
+
+def test_a_dry_run_reads_images_in_full_only_where_a_record_speaks_of_them(
+    again: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read: list[Path] = []
+    sha256 = resume._sha256
+    monkeypatch.setattr(resume, '_sha256', lambda path: (read.append(path), sha256(path))[1])
+    assert finished(capsys, *again, 'participant') == '1'
+    assert {path for path in read if path.is_relative_to(again[0])}
+    read.clear()
+    (again[1] / RECORD).unlink()
+    assert finished(capsys, *again, 'participant') == '0'
+    assert read == []
 
 
 def test_redone_scans_are_the_same_bytes(again: tuple[Path, Path]) -> None:
