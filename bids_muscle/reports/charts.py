@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Width of a chart in its own units, which are CSS pixels at full size.
 WIDTH = 460
@@ -17,6 +21,10 @@ FOREST_LABEL_WIDTH = 260
 FOREST_VALUE_WIDTH = 150
 HISTOGRAM_WIDTH = 300
 HISTOGRAM_HEIGHT = 120
+#: Side of a small scatter plot, and what is left of it and above it.
+PANEL = 170
+PANEL_LEFT = 46
+PANEL_TOP = 22
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,46 @@ class Series:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One effect with its interval; ``certain`` if p < 0.05 after correction."""
+    """One effect with its interval.
+
+    Parameters
+    ----------
+    label
+        Name of the row.
+    value, low, high
+        The effect and its limits.
+    mark
+        ``'certain'`` if p < 0.05 after correction, else ``'open'``; ``'women'`` or ``'men'``.
+    text
+        What stands beside it; empty for value and limits.
+    """
 
     label: str
     value: float
     low: float
     high: float
-    certain: bool
+    mark: str
+    text: str = ''
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small scatter plot.
+
+    Parameters
+    ----------
+    title, text
+        What stands above it, and in it.
+    points
+        (n, 2) values of x and y.
+    lines
+        Lines from point to point in values of x and y, each with the name of its style.
+    """
+
+    title: str
+    text: str
+    points: np.ndarray
+    lines: tuple[tuple[str, tuple[float, float], tuple[float, float]], ...]
 
 
 def nice_ticks(highest: float, count: int = 4) -> list[float]:
@@ -201,8 +242,8 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
                 'middle': y + 9 + 6.5 * (len(lines) - 1),
                 'x': place(each.value),
                 'interval': (place(each.low), place(each.high)) if whole else None,
-                'certain': each.certain,
-                'text': f'{each.value:.2f}{interval}',
+                'mark': each.mark,
+                'text': each.text or f'{each.value:.2f}{interval}',
             }
         )
         y += 13 * len(lines) + 5
@@ -220,6 +261,80 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
             f'{each.label} {row["text"]}' for each, row in zip(estimates, rows, strict=True)
         ),
     }
+
+
+def panel_grid(
+    panels: Sequence[Panel], title: str, x_title: str, y_title: str, *, square: bool = False
+) -> dict[str, object]:
+    """Lay out small scatter plots on one scale, one for each muscle.
+
+    Points that fall on one pixel are drawn once, so that large cohorts make no large pages.
+
+    Parameters
+    ----------
+    panels
+        At least one, each with a point at least.
+    title, x_title, y_title
+        Name of the plots and of the axes.
+    square
+        Whether both axes have the same scale.
+    """
+    import numpy as np
+
+    ends = [np.array(line) for panel in panels for _, *line in panel.lines]
+    every = np.concatenate([*(panel.points for panel in panels), *ends])
+    low, high = every.min(axis=0), every.max(axis=0)
+    if square:
+        low, high = np.full(2, low.min()), np.full(2, high.max())
+    axes = [spanning_ticks(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    start = np.array([axis[0] for axis in axes])
+    scale = np.array([PANEL, -PANEL]) / [axis[-1] - axis[0] for axis in axes]
+
+    def place(values: np.ndarray) -> np.ndarray:
+        return np.array([PANEL_LEFT, PANEL_TOP + PANEL]) + (values - start) * scale
+
+    drawn = []
+    for panel in panels:
+        pixels = np.unique(np.rint(place(panel.points)).astype(int), axis=0)
+        drawn.append(
+            {
+                'title': panel.title,
+                'text': panel.text,
+                'path': ''.join(f'M{x} {y}h0' for x, y in pixels.tolist()),
+                'lines': [
+                    (style, *place(np.array(line)).round(1).ravel().tolist())
+                    for style, *line in panel.lines
+                ],
+            }
+        )
+    x_places, y_places = (
+        [float(place(start + (tick - start) * unit)[k].round(1)) for tick in axes[k]]
+        for k, unit in enumerate(np.eye(2))
+    )
+    return {
+        'title': title,
+        'x_title': x_title,
+        'y_title': y_title,
+        'panels': drawn,
+        'x_ticks': list(zip(axes[0], x_places, strict=True)),
+        'y_ticks': list(zip(axes[1], y_places, strict=True)),
+        'left': PANEL_LEFT,
+        'top': PANEL_TOP,
+        'side': PANEL,
+    }
+
+
+def spanning_ticks(lowest: float, highest: float) -> list[float]:
+    """Return round tick values from below the lowest to above the highest value.
+
+    Examples
+    --------
+    >>> spanning_ticks(-3.2, 4.1)
+    [-4.0, -2.0, 0.0, 2.0, 4.0, 6.0]
+    """
+    step = nice_ticks((highest - lowest) or abs(highest) or 1.0)[1]
+    first, last = math.floor(lowest / step + 1e-9), math.ceil(highest / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, max(last, first + 1) + 1)]
 
 
 def _frame(title: str, ticks: Sequence[float], scale: float, bottom: int) -> dict[str, object]:

@@ -12,11 +12,12 @@ import numpy as np
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.charts import Estimate, forest_chart
+from bids_muscle.reports.charts import Estimate, Panel, forest_chart, panel_grid
 from bids_muscle.reports.cohort import EXCLUSION
 from bids_muscle.reports.outputs import MISSING, Definitions
-from bids_muscle.reports.page import heading
-from bids_muscle.statistics.analysis import ALPHA, dictionary
+from bids_muscle.reports.page import format_value, heading
+from bids_muscle.statistics.agreement import MIN_PAIRS
+from bids_muscle.statistics.analysis import ALPHA, Points, dictionary, p_text
 from bids_muscle.statistics.cohort import CohortAnalysis, analyse
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Figure:
     column
         Column of the effect size; its interval is in columns with ``_ci_low`` and ``_ci_high``.
     effect
-        Name of the effect size; ``{unit}`` stands for that of the measure.
+        Name of the effect size; ``{measure}`` and ``{unit}`` stand for the measure and its unit.
     label
         Makes the name of a row from its cells.
     """
@@ -48,6 +49,12 @@ class Figure:
 
 
 FIGURES = {
+    'means': Figure(
+        'What is the mean of each muscle?',
+        'mean',
+        '{measure}, mean ± 1 standard error',
+        lambda row: row['muscle'],
+    ),
     'site_differences': Figure(
         'Do sites differ?',
         'partial_eta_squared',
@@ -89,6 +96,12 @@ FIGURES = {
         'r',
         'partial correlation, Spearman',
         lambda row: f'{row["variable"]}: {row["muscle"]}',
+    ),
+    'agreement': Figure(
+        'Do scans of the same people agree?',
+        'icc',
+        'ICC(2,1), absolute agreement',
+        lambda row: f'{row["muscle"]}: {row["test"]}',
     ),
     'change': Figure(
         'What changed since the first session?',
@@ -132,7 +145,7 @@ def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -
     """
     import pandas as pd
 
-    known = dictionary()
+    known = read_dictionary('evaluation') | dictionary()
     tables = {
         (
             dataset_path('group_stats', analysis=name),
@@ -178,7 +191,11 @@ def statistics_context(
                 each
                 for name, figure in FIGURES.items()
                 if name in analyses
-                and (each := _block(name, figure, analyses[name], (region, contrast, measure)))
+                and (
+                    each := _block(
+                        name, figure, analyses[name], (region, contrast, measure), definitions
+                    )
+                )
             ],
         }
         for measure in measures
@@ -186,7 +203,11 @@ def statistics_context(
 
 
 def _block(
-    name: str, figure: Figure, analysis: CohortAnalysis, place: tuple[str, str, str]
+    name: str,
+    figure: Figure,
+    analysis: CohortAnalysis,
+    place: tuple[str, str, str],
+    definitions: Definitions,
 ) -> dict[str, Any] | None:
     """Return title, sentences, chart and file of one analysis."""
     sentences = [
@@ -200,14 +221,23 @@ def _block(
     keys = [key for key in ('region', 'contrast', 'measure') if key in table]
     own = table[(table[keys] == list(place[: len(keys)])).all(axis=1)]
     unit = f' ({_unit(place[2])})' if _unit(place[2]) else ''
-    effect = figure.effect.format(unit=unit)
-    estimates = _estimates(figure, own.to_dict('records'))
+    measure = heading(place[2], definitions)
+    effect = figure.effect.format(unit=unit, measure=measure)
+    rows = own.to_dict('records')
+    charts = [(_means(rows) if name == 'means' else _estimates(figure, rows), effect)]
+    if name == 'sex_differences':
+        title = (
+            f'{measure}, estimated means of women (circles) and men (squares) ± 1 standard error'
+        )
+        charts.append((_marginal_means(rows), f'{title}; * p < 0.05, ** p < 0.01, *** p < 0.001'))
+    points = analysis.points.get(place, {})
+    draw = {'pearson': _residual_panels, 'agreement': _agreement_panels}.get(name)
     return {
         'title': figure.title,
         'sentences': sentences,
-        'chart': forest_chart(estimates, effect) if estimates else None,
+        'charts': [forest_chart(estimates, title) for estimates, title in charts if estimates],
+        'panels': draw(rows, points, measure) if draw else [],
         'file': str(dataset_path('group_stats', analysis=name)),
-        'emms': _emms(own.to_dict('records')) if name == 'sex_differences' else [],
     }
 
 
@@ -218,14 +248,93 @@ def _estimates(figure: Figure, rows: Sequence[Cells]) -> list[Estimate]:
         value = row[figure.column]
         low, high = (row.get(f'{figure.column}_ci_{end}', value) for end in ('low', 'high'))
         if np.isfinite([value, low, high]).all() and row.get('term') != 'Intercept':
-            certain = row.get('p_holm', 1.0) < ALPHA
-            estimates.append(Estimate(figure.label(row), value, low, high, certain))
+            mark = 'certain' if row.get('p_holm', 1.0) < ALPHA else 'open'
+            estimates.append(Estimate(figure.label(row), value, low, high, mark))
     return estimates
 
 
-def _emms(rows: Sequence[Cells]) -> list[dict[str, Any]]:
-    """Return the estimated marginal means of women and men, for a table."""
-    return [row for row in map(dict, rows) if row['emm_female'] == row['emm_female']]
+def _means(rows: Sequence[Cells]) -> list[Estimate]:
+    """Return the mean of each muscle with its standard error (Weber 2021, Figure 5A)."""
+    return [
+        _with_error(row['muscle'], row['mean'], row['se'], 'certain')
+        for row in rows
+        if np.isfinite([row['mean'], row['se']]).all()
+    ]
+
+
+def _marginal_means(rows: Sequence[Cells]) -> list[Estimate]:
+    """Return the estimated marginal means of women and men (Weber 2021, Figure 5B)."""
+    found = []
+    for row in rows:
+        if np.isfinite(row['emm_female']):
+            stars = '*' * sum(row['p'] < limit for limit in (0.05, 0.01, 0.001))
+            for name, mark in (('female', 'women'), ('male', 'men')):
+                label = f'{row["muscle"]}: {mark} {stars}'.strip()
+                mean, error = row[f'emm_{name}'], row[f'emm_{name}_se']
+                found.append(_with_error(label, mean, error, mark))
+    return found
+
+
+def _with_error(label: str, mean: float, error: float, mark: str) -> Estimate:
+    text = f'{format_value(mean)} ± {format_value(error)}'
+    return Estimate(label, mean, mean - error, mean + error, mark, text)
+
+
+def _residual_panels(rows: Sequence[Cells], points: Points, measure: str) -> list[dict[str, Any]]:
+    """Draw what is left of each muscle on what is left of a variable (Weber 2021, Figure 6)."""
+    grids = []
+    for variable in dict.fromkeys(row['variable'] for row in rows):
+        panels = []
+        for row in rows:
+            values = points.get((row['muscle'], variable))
+            if row['variable'] == variable and values is not None and np.isfinite(row['r']):
+                slope = row['r'] * values[:, 1].std() / values[:, 0].std()
+                low, high = float(values[:, 0].min()), float(values[:, 0].max())
+                line = ('regression', (low, slope * low), (high, slope * high))
+                text = f'r = {row["r"]:.2f}, {p_text(row["p"])}'
+                panels.append(Panel(row['muscle'], text, values, (line,)))
+        if panels:
+            title = f'{measure} and {variable}, what is left of both after the other covariates'
+            grids.append(panel_grid(panels, title, variable, measure))
+    return grids
+
+
+def _agreement_panels(rows: Sequence[Cells], points: Points, measure: str) -> list[dict[str, Any]]:
+    """Draw correlation and Bland-Altman plots as Weber 2021, Figures 3 and 4."""
+    grids = []
+    for test, reference in dict.fromkeys((row['test'], row['reference']) for row in rows):
+        scatter, difference = [], []
+        for row in rows:
+            values = points.get((row['muscle'], test), np.empty((0, 2)))
+            if row['test'] != test or len(values) < MIN_PAIRS:
+                continue
+            test_values, reference_values = values.T
+            low, high = float(values.min()), float(values.max())
+            scatter.append(
+                Panel(
+                    row['muscle'],
+                    f'ICC {row["icc"]:.2f}, r {row["pearson_r"]:.2f}',
+                    values[:, ::-1],
+                    (('identity', (low, low), (high, high)),),
+                )
+            )
+            means = (test_values + reference_values) / 2
+            ends = float(means.min()), float(means.max())
+            levels = (('bias', row['bias']), ('limit', row['loa_low']), ('limit', row['loa_high']))
+            difference.append(
+                Panel(
+                    row['muscle'],
+                    f'bias {row["bias"]:.2f}',
+                    np.column_stack([means, test_values - reference_values]),
+                    tuple((style, (ends[0], y), (ends[1], y)) for style, y in levels),
+                )
+            )
+        if scatter:
+            named = f'{measure}, {test} and {reference}'
+            grids.append(panel_grid(scatter, named, reference, test, square=True))
+            title = f'{named}: Bland-Altman, bias and 95 % limits of agreement'
+            grids.append(panel_grid(difference, title, 'mean of both', f'{test} - {reference}'))
+    return grids
 
 
 def _unit(measure: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from math import isnan
 from typing import TYPE_CHECKING
 
 from bids_muscle.dictionaries import read_dictionary
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+#: What is drawn of each muscle and variable or test: (n, 2) values.
+Points = Mapping[tuple[str, str], 'np.ndarray']
 
 #: Below this p an effect is called one; tables hold p itself.
 ALPHA = 0.05
@@ -27,10 +31,13 @@ class Analysis:
         and ``reason`` says why.
     sentences
         The result in words, one sentence for each model that was fitted.
+    points
+        What a scatter plot shows: by muscle and variable, or muscle and test, (n, 2) values.
     """
 
     table: pd.DataFrame
     sentences: tuple[str, ...]
+    points: Points = field(default_factory=dict)
 
 
 def dictionary() -> dict[str, dict[str, str]]:

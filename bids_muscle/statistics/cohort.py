@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_muscle.anatomy.height import to_metres
-from bids_muscle.statistics.analysis import Analysis
+from bids_muscle.statistics.analysis import Analysis, Points
 from bids_muscle.statistics.comparisons import (
     change,
+    muscle_summary,
     paired_t,
     partial_correlations,
     sex_differences,
 )
 from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.models import fit_formula, mixed_model
+from bids_muscle.statistics.pairs import compare_pairs
 from bids_muscle.statistics.repeated_measures import rm_ancova
 
 if TYPE_CHECKING:
@@ -65,10 +67,13 @@ class CohortAnalysis:
         ``measure`` in front.
     findings
         One or more for each region, contrast and measure.
+    points
+        What scatter plots show, by region, contrast and measure.
     """
 
     table: pd.DataFrame
     findings: tuple[Finding, ...]
+    points: Mapping[tuple[str, str, str], Points] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,10 @@ def analyse(
     Returns
     -------
     dict
-        Analysis by name: ``rm_ancova``, ``paired_t``, ``sex_differences``, ``pearson``,
-        ``spearman``; ``change`` and ``mixed_model`` where there are sessions;
-        ``site_differences``, ``harmonisation`` and ``harmonised_values`` where there are sites;
-        ``formula``.
+        Analysis by name: ``means``, ``rm_ancova``, ``paired_t``, ``sex_differences``,
+        ``pearson``, ``spearman``; ``agreement`` where people have several scans; ``change`` and
+        ``mixed_model`` where there are sessions; ``site_differences``, ``harmonisation`` and
+        ``harmonised_values`` where there are sites; ``formula``.
         Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
         take the first session of each participant.
 
@@ -161,6 +166,8 @@ def analyse(
             sample, found = _harmonised(sample, covariates)
         for name, analysis in (*found, *_analyses(sample, covariates, centred)):
             parts.setdefault(name, []).append((key, analysis))
+    for key, analysis in compare_pairs(_scan_means(table, frame, measures), measures):
+        parts.setdefault('agreement', []).append((key, analysis))
     if formula is not None:
         names = [name for name in _measure_columns(table) if name not in _IDENTITY]
         # Without any the error names all that could have been meant.
@@ -196,6 +203,24 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     expected = grouped.size().reset_index().join(sides, on=['region', 'muscle'])['sides']
     complete = grouped.count().ge(expected.to_numpy(), axis=0)
     return grouped.mean().where(complete).reset_index()
+
+
+def _scan_means(table: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return the means of each scan, with ``repeat`` 2 for the second of a session, and so on."""
+    import pandas as pd
+
+    units = _UNIT[:-1]
+    if 'scan' not in table:
+        return frame.assign(repeat=1)
+    scans = table[[*units, 'scan']].drop_duplicates().sort_values('scan')
+    scans['repeat'] = scans.groupby(units).cumcount() + 1
+    if not (scans['repeat'] > 1).any():
+        return frame.assign(repeat=1)
+    joined = table.merge(scans)
+    return pd.concat(
+        [muscle_means(part, measures).assign(repeat=n) for n, part in joined.groupby('repeat')],
+        ignore_index=True,
+    )
 
 
 def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) -> pd.DataFrame:
@@ -258,6 +283,7 @@ def _analyses(
     values, sessions = sample.first, sample.sessions
     people = sample.people.loc[values.index]
     every = ('sex', *covariates)
+    yield 'means', muscle_summary(values)
     yield 'rm_ancova', rm_ancova(values, people, covariates, centred=centred)
     yield 'paired_t', paired_t(values)
     yield 'sex_differences', sex_differences(values, people, covariates)
@@ -317,10 +343,14 @@ def _joined(parts: list[tuple[dict[str, str], Analysis]]) -> CohortAnalysis:
     import pandas as pd
 
     tables, findings = [], []
+    points: dict[tuple[str, str, str], Points] = {}
     for key, analysis in parts:
         front = pd.DataFrame([key] * len(analysis.table), index=analysis.table.index)
         tables.append(pd.concat([front, analysis.table], axis=1))
         findings += [Finding(**{'measure': ''} | key, sentence=t) for t in analysis.sentences]
+        if analysis.points:
+            place = (key['region'], key['contrast'], key['measure'])
+            points[place] = {**points.get(place, {}), **analysis.points}
     # An empty table has no types of its own to pass on.
     filled = [each for each in tables if len(each)] or tables[:1]
-    return CohortAnalysis(pd.concat(filled, ignore_index=True), tuple(findings))
+    return CohortAnalysis(pd.concat(filled, ignore_index=True), tuple(findings), points)

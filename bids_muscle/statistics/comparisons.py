@@ -60,6 +60,35 @@ CORRELATION_COLUMNS = (
 )  # fmt: skip
 
 
+def muscle_summary(values: pd.DataFrame) -> Analysis:
+    """Describe each muscle: number, mean, standard deviation and standard error.
+
+    Parameters
+    ----------
+    values
+        One row per participant, one column per muscle.
+    """
+    import pandas as pd
+
+    n = values.count().to_numpy()
+    table = pd.DataFrame(
+        {
+            'muscle': values.columns,
+            'n': n,
+            'n_excluded': len(values) - n,
+            'mean': values.mean().to_numpy(),
+            'sd': values.std(ddof=1).to_numpy(),
+            'se': values.sem(ddof=1).to_numpy(),
+            'reason': [None if each > 1 else 'one value has no deviation' for each in n],
+        }
+    )
+    said = [
+        f'{row["muscle"]} {row["mean"]:.2f}' + (f' ({row["sd"]:.2f})' if row['n'] > 1 else '')
+        for row in table.to_dict('records')
+    ]
+    return Analysis(table, (f'Mean (SD), {counted(table["n"])}: {"; ".join(said)}.',))
+
+
 def paired_t(values: pd.DataFrame) -> Analysis:
     """Compare all pairs of muscles within participants.
 
@@ -171,12 +200,20 @@ def partial_correlations(
         What is controlled for, less the variable itself.
     method
         Spearman takes the ranks of everything (Xia 2019).
+
+    Returns
+    -------
+    Analysis
+        With Pearson its points are the residuals of variable and muscle after the others are
+        taken out, as in Weber 2021, Figure 6.
     """
-    rows = [
-        _correlation_row(values[muscle], people, variable, control, method)
-        for variable in variables
-        for muscle in values.columns
-    ]
+    rows, points = [], {}
+    for variable in variables:
+        for muscle in values.columns:
+            row, residuals = _correlation(values[muscle], people, variable, control, method)
+            rows.append(row)
+            if residuals is not None and method == 'pearson':
+                points[str(muscle), variable] = residuals[:, ::-1]
     table = _table(rows, CORRELATION_COLUMNS)
     parts = []
     for variable in variables:
@@ -187,7 +224,7 @@ def partial_correlations(
         ]
         parts.append(f'with {variable}: {listed(what) if what else "no muscle"}')
     text = f'Partial {method.title()} correlation (p < 0.05, {counted(table["n"])}) '
-    return Analysis(table, (f'{text}{"; ".join(parts)}.',))
+    return Analysis(table, (f'{text}{"; ".join(parts)}.',), points)
 
 
 def _paired(one: pd.Series, other: pd.Series) -> dict[str, Any]:
@@ -289,13 +326,14 @@ def _sex_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def _correlation_row(
+def _correlation(
     y: pd.Series,
     people: pd.DataFrame,
     variable: str,
     control: Sequence[str],
     method: str,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Return a row of the table, and the (n, 2) residuals of muscle and variable."""
     from scipy import stats
 
     others = [name for name in control if name != variable]
@@ -315,14 +353,14 @@ def _correlation_row(
         'n_excluded': int((~known).sum()),
     }
     if unknown(people, [variable]):
-        return row | {'reason': f'no participant has {variable}'}
+        return row | {'reason': f'no participant has {variable}'}, None
     if n < 3 + len(others):
-        return row | {'reason': f'{n} participants are too few'}
+        return row | {'reason': f'{n} participants are too few'}, None
     if method == 'spearman':
         data = stats.rankdata(data, axis=0)
     for name, column in zip((str(y.name), variable), data.T, strict=False):
         if np.ptp(column) == 0:
-            return row | {'reason': f'{name} is the same in all {n} participants'}
+            return row | {'reason': f'{name} is the same in all {n} participants'}, None
     constant = [
         name for name, column in zip(others, data.T[2:], strict=True) if not np.ptp(column)
     ]
@@ -330,16 +368,17 @@ def _correlation_row(
     data = data[:, [True, True, *(np.ptp(data[:, 2:], axis=0) > 0)]]
     row['controlled'] = ', '.join(others) or 'none'
     if is_collinear(data[:, 1:]):
-        return row | {'reason': f'{variable} and {listed(others)} determine each other'}
+        return row | {'reason': f'{variable} and {listed(others)} determine each other'}, None
     if is_collinear(data[:, [0, *range(2, data.shape[1])]]):
-        return row | {'reason': f'{listed(others)} determine the measure'}
+        return row | {'reason': f'{listed(others)} determine the measure'}, None
     known_part = np.column_stack([np.ones(n), data[:, 2:]])
     residuals = data[:, :2] - known_part @ np.linalg.lstsq(known_part, data[:, :2])[0]
     r = float(np.clip(np.corrcoef(residuals.T)[0, 1], -1, 1))
     df = n - 2 - len(others)
     t = r * sqrt(df / (1 - r**2)) if abs(r) < 1 else np.inf
     low, high = correlation_interval(r, n, len(others))
-    return row | {
+    return {
+        **row,
         'r': r,
         'r_ci_low': low,
         'r_ci_high': high,
@@ -352,7 +391,7 @@ def _correlation_row(
             ]
         )
         or None,
-    }
+    }, residuals
 
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,13 @@ from cohorts import MEASURE, group_table
 
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.effects import load_effects
+from bids_muscle.statistics import evaluation
+from bids_muscle.statistics.agreement import Agreement
 from bids_muscle.statistics.analysis import dictionary
 from bids_muscle.statistics.cohort import CohortAnalysis, analyse, muscle_means, participants
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 
-CROSS_SECTIONAL = {'rm_ancova', 'paired_t', 'sex_differences', 'pearson', 'spearman'}
+CROSS_SECTIONAL = {'means', 'rm_ancova', 'paired_t', 'sex_differences', 'pearson', 'spearman'}
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +75,7 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
 
 def test_change_between_sessions_is_found() -> None:
     analyses = analyse(group_table(40, sessions=2))
-    assert set(analyses) == CROSS_SECTIONAL | {'change', 'mixed_model'}
+    assert set(analyses) == CROSS_SECTIONAL | {'agreement', 'change', 'mixed_model'}
     table = analyses['change'].table
     planted = load_effects().change_per_session['mean']
     assert (table['p_holm'] < 0.05).all()
@@ -96,7 +99,9 @@ def test_every_column_is_in_the_dictionary() -> None:
     values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))
     columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
     columns |= set(factorial_anova(values, 'dice', ['model', 'muscle']).table.columns)
-    assert columns == set(dictionary())
+    # Columns of the agreement are defined with those of the evaluation of a model.
+    agreement = set(asdict(Agreement(0, 0))) & set(evaluation.dictionary())
+    assert columns == set(dictionary()) | agreement
     assert all(
         set(entry) == {'LongName', 'Description', 'Units'} for entry in dictionary().values()
     )
@@ -207,7 +212,8 @@ def test_bad_input_gives_reasons(damage: str, sessions: int) -> None:
         analyses = analyse(DAMAGE[damage](group_table(12, sessions=sessions)))
     for analysis in analyses.values():
         table = analysis.table
-        assert (table['p'].notna() | table['reason'].notna()).all()
+        result = next(name for name in ('p', 'icc', 'sd') if name in table)
+        assert (table[result].notna() | table['reason'].notna()).all()
         assert not any('nan' in finding.sentence for finding in analysis.findings)
 
 

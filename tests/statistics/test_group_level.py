@@ -99,6 +99,22 @@ def test_the_effects_of_weber_are_found(weber: Path) -> None:
     assert (stats(weber, 'paired_t')['p_holm'] >= stats(weber, 'paired_t')['p']).all()
 
 
+def test_the_figures_of_weber_are_drawn(weber: Path) -> None:
+    """A point for each of 84 people, whose pixels may coincide, and a line in each panel."""
+    page = (weber / 'group.html').read_text()
+    panels = page.split('<svg class="chart panel"')[1:]
+    # Seven muscles by age and by BMI; by both sessions, and their difference.
+    assert len(panels) == 7 * 4
+    for panel in panels:
+        dots = panel.split('class="points" d="')[1].split('"')[0].count('M')
+        assert 40 < dots <= 84
+        assert panel.count('<line class="regression"') + panel.count('<line class="identity"') == (
+            0 if 'class="bias"' in panel else 1
+        )
+        assert panel.count('<line class="limit"') == (2 if 'class="bias"' in panel else 0)
+    assert page.count('<rect class="men"') == 8
+
+
 def test_each_analysis_has_a_sentence_and_a_chart_on_the_page(weber: Path) -> None:
     page = html.unescape((weber / 'group.html').read_text())
     findings = rows(weber / 'group_findings.tsv')
@@ -107,9 +123,11 @@ def test_each_analysis_has_a_sentence_and_a_chart_on_the_page(weber: Path) -> No
     }
     for row in findings:
         assert row['finding'] in page
-        assert 'n = 84' in row['finding'] or '65 women minus 19 men' in row['finding']
-        assert ' (95 % CI ' in row['finding']
-    assert page.count('class="chart forest"') == len(findings)
+        assert 'n = 84' in row['finding'] or '65 women minus 19 men' in row['finding'], row
+        described = row['analysis'] in ('means', 'agreement')
+        assert described or ' (95 % CI ' in row['finding']
+    # One more has the estimated means of women and men.
+    assert page.count('class="chart forest"') == len(findings) + 1
     effect = stats(weber, 'rm_ancova').iloc[0]['partial_eta_squared']
     assert f'>{effect:.2f} (' in page
 
@@ -298,5 +316,6 @@ def test_small_cohorts_have_reasons(tmp_path: Path, n: int) -> None:
     assert group(output_dir) == ExitCode.OK
     for path in output_dir.glob('group_stats_*.tsv'):
         for row in rows(path):
-            assert row['p'] != 'n/a' or row['reason'] != 'n/a'
+            result = next(name for name in ('p', 'icc', 'sd') if name in row)
+            assert row[result] != 'n/a' or row['reason'] != 'n/a'
     assert 'nan' not in (output_dir / 'group_findings.tsv').read_text()

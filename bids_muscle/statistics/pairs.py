@@ -1,0 +1,94 @@
+"""Agreement of scans of the same people: of sessions, of repeats in a session, of contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_muscle.statistics.agreement import MIN_PAIRS, Agreement, agreement
+from bids_muscle.statistics.analysis import Analysis, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ('muscle', 'test', 'reference', *(each.name for each in fields(Agreement)))
+
+
+def compare_pairs(
+    frame: pd.DataFrame, measures: Sequence[str]
+) -> Iterator[tuple[dict[str, str], Analysis]]:
+    """Compare each measure between scans of the same people.
+
+    Parameters
+    ----------
+    frame
+        One row per scan and muscle: ``region``, ``contrast``, ``participant_id``, ``session_id``,
+        ``repeat`` (1 for the first scan of a session), ``muscle`` and the measures, each the mean
+        of left and right.
+    measures
+        Columns to compare.
+
+    Yields
+    ------
+    key, analysis
+        Region, contrast and measure, and the agreement of each muscle: of each later session with
+        the first, of each further scan with the first of its session, of each other contrast with
+        the first in the alphabet. Sessions also differ by what has changed in between.
+    """
+    session = ['participant_id', 'session_id']
+    for measure in measures:
+        known = frame.dropna(subset=[measure])
+        first = known[known['repeat'] == 1]
+        for (region, contrast), part in known.groupby(['region', 'contrast'], sort=True):
+            key = {'region': str(region), 'contrast': str(contrast), 'measure': measure}
+            of_first = part[part['repeat'] == 1]
+            for some, people, levels in (
+                (of_first, ['participant_id'], 'session_id'),
+                (part, session, 'repeat'),
+            ):
+                for _, analysis in _with_first(some, people, levels, measure):
+                    yield key, analysis
+        for region, part in first.groupby('region', sort=True):
+            for contrast, analysis in _with_first(part, session, 'contrast', measure):
+                yield {'region': str(region), 'contrast': contrast, 'measure': measure}, analysis
+
+
+def _with_first(
+    part: pd.DataFrame, people: list[str], levels: str, measure: str
+) -> Iterator[tuple[str, Analysis]]:
+    """Compare each further level with the first; gives the first and the agreement with it."""
+    muscles = list(dict.fromkeys(part['muscle']))
+    wide = part.set_index([*people, levels, 'muscle'])[measure].unstack('muscle')[muscles]
+    reference, *others = sorted(set(part[levels]))
+    for test in others:
+        pair = [wide.xs(level, level=levels) for level in (test, reference)]
+        ours, theirs = pair[0].align(pair[1], join='inner', axis=0)
+        if len(ours) >= MIN_PAIRS:
+            names = [f'scan {each}' if levels == 'repeat' else each for each in (test, reference)]
+            yield reference, _agreement(ours, theirs, *names)
+
+
+def _agreement(ours: pd.DataFrame, theirs: pd.DataFrame, test: str, reference: str) -> Analysis:
+    import pandas as pd
+
+    rows, points = [], {}
+    for muscle in ours.columns:
+        values = np.column_stack([ours[muscle], theirs[muscle]]).astype(float)
+        points[str(muscle), test] = values[np.isfinite(values).all(axis=1)]
+        found = asdict(agreement(*values.T))
+        rows.append({'muscle': muscle, 'test': test, 'reference': reference, **found})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    said = [
+        f'{row["muscle"]} {row["bias"]:.2f} ({row["loa_low"]:.2f} to {row["loa_high"]:.2f}), '
+        f'ICC {row["icc"]:.2f}'
+        for row in rows
+        if np.isfinite([row['bias'], row['icc']]).all()
+    ]
+    sentence = (
+        f'{test} minus {reference} ({counted(table["n"])}), bias with 95 % limits of agreement '
+        f'and ICC(2,1): {"; ".join(said) or "too few values"}.'
+    )
+    return Analysis(table, (sentence,), points)
