@@ -1,11 +1,12 @@
 """Sensitivity and specificity of the search for fat-water swaps, on phantoms with planted swaps.
 
-python benchmarks/swaps.py [--people 12] [--dixon water.nii.gz fat.nii.gz]
+python benchmarks/swaps.py [--people 12] [--seed 2027] [--dixon water.nii.gz fat.nii.gz]
 
 Each person is scanned in the neck and in the lumbar spine at changing noise, coil strength and
-field strength, with ghosts, metal and wrap in some, once without and once with a regional swap.
-A voxel counts where there is signal and its fat fraction differs from one half by 0.1. With
---dixon the same region is exchanged in a real scan, four times in other places.
+field strength, with ghosts, metal and wrap in some, once without a swap, once with a regional one
+and once exchanged as a whole. A voxel counts where there is tissue, signal, and its fat fraction
+differs from one half by 0.1. With --dixon a real scan is searched, with regions in four places.
+The search was made on the people of seed 11.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from bids_muscle.phantom.effects import load_effects
 from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
 from bids_muscle.phantom.person import draw_person
-from bids_muscle.phantom.render import Grid, plant_fat, sample_grid
+from bids_muscle.phantom.protocol import sequence_for
+from bids_muscle.phantom.render import Grid, make_component, plant_fat, render, sample_grid
 from bids_muscle.phantom.simulate import simulate_scan
 
 SHAPES = {'lumbar': (120, 120, 20), 'cervical': (128, 96, 20)}
 OTHERS = (('ghosting', 0.2), ('metal', 0.1), ('wrap', 0.15), ('chemical-shift', 1.0))
 
 
-def simulate(region: str, place: int) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Return water, fat and grid of one person."""
+def simulate(
+    region: str, place: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
+    """Return water, fat, where there is tissue, and the grid of one person."""
     effects = load_effects()
     person = draw_person(
-        11,
+        seed,
         place,
         age_years=(50.0, 15.0),
         female_share=0.5,
@@ -59,40 +63,65 @@ def simulate(region: str, place: int) -> tuple[np.ndarray, np.ndarray, Grid]:
     in_plane_mm, slice_mm = grid.detail_mm
     anatomy = build_anatomy(region, person, in_plane_mm=in_plane_mm, slice_mm=slice_mm)
     samples = sample_grid(anatomy, make_pattern(anatomy, person), grid)
-    planted = effects.planted_mfi(person, region, 11, 0)
+    planted = effects.planted_mfi(person, region, seed, 0)
     shares = plant_fat(anatomy, samples, planted, options.field_strength_t)
-    scan = simulate_scan(anatomy, samples, shares, ('dixon',), options, (11, place, region))
+    scan = simulate_scan(anatomy, samples, shares, ('dixon',), options, (seed, place, region))
     water, fat = (image.data.astype(np.float32) for image in scan.images)
-    return water, fat, grid
+    sequence = sequence_for('dixon', options.field_strength_t)
+    signal = sum(
+        render(samples, make_component(anatomy, shares, sequence, options.field_strength_t))
+    )
+    return water, fat, signal > signal.max() / 50, grid
 
 
-def score(
-    name: str, water: np.ndarray, fat: np.ndarray, affine: np.ndarray, swaps: list[np.ndarray]
-) -> list[tuple[bool, bool, float, float]]:
-    """Search the scan as it is and with each swap; print and return what was found."""
+def search(
+    water: np.ndarray, fat: np.ndarray, affine: np.ndarray, tissue: np.ndarray, swap: np.ndarray
+) -> list[tuple[str, bool, float, float]]:
+    """Search the scan as it is, with a regional swap and exchanged as a whole.
+
+    Each time what was planted, whether anything was marked, sensitivity and specificity.
+    """
     total, spacing = water + fat, voxel_sizes(affine)
-    mask = body_mask(total, spacing)
+    mask = body_mask(total, spacing, bright_skin=True)
     field = estimate_bias_field(make_image(total, affine), mask)
     water, fat = water / field, fat / field
-    clear = mask & (water + fat > 0.3 * np.median((water + fat)[mask]))
+    clear = tissue & (water + fat > 0.3 * np.median((water + fat)[tissue]))
     clear &= np.abs(fat / np.maximum(water + fat, 1e-6) - 0.5) > 0.1
     rows = []
-    for swap in [np.zeros_like(mask), *swaps]:
-        found = find_swaps(*exchange(water, fat, swap), mask, spacing)
+    for name, where in (
+        ('none', np.zeros_like(swap)),
+        ('region', swap),
+        ('everywhere', np.ones_like(swap)),
+    ):
+        found = find_swaps(*exchange(water, fat, where), mask, spacing)
         marked = np.zeros_like(mask) if found is None else found.mask
-        inside, outside = clear & swap, clear & ~swap
-        sensitivity = marked[inside].mean() if inside.any() else np.nan
-        rows.append(
-            (bool(swap.any()), bool(marked.any()), sensitivity, 1 - marked[outside].mean())
-        )
-        print(name, *(f'{value:.4g}' for value in rows[-1]), flush=True)
+        inside, outside = clear & where, clear & ~where
+        sensitivity = float(marked[inside].mean()) if inside.any() else np.nan
+        specificity = float(1 - marked[outside].mean()) if outside.any() else np.nan
+        rows.append((name, bool(marked.any()), sensitivity, specificity))
     return rows
+
+
+def summary(name: str, rows: list[tuple[str, bool, float, float]]) -> str:
+    """Return what was found of all scans, in a line."""
+    parts = []
+    for planted in ('none', 'region', 'everywhere'):
+        own = [row for row in rows if row[0] == planted]
+        parts.append(f'{planted}: {sum(row[1] for row in own)} of {len(own)} marked')
+    sensitivity, specificity = (np.array([row[k] for row in rows]) for k in (2, 3))
+    regional = np.array([row[0] == 'region' for row in rows])
+    return (
+        f'{name}: {", ".join(parts)}; sensitivity for regions {sensitivity[regional].mean():.3f} '
+        f'(least {sensitivity[regional].min():.3f}), for all {np.nanmean(sensitivity):.3f}; '
+        f'specificity {np.nanmean(specificity):.4f} (least {np.nanmin(specificity):.3f})'
+    )
 
 
 def main() -> None:
     """Simulate, search, count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--people', type=int, default=12)
+    parser.add_argument('--seed', type=int, default=2027)
     parser.add_argument('--dixon', nargs=2, type=Path, metavar=('WATER', 'FAT'))
     args = parser.parse_args()
     if args.dixon:
@@ -101,25 +130,23 @@ def main() -> None:
         water, fat = (to_canonical(make_image(np.asarray(i.dataobj), affine)) for i in images)
         grid = Grid(water.shape, water.affine)
         data = [np.asarray(image.dataobj, np.float32) for image in (water, fat)]
-        mask = body_mask(sum(data), voxel_sizes(grid.affine))
-        swaps = [swap_region(grid, mask, (seed, 'real')) & mask for seed in range(4)]
-        score('real', *data, grid.affine, swaps)
-        return
-    for region in SHAPES:
+        mask = body_mask(sum(data), voxel_sizes(grid.affine), bright_skin=True)
         rows = []
+        for seed in range(4):
+            swap = swap_region(grid, mask, (seed, 'real')) & mask
+            rows += search(*data, grid.affine, mask, swap)
+        print(summary('real', rows))
+        return
+    rows = []
+    for region in SHAPES:
         for place in range(args.people):
-            water, fat, grid = simulate(region, place)
-            body = water + fat > 50
-            swap = swap_region(grid, body, (11, place, region)) & body
-            rows += score(f'{region} {place}', water, fat, grid.affine, [swap])
-        with_swap = [row for row in rows if row[0]]
-        without = [row for row in rows if not row[0]]
-        print(
-            f'{region}: found {sum(row[1] for row in with_swap)} of {len(with_swap)}, '
-            f'falsely {sum(row[1] for row in without)} of {len(without)}; of the voxels '
-            f'sensitivity {np.mean([row[2] for row in with_swap]):.3f}, specificity '
-            f'{np.mean([row[3] for row in rows]):.4f}'
-        )
+            water, fat, tissue, grid = simulate(region, place, args.seed)
+            swap = swap_region(grid, tissue, (args.seed, place, region)) & tissue
+            for row in search(water, fat, grid.affine, tissue, swap):
+                rows.append(row)
+                print(region, place, *row, flush=True)
+        print(summary(region, rows[-3 * args.people :]), flush=True)
+    print(summary('all', rows))
 
 
 if __name__ == '__main__':

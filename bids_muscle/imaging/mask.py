@@ -18,7 +18,14 @@ _ABOVE_AIR = 5.0
 _AIR = 0.04
 
 
-def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+#: Ghosts end at the skin: there the signal changes at least by this factor. They are looked for
+#: where at least this share of what passes for body could be ghosts.
+_SKIN_STEP, _GHOSTS = 1.6, 0.2
+
+
+def body_mask(
+    data: np.ndarray, spacing_mm: Sequence[float], *, bright_skin: bool = False
+) -> np.ndarray:
     """Find the body in a magnitude image of any contrast.
 
     Otsu's threshold is taken on the logarithm of the smoothed signal, so that strong coil fall-off
@@ -31,6 +38,9 @@ def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         (X, Y, Z) magnitudes in canonical voxel order; any scale.
     spacing_mm
         Voxel edges in mm.
+    bright_skin
+        The fat under the skin is as bright as any tissue (in-phase, water + fat): motion ghosts so
+        strong that they pass for body are told by the step at the skin, and left out.
 
     Returns
     -------
@@ -51,19 +61,44 @@ def body_mask(data: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     air = max(np.percentile(coarse, 5), _AIR / _ABOVE_AIR * bright)
     mask = coarse > min(np.exp(threshold_otsu(log_signal.ravel())), _ABOVE_AIR * air)
 
-    disk = ndimage.generate_binary_structure(3, 1) & _in_plane()
-    mask = ndimage.binary_opening(mask, disk)
+    mask = _outline(mask)
+    if bright_skin:
+        mask = _without_ghosts(mask, log_signal)
+    return enlarge(mask, shrink, data.shape)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Close gaps, keep the largest connected body, fill its holes in each slice."""
+    from scipy import ndimage
+
+    mask = ndimage.binary_opening(mask, _in_plane())
     mask = _largest(mask)
     padded = np.pad(mask, ((4, 4), (4, 4), (0, 0)), mode='edge')
-    mask = ndimage.binary_closing(padded, disk, iterations=3)[4:-4, 4:-4]
+    mask = ndimage.binary_closing(padded, _in_plane(), iterations=3)[4:-4, 4:-4]
     for k in range(mask.shape[2]):
         mask[:, :, k] = ndimage.binary_fill_holes(mask[:, :, k])
-    return enlarge(mask, shrink, data.shape)
+    return mask
+
+
+def _without_ghosts(mask: np.ndarray, log_signal: np.ndarray) -> np.ndarray:
+    """Leave out what a step all around parts from the body; a coil's fall-off has none."""
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    bright = _outline(mask & (log_signal > threshold_otsu(log_signal[mask])))
+    if np.count_nonzero(mask & ~bright) < _GHOSTS * np.count_nonzero(mask):
+        return mask
+    beside = ndimage.binary_dilation(bright, _in_plane(), iterations=3) & mask
+    beside &= ~ndimage.binary_dilation(bright, _in_plane())
+    core = ndimage.binary_erosion(bright, _in_plane(), border_value=1)
+    nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
+    steps = (log_signal[tuple(nearest)] - log_signal)[beside]
+    return bright if steps.size and np.percentile(steps, 10) > np.log(_SKIN_STEP) else mask
 
 
 def _in_plane() -> np.ndarray:
     cross = np.zeros((3, 3, 3), bool)
-    cross[:, :, 1] = True
+    cross[:, :, 1] = [[False, True, False], [True, True, True], [False, True, False]]
     return cross
 
 

@@ -121,7 +121,8 @@ def prepare_scan(
         )
 
     driver = _bias_driver(arrays)
-    mask = body_mask(driver, voxel_sizes(grid_affine))
+    bright_skin = {'water', 'fat'} <= arrays.keys() or 'inphase' in arrays
+    mask = body_mask(driver, voxel_sizes(grid_affine), bright_skin=bright_skin)
     if source is FatSource.ECHOES and echo_train:
         echo_arrays = [
             np.asarray(to_canonical(_with_affine(img, affine, located)).dataobj) for img in echoes

@@ -22,7 +22,8 @@ _Pairs = list[tuple[tuple[slice, ...], tuple[slice, ...], FloatArray]]
 
 #: In-plane voxel edge at which swaps are searched, mm.
 _GRID_MM = 3.0
-#: Signal below this share of the body's median (gas, cortical bone, metal) tells nothing.
+#: Signal below this share of the tissue's median (gas, cortical bone, metal, ghosts beside the
+#: body) tells nothing.
 _DARK = 0.3
 #: The logarithm of fat's over water's brightness must differ from 0 by this to tell anything.
 _MIN_CONTRAST = 0.15
@@ -36,6 +37,10 @@ _WORST = 4.5
 #: A region is a swap if exchanging it lowers the energy by this; benchmarks/swaps.py shows that
 #: regions without a swap stay far below.
 _MIN_GAIN = 50.0
+#: ... and if its fat fractions lie this far from one half on average: a mixture stays a mixture
+#: when it is exchanged, and ghosts of fat make muscle one. Planted swaps had 0.25 and more, false
+#: ones 0.10.
+_MIN_PURITY = 0.18
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +86,14 @@ def find_swaps(
         return None
     scan = _describe(coarse[0], coarse[1], body)
     contrasts = scan.levels[:, 1] - scan.levels[:, 0]
-    contrast = float(
-        np.median(contrasts[np.isfinite(contrasts)] if np.isfinite(contrasts).any() else 0)
-    )
-    if abs(contrast) < _MIN_CONTRAST:
+    contrasts = contrasts[np.isfinite(contrasts)]
+    if not contrasts.size or np.median(np.abs(contrasts)) < _MIN_CONTRAST:
         return None
-    everywhere = contrast < 0
+    everywhere = bool(np.median(contrasts) < 0)
     if everywhere and _rim_is_fat(scan.fraction, body):
-        return None  # brightness and anatomy contradict each other
+        if contrasts.max() < np.median(np.abs(contrasts)) / 2:
+            return None  # brightness and anatomy contradict each other
+        everywhere = False  # a region so large that it rules most slices
     if everywhere:
         water, fat = fat, water
         scan = _describe(coarse[1], coarse[0], body)
@@ -127,7 +132,7 @@ def _describe(water: np.ndarray, fat: np.ndarray, body: np.ndarray) -> _Scan:
     from scipy import ndimage
 
     total = water + fat
-    dark = _DARK * float(np.median(total[body]))
+    dark = _DARK * _tissue_level(total[body])
     # The skin shares its voxels with air.
     known = ndimage.binary_erosion(body, np.ones((3, 3, 1))) & (total > max(dark, 0))
     brightness = np.log(np.maximum(total, max(dark, 1e-6))).astype(np.float32)
@@ -140,6 +145,14 @@ def _describe(water: np.ndarray, fat: np.ndarray, body: np.ndarray) -> _Scan:
             if values.size >= 20:
                 levels[k, column] = np.median(values)
     return _Scan(fraction, brightness, body, known, levels)
+
+
+def _tissue_level(signal: np.ndarray) -> float:
+    """Median signal of tissue: what is dark beside bright tissue, be it most, is left out."""
+    level = float(np.percentile(signal, 95))
+    for _ in range(5):
+        level = float(np.median(signal[signal >= _DARK * level]))
+    return level
 
 
 def _rim_is_fat(fraction: np.ndarray, body: np.ndarray) -> bool:
@@ -236,7 +249,9 @@ def _regions(scan: _Scan) -> NDArray[np.bool_]:
         cut = a != b
         for side in (a[cut], b[cut]):
             gain -= np.bincount(side, coupling[cut], n_parts + 1)
-    swap = gain > _MIN_GAIN
+    sizes = np.bincount(parts.ravel(), minlength=n_parts + 1)
+    purity = np.bincount(parts.ravel(), np.abs(scan.fraction - 0.5).ravel(), n_parts + 1)
+    swap = (gain > _MIN_GAIN) & (purity > _MIN_PURITY * sizes)
     swap[0] = False
     return np.asarray(swap[parts])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from abdomen import ABDOMEN, AFFINE
 
-from bids_muscle.imaging.bias import estimate_bias_field
+from bids_muscle.imaging.bias import _sampling_steps, estimate_bias_field
 from bids_muscle.imaging.conform import make_image
 
 
@@ -50,6 +50,14 @@ def test_few_slices(biased: np.ndarray, n_slices: int) -> None:
     field = estimate_bias_field(make_image(few, AFFINE), mask, iterations=(2,))
     assert field.shape == few.shape
     assert np.isfinite(field).all()
+
+
+def test_coarse_voxels_are_thinned_out_and_thick_slices_are_not() -> None:
+    coarse = _sampling_steps((120, 120, 20), np.array([3.0, 3.0, 8.8]))
+    assert coarse[2] == 1
+    assert coarse[0] == coarse[1] > 1
+    assert np.prod(np.ceil((120, 120, 20) / coarse)) <= 15_000
+    assert np.ptp(_sampling_steps((200, 200, 200), np.array([3.0, 3.0, 3.0]))) == 0
 
 
 def test_too_little_body_leaves_the_image_alone() -> None:

@@ -36,6 +36,20 @@ def test_strong_coil_fall_off() -> None:
     assert dice(body_mask(image, SPACING_MM), ABDOMEN.body) > 0.95
 
 
+def test_strong_ghosts_are_no_body_and_a_fall_off_is_no_ghost() -> None:
+    image = ABDOMEN.water + ABDOMEN.fat
+    wide = np.pad(image, ((0, 0), (30, 30), (0, 0)))
+    body = np.pad(ABDOMEN.body, ((0, 0), (30, 30), (0, 0)))
+    air = np.pad(ABDOMEN.air_noise(), ((0, 0), (30, 30), (0, 0)), mode='wrap')
+    ghosts = 0.25 * (np.roll(wide, 45, axis=1) + np.roll(wide, -45, axis=1))
+    ghosted = np.hypot(wide + ghosts, air)
+    assert dice(body_mask(ghosted, SPACING_MM), body) < 0.9
+    assert dice(body_mask(ghosted, SPACING_MM, bright_skin=True), body) > 0.95
+    clean = np.hypot(image * ABDOMEN.field**3, ABDOMEN.air_noise())
+    same = body_mask(clean, SPACING_MM, bright_skin=True)
+    assert np.array_equal(same, body_mask(clean, SPACING_MM))
+
+
 def test_scale_does_not_matter() -> None:
     image = np.hypot(ABDOMEN.water, ABDOMEN.air_noise())
     assert np.array_equal(body_mask(image, SPACING_MM), body_mask(1000 * image, SPACING_MM))
