@@ -25,7 +25,7 @@ from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
 #: What muscle strength goes with, where loads on the spine are computed.
-LOADING = ('area', 'lean')
+LOADING_STRENGTH = ('area', 'lean')
 #: Ways of aligning a scan with its atlas.
 REGISTER = ('affine', 'deformable')
 #: What is identified by its own checksum, wherever it lies.
@@ -66,8 +66,9 @@ class Settings:
     derivatives
         Derivatives datasets of other programs, with label maps of vertebrae and discs.
     loading
-        ``'area'`` or ``'lean'``: compute the loads on the lumbar spine, with strength by area or
-        by area without fat; or None.
+        Compute the loads on the lumbar spine.
+    loading_strength
+        ``'area'`` or ``'lean'``: whether muscle strength goes with area or area without fat.
     skip_bids_validation
         Do not ask for a valid ``dataset_description.json``.
     model
@@ -138,7 +139,8 @@ class Settings:
     contrast_rules: Path | None = field(default=None, metadata=INPUT)
     bids_filter_file: Path | None = field(default=None, metadata=INPUT)
     derivatives: tuple[Path, ...] = field(default=(), metadata=INPUT)
-    loading: str | None = field(default=None, metadata=INPUT)
+    loading: bool = field(default=False, metadata=INPUT)
+    loading_strength: str = field(default='area', metadata=INPUT)
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
     model: str | None = field(default=None, metadata=SCIENCE)
@@ -184,9 +186,10 @@ class Settings:
                 f"The registration '{self.register}' is unknown.",
                 f'Use one of: {", ".join(REGISTER)}.',
             )
-        if self.loading not in (None, *LOADING):
+        if self.loading_strength not in LOADING_STRENGTH:
             raise UsageError(
-                f"The strength '{self.loading}' is unknown.", f'Use one of: {", ".join(LOADING)}.'
+                f"The strength '{self.loading_strength}' is unknown.",
+                f'Use one of: {", ".join(LOADING_STRENGTH)}.',
             )
         if self.fat_method not in FAT_METHODS:
             raise UsageError(

@@ -169,16 +169,14 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--loading',
         action='store_const',
-        const='area',
+        const=True,
         help='compute the loads on the discs L1-L2 to L5-S1 where the vertebrae are known; needs '
         "pip install 'bids_muscle[loading]'",
     )
     group.add_argument(
-        '--loading-lean',
-        dest='loading',
-        action='store_const',
-        const='lean',
-        help='as --loading, but muscle strength goes with the area without fat',
+        '--loading-strength',
+        metavar='area|lean',
+        help='what muscle strength goes with in the model: area (default), or area without fat',
     )
     group.add_argument(
         '--skip-bids-validation',

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,6 +176,14 @@ def build_model(trunk: Trunk, sex: str, weight_kg: float, task: Task) -> opensim
         model.addForce(actuator)
     model.finalizeConnections()
     return model
+
+
+def model_file(model: opensim.Model) -> bytes:
+    """Return a model as OpenSim's XML; OpenSim writes it to a path only."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'model.osim'
+        model.printToXML(str(path))
+        return path.read_bytes()
 
 
 def solve(model: opensim.Model) -> Solution:

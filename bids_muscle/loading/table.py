@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ _SPACING_MM = (18.0, 55.0)
 #: A muscle's centroid may lie so far above or below the vertebra of its level.
 _MAX_OFFSET_MM = 30.0
 
+_NO_SPINE = 'neither a sagittal scan nor a label map of other programs shows the vertebrae'
 _NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan'
 _NO_SACRUM = (
     'neither the disc L5-S1 nor S1 is whole on the scan, so the disc is taken to be as far from '
@@ -54,21 +55,40 @@ _APART = (
 )
 
 
+@dataclass(frozen=True)
+class Loads:
+    """The loads of one person.
+
+    Parameters
+    ----------
+    rows
+        One per task and level, columns as in the dictionary ``loading``.
+    made_from
+        What the model was made from, for the sidecar.
+    model
+        OpenSim file of the model in the last task, or None where there is no model.
+    """
+
+    rows: list[dict[str, Any]]
+    made_from: dict[str, Any]
+    model: bytes | None
+
+
 def measure_loads(
-    spine: pd.DataFrame,
+    spine: pd.DataFrame | None,
     levels: pd.DataFrame | None,
     *,
     height_m: float | None,
     weight_kg: float | None,
     sex: str | None,
     lean: bool = False,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> Loads:
     """Compute the loads on the lumbar spine of one person.
 
     Parameters
     ----------
     spine
-        Table of vertebrae and discs, columns as in the dictionary ``morph_spine``.
+        Table of vertebrae and discs, columns as in the dictionary ``morph_spine``, or None.
     levels
         Table of muscles by vertebral level, as in ``morph_levels``, or None.
     height_m, weight_kg
@@ -77,43 +97,41 @@ def measure_loads(
         ``'male'`` or ``'female'``, or None.
     lean
         Whether strength goes with the area without fat.
-
-    Returns
-    -------
-    tuple
-        A row per task and level, columns as in the dictionary ``loading``; and what the model was
-        made from.
     """
-    from bids_muscle.loading.opensim_model import TASKS, build_model, solve
+    from bids_muscle.loading.opensim_model import TASKS, build_model, model_file, solve
 
     reasons: list[str] = []
     person = None
     known = {'height': height_m, 'weight': weight_kg, 'sex': sex}
     if lacking := [name for name, value in known.items() if value is None]:
         reasons.append(f'no {" and no ".join(lacking)} in participants.tsv')
+    elif spine is None:
+        reasons.append(_NO_SPINE)
     else:
         assert height_m is not None  # noqa: S101 - nothing is lacking
         person, reasons = fit_person(spine, levels, height_m, lean=lean)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    file = None
     for task in TASKS:
         loads: dict[str, JointLoad] = {}
         if person is not None:
             assert weight_kg is not None and sex is not None  # noqa: S101 - as above
-            solution = solve(build_model(person.trunk, sex, weight_kg, task))
-            loads = {each.joint: each for each in solution.loads}
+            model = build_model(person.trunk, sex, weight_kg, task)
+            file = model_file(model)
+            loads = {each.joint: each for each in solve(model).loads}
         for level, joint in zip(VERTEBRAE[::-1], JOINTS[-2::-1], strict=True):
             rows.append(
                 {'task': task.name, 'level': level, 'joint': joint}
                 | _load_columns(loads.get(joint), reasons)
                 | _reference(task.name, joint, weight_kg)
             )
-    sources = {
+    made_from = {
         'Strength': 'lean area' if lean else 'area',
         'AreaOverBase': {
             name: round(factor, 3) for name, factor in (person.imaged if person else {}).items()
         },
     }
-    return rows, sources
+    return Loads(rows, made_from, file)
 
 
 def fit_person(

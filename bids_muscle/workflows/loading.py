@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bids_muscle import __version__
 from bids_muscle.dataset.names import spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
-from bids_muscle.dataset.writer import write_json, write_tsv
+from bids_muscle.dataset.writer import write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import Problem
 from bids_muscle.workflows.planning import unforeseen
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bids_muscle.settings import Settings
 
 _SPINE = '_desc-spine_morph.tsv'
-_LEVELS = '*_seg-lumbarmuscles_desc-levels_morph.tsv'
+_LEVELS = '_seg-lumbarmuscles_desc-levels_morph.tsv'
 
 
 def check_loading(settings: Settings) -> None:
@@ -44,11 +44,16 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
     """
     problems = []
     folder = settings.output_dir / f'sub-{participant}'
-    anat = [folder / f'ses-{label}/anat' for label in settings.sessions] or [folder]
-    for path in sorted(found for each in anat for found in each.rglob('*_loads.*')):
+    places = [folder / f'ses-{label}/anat' for label in settings.sessions] or [folder]
+    for path in sorted(path for place in places for path in place.rglob('*_loads.*')):
         path.unlink()
-    tables = sorted(found for each in anat for found in each.rglob(f'*{_SPINE}'))
-    for path in tables if settings.loading else ():
+    if not settings.loading:
+        return []
+    spines = sorted(path for place in places for path in place.rglob(f'*{_SPINE}'))
+    muscles = sorted(path for place in places for path in place.rglob(f'*{_LEVELS}'))
+    seen = {path.parent for path in spines}
+    # A session without vertebrae has a table that says so.
+    for path in (*spines, *(path for path in muscles if path.parent not in seen)):
         try:
             _measure(settings, participant, path)
         except Exception as error:
@@ -61,25 +66,28 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
     from bids_muscle.loading.table import measure_loads
 
     # Of several axial scans of a session the first counts.
-    beside = next(iter(sorted(path.parent.glob(_LEVELS))), None)
+    beside = next(iter(sorted(path.parent.glob(f'*{_LEVELS}'))), None)
+    has_spine = path.name.endswith(_SPINE)
     info = read_participant_info(settings.bids_dir, participant)
-    rows, made = measure_loads(
-        _read(path),
+    loads = measure_loads(
+        _read(path) if has_spine else None,
         _read(beside) if beside else None,
         height_m=height_m(info),
         weight_kg=weight_kg(info),
         sex=sex(info),
-        lean=settings.loading == 'lean',
+        lean=settings.loading_strength == 'lean',
     )
-    stem = path.name.removesuffix(_SPINE)
+    stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     sidecar = {
         **read_dictionary('loading'),
-        **made,
-        'SourceFiles': [each.name for each in (path, beside) if each],
+        **loads.made_from,
+        'SourceFiles': list(dict.fromkeys(each.name for each in (path, beside) if each)),
         'SoftwareVersion': f'bids_muscle {__version__}',
     }
-    write_tsv(rows, settings.output_dir / spine_path(stem, 'loads'))
+    write_tsv(loads.rows, settings.output_dir / spine_path(stem, 'loads'))
     write_json(sidecar, settings.output_dir / spine_path(stem, 'loads_json'))
+    if loads.model:
+        write_bytes(loads.model, settings.output_dir / spine_path(stem, 'loads_model'))
 
 
 def _read(path: Path) -> pd.DataFrame:

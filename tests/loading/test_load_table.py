@@ -73,7 +73,8 @@ def levels(lift_mm: float = 0.0, lean: float = 0.8) -> pd.DataFrame:
 
 
 def test_loads_are_of_the_size_that_the_literature_has() -> None:
-    rows, made = measure_loads(spine(), levels(), **PERSON)
+    loads = measure_loads(spine(), levels(), **PERSON)
+    rows, made = loads.rows, loads.made_from
     assert set(rows[0]) == set(read_dictionary('loading'))
     table = pd.DataFrame(rows).set_index(['task', 'level'])
     assert table['reason'].isna().all()
@@ -89,9 +90,10 @@ def test_loads_are_of_the_size_that_the_literature_has() -> None:
 
 
 def test_strength_by_lean_area_changes_the_load() -> None:
-    whole, _ = measure_loads(spine(), levels(), **PERSON)
-    lean, made = measure_loads(spine(), levels(lean=0.7), **PERSON, lean=True)
-    assert made['Strength'] == 'lean area'
+    whole = measure_loads(spine(), levels(), **PERSON).rows
+    weak = measure_loads(spine(), levels(lean=0.7), **PERSON, lean=True)
+    lean = weak.rows
+    assert weak.made_from['Strength'] == 'lean area'
     # Weaker muscles work harder; the weight that they hold is the same.
     for one, other in zip(whole, lean, strict=True):
         assert other['moment_n_m'] == pytest.approx(one['moment_n_m'])
@@ -99,15 +101,21 @@ def test_strength_by_lean_area_changes_the_load() -> None:
 
 
 def test_without_height_and_sex_there_is_no_load() -> None:
-    rows, _ = measure_loads(spine(), levels(), height_m=None, weight_kg=72, sex=None)
+    rows = measure_loads(spine(), levels(), height_m=None, weight_kg=72, sex=None).rows
     assert {row['reason'] for row in rows} == {'no height and no sex in participants.tsv'}
     assert all(row['compression_n'] is None for row in rows)
     assert len(rows) == 10
 
 
+def test_without_vertebrae_there_is_no_load() -> None:
+    loads = measure_loads(None, levels(), **PERSON)
+    assert all('sagittal scan' in row['reason'] for row in loads.rows)
+    assert loads.model is None
+
+
 def test_a_spine_without_l1_has_no_loads() -> None:
     short = spine()
-    rows, _ = measure_loads(short[short['name'] != 'L1'], levels(), **PERSON)
+    rows = measure_loads(short[short['name'] != 'L1'], levels(), **PERSON).rows
     assert {row['reason'] for row in rows} == {'not all of the vertebrae L1 to L5 are on the scan'}
 
 
@@ -142,7 +150,7 @@ def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base() -> None
 def test_muscles_too_weak_for_the_task_have_no_load() -> None:
     wasted = levels()
     wasted['mean_csa_cm2'] *= 0.15
-    rows, _ = measure_loads(spine(), wasted, **PERSON)
+    rows = measure_loads(spine(), wasted, **PERSON).rows
     flexed = [row for row in rows if row['task'] == 'flexion']
     assert any('cannot hold the task' in str(row['reason']) for row in flexed)
     assert all(

@@ -18,7 +18,7 @@ from bids_muscle.workflows.loading import check_loading, measure_participant_loa
 
 ANAT = 'sub-01/ses-a/anat'
 TABLE = f'{ANAT}/sub-01_ses-a_acq-sag_loads.tsv'
-opensim = pytest.mark.skipif(find_spec('opensim') is None, reason='OpenSim is not installed')
+needs_opensim = pytest.mark.skipif(find_spec('opensim') is None, reason='OpenSim is not installed')
 
 
 def make_settings(folder: Path, **flags: object) -> Settings:
@@ -44,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@opensim
+@needs_opensim
 def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     folder: Path,
 ) -> None:
-    settings = make_settings(folder, loading='area')
+    settings = make_settings(folder, loading=True)
     assert measure_participant_loads(settings, '01') == []
     path = settings.output_dir / TABLE
     with path.open(encoding='utf-8', newline='') as stream:
@@ -61,14 +61,31 @@ def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     before = path.read_bytes()
     measure_participant_loads(settings, '01')
     assert path.read_bytes() == before
+    # The model opens in OpenSim.
+    import opensim
+
+    model = opensim.Model(str(path.with_suffix('.osim')))
+    assert model.getNumBodies() == 7
     # A run that does not ask for them leaves none that may be out of date.
     measure_participant_loads(make_settings(folder), '01')
     assert not list(settings.output_dir.rglob('*_loads.*'))
 
 
-@opensim
+@needs_opensim
+def test_a_session_without_vertebrae_has_a_table_that_says_so(folder: Path) -> None:
+    settings = make_settings(folder, loading=True)
+    anat = settings.output_dir / 'sub-01/ses-b/anat'
+    levels = anat / 'sub-01_ses-b_acq-dixon_seg-lumbarmuscles_desc-levels_morph.tsv'
+    write_tsv([{'muscle': 'multifidus', 'side': 'left', 'level': 'L4'}], levels)
+    assert measure_participant_loads(settings, '01') == []
+    text = (anat / 'sub-01_ses-b_acq-dixon_loads.tsv').read_text()
+    assert text.count('sagittal scan') == 10
+    assert (settings.output_dir / TABLE).is_file()
+
+
+@needs_opensim
 def test_a_broken_table_is_a_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = make_settings(folder, loading='area')
+    settings = make_settings(folder, loading=True)
     (table,) = settings.output_dir.rglob('*_desc-spine_morph.tsv')
     table.write_text('kind\tname\nvertebra\tL1\n')
     (problem,) = measure_participant_loads(settings, '01')
@@ -82,4 +99,4 @@ def test_without_opensim_the_run_ends_before_it_begins(
     monkeypatch.setitem(sys.modules, 'opensim', None)
     check_loading(make_settings(tmp_path))
     with pytest.raises(MissingInputError, match='pip install'):
-        check_loading(make_settings(tmp_path, loading='area'))
+        check_loading(make_settings(tmp_path, loading=True))
