@@ -42,6 +42,7 @@ TEST = [
     'html5lib>=1.1,<2',
     'import-linter>=2.3,<3',
     'playwright>=1.55,<2',
+    'websocket-client>=1.8,<2',
     'pingouin>=0.7,<0.8',
     'neuroCombat==0.2.12',
     'scikit-learn>=1.7,<2',

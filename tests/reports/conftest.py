@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.names import derivative_path, participant_path
 from bids_muscle.dataset.records import ScanRecord, Step, write_record
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
-from bids_muscle.dataset.writer import write_bytes, write_json, write_tsv
+from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.errors import Problem
 from bids_muscle.reports.figures import scan_figures
 
@@ -139,6 +139,7 @@ def write_scan(
     rows: list[dict[str, Any]] | None = None,
     definitions: Mapping[str, Any] | None = DEFINITIONS,
     with_table: bool = True,
+    settings: str | None = None,
     **fields: Any,
 ) -> Path:
     """Write the record, table, sidecar and figures of one scan."""
@@ -175,6 +176,8 @@ def write_scan(
         write_tsv(rows or muscle_rows(), output_dir / derivative_path(scan, 'morph'))
     if definitions is not None:
         write_json(definitions, output_dir / derivative_path(scan, 'morph_json'))
+    if settings is not None:
+        write_text(settings, output_dir / participant_path(participant, 'settings'))
     for name, content in (pictures or {}).items():
         write_bytes(content, output_dir / derivative_path(scan, 'figure', desc=name))
     return output_dir

@@ -149,6 +149,68 @@ def test_right_and_left_values_stand_in_their_columns(add_scan: AddScan) -> None
     assert 'right left right left multifidus 13 14 20.5 41' in page.shown
 
 
+def test_the_difference_of_the_sides_stands_beside_them(
+    add_scan: AddScan, muscle_rows: MuscleRows
+) -> None:
+    rows = [
+        {**row, 'volume_asymmetry_pct': -66.5, 'mfi_asymmetry_points': 1.25}
+        for row in muscle_rows()
+    ]
+    shown = participant_page(add_scan('01', rows=rows), '01').shown
+    assert 'right left left − right right left left − right, % of mean' in shown
+    assert 'multifidus 13 14 1.25 20.5 41 -66.5' in shown
+
+
+def test_percentiles_come_from_the_group_level(add_scan: AddScan, muscle_rows: MuscleRows) -> None:
+    for number in range(10):
+        output_dir = add_scan(f'0{number}', rows=muscle_rows(10.0 + number))
+    assert 'class="rank"' not in participant_page(output_dir, '04').text
+    write_group(output_dir)
+    page = participant_page(output_dir, '04')
+    # The fifth of ten in MFI; all volumes are alike, so each stands in the middle.
+    assert 'multifidus 15 P45 16 P45 20.5 P50 41 P50' in page.shown
+    assert 'up to 10 of them' in page.shown
+    (output_dir / 'group_muscles.tsv').write_text('scan\nbroken\n')
+    assert 'class="rank"' not in participant_page(output_dir, '04').text
+
+
+def test_histograms_say_what_they_show(add_scan: AddScan) -> None:
+    page = participant_page(add_scan('01'), '01')
+    # Muscles of the small scan have 20 % fat throughout; two of four muscles have both sides.
+    assert page.text.count('class="histogram right"') == 3
+    assert 'voxels, half of them below 24 %' in page.shown
+
+
+def test_the_command_and_the_settings_are_shown(add_scan: AddScan) -> None:
+    settings = f'[input]\nbids_dir = "/my data"\noutput_dir = "/out"\n# {HOSTILE}\n'
+    shown = participant_page(add_scan('01', settings=settings), '01').shown
+    assert "bids_muscle '/my data' /out participant --participant-label 01" in shown
+    assert '--config-file /out/logs/sub-01/settings.toml' in shown
+    assert HOSTILE in shown
+    shown = participant_page(add_scan('02', settings='[half'), '02').shown
+    assert '[half' in shown
+    assert 'does the same again' not in shown
+
+
+def test_thirty_sessions_have_one_page(add_scan: AddScan) -> None:
+    for number in range(30):
+        output_dir = add_scan('01', session=f'{number:02d}', pictures={})
+    page = participant_page(output_dir, '01')
+    assert 'Of 30 scans: 30 to check' in page.shown
+    assert len([link for link in page.all('a') if '#scan-' in str(link['href'])]) == 30
+
+
+def test_pictures_that_are_gone_are_named(add_scan: AddScan) -> None:
+    output_dir = add_scan('01')
+    gone = 'sub-01/figures/sub-01_acq-dixon_desc-bias.webp'
+    output_dir = add_scan('01', outputs=(gone,))
+    assert 'are gone' not in participant_page(output_dir, '01').shown
+    (output_dir / gone).unlink()
+    shown = participant_page(output_dir, '01').shown
+    assert 'Pictures that were made are gone: sub-01_acq-dixon_desc-bias.webp.' in shown
+    assert 'divided out' not in shown
+
+
 def test_bars_carry_their_value_and_side(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01')
     assert 'right multifidus 13; left multifidus 14' in page.shown
