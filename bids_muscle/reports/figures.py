@@ -128,10 +128,11 @@ def draw_slices(
     """
     data = _data(background)
     size = cuts.panel_size('axial', view, background.header.get_zooms(), cuts.PANEL_WIDTH_PX)
-    window = _window(data, view)
     panels = []
     for index in view.slices:
-        panel = cuts.grey_panel(cuts.cut(data, 'axial', index, view), window, size)
+        picture = cuts.cut(data, 'axial', index, view)
+        # Grey levels of its own for each slice: coils see the ends of a scan less.
+        panel = cuts.grey_panel(picture, cuts.robust_window(picture), size)
         if numbers is not None:
             panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
         title = name + cuts.slice_title(background, view, index)

@@ -64,7 +64,8 @@ PICTURES = {
         'Axial slices from superior to inferior: the first and the last with muscle, the one that '
         'shows most of all muscles, the one of which the network was least sure, and those in '
         "which single muscles are largest. They are seen from below, the patient's right is on "
-        'the left. z is the position in scanner space.',
+        'the left. Each has grey levels of its own. z is the position in scanner '
+        'space.',
         'Axial slices with the outline of each muscle in its colour.',
         'slices',
         'the slices without outlines',

@@ -111,12 +111,15 @@ def draw_sheet(background: nib.Nifti1Image, view: cuts.View, sheet: Sheet) -> by
     data = background.get_fdata(dtype=np.float32)
     size = sheet.width, sheet.height
     rows = -(-sheet.count // sheet.columns)
-    # One window for all slices of all planes: it is the same tissue.
     (x0, x1), (y0, y1), _ = view.box
     window = cuts.robust_window(data[x0:x1, y0:y1])
     picture = Image.new('L', (sheet.columns * sheet.width, rows * sheet.height))
     for place, index in enumerate(sheet.slices):
-        panel = cuts.grey_panel(cuts.cut(data, sheet.plane, index, view), window, size)[:, :, 0]
+        part = cuts.cut(data, sheet.plane, index, view)
+        if sheet.plane == 'axial':
+            # Of its own for each slice: coils see the ends of a scan less.
+            window = cuts.robust_window(part)
+        panel = cuts.grey_panel(part, window, size)[:, :, 0]
         row, column = divmod(place, sheet.columns)
         picture.paste(Image.fromarray(panel), (column * sheet.width, row * sheet.height))
     return cuts.to_webp(picture, QUALITY)
