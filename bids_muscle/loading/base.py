@@ -104,6 +104,9 @@ class Trunk:
         Place of each body.
     flexion_share
         (6,) share of each joint in the flexion of the lumbar spine.
+    sacral_axes
+        (3, 3) axes of the disc L5-S1 as columns; those of the other discs lie half-way between
+        the vertebrae, which the pelvis is not.
     fascicles
         Of both sides.
     masses
@@ -114,6 +117,7 @@ class Trunk:
     joints_mm: Array
     frames: dict[str, Frame]
     flexion_share: Array
+    sacral_axes: Array
     fascicles: tuple[Fascicle, ...]
     masses: tuple[Mass, ...]
 
@@ -144,9 +148,24 @@ def base_trunk() -> Trunk:
         joints_mm=joints,
         frames=trunk_frames(joints, (joints[:-1] + joints[1:]) / 2),
         flexion_share=np.array([base['flexion_share'][name] for name in JOINTS]),
+        sacral_axes=tilted_axes(base['sacral_tilt_deg']),
         fascicles=tuple(_fascicle(row, side) for row in rows for side in SIDES),
         masses=tuple(masses),
     )
+
+
+def axes_along(up: Array) -> Array:
+    """Return the (3, 3) axes, as columns, whose second one points along `up`."""
+    up = up / np.linalg.norm(up)
+    forward = np.cross(up, [0.0, 0.0, 1.0])
+    forward /= np.linalg.norm(forward)
+    return np.stack([forward, up, np.cross(forward, up)], axis=1)
+
+
+def tilted_axes(tilt_deg: float) -> Array:
+    """Return the axes of a disc whose front is lower by an angle."""
+    tilt = np.radians(tilt_deg)
+    return axes_along(np.array([np.sin(tilt), np.cos(tilt), 0.0]))
 
 
 def trunk_frames(joints_mm: Array, centres_mm: Array) -> dict[str, Frame]:
@@ -166,10 +185,7 @@ def trunk_frames(joints_mm: Array, centres_mm: Array) -> dict[str, Frame]:
     for name, centre, below, above in zip(
         VERTEBRAE, centres_mm, joints_mm[:-1], joints_mm[1:], strict=True
     ):
-        up = (above - below) / np.linalg.norm(above - below)
-        forward = np.cross(up, [0.0, 0.0, 1.0])
-        forward /= np.linalg.norm(forward)
-        frames[name] = Frame(centre, np.stack([forward, up, np.cross(forward, up)], axis=1))
+        frames[name] = Frame(centre, axes_along(above - below))
     return frames | {'thorax': Frame(joints_mm[-1], np.eye(3))}
 
 

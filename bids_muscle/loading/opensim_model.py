@@ -141,7 +141,11 @@ def build_model(trunk: Trunk, sex: str, weight_kg: float, task: Task) -> opensim
     for place, name in enumerate(JOINTS):
         below, above = BODIES[place], BODIES[place + 1]
         centre = trunk.joints_mm[place]
-        axes = _between(trunk.frames[below].axes, trunk.frames[above].axes)
+        axes = (
+            trunk.sacral_axes
+            if name == JOINTS[0]
+            else _between(trunk.frames[below].axes, trunk.frames[above].axes)
+        )
         ends = (
             bodies[below],
             *_place(osim, trunk, below, centre, axes),

@@ -17,7 +17,9 @@ from bids_muscle.loading.base import (
     Fascicle,
     Frame,
     Trunk,
+    axes_along,
     base_trunk,
+    tilted_axes,
     trunk_frames,
 )
 
@@ -63,6 +65,7 @@ def fit_trunk(
     vertebrae_ras_mm: Mapping[str, Array],
     discs_ras_mm: Mapping[str, Array],
     sections: Mapping[tuple[str, str, str], Section],
+    sacral_tilt_deg: float | None = None,
 ) -> Person:
     """Fit the base trunk to a person.
 
@@ -87,6 +90,9 @@ def fit_trunk(
         disc.
     sections
         By muscle, side and level.
+    sacral_tilt_deg
+        Tilt of the disc L5-S1 in the sagittal plane of the scanner, positive where its front is
+        lower, or None for that of the base.
 
     Raises
     ------
@@ -134,6 +140,9 @@ def fit_trunk(
         joints_mm=joints.opensim_mm,
         frames=frames,
         flexion_share=base.flexion_share,
+        sacral_axes=base.sacral_axes
+        if sacral_tilt_deg is None
+        else axes_along(joints.rotation.apply(tilted_axes(sacral_tilt_deg)[:, 1])),
         fascicles=tuple(fascicles),
         masses=tuple(
             replace(mass, centre_mm=moved(mass.centre_mm, mass.body)) for mass in base.masses

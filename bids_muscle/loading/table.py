@@ -159,7 +159,10 @@ def fit_person(
     sections, reasons = _sections(vertebrae, levels, lean=lean)
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)
-    person = fit_trunk(height_m, vertebrae, discs, sections)
+    sacral = spine[(spine['kind'] == 'disc') & (spine['name'] == 'L5-S1')]
+    tilt = float(sacral['tilt_deg'].iloc[0]) if 'L5-S1' in discs else np.nan
+    tilt_deg = tilt if np.isfinite(tilt) else None
+    person = fit_trunk(height_m, vertebrae, discs, sections, tilt_deg)
     spacing = np.linalg.norm(np.diff(person.trunk.joints_mm, axis=0), axis=1)
     if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
         return None, [_NOT_IN_ORDER]

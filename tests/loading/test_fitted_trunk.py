@@ -71,6 +71,15 @@ def test_a_smaller_person_has_smaller_lever_arms_and_areas() -> None:
         assert mine.area_mm2 == pytest.approx(0.64 * base.area_mm2)
 
 
+def test_the_tilt_of_the_sacrum_turns_with_the_spine() -> None:
+    # A turn about the axis to the right lifts the front: a disc 25 degrees down is seen 13 down.
+    seen = scanned(Rotation.from_euler('x', np.radians(12)))
+    person = fit_trunk(1.75, seen['vertebrae'], seen['discs'], {}, sacral_tilt_deg=13.0)
+    forward, up, _ = person.trunk.sacral_axes.T
+    assert np.degrees(np.arctan2(-forward[1], forward[0])) == pytest.approx(25)
+    assert up[0] > 0
+
+
 def test_missing_discs_are_found_between_the_vertebrae() -> None:
     seen = scanned()
     person = fit_trunk(1.75, seen['vertebrae'], {}, {})

@@ -35,6 +35,7 @@ def spine(**reasons: str) -> pd.DataFrame:
                 'x_ras_mm': z,
                 'y_ras_mm': x,
                 'z_ras_mm': y,
+                'tilt_deg': 30.0 if name == 'L5-S1' else None,
                 'reason': reasons.get(name.replace('-', '_')),
             }
             for (kind, name), (x, y, z) in places.items()

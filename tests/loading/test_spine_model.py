@@ -10,7 +10,16 @@ import pytest
 
 pytest.importorskip('opensim', reason='OpenSim is not installed')
 
-from bids_muscle.loading.base import BODIES, JOINTS, Fascicle, Frame, Mass, Trunk, base_trunk
+from bids_muscle.loading.base import (
+    BODIES,
+    JOINTS,
+    Fascicle,
+    Frame,
+    Mass,
+    Trunk,
+    base_trunk,
+    tilted_axes,
+)
 from bids_muscle.loading.opensim_model import (
     GRAVITY_M_S2,
     MOVING,
@@ -44,7 +53,7 @@ def column(forward_mm: float) -> Trunk:
     light = [Mass(name, {'male': 1e-9}, joints[0]) for name in BODIES[1:-1]]
     load = Mass('thorax', {'male': 0.5}, np.array([forward_mm, 250.0, 0.0]))
     shares = np.array([0, 0, 0, 0, 0, 1.0])
-    return Trunk(1.75, joints, frames, shares, muscles, (*light, load))
+    return Trunk(1.75, joints, frames, shares, np.eye(3), muscles, (*light, load))
 
 
 def test_one_muscle_a_side_holds_a_weight_in_front_as_on_paper() -> None:
@@ -68,6 +77,14 @@ def test_a_pelvis_turned_forward_turns_weight_into_shear() -> None:
     # The weight stands 250 mm up the column, which leans forward by 30 degrees.
     assert lowest.moment_n_m == pytest.approx(weight * 0.25 * np.sin(np.pi / 6), rel=1e-6)
     assert lowest.shear_n == pytest.approx(weight * np.sin(np.pi / 6), rel=1e-6)
+
+
+def test_weight_slides_forward_on_a_sloping_sacrum() -> None:
+    weight = 0.5 * KG * GRAVITY_M_S2
+    trunk = replace(column(0), sacral_axes=tilted_axes(30.0))
+    load = solve(build_model(trunk, 'male', KG, STANDING)).loads[-1]
+    assert load.compression_n == pytest.approx(weight * np.cos(np.pi / 6), rel=1e-3)
+    assert load.shear_n == pytest.approx(weight * np.sin(np.pi / 6), rel=1e-3)
 
 
 def test_a_weight_on_the_left_is_held_by_the_right() -> None:

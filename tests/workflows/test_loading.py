@@ -33,7 +33,15 @@ def folder(tmp_path: Path) -> Path:
     places = [('vertebra', name, base.frames[name].origin_mm) for name in VERTEBRAE]
     places += [('disc', name, base.joints_mm[k]) for k, name in enumerate(JOINTS)]
     rows = [
-        {'kind': kind, 'name': name, 'x_ras_mm': z, 'y_ras_mm': x, 'z_ras_mm': y, 'reason': None}
+        {
+            'kind': kind,
+            'name': name,
+            'x_ras_mm': z,
+            'y_ras_mm': x,
+            'z_ras_mm': y,
+            'reason': None,
+            'tilt_deg': None,
+        }
         for kind, name, (x, y, z) in places
     ]
     path = tmp_path / f'out/{ANAT}/sub-01_ses-a_acq-sag_desc-spine_morph.tsv'
