@@ -58,7 +58,7 @@ data=$work/run/data
 rm -rf "$work/run"
 mkdir -p "$work/run"
 "$commands/bids_muscle-phantom" "$data" --participants 2 --nprocs 1 \
-    --shape 120 100 8 --voxel-size 2.5 2.5 10 > /dev/null
+    --shape 96 80 6 --voxel-size 3 3 12 > /dev/null
 chmod a+rx "$work" "$work/run"
 mkdir "$work/run/outside" "$work/run/inside"
 chown 12345:12345 "$work/run/inside"
