@@ -15,17 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_outputs(output_dir: Path, n: int) -> None:
-    """Write scan records, tables and data dictionaries of n participants."""
+def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = ()) -> None:
+    """Write scan records, tables and data dictionaries of n participants.
+
+    Where there are sites, they and figures of image quality are written too.
+    """
     import numpy as np
 
     from bids_muscle.anatomy.labels import load_label_table
     from bids_muscle.dataset.names import derivative_path
     from bids_muscle.dataset.records import ScanRecord
     from bids_muscle.dataset.scan import Scan
+    from bids_muscle.imaging.quality import quality_dictionary
     from bids_muscle.measurement.table import dictionary
 
     rng = np.random.default_rng(0)
@@ -51,6 +56,10 @@ def write_outputs(output_dir: Path, n: int) -> None:
         path.parent.mkdir(parents=True)
         path.write_text('\n'.join(lines) + '\n')
         (output_dir / derivative_path(scan, 'morph_json')).write_text(json.dumps(columns))
+        if sites:
+            figures = {name: rng.normal(10) for name in quality_dictionary()}
+            path = output_dir / derivative_path(scan, 'iqm')
+            path.write_text(json.dumps({**figures, 'flags': []}))
         record = ScanRecord(
             participant=label,
             session=None,
@@ -62,6 +71,7 @@ def write_outputs(output_dir: Path, n: int) -> None:
                 'age': f'{rng.normal(45, 14):.1f}',
                 'sex': str(rng.choice(['F', 'M'])),
                 'bmi': f'{rng.normal(26, 4):.1f}',
+                **({'site': str(rng.choice(sites))} if sites else {}),
             },
         )
         path = output_dir / derivative_path(scan, 'record')

@@ -113,15 +113,15 @@ def write_group(
 
 
 def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:
-    done = [scan for scan in scans if scan.done]
-    return [
-        ('Participants', len({scan.record.participant for scan in scans} | set(people))),
+XX, len({scan.record.participant for scan in scans} | set(people))),
         ('with a result', len({scan.record.participant for scan in done})),
         ('Scans', len(scans)),
         ('done', len(done)),
         ('failed', len(scans) - len(done)),
         ('excluded', sum(bool(scan.exclusion()) for scan in done)),
     ]
+    manual = sum(scan.manual for scan in done)
+    return [*counts, ('drawn or corrected by hand', manual)] if manual else counts
 
 
 def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, Any]:

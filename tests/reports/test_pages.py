@@ -401,6 +401,15 @@ def test_dots_of_the_cohort_lead_to_pages_that_exist(add_scan: AddScan) -> None:
     assert all((output_dir / link).is_file() for link in links)
 
 
+def test_the_cohort_says_which_outlines_a_person_made(add_scan: AddScan) -> None:
+    add_scan('01')
+    assert 'by hand' not in group_page(add_scan('02')).shown
+    assert (
+        'drawn or corrected by hand 1'
+        in group_page(add_scan('03', processing={'manual': True})).shown
+    )
+
+
 def test_mixed_models_are_said(add_scan: AddScan) -> None:
     add_scan('01')
     output_dir = add_scan('02', model={'name': 'other', 'version': '2', 'sha256': 'ff'})

@@ -7,6 +7,9 @@
   const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'];
   const SYMBOLS = { done: '✓', failed: '✗', excluded: '○', missing: '–' };
   const nMuscles = data.muscles.length;
+  // Width of the charts, read before anything is drawn: reading it later would cost a layout.
+  const measured = () => Math.max(Math.min($('count').clientWidth, 900), 300);
+  let room = measured();
   for (const scan of scans) scan.counted = new Set(scan.counts);
 
   function svg(tag, attributes, text) {
@@ -105,7 +108,7 @@
   }
 
   function drawStrips(root, title, found, measure) {
-    const width = Math.max(Math.min(root.clientWidth, 900), 300);
+    const width = room;
     const narrow = width < 560;
     const grouped = found.some((strip) => strip.group);
     const [nameWidth, sideWidth] = narrow ? [0, grouped ? 86 : 26] : [170, grouped ? 100 : 26];
@@ -231,7 +234,7 @@
     const title = `${data.quality[figure]}, by ${ACROSS[across]}`;
     if (!points.length) { root.replaceChildren(element('p', '', 'No scan has this figure.')); return; }
     const sites = [...new Set(scans.map((scan) => scan.site || 'n/a'))].sort();
-    const width = Math.max(Math.min(root.clientWidth, 900), 300);
+    const width = room;
     const height = 300;
     const [left, bottom] = [64, height - 34];
     const rows = ticks(...ends(points.map((point) => point.y)));
@@ -380,10 +383,9 @@
   for (const id of ['split', 'figure', 'across']) {
     $(id).addEventListener('change', () => drawCharts(scans.filter(fits).filter((scan) => scan.series === seriesOf())));
   }
-  let width = document.documentElement.clientWidth;
   window.addEventListener('resize', () => {
-    if (document.documentElement.clientWidth === width) return;
-    width = document.documentElement.clientWidth;
+    if (measured() === room) return;
+    room = measured();
     drawCharts(scans.filter(fits).filter((scan) => scan.series === seriesOf()));
   });
   fillMeasures();

@@ -8,6 +8,7 @@
   const SYMBOL = { pass: '\u2713 pass', artefact: '\u25D0 artefact', fail: '\u2717 fail' };
   const LIGHTS = { ok: 0, check: 1, failed: 2 };
   const byName = new Map(scans.map((scan) => [scan.scan, scan]));
+  const colours = new Map(data.muscles.map((muscle) => [muscle.name, muscle.colour]));
   const memory = new Map();
   let shown = [];
   let page = 0;
@@ -130,6 +131,7 @@
     line.append(element('span', `light ${scan.light}`, scan.word));
     const rating = ratingOf(scan);
     line.append(element('span', `badge ${rating}`, SYMBOL[rating] || 'not rated'));
+    if (scan.labels === 'person') line.append(element('span', 'badge', 'drawn or corrected by hand'));
     const sort = SORTS[$('sort').value];
     if (sort.shown) line.append(element('span', '', format(sort.get(scan))));
     button.append(line);
@@ -180,7 +182,9 @@
       const box = element('input');
       box.type = 'checkbox';
       box.value = name;
-      label.append(box, ` ${name}`);
+      const swatch = element('span', 'swatch');
+      swatch.style.background = colours.get(name);
+      label.append(box, ' ', swatch, name);
       return label;
     }));
     fill();

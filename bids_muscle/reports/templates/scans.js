@@ -7,6 +7,8 @@ const Scans = (() => {
   const { scans } = data;
   const SEXES = { F: 'women', M: 'men' };
   const $ = (id) => document.getElementById(id);
+  // One collator: text that asks for a new one at each comparison is ten times slower.
+  const { compare: order } = new Intl.Collator('en', { numeric: true });
   const isText = (value) => typeof value === 'string';
   scans.forEach((scan, place) => {
     scan.place = place;
@@ -36,8 +38,7 @@ const Scans = (() => {
     return (one, two) => {
       const [a, b] = [get(one), get(two)].map((value) => value ?? null);
       if (a === null || b === null) return (a === null) - (b === null);
-      const order = isText(a) ? a.localeCompare(b, 'en', { numeric: true }) : a - b;
-      return sign * order || one.place - two.place;
+      return sign * (isText(a) ? order(a, b) : a - b) || one.place - two.place;
     };
   }
 
@@ -64,9 +65,9 @@ const Scans = (() => {
         const select = element('select');
         select.id = `filter-${name}`;
         select.append(new Option('all', ''));
-        const order = name === 'rating' ? RATINGS : [...values];
-        if (name !== 'rating' && name !== 'flag') order.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
-        for (const value of order) select.append(new Option((property.names || {})[value] || value, value));
+        const choices = name === 'rating' ? RATINGS : [...values];
+        if (name !== 'rating' && name !== 'flag') choices.sort(order);
+        for (const value of choices) select.append(new Option((property.names || {})[value] || value, value));
         const label = element('label', '', `${property.title} `);
         label.append(select);
         bar.append(label);
