@@ -113,7 +113,9 @@ def write_group(
 
 
 def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:
-XX, len({scan.record.participant for scan in scans} | set(people))),
+    done = [scan for scan in scans if scan.done]
+    counts = [
+        ('Participants', len({scan.record.participant for scan in scans} | set(people))),
         ('with a result', len({scan.record.participant for scan in done})),
         ('Scans', len(scans)),
         ('done', len(done)),

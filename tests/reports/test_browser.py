@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import html5lib
 import numpy as np
 import pytest
 from PIL import Image
@@ -444,6 +445,13 @@ def described(page: Page) -> dict[str, list[str]]:
     }
 
 
+def assert_valid(page: Page) -> None:
+    """Check that what the scripts made of a page is HTML."""
+    validator = html5lib.HTMLParser()
+    validator.parse(page.content())
+    assert validator.errors == []
+
+
 def test_the_cohort_is_filtered(
     visit: Callable[[Path], Page],
     add_scan: AddScan,
@@ -498,6 +506,7 @@ def test_the_cohort_is_filtered(
         'sub-99_acq-dixon\tFailed\tfat.nii.gz has another grid. Export it again.'
     ]
     assert page.inner_text('#totals tbody').split() == ['acq-dixon', '0', '1', '0', '0']
+    assert_valid(page)
     page.fill('#filter-text', 'nobody')
     assert page.inner_text('#count') == '0 of 9 scans of this series'
 
@@ -536,7 +545,9 @@ def test_hostile_text_is_text(
     muscle_rows: Callable[..., list[dict[str, object]]],
 ) -> None:
     rows = [{**row, 'name': f'{HOSTILE} {row["index"]}'} for row in muscle_rows()]
-    add_scan('01', rows=rows, inputs={HOSTILE: HOSTILE}, warnings=(HOSTILE, '</script>'))
+    info = {'site': HOSTILE, 'age': '30'}
+    warned = (HOSTILE, '</script>')
+    add_scan('01', rows=rows, inputs={HOSTILE: HOSTILE}, warnings=warned, participant_info=info)
     problem = GridMismatchError(f'{HOSTILE} broke.', f'Remove {HOSTILE}.').problem
     output_dir = add_scan('02', problem=problem, participant_info={HOSTILE: HOSTILE})
     # A record that somebody else wrote may name its scan as it likes.
@@ -553,7 +564,13 @@ def test_hostile_text_is_text(
     assert HOSTILE in page.inner_text('#muscles')
     page.keyboard.press('ArrowRight')
     assert HOSTILE in page.inner_text('#viewer-reason')
-    assert HOSTILE in visit(output_dir / 'group.html').inner_text('body')
+    page = visit(output_dir / 'group.html')
+    for part in ('#series', '#filter-site', '#remarks'):
+        assert HOSTILE in page.inner_text(part)
+    page.select_option('#split', 'site')
+    assert HOSTILE in page.locator('#distribution a').first.get_attribute('aria-label')
+    assert page.locator('#distribution text', has_text=HOSTILE).count() >= 7
+    assert_valid(page)
     for participant in ('01', '02'):
         page = visit(write_participant_report(output_dir, participant))
         assert HOSTILE in page.inner_text('body')

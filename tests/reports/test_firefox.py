@@ -223,6 +223,15 @@ def test_cohort_pages_and_hostile_text(firefox: Firefox, add_scan: AddScan) -> N
             assert firefox.run('document.title').endswith('bids_muscle')
             if path.name == 'sub-01.html':
                 assert HOSTILE in firefox.run('document.body.innerText')
+    firefox.visit(output_dir / 'group.html')
+    assert firefox.run("document.getElementById('count').textContent").startswith('2 of 2')
+    assert HOSTILE in firefox.run("document.getElementById('remarks').textContent")
+    assert firefox.run("document.querySelectorAll('#distribution a').length") == 14
+    firefox.run(
+        "document.getElementById('filter-text').value = 'sub-02';"
+        "document.getElementById('filter-text').dispatchEvent(new Event('input'))"
+    )
+    assert firefox.run("document.getElementById('count').textContent").startswith('1 of 2')
     firefox.visit(output_dir / 'group_review.html')
     firefox.run("document.getElementById('start').click()")
     firefox.press('p')
