@@ -249,7 +249,21 @@ def _p(p: float) -> str:
 
 
 def _mean_sd(row: Mapping[str, Any]) -> str:
-    return f'{_fixed(row["mean"], 2)} ± {_fixed(row["sd"], 2)}' if row['n'] else MISSING
+    """Return mean and SD, of a single scan the mean alone."""
+    mean, sd = _fixed(row['mean'], 2), _fixed(row['sd'], 2)
+    return mean if sd == MISSING else f'{mean} ± {sd}'
+
+
+def _interval(low: float, high: float, digits: int = 3) -> str:
+    """Return an interval.
+
+    Examples
+    --------
+    >>> _interval(0.5, 0.75), _interval(float('nan'), float('nan'))
+    ('0.500 to 0.750', 'n/a')
+    """
+    ends = _fixed(low, digits), _fixed(high, digits)
+    return MISSING if MISSING in ends else ' to '.join(ends)
 
 
 def _grouped(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, pd.DataFrame]]]]:
@@ -288,14 +302,14 @@ def _agreement(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, list[str]
                 accuracy += [
                     _fixed(row['mean_test'], 1),
                     _fixed(row['bias'], 1),
-                    f'{_fixed(row["loa_low"], 1)} to {_fixed(row["loa_high"], 1)}',
+                    _interval(row['loa_low'], row['loa_high'], 1),
                     _fixed(row['mae'], 1),
                     _fixed(row['rmse'], 1),
                     _fixed(row['r_squared']),
                 ]
                 reliability += [
                     _fixed(row['icc']),
-                    f'{_fixed(row["icc_ci_low"])} to {_fixed(row["icc_ci_high"])}',
+                    _interval(row['icc_ci_low'], row['icc_ci_high']),
                     _p(row['icc_p']),
                 ]
             lines.append((side, accuracy, reliability))

@@ -33,6 +33,7 @@ from bids_muscle.reports.page import (
     main_measures,
 )
 from bids_muscle.reports.slices import EDGES
+from bids_muscle.reports.spine import spine_sections
 from bids_muscle.reports.standing import Cohort, read_cohort
 
 #: Right first, as it stands in the pictures.
@@ -62,10 +63,10 @@ PICTURES = {
     'segmentation': Picture(
         'Segmentation',
         'Axial slices from superior to inferior: the first and the last with muscle, the one that '
-        'shows most of all muscles, the one of which the network was least sure, and those in '
-        "which single muscles are largest. They are seen from below, the patient's right is on "
-        'the left. Each has grey levels of its own. z is the position in scanner '
-        'space.',
+        'shows most of all muscles, where a network drew the outlines the one of which it was '
+        'least sure, and those in which single muscles are largest. They are seen from below, the '
+        "patient's right is on the left. Each has grey levels of its own. z is the position in "
+        'scanner space.',
         'Axial slices with the outline of each muscle in its colour.',
         'slices',
         'the slices without outlines',
@@ -163,6 +164,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         scans=[_scan_context(scan, place, cohort) for place, scan in enumerate(scans, start=1)],
         settings=settings,
         command=_command(settings, participant),
+        spines=spine_sections(output_dir, participant),
         loads=load_sections(output_dir, participant),
         paragraphs=paragraphs,
         references=references,

@@ -1,0 +1,63 @@
+"""The section of a participant's page about the discs and the curvature of the spine."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.reports.outputs import MISSING, REASON
+from bids_muscle.reports.page import heading
+
+_SUFFIX = '_desc-spine_morph.tsv'
+_COLUMNS = ('height_mm', 'mean_height_mm', 'depth_mm', 'tilt_deg', 'volume_ml')
+
+
+def spine_sections(output_dir: Path, participant: str) -> list[dict[str, Any]]:
+    """Return what the page shows of each table of vertebrae and discs of a participant.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset.
+    participant
+        Label without ``sub-``.
+
+    Returns
+    -------
+    list of dict
+        By name of the table; a table that cannot be read has ``problem`` instead of rows.
+    """
+    paths = sorted((output_dir / f'sub-{participant}').rglob(f'*{_SUFFIX}'))
+    return [_section(path, place) for place, path in enumerate(paths, start=1)]
+
+
+def _section(path: Path, place: int) -> dict[str, Any]:
+    section: dict[str, Any] = {
+        'anchor': f'spine-{place}',
+        'name': path.name.removesuffix(_SUFFIX),
+        'table': path.name,
+        'problem': '',
+    }
+    try:
+        with path.open(encoding='utf-8', newline='') as stream:
+            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+        wanted = {'kind', 'name', *_COLUMNS, REASON}
+        if not all(wanted <= {key for key, value in row.items() if value} for row in rows):
+            raise ValueError('a column is missing')
+    except (OSError, ValueError, csv.Error):
+        return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
+    definitions = read_dictionary('morph_spine')
+    return section | {
+        'headings': [heading(name, definitions) for name in _COLUMNS],
+        'discs': [
+            (row['name'], [row[name] for name in _COLUMNS])
+            for row in rows
+            if row['kind'] == 'disc'
+        ],
+        'vertebrae': [row['name'] for row in rows if row['kind'] == 'vertebra'],
+        'lordosis': [(row['name'], row['tilt_deg']) for row in rows if row['kind'] == 'lordosis'],
+        'remarks': [(row['name'], row[REASON]) for row in rows if row[REASON] != MISSING],
+        'definitions': [(heading(name, definitions), definitions[name]) for name in _COLUMNS],
+    }
