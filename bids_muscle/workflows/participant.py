@@ -34,7 +34,7 @@ _MEMORY = {
     'measure': (0.38, 20),
     'quality': (0.38, 20),
     'align': (0.6, 30),
-    'figures': (0.42, 20),
+    'figures': (0.55, 22),
     'publish': (0.38, 12),
 }
 
