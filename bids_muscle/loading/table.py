@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.loading.base import JOINTS, SIDES, VERTEBRAE, Array
 from bids_muscle.loading.person import Person, Section, fit_trunk
 
@@ -32,8 +33,9 @@ _WILKE_AREA_MM2, _WILKE_KG = 1800, 70
 _FACTOR = (0.55, 0.77)
 _REFERENCE_JOINT = 'L4-L5'
 
-#: More than this, and the muscles do not hold the task.
-_MAX_RESERVE_N_M = 5.0
+#: More than this, and than this share of the moment (Hicks 2015), and the muscles do not hold the
+#: task.
+_MAX_RESERVE_N_M, _MAX_RESERVE = 5.0, 0.1
 #: Distances between neighbouring lumbar discs that anatomy allows.
 _SPACING_MM = (18.0, 55.0)
 #: A muscle's centroid may lie so far above or below the vertebra of its level.
@@ -120,11 +122,10 @@ def measure_loads(
             file = model_file(model)
             loads = {each.joint: each for each in solve(model).loads}
         for level, joint in zip(VERTEBRAE[::-1], JOINTS[-2::-1], strict=True):
-            rows.append(
-                {'task': task.name, 'level': level, 'joint': joint}
-                | _load_columns(loads.get(joint), reasons)
-                | _reference(task.name, joint, weight_kg)
-            )
+            row: dict[str, Any] = {'task': task.name, 'level': level, 'joint': joint}
+            row |= _load_columns(loads.get(joint), reasons)
+            row |= _reference(task.name, joint, weight_kg)
+            rows.append({name: row[name] for name in read_dictionary('loading')})
     made_from = {
         'Strength': 'lean area' if lean else 'area',
         'AreaOverBase': {
@@ -201,7 +202,7 @@ def _load_columns(load: JointLoad | None, reasons: list[str]) -> dict[str, Any]:
     if load is None:
         values: dict[str, Any] = dict.fromkeys(_LOADS)
         return values | {'reason': '; '.join(reasons)}
-    if load.reserve_n_m > _MAX_RESERVE_N_M:
+    if load.reserve_n_m > max(_MAX_RESERVE_N_M, _MAX_RESERVE * abs(load.moment_n_m)):
         kept = {'moment_n_m': load.moment_n_m, 'reserve_n_m': load.reserve_n_m}
         text = '; '.join([_WEAK, *reasons])
         return dict.fromkeys(_LOADS) | {k: round(v, 2) for k, v in kept.items()} | {'reason': text}
