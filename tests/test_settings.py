@@ -47,6 +47,7 @@ EVERYTHING: dict[str, Any] = {
     'dry_run': True,
     'reports_only': True,
     'write_graph': True,
+    'use_plugin': 'SGE',
     'verbosity': 2,
 }
 
