@@ -107,7 +107,7 @@ PICTURES = {
     ),
     'bias': Picture(
         'The field that was divided out',
-        'Relative to 1: orange was too dark, violet too bright.',
+        'Relative to 1: orange was too bright, violet too dark.',
         'Axial slices with the bias field in colours from 0.5 to 2.',
     ),
 }

@@ -115,6 +115,12 @@ def figures() -> dict[str, bytes]:
     return tiny_figures(tiny_volumes())
 
 
+@pytest.fixture(scope='session')
+def one_slice() -> dict[str, bytes]:
+    """Return the figures of a scan with a single slice."""
+    return tiny_figures(tiny_volumes(1))
+
+
 @pytest.fixture
 def add_scan(tmp_path: Path, figures: dict[str, bytes]) -> Callable[..., Path]:
     """Give a function that adds one scan to a derivatives folder and returns the folder.

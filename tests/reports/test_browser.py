@@ -268,6 +268,24 @@ def test_window_and_level_are_grey_levels(
         assert body_grey() == pytest.approx(wanted, abs=6)
 
 
+def test_one_slice_and_a_broken_sheet(
+    visit: Callable[[Path], Page], add_scan: AddScan, one_slice: dict[str, bytes]
+) -> None:
+    add_scan('01', pictures=one_slice)
+    output_dir = add_scan('02', pictures={**one_slice, 'coronal': b'broken'})
+    page = open_viewer(visit, write_participant_report(output_dir, '01'))
+    words = page.locator('[data-part=place]')
+    assert words.all_inner_texts()[0].startswith('slice 1 of 1')
+    page.locator('[data-plane=axial] .stage').focus()
+    for key in ('ArrowDown', 'n', 'u', 'PageUp'):
+        page.keyboard.press(key)
+    assert words.all_inner_texts()[0].startswith('slice 1 of 1')
+    assert page.locator('[data-plane=axial] path').first.get_attribute('d')
+    page = open_viewer(visit, write_participant_report(output_dir, '02'))
+    assert words.all_inner_texts()[1] == 'The picture with these slices is broken.'
+    assert words.all_inner_texts()[2].startswith('slice ')
+
+
 def test_pictures_flicker_by_mouse_and_key(
     visit: Callable[[Path], Page], add_scan: AddScan
 ) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.reports import slices as cuts
-from bids_muscle.reports.figures import BAR_WIDTH_PX, draw_fat_fraction, scan_figures
+from bids_muscle.reports.figures import BAR_WIDTH_PX, draw_bias, draw_fat_fraction, scan_figures
 
 TABLE = load_label_table('lumbar')
 Volumes = dict[str, nib.Nifti1Image]
@@ -45,6 +45,21 @@ def centre_of(picture: np.ndarray, rgb: tuple[int, int, int]) -> np.ndarray:
     where = np.argwhere((np.abs(picture - np.array(rgb)) < 30).all(axis=2))
     assert len(where), f'nothing is drawn in {rgb}'
     return where.mean(axis=0)
+
+
+def test_the_field_is_above_one_where_it_was_bright() -> None:
+    """Twice as bright on the right before the correction: orange there, violet on the left."""
+    after = np.full((40, 30, 3), 100, np.float32)
+    before = after.copy()
+    before[20:], before[:20] = 170, 60
+    body = nib.Nifti1Image(np.ones(after.shape, np.uint8), np.eye(4))
+    images = [nib.Nifti1Image(each, np.eye(4)) for each in (before, after)]
+    view = cuts.View((1,), ((0, 40), (0, 30), (0, 3)))
+    picture = pixels(draw_bias(*images, body, view)['bias'])[:, : cuts.PANEL_WIDTH_PX]
+    middle = picture[100:200]
+    right, left = middle[:, 60:180].mean(axis=(0, 1)), middle[:, 260:380].mean(axis=(0, 1))
+    assert right[0] > right[2] + 60
+    assert left[2] > left[0]
 
 
 @given(

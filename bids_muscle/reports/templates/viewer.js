@@ -61,6 +61,10 @@
           this.image.setAttribute('href', sheet.src);
           resolve();
         });
+        sheet.addEventListener('error', () => {
+          this.words.textContent = 'The picture with these slices is broken.';
+          resolve();
+        });
         sheet.src = address;
       });
     }
