@@ -22,6 +22,8 @@ PLANES: tuple[cuts.Plane, ...] = ('axial', 'coronal', 'sagittal')
 #: in little memory, and a page stays below 6 MB.
 TILE_WIDTH_PX = {'axial': 448, 'coronal': 320, 'sagittal': 320}
 SHEET_PX = {'axial': 16_000_000, 'coronal': 6_000_000, 'sagittal': 6_000_000}
+#: More pixels than this for the smallest side of a voxel show nothing more.
+PIXELS_PER_VOXEL = 2
 #: Coronal and sagittal slices are at least this far apart.
 STEP_MM = 2.0
 #: WebP has no side longer than this.
@@ -82,7 +84,10 @@ def plan_sheet(
     low, high = (0, shape[2]) if plane == 'axial' else view.box[across]
     step = 1 if plane == 'axial' else max(math.ceil(STEP_MM / spacing_mm[across] - 0.01), 1)
     count = -(-(high - low) // step)
-    wide, high_px = cuts.panel_size(plane, view, spacing_mm, TILE_WIDTH_PX[plane])
+    axis = 1 if plane == 'sagittal' else 0
+    wide_mm = (view.box[axis][1] - view.box[axis][0]) * spacing_mm[axis]
+    enough = math.ceil(PIXELS_PER_VOXEL * wide_mm / min(spacing_mm))
+    wide, high_px = cuts.panel_size(plane, view, spacing_mm, min(TILE_WIDTH_PX[plane], enough))
     # Smaller where there are very many.
     shrink = min(1.0, math.sqrt(SHEET_PX[plane] / (wide * high_px * count)), SIDE_PX / high_px)
     width, height = max(int(wide * shrink), 1), max(int(high_px * shrink), 1)

@@ -24,6 +24,8 @@ VIEWS = {
 }
 #: The picture is drawn at double size and then made smaller, so that edges are smooth.
 OVERSAMPLING = 2
+#: More pixels than this for the smallest side of a voxel show nothing more.
+PIXELS_PER_VOXEL = 4
 #: Points of the grid on which the surfaces are sought; more would not be seen.
 GRID_POINTS = 2_000_000
 #: Distances from a surface are known up to here, mm; no ray takes longer steps.
@@ -74,14 +76,14 @@ def draw_surfaces(labels: nib.Nifti1Image, table: LabelTable) -> bytes:
     """
     numbers = np.asarray(labels.dataobj).astype(np.int16)
     spacing = np.array(labels.header.get_zooms()[:3], float)
-    width = cuts.PANEL_WIDTH_PX
     if not numbers.any():
-        empty = np.zeros((width // 2, width, 3), np.uint8)
+        empty = np.zeros((cuts.PANEL_WIDTH_PX // 2, cuts.PANEL_WIDTH_PX, 3), np.uint8)
         return cuts.to_webp(cuts.annotate(empty, 'angled', 'no muscle'))
     field = _distances(numbers, spacing)
     size_mm = np.array(field.distance_mm.shape) * field.step_mm
     cameras = {name: _axes(*where) for name, where in VIEWS.items()}
     extent = np.max([np.abs(axes) @ size_mm for axes in cameras.values()], axis=0)
+    width = min(cuts.PANEL_WIDTH_PX, int(np.ceil(PIXELS_PER_VOXEL * extent[0] / spacing.min())))
     pixel_mm = extent[0] / width / OVERSAMPLING
     shape = round(extent[1] / pixel_mm), width * OVERSAMPLING
     colours = np.zeros((int(numbers.max()) + 1, 3), np.float32)

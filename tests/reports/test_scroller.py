@@ -37,7 +37,7 @@ def volume() -> Volume:
     return nib.Nifti1Image(data, affine), numbers, view
 
 
-def rasterise(path: str, size: tuple[int, int], subpixels: int) -> np.ndarray:
+def rasterise(path: str, size: tuple[int, int], subpixels: float) -> np.ndarray:
     """Fill an SVG path of straight lines by the even-odd rule."""
     whole = Image.new('1', size)
     for part in re.findall(r'M([^z]*)z', path):
@@ -113,8 +113,9 @@ def test_outlines_lie_on_the_voxels(
     layout = content['planes'][plane]
     place = int(np.argmin(np.abs(np.array(plan.slices) - index)))
     path = layout['slices'][place]['paths'][str(label)]
-    size = layout['width'], layout['height']
-    found = rasterise(path, size, content['subpixels'])
+    finer = 4
+    size = layout['width'] * finer, layout['height'] * finer
+    found = rasterise(path, size, content['subpixels'] / finer)
     true = cuts.cut(numbers == label, plane, plan.slices[place], view).astype(np.uint8)
     true = np.asarray(Image.fromarray(true).resize(size, Image.Resampling.NEAREST)) > 0
     dice = 2 * (found & true).sum() / (found.sum() + true.sum())
