@@ -43,6 +43,7 @@ _MAX_OFFSET_MM = 30.0
 
 _NO_SPINE = 'neither a sagittal scan nor a label map of other programs shows the vertebrae'
 _NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan'
+_SIXTH = 'there is a sixth lumbar vertebra; the model has five'
 _NO_SACRUM = (
     'neither the disc L5-S1 nor S1 is whole on the scan, so the disc is taken to be as far from '
     'the middle of L5 as L4-L5 is'
@@ -157,6 +158,8 @@ def fit_person(
     vertebrae, discs = centres['vertebra'], centres['disc']
     if not set(VERTEBRAE) <= set(vertebrae):
         return None, [_NOT_LUMBAR]
+    if 'L6' in vertebrae:
+        return None, [_SIXTH]
     sections, reasons = _sections(vertebrae, levels, lean=lean)
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)

@@ -120,6 +120,15 @@ def test_a_spine_without_l1_has_no_loads() -> None:
     assert {row['reason'] for row in rows} == {'not all of the vertebrae L1 to L5 are on the scan'}
 
 
+def test_a_sixth_lumbar_vertebra_has_no_place_in_the_model() -> None:
+    longer = spine()
+    sixth = longer[longer['name'] == 'L5'].assign(name='L6')
+    sixth['z_ras_mm'] -= 30
+    person, reasons = fit_person(pd.concat([longer, sixth]), None, 1.75)
+    assert person is None
+    assert 'sixth' in reasons[0]
+
+
 def test_levels_named_wrongly_are_no_spine() -> None:
     mixed = spine()
     names = {'L2': 'L3', 'L3': 'L2'}
