@@ -42,7 +42,7 @@ _SPACING_MM = (18.0, 55.0)
 _MAX_OFFSET_MM = 30.0
 
 _NO_SPINE = 'neither a sagittal scan nor a label map of other programs shows the vertebrae'
-_NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan'
+_NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan and have a name'
 _SIXTH = 'there is a sixth lumbar vertebra; the model has five'
 _NO_SACRUM = (
     'neither the disc L5-S1 nor S1 is whole on the scan, so the disc is taken to be as far from '
@@ -163,6 +163,10 @@ def fit_person(
     sections, reasons = _sections(vertebrae, levels, lean=lean)
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)
+    # What is doubtful about a vertebra is doubtful about its load.
+    lumbar = spine[(spine['kind'] == 'vertebra') & spine['name'].isin(VERTEBRAE)]
+    doubts = [text for each in lumbar['reason'].dropna() for text in each.split('; ')]
+    reasons += [text for text in dict.fromkeys(doubts) if 'edge' not in text]
     sacral = spine[(spine['kind'] == 'disc') & (spine['name'] == 'L5-S1')]
     tilt = float(sacral['tilt_deg'].iloc[0]) if 'L5-S1' in discs else np.nan
     tilt_deg = tilt if np.isfinite(tilt) else None

@@ -117,7 +117,16 @@ def test_without_vertebrae_there_is_no_load() -> None:
 def test_a_spine_without_l1_has_no_loads() -> None:
     short = spine()
     rows = measure_loads(short[short['name'] != 'L1'], levels(), **PERSON).rows
-    assert {row['reason'] for row in rows} == {'not all of the vertebrae L1 to L5 are on the scan'}
+    assert {row['reason'] for row in rows} == {
+        'not all of the vertebrae L1 to L5 are on the scan and have a name'
+    }
+
+
+def test_doubts_about_a_vertebra_are_doubts_about_the_loads() -> None:
+    doubt = 'as of a lumbosacral transitional vertebra'
+    person, reasons = fit_person(spine(L5=doubt, L4=doubt), levels(), 1.75)
+    assert person is not None
+    assert reasons == [doubt]
 
 
 def test_a_sixth_lumbar_vertebra_has_no_place_in_the_model() -> None:
