@@ -36,7 +36,7 @@ _VOXEL, _PAIR, _ALIKE = 0.15, 0.25, 0.35
 _WORST = 4.5
 #: A region is a swap if exchanging it lowers the energy by this; benchmarks/swaps.py shows that
 #: regions without a swap stay far below.
-_MIN_GAIN = 50.0
+_MIN_GAIN = 100.0
 #: ... and if its fat fractions lie this far from one half on average: a mixture stays a mixture
 #: when it is exchanged, and ghosts of fat make muscle one. Planted swaps had 0.25 and more, false
 #: ones 0.10.

@@ -27,6 +27,9 @@ class _SegmentInput(ScanInput):
     region = traits.Str(mandatory=True)
     tta = traits.Bool(False, usedefault=True, desc='look at mirrored images too')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
+    # Of a model that works in the space of an atlas.
+    body_mask = traits.Either(File(exists=True), None, usedefault=True)
+    atlas_card = traits.Either(File(exists=True), None, usedefault=True)
 
 
 class _SegmentOutput(TraitedSpec):
@@ -50,9 +53,21 @@ class SegmentScan(SimpleInterface):
         # The plugin leases a GPU by CUDA_VISIBLE_DEVICES, so the leased one is always number 0.
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
         bundle = find_model(self.inputs.model, self.inputs.region)
-        found = Predictor(bundle, device=device, tta=self.inputs.tta).segment(
-            {contrast: load(self.inputs.images[contrast]) for contrast in self.inputs.contrasts}
-        )
+        predictor = Predictor(bundle, device=device, tta=self.inputs.tta)
+        images = {name: load(self.inputs.images[name]) for name in self.inputs.contrasts}
+        if self.inputs.atlas_card:
+            from bids_muscle.imaging.atlas import read_atlas
+            from bids_muscle.segmentation.atlas_space import segment_in_atlas
+
+            found = segment_in_atlas(
+                predictor,
+                Predictor(find_model(None, self.inputs.region), device=device),
+                images,
+                load(self.inputs.body_mask),
+                read_atlas(Path(self.inputs.atlas_card).parent),
+            )
+        else:
+            found = predictor.segment(images)
         folder = Path(runtime.cwd)
         nib.save(found.labels, folder / 'labels.nii')
         nib.save(found.confidence, folder / 'confidence.nii')

@@ -94,10 +94,10 @@ def load_model(bundle: ModelBundle) -> Model:
 
         return load_external(bundle)
     card = bundle.card
-    if card.get('plane', 'axial') != 'axial' or card.get('space', 'native') != 'native':
+    if card.get('plane', 'axial') != 'axial':
         raise ModelError(
-            f'The model {bundle.name} is for {card["plane"]} planes in {card["space"]} space.',
-            'Use a model for axial planes in native space.',
+            f'The model {bundle.name} is for {card["plane"]} planes.',
+            'Use a model for axial planes.',
         )
     step = divisor(bundle.network)
     other = bundle.labels.mirrored

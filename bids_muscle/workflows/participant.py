@@ -30,6 +30,7 @@ from bids_muscle.segmentation.bundle import ModelBundle
 _MEMORY = {
     'prepare': (0.45, 40),
     'segment': (0.65, 10),
+    'segment_in_atlas': (1.7, 40),
     'correct': (0.38, 12),
     'measure': (0.38, 20),
     'quality': (0.38, 20),
@@ -147,8 +148,12 @@ def init_scan_wf(
         math.prod(read_grid(path).shape) for path in (*scan.paths.values(), *scan.echoes)
     )
 
+    in_atlas = model.card.get('space') == 'atlas'
+
     def node(name: str, interface: object, threads: int = 1) -> Node:
-        base_gb, voxel_bytes = _MEMORY[name]
+        base_gb, voxel_bytes = _MEMORY[
+            'segment_in_atlas' if name == 'segment' and in_atlas else name
+        ]
         memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
         return Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
 
@@ -176,6 +181,7 @@ def init_scan_wf(
                 region=region,
                 tta=settings['tta'],
                 use_gpu=use_gpu,
+                atlas_card=atlas_card if in_atlas else None,
             ),
             omp_nthreads,
         )
@@ -238,6 +244,8 @@ def init_scan_wf(
         workflow.connect(prepare, 'native', labels, 'native')
     else:
         workflow.connect(prepare, 'corrected', labels, 'images')
+        if in_atlas:
+            workflow.connect(prepare, 'body_mask', labels, 'body_mask')
         workflow.connect(labels, 'confidence', figures, 'confidence')
         workflow.connect(labels, 'confidence', publish, 'confidence')
         workflow.connect(labels, 'quality', publish, 'quality')

@@ -9,12 +9,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
 from bids_muscle.anatomy.labels import REGIONS
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import BadDataError, MissingInputError, SegmentationError
 from bids_muscle.imaging import alignment
 from bids_muscle.imaging.atlas import (
     CARD,
@@ -27,6 +28,10 @@ from bids_muscle.imaging.atlas import (
 from bids_muscle.imaging.levels import Boundary, likeliest
 from bids_muscle.imaging.registration import step_matrix
 from bids_muscle.imaging.template import Case, build_atlas
+from bids_muscle.segmentation.atlas_space import segment_in_atlas
+from bids_muscle.segmentation.model import Model
+from bids_muscle.segmentation.predictor import Predictor
+from bids_muscle.statistics.overlap import overlap
 
 
 def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
@@ -210,6 +215,47 @@ def test_slices_of_xia_are_one_millimetre_and_upright(atlas: Atlas) -> None:
     assert slices.shape[:2] == (256, 256)
     assert np.allclose(np.diag(slices.affine)[:2], 1)
     assert set(np.unique(slices.dataobj)) == {0, 1, 2, 5, 6}
+
+
+def painter(spacing_mm: float | None) -> Predictor:
+    """Return a model that takes a tenth of the brightness for the class."""
+
+    class Painter(torch.nn.Module):
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            classes = torch.arange(5)[None, :, None, None]
+            return -50 * (windows / 10 - classes).abs()
+
+    return Predictor(
+        Model(
+            networks=(Painter(),),
+            spatial_dims=2,
+            numbers=(0, 1, 2, 5, 6),
+            mirrored=None,
+            spacing_mm=(spacing_mm, spacing_mm, None),
+            normalize=lambda planes: planes,
+            patch_px=(256, 256, 1),
+            pad_value=0.0,
+            postprocess=(),
+        )
+    )
+
+
+def test_a_model_in_atlas_space_labels_the_voxels_of_the_scan(atlas: Atlas) -> None:
+    case = moved(body(1.05), step_matrix([40, -20, 90, 4, 3, 6, 0], np.zeros(3)), slice(8, 34))
+    classes = np.searchsorted([0, 1, 2, 5, 6], case.labels)
+    images = {'water': nib.Nifti1Image(10 * classes.astype(np.float32), case.affine)}
+    mask = nib.Nifti1Image(case.mask.astype(np.uint8), case.affine)
+    found = segment_in_atlas(painter(1.0), painter(None), images, mask, atlas)
+    labels = np.asarray(found.labels.dataobj)
+    assert np.array_equal(found.labels.affine, case.affine)
+    # Brightness between two muscles would be a third one, so the rims differ.
+    for number, each in overlap(labels, case.labels, [1, 2, 5, 6]).items():
+        assert each.dice > 0.85, number
+    # In the atlas the person is of another size; the volume is that of the person.
+    assert np.count_nonzero(labels) == pytest.approx(np.count_nonzero(case.labels), rel=0.1)
+    single, alone = images['water'].slicer[:, :, 10:11], mask.slicer[:, :, 10:11]
+    with pytest.raises(SegmentationError, match='not trusted: the scan is 9 mm high'):
+        segment_in_atlas(painter(1.0), painter(None), {'water': single}, alone, atlas)
 
 
 def test_transform_file_is_what_ants_reads(atlas: Atlas, tmp_path: Path) -> None:

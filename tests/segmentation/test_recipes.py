@@ -172,9 +172,12 @@ def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
         fallen = float(loss(logits, target, annotated))
         assert fallen < 0.8 * float(loss(before(images), target, annotated))
     assert mean_dice(logits.argmax(1).numpy(), target.numpy()) > 0.3
-    if recipe.plane == 'sagittal' or recipe.space == 'atlas':
-        with pytest.raises(ModelError, match='axial planes in native space'):
+    if recipe.plane == 'sagittal':
+        with pytest.raises(ModelError, match='axial planes'):
             Predictor(bundle)
+        return
+    if recipe.space == 'atlas':
+        Predictor(bundle)  # in use: tests/imaging/test_atlas.py
         return
     # In use, an image goes the same way to the network as in training.
     case = find_cases(recipe.sources[0], [tmp_path])[0]
