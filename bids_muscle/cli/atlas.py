@@ -46,7 +46,15 @@ def build_parser() -> argparse.ArgumentParser:
         action='store_false',
         help='for images that have no bias field',
     )
-    build.add_argument('--rounds', type=int, default=2, help='averages made (default: 2)')
+    build.add_argument(
+        '--rounds', type=int, default=2, help='averages made with affines (default: 2)'
+    )
+    build.add_argument(
+        '--deformable-rounds',
+        type=int,
+        default=2,
+        help='averages made with SyN after that (default: 2)',
+    )
     return parser
 
 
@@ -69,8 +77,10 @@ def _build(args: argparse.Namespace) -> None:
 
     if not args.name.isalnum():
         raise UsageError(f'The name {args.name!r} is not letters and digits.', 'Change --name.')
-    if not 0.5 <= args.spacing <= 10 or not 1 <= args.rounds <= 10:
-        raise UsageError('--spacing is 0.5 to 10 mm and --rounds 1 to 10.', 'Change them.')
+    if not 0.5 <= args.spacing <= 10:
+        raise UsageError('--spacing is 0.5 to 10 mm.', 'Change it.')
+    if not (1 <= args.rounds <= 10 and 0 <= args.deformable_rounds <= 10):
+        raise UsageError('--rounds is 1 to 10 and --deformable-rounds 0 to 10.', 'Change them.')
     table = load_label_table(args.region)
     folders = args.derivatives or sorted(
         path for path in (args.bids_dir / 'derivatives').glob('*') if path.is_dir()
@@ -115,13 +125,21 @@ def _build(args: argparse.Namespace) -> None:
             f'No scan in {args.bids_dir} has a label map with seg-{args.seg}.',
             'Check --seg and --derivatives.',
         )
-    atlas = build_atlas(cases, args.region, args.name, spacing_mm=args.spacing, rounds=args.rounds)
+    atlas = build_atlas(
+        cases,
+        args.region,
+        args.name,
+        spacing_mm=args.spacing,
+        rounds=args.rounds,
+        deformable_rounds=args.deformable_rounds,
+    )
     folder = args.output / f'tpl-{args.name}'
     recipe = {
         'GeneratedBy': [{'Name': 'bids_muscle-atlas', 'Version': __version__}],
         'NumberOfScans': len(cases),
         'SpacingMillimetres': args.spacing,
         'Rounds': args.rounds,
+        'DeformableRounds': args.deformable_rounds,
         'BiasCorrection': args.bias_correction,
     }
     for name, content in atlas_files(atlas, recipe).items():

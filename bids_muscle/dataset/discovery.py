@@ -150,11 +150,13 @@ def find_scans(
         groups[entities].members.append((found.contrast, image))
         if image.suffix == _ECHO_SUFFIX:
             groups[entities].echoes.append(image)
+    # Echoes that nothing can be made of are worth a word only where there is nothing else.
+    alone = not any(group.members for group in groups.values())
     return sorted(
         (
             _make_scan(entities, group, region)
             for entities, group in groups.items()
-            if group.members or group.unusable
+            if group.members or group.unusable or alone
         ),
         key=lambda scan: scan.name,
     )
@@ -224,6 +226,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
     except BidsMuscleError as error:
         problem = error
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
+    sources = sources or group.echoes
     labels = dict(entities)
     region = region or find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
@@ -284,8 +287,14 @@ def _one_per_contrast(
     group: _Group, warnings: list[str], *, fitted: bool
 ) -> dict[Contrast, IndexedImage]:
     """Choose one image per contrast: the earliest echo, in the order of :class:`Contrast`."""
-    if not group.members:
+    if not group.members and group.unusable:
         raise group.unusable[0][1]
+    if not group.members:
+        raise IncompleteScanError(
+            f'{group.echoes[0].path} and the other echoes of its scan are not used: at none of '
+            'their echo times are fat and water in phase or opposed.',
+            'Leave the scan out with --bids-filter-file, or correct EchoTime in the sidecars.',
+        )
     warnings += [str(remark) for _, remark in group.unusable]
     candidates: dict[Contrast, list[IndexedImage]] = defaultdict(list)
     for contrast, image in group.members:

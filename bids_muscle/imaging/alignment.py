@@ -137,15 +137,27 @@ def align_scan(
         reasons=(),
     )
     if deformable:
-        found = _deform(found, images[own], inside, classes, atlas)
+        found = deform(found, images[own], inside, classes, atlas)
     carried = classes_of(labels_in_scan(found, atlas, images[own]), atlas.table)
     found = replace(found, overlap=_mean_dice(carried, classes))
     return replace(found, reasons=tuple(_doubtful(found, classes, points.height_mm)))
 
 
-def _deform(
+def deform(
     found: Alignment, img: Nifti1Image, mask: np.ndarray, classes: np.ndarray, atlas: Atlas
 ) -> Alignment:
+    """Add SyN to an affine alignment.
+
+    Parameters
+    ----------
+    found
+        The affine alignment.
+    img, mask, classes
+        (X, Y, Z) image of the scan, its body, and the position of its muscles in the label table
+        plus 1.
+    atlas
+        The atlas.
+    """
     scaled = normalised(np.asarray(img.dataobj, np.float32), mask).astype(np.float32)
     intensity = image_in_atlas(found, atlas, Nifti1Image(scaled, img.affine))
     muscles = image_in_atlas(found, atlas, Nifti1Image(classes, img.affine), order=0)

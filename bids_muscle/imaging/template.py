@@ -1,4 +1,8 @@
-"""Making an atlas: people aligned with their average, which is then made anew."""
+"""Making an atlas: people aligned with their average, which is then made anew.
+
+First by affines, then by SyN with an update of the shape, as the template building of ANTs does
+(Avants et al. 2010, doi:10.1016/j.neuroimage.2009.09.062).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import BadDataError
+from bids_muscle.imaging.alignment import Alignment, Mapped, deform, resample
 from bids_muscle.imaging.atlas import Atlas, classes_of
+from bids_muscle.imaging.deformation import Warp
 from bids_muscle.imaging.levels import Boundary
 from bids_muscle.imaging.registration import Target, find_affine, normalised, scan_points
 
@@ -49,14 +55,22 @@ class Case:
 
 
 def build_atlas(
-    cases: Sequence[Case], region: str, name: str, *, spacing_mm: float = 2.5, rounds: int = 2
+    cases: Sequence[Case],
+    region: str,
+    name: str,
+    *,
+    spacing_mm: float = 2.5,
+    rounds: int = 2,
+    deformable_rounds: int = 0,
 ) -> Atlas:
     """Average labelled scans.
 
     The person whose muscles are of median volume is the first target; in each round every scan is
     aligned with the target by an affine, the mean of all affines is taken out, so that the atlas
-    has the mean size and posture, and the average is the next target. What an affine leaves of
-    the differences between people is what the probabilities and the spread of the levels show.
+    has the mean size and posture, and the average is the next target. In the deformable rounds
+    SyN follows the affine, and the mean of all displacements is taken out, so that the atlas has
+    the mean shape. The spread of the levels is always what an affine leaves, since scans are
+    aligned by an affine unless asked otherwise.
 
     Parameters
     ----------
@@ -66,8 +80,8 @@ def build_atlas(
         Of the atlas.
     spacing_mm
         Voxel edge.
-    rounds
-        Number of averages.
+    rounds, deformable_rounds
+        Number of averages with affines, and of those with SyN after that.
 
     Raises
     ------
@@ -85,11 +99,51 @@ def build_atlas(
     volumes = [np.count_nonzero(case.labels) * _voxel_mm3(case.affine) for case in cases]
     first = cases[int(np.argsort(volumes, kind='stable')[len(cases) // 2])]
     grid = _grid(first, spacing_mm)
-    atlas = _average([first], [np.eye(4)], grid, region, name)
+    places = [_Place(np.eye(4))]
+    atlas = _average([first], places, grid, region, name)
     for _ in range(rounds):
-        matrices = _without_mean(_align(cases, atlas))
-        atlas = _average(cases, matrices, grid, region, name)
+        places = [_Place(matrix) for matrix in _without_mean(_align(cases, atlas))]
+        atlas = _average(cases, places, grid, region, name)
+    for _ in range(deformable_rounds):
+        places = _deformed(cases, places, atlas)
+        atlas = _average(cases, places, grid, region, name)
     return atlas
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """How a scan lies in the atlas: an affine, and after that SyN without the mean of all."""
+
+    matrix: np.ndarray
+    found: Alignment | None = None
+    mean: Warp | None = None
+
+    @property
+    def to_scan(self) -> Mapped:
+        """From mm in the atlas to mm in the scan."""
+        if self.found is None or self.mean is None:
+            back = np.linalg.inv(self.matrix)
+            return lambda points: apply_affine(back, points)
+        found, mean = self.found, self.mean
+        return lambda points: found.to_scan(2 * points - mean(points))
+
+    def to_atlas(self, points_mm: np.ndarray) -> np.ndarray:
+        """From mm in the scan to mm in the atlas."""
+        if self.found is None or self.mean is None:
+            return apply_affine(self.matrix, points_mm)
+        return self.mean(self.found.to_atlas(points_mm))
+
+
+def _deformed(cases: Sequence[Case], places: Sequence[_Place], atlas: Atlas) -> list[_Place]:
+    found = []
+    for case, place in zip(cases, places, strict=True):
+        contrasts = atlas.nearest_contrast(case.images)
+        stiff = Alignment(place.matrix, contrasts, 0.0, 0.0, ((0.0, 1.0),), ())
+        classes = classes_of(case.labels, atlas.table)
+        found.append(deform(stiff, case.images[contrasts[0]], case.mask, classes, atlas))
+    moved = [each.warp.displacement_mm for each in found if each.warp]
+    mean = Warp(np.mean(moved, axis=0), atlas.affine)
+    return [_Place(place.matrix, each, mean) for place, each in zip(places, found, strict=True)]
 
 
 def _voxel_mm3(affine: np.ndarray) -> float:
@@ -127,35 +181,30 @@ def _without_mean(matrices: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _average(
     cases: Sequence[Case],
-    matrices: Sequence[np.ndarray],
+    places: Sequence[_Place],
     grid: tuple[tuple[int, ...], np.ndarray],
     region: str,
     name: str,
 ) -> Atlas:
-    from scipy import ndimage
-
     shape, affine = grid
     table = load_label_table(region)
     counts = np.zeros((len(table), *shape), np.float32)
     seen = np.zeros(shape, np.float32)
     images: dict[str, list[np.ndarray]] = {}
-    for case, matrix in zip(cases, matrices, strict=True):
-        # Voxel of the atlas -> voxel of the scan.
-        back = np.linalg.inv(matrix @ case.affine) @ affine
-        classes = classes_of(case.labels, table)
+    for case, place in zip(cases, places, strict=True):
 
         def moved(
-            data: np.ndarray, order: int, cval: float, back: np.ndarray = back
+            data: np.ndarray, order: int, case: Case = case, place: _Place = place
         ) -> np.ndarray:
-            return ndimage.affine_transform(data, back, output_shape=shape, order=order, cval=cval)
+            return resample(data, case.affine, shape, affine, place.to_scan, order=order)
 
-        here = moved(classes, 0, -1)
-        seen += here >= 0
+        here = moved(classes_of(case.labels, table) + 1, 0)  # 0 where nothing was scanned
+        seen += here > 0
         for position in range(len(table)):
-            counts[position] += here == position + 1
+            counts[position] += here == position + 2
         for contrast, img in case.images.items():
             scaled = normalised(np.asarray(img.dataobj, np.float32), case.mask)
-            images.setdefault(contrast, []).append(moved(scaled.astype(np.float32), 1, 0.0))
+            images.setdefault(contrast, []).append(moved(scaled.astype(np.float32), 1))
     # Only heights at which most people were scanned; in the plane, what nobody saw is air.
     share = seen.max(axis=(0, 1)) / len(cases)
     heights = np.flatnonzero(share >= _LEAST_SHARE)
@@ -170,21 +219,22 @@ def _average(
             for contrast, each in images.items()
         },
         probabilities=(counts / np.maximum(seen, 1))[..., keep],
-        boundaries=_mean_boundaries(cases, matrices),
+        boundaries=_mean_boundaries(cases, places),
     )
 
 
-def _mean_boundaries(
-    cases: Sequence[Case], matrices: Sequence[np.ndarray]
-) -> tuple[Boundary, ...]:
-    places: dict[tuple[str, str], list[np.ndarray]] = {}
-    for case, matrix in zip(cases, matrices, strict=True):
+def _mean_boundaries(cases: Sequence[Case], places: Sequence[_Place]) -> tuple[Boundary, ...]:
+    points: dict[tuple[str, str], list[np.ndarray]] = {}
+    heights: dict[tuple[str, str], list[float]] = {}
+    for case, place in zip(cases, places, strict=True):
         for each in case.boundaries:
-            place = apply_affine(matrix, each.ras_mm)
-            places.setdefault((each.upper, each.lower), []).append(place)
+            ras_mm = np.array([each.ras_mm])
+            points.setdefault((each.upper, each.lower), []).append(place.to_atlas(ras_mm)[0])
+            stiff = apply_affine(place.matrix, ras_mm)[0]
+            heights.setdefault((each.upper, each.lower), []).append(stiff[2])
     found = []
-    for (upper, lower), seen in places.items():
+    for (upper, lower), seen in points.items():
         x, y, z = np.mean(seen, axis=0).tolist()
-        spread = float(np.std([place[2] for place in seen], ddof=1)) if len(seen) > 1 else 0.0
+        spread = float(np.std(heights[upper, lower], ddof=1)) if len(seen) > 1 else 0.0
         found.append(Boundary(upper, lower, (x, y, z), max(spread, _LEAST_SD_MM)))
     return tuple(sorted(found, key=lambda each: -each.ras_mm[2]))

@@ -27,7 +27,9 @@ class _AlignInput(ScanInput):
     atlas_card = File(exists=True, mandatory=True)
     deformable = traits.Bool(False, usedefault=True)
     levels_file = traits.Either(File(exists=True), None, usedefault=True)
-    vertebrae = traits.Either(File(exists=True), None, usedefault=True, desc='their label map')
+    vertebrae = traits.List(
+        File(exists=True), usedefault=True, desc='their label maps, of any region'
+    )
     participant = traits.Str(mandatory=True)
     session = traits.Either(traits.Str, None, usedefault=True)
 
@@ -71,18 +73,19 @@ class AlignScan(SimpleInterface):
         n_slices, middle = labels.shape[2], through_middle(labels.affine, labels.shape)
         shares = alignment.level_probabilities(found, atlas, labels)
         levels = likeliest(shares, n_slices, 'atlas')
-        if given.vertebrae:
-            drawn = load_image(Path(given.vertebrae))
+        for path in map(Path, given.vertebrae):
+            drawn = load_image(path)
             boundaries = vertebra_boundaries(
                 np.asarray(drawn.dataobj),
                 drawn.affine,
-                read_label_names(Path(given.vertebrae), given.participant),
+                read_label_names(path, given.participant),
             )
             drawn_shares = slice_probabilities(boundaries, labels.affine, n_slices)
             drawn_levels = likeliest(drawn_shares, n_slices, 'segmentation')
             # Vertebrae of another region say nothing about this scan.
             if any(drawn_levels.names):
                 shares, levels = drawn_shares, drawn_levels
+                break
         if given.levels_file:
             marks = read_marks(Path(given.levels_file), given.participant, given.session)
             if marks:

@@ -97,7 +97,6 @@ def init_participant_wf(
     """
     workflow = Workflow(workflow_name(f'sub-{participant}'))
     spines = find_spine_maps(derivatives, participant)
-    vertebrae = {each.session: each.vertebrae for each in reversed(spines) if each.vertebrae}
     for scan in scans:
         assert scan.region is not None  # noqa: S101 - a scan without region has a problem
         workflow.add_nodes(
@@ -108,7 +107,11 @@ def init_participant_wf(
                     model=models[scan.region],
                     atlas_card=atlases[scan.region] / ATLAS_CARD,
                     levels=levels,
-                    vertebrae=vertebrae.get(scan.session),
+                    vertebrae=[
+                        each.vertebrae
+                        for each in spines
+                        if each.vertebrae and each.session == scan.session
+                    ],
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -127,7 +130,7 @@ def init_scan_wf(
     model: ModelBundle,
     atlas_card: Path,
     levels: Path | None,
-    vertebrae: Path | None,
+    vertebrae: Sequence[Path],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -191,7 +194,7 @@ def init_scan_wf(
             atlas_card=atlas_card,
             deformable=settings['register'] == 'deformable',
             levels_file=levels,
-            vertebrae=vertebrae,
+            vertebrae=[str(path) for path in vertebrae],
             participant=scan.participant,
             session=scan.session,
         ),

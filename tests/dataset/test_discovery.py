@@ -292,6 +292,22 @@ def test_too_few_echoes_are_not_fitted(tiny_dataset: TinyDataset) -> None:
     assert 'echo-3' in scan.warnings[1]
 
 
+def test_echoes_that_tell_nothing_of_fat_are_said_to_be_left_out(
+    tiny_dataset: TinyDataset,
+) -> None:
+    sidecars = {
+        'MEGRE.json': {'MagneticFieldStrength': 3, **LUMBAR},
+        'sub-01/anat/sub-01_echo-1_MEGRE.json': {'EchoTime': 0.0017},
+        'sub-01/anat/sub-01_echo-2_MEGRE.json': {'EchoTime': 0.0040},
+    }
+    root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE'), sidecars)
+    (scan,) = find_scans(root, '01')
+    assert scan.problem is not None
+    assert 'at none of their echo times' in scan.problem.message
+    root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE', 'T2w'), sidecars)
+    assert kinds(find_scans(root, '01', region='lumbar')) == {'sub-01_acq-T2w': None}
+
+
 def test_echoes_without_echo_time(tiny_dataset: TinyDataset) -> None:
     root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE', 'T2w'))
     scans = find_scans(root, '01', region='lumbar')

@@ -30,10 +30,20 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     drawn = anat / 'sub-01_seg-vertebrae_dseg.nii.gz'
     nib.save(nib.Nifti1Image(vertebrae, np.diag([4.0, 2.0, 2.0, 1.0])), drawn)
     (anat / 'sub-01_seg-vertebrae_dseg.tsv').write_text('index\tname\n4\tL4\n5\tL5\n')
+    # Another map of the session shows the neck, far above.
+    neck = anat / 'sub-01_acq-neck_seg-vertebrae_dseg.nii.gz'
+    high = np.diag([4.0, 2.0, 2.0, 1.0])
+    high[2, 3] = 500
+    nib.save(nib.Nifti1Image(vertebrae, high), neck)
+    neck.with_name('sub-01_acq-neck_seg-vertebrae_dseg.tsv').write_text(
+        'index\tname\n4\tC4\n5\tC5\n'
+    )
     marks = tmp_path / 'marks.tsv'
     marks.write_text('participant_id\tslice\tlevel\n01\t4\tS1\n')
 
-    def run(**sources: str) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
+    def run(
+        **sources: object,
+    ) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
         step = AlignScan(
             corrected={'water': paths['corrected']},
             body_mask=paths['mask'],
@@ -50,11 +60,11 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     assert facts['Trusted'] is False
     assert names is None
     assert any('no muscle was segmented' in line for line in warnings)
-    facts, names, _ = run(vertebrae=str(drawn))
+    facts, names, _ = run(vertebrae=[str(neck), str(drawn)])
     assert facts['LevelSource'] == 'segmentation'
     assert names is not None
     assert names[7] == names[8] == 'L4'
     assert names[4] == names[5] == 'L5'
-    facts, names, _ = run(vertebrae=str(drawn), levels_file=str(marks))
+    facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
