@@ -176,7 +176,7 @@ def fit_person(
         return None, [_NOT_IN_ORDER]
     if absent := [name for name in IMAGED if name not in person.imaged]:
         reasons.append(
-            f'{", ".join(absent)}: area of the base model, as the scan does not show both sides'
+            f'{", ".join(absent)}: area of the base model, as no axial scan shows both sides'
         )
     return person, reasons
 

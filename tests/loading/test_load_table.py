@@ -183,5 +183,5 @@ def test_without_an_axial_scan_muscles_are_those_of_the_base() -> None:
     assert person.imaged == {}
     assert reasons == [
         'multifidus, erector spinae, psoas major, quadratus lumborum: area of the base model, as '
-        'the scan does not show both sides'
+        'no axial scan shows both sides'
     ]
