@@ -233,7 +233,7 @@ def cut(data: np.ndarray, plane: Plane, index: int, view: View) -> np.ndarray:
     np.float64(7.0)
     """
     across = ACROSS[plane]
-    picture = np.take(data, index, axis=across)
+    picture = np.moveaxis(data, across, 0)[index]
     (r0, r1), (c0, c1) = (view.box[axis] for axis in range(3) if axis != across)
     picture = picture[r0:r1, c0:c1].T[::-1]
     # Both run from high to low voxel numbers: rows from A or S, columns from R (sagittal: A).

@@ -295,6 +295,29 @@ def test_one_failed_session_leaves_the_other(add_scan: AddScan) -> None:
     assert page.text.count('class="viewer"') == 1
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, WCAG 2.2."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_contrast_in_light_and_dark(tmp_path: Path) -> None:
+    text = participant_page(tmp_path, '01').text
+    themes = [
+        dict(re.findall(r'--([a-z-]+): (#[0-9a-f]{6});', block))
+        for block in re.findall(r':root \{(.*?)\}', text, re.DOTALL)
+    ]
+    assert len(themes) == 3
+    for theme in themes[:2]:  # the third is for paper
+        pairs = [(a, b) for a in ('ink', 'soft', 'accent') for b in ('ground', 'sheet')]
+        pairs += [(name, f'{name}-ground') for name in ('ok', 'check', 'failed')]
+        pairs += [('ink', 'check-ground'), ('ink', 'failed-ground')]
+        for one, other in pairs:
+            low, high = sorted(luminance(theme[name]) for name in (one, other))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (one, other)
+
+
 def test_no_result_still_gives_a_page(tmp_path: Path) -> None:
     page = participant_page(tmp_path, '01')
     assert 'No scan was found or processed.' in page.shown
