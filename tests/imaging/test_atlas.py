@@ -111,7 +111,7 @@ def test_average_has_the_levels_and_the_muscles_of_its_people(atlas: Atlas) -> N
 
 
 def bent(case: Case, voxels: float) -> Case:
-    """Sway the muscles of a person backwards and forwards along the body, by at most so many voxels."""
+    """Sway the muscles of a person back and forth along the body, by at most so many voxels."""
     labels = case.labels.copy()
     for k in range(labels.shape[2]):
         labels[:, :, k] = np.roll(case.labels[:, :, k], round(voxels * np.sin(k / 6)), axis=1)
