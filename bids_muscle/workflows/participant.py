@@ -25,18 +25,18 @@ from bids_muscle.interfaces.quality import AssessScan
 from bids_muscle.interfaces.segment import SegmentScan
 from bids_muscle.segmentation.bundle import ModelBundle
 
-#: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images;
-#: a fifth above what benchmarks/participant.py measured.
+#: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images; at
+#: least a tenth above what was measured on scans of 0.1 and 8 million voxels (docs/benchmarks.md).
 _MEMORY = {
-    'prepare': (0.45, 40),
-    'segment': (0.65, 10),
+    'prepare': (0.47, 42),
+    'segment': (0.72, 24),
     'segment_in_atlas': (1.7, 40),
-    'correct': (0.38, 12),
-    'measure': (0.38, 20),
-    'quality': (0.38, 20),
-    'align': (0.6, 30),
+    'correct': (0.42, 12),
+    'measure': (0.44, 12),
+    'quality': (0.42, 18),
+    'align': (0.72, 10),
     'figures': (0.55, 22),
-    'publish': (0.38, 12),
+    'publish': (0.42, 10),
 }
 
 

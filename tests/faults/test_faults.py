@@ -257,11 +257,11 @@ def test_neither_workers_nor_order_change_a_byte_and_nothing_is_written_elsewher
     assert len(contents[0]) > 50
     assert contents[0].keys() == contents[1].keys()
     assert [name for name in contents[0] if contents[0][name] != contents[1][name]] == []
-    # No step needs much more memory than it is counted with.
+    # No step needs more memory than it is counted with.
     for step in records(apart)['a']['steps']:  # type: ignore[attr-defined]
         base_gb, voxel_bytes = _MEMORY[step['name']]
         estimate_mb = 1000 * base_gb + voxel_bytes * 2 * 96 * 80 * 6 / 1e6
-        assert step['peak_mb'] < 1.25 * estimate_mb, step
+        assert step['peak_mb'] < estimate_mb, step
 
 
 def _at_work_in(folder: Path) -> Iterator[Path]:
@@ -278,7 +278,7 @@ def test_a_scan_that_needs_more_memory_than_it_may_use_is_not_begun(
 ) -> None:
     code, said = run(one, tmp_path / 'out', '--nprocs', 1, '--mem', '500M', '-v')
     assert code == ExitCode.TEMPORARY, said
-    assert '--mem 0.7G' in said
+    assert '--mem 0.8G' in said
     assert 'done' not in said
 
 
