@@ -88,10 +88,11 @@ done
 compare
 
 echo '== singularity.def'
-# spython forgets the ENV of some lines.
-"$commands/spython" recipe singularity.def | sed -E "s/^[A-Z_]+=/ENV &/; s|^FROM .*|FROM $base|" \
-    > "$work/Singularity.Dockerfile"
-buildah bud --quiet --layers=false "${volumes[@]}" --env "TORCH_INDEX=$index" \
+# spython forgets the ENV of some lines, and makes a HEALTHCHECK of %test that nothing understands.
+"$commands/spython" recipe singularity.def |
+    sed -E "s/^[A-Z_]+=/ENV &/; /^HEALTHCHECK/d; s|^FROM .*|FROM $base\nARG TORCH_INDEX=$index|" \
+        > "$work/Singularity.Dockerfile"
+buildah bud --quiet --layers=false "${volumes[@]}" \
     --file "$work/Singularity.Dockerfile" --tag bids_muscle_sif . > /dev/null
 sed -n '/^%test/,$p' singularity.def | tail -n +2 > "$work/run/test.sh"
 run bids_muscle_sif sh -c "$(cat "$work/run/test.sh")"
