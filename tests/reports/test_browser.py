@@ -236,7 +236,17 @@ def test_planes_follow_each_other(visit: Callable[[Path], Page], add_scan: AddSc
     assert drawn == [False] * 4 + [True] * 2 + [False] * 2
     hidden = "document.querySelector('.crosshair').style.display"
     assert page.evaluate(hidden) == ''
+    # Zooming goes to the crosshair, in all planes.
     page.locator('[data-plane=coronal] [data-part=stage]').focus()
+    for _ in range(6):
+        page.keyboard.press('+')
+    for plane in ('axial', 'coronal', 'sagittal'):
+        canvas = page.locator(f'[data-plane={plane}] svg')
+        left, top, width, height = (float(n) for n in canvas.get_attribute('viewBox').split())
+        across = float(canvas.locator('.crosshair').nth(0).get_attribute('x1'))
+        down = float(canvas.locator('.crosshair').nth(1).get_attribute('y1'))
+        assert left < across < left + width, plane
+        assert top < down < top + height, plane
     page.keyboard.press('x')
     assert page.evaluate(hidden) == 'none'
     page.keyboard.press('ArrowDown')

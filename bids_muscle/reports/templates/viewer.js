@@ -115,10 +115,11 @@
 
     frame() {
       const shown = this.size.map((length) => length / this.shared.zoom());
-      this.centre = this.centre.map((at, k) => {
+      // What is asked for is kept: zoomed further in, more of it can be had.
+      this.middle = this.centre.map((at, k) => {
         return Math.min(Math.max(at, shown[k] / 2), this.size[k] - shown[k] / 2);
       });
-      const corner = this.centre.map((at, k) => at - shown[k] / 2);
+      const corner = this.middle.map((at, k) => at - shown[k] / 2);
       this.canvas.setAttribute('viewBox', `${corner.join(' ')} ${shown.join(' ')}`);
     }
 
@@ -259,7 +260,7 @@
         drag.to = now;
         if (shared.zoom() > 1) {
           const scale = plane.width / shared.zoom() / plane.canvas.clientWidth;
-          plane.centre = plane.centre.map((value, k) => value - by[k] * scale);
+          plane.centre = plane.middle.map((value, k) => value - by[k] * scale);
           plane.frame();
         } else {
           step(controls.window, by[0] / 2);
@@ -267,7 +268,9 @@
         }
       });
       stage.addEventListener('pointerup', (event) => {
-        if (drag && !drag.moved) go(plane.voxel(plane.under(event), at), { follow: false });
+        if (drag && !drag.moved) {
+          go(plane.voxel(plane.under(event), at), { follow: shared.zoom() === 1 });
+        }
         drag = null;
       });
       stage.addEventListener('pointercancel', () => { drag = null; });
