@@ -185,9 +185,12 @@ def muscle_table(scans: Sequence[ScanOutputs], people: People) -> pd.DataFrame:
 
     measures = _in_order(name for scan in scans for name in scan.measures)
     pairs = [(scan, row) for scan in scans for row in scan.rows]
-    cells = [_scan_cells(scan) for scan, _ in pairs]
     reasons = [scan.exclusion(row) for scan, row in pairs]
-    columns: dict[str, list[str]] = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
+    known = [(_scan_cells(scan), len(scan.rows)) for scan in scans]
+    columns: dict[str, list[str]] = {
+        name: [cells[name] for cells, count in known for _ in range(count)]
+        for name in SCAN_COLUMNS
+    }
     for name in (*IDENTITY, *measures, REASON):
         columns[name] = [row.get(name, MISSING) for _, row in pairs]
     columns[SOURCE] = [_source(scan) for scan, _ in pairs]

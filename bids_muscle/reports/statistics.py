@@ -13,17 +13,19 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Estimate, Panel, forest_chart, panel_grid
-from bids_muscle.reports.cohort import EXCLUSION
-from bids_muscle.reports.outputs import MISSING, Definitions
+from bids_muscle.reports.cohort import EXCLUSION, SCAN_COLUMNS
+from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions
 from bids_muscle.reports.page import format_value, heading
 from bids_muscle.statistics.agreement import MIN_PAIRS
 from bids_muscle.statistics.analysis import ALPHA, Points, dictionary, p_text
-from bids_muscle.statistics.cohort import CohortAnalysis, analyse
+from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Cells = Mapping[str, Any]
+#: Columns in front of the reason that the statistics look at.
+KEPT = {*SCAN_COLUMNS, *IDENTITY, *MEASURES}
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def analyse_cohort(
     UsageError
         If the formula cannot be used.
     """
-    kept = muscles[muscles['excluded'] == 'no'].drop(columns=list(EXCLUSION))
+    measures = muscles.columns[: muscles.columns.get_loc(REASON)]
+    # A formula may ask for any measure; otherwise most are not copied.
+    unused = [name for name in measures if name not in KEPT] if formula is None else []
+    kept = muscles.drop(columns=[*unused, *EXCLUSION])[muscles['excluded'] == 'no']
     return analyse(kept, formula=formula, harmonise_sites=harmonise_sites)
 
 
