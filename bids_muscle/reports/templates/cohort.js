@@ -1,6 +1,6 @@
 // The cohort page: distributions, values, outliers, image quality, completeness, all filtered.
 (() => {
-  const { $, SEXES, data, element, filters, format, link, scans, table } = Scans;
+  const { $, SEXES, data, element, filters, format, link, order, scans, table } = Scans;
   //: Above this many values a strip shows its box and the far values only.
   const MAX_DOTS = 300;
   const SHAPES = ['circle', 'square', 'triangle', 'diamond'];
@@ -227,7 +227,7 @@
   function drawQuality(members, figure, across) {
     const root = $('trend');
     const known = members.filter((scan) => scan.quality[figure] !== null && scan[across] !== null);
-    known.sort((a, b) => a[across] - b[across] || a.place - b.place);
+    known.sort((a, b) => (across === 'place' ? 0 : a[across] - b[across]) || order(a.scan, b.scan));
     const points = known.map((scan, k) => ({
       scan, x: across === 'place' ? k + 1 : scan[across], y: scan.quality[figure],
     }));
@@ -248,7 +248,8 @@
       picture.append(svg('line', { class: 'grid', x1: left, x2: width - 12, y1: y(mark), y2: y(mark) }),
         svg('text', { class: 'soft', x: left - 8, y: y(mark) + 4, 'text-anchor': 'end' }, mark));
     }
-    for (const mark of columns.filter((each) => each >= first && each <= last)) {
+    for (const mark of columns.filter((each) => each >= first && each <= last
+      && (across !== 'place' || Number.isInteger(each)))) {
       picture.append(svg('text', { class: 'soft', x: x(mark), y: bottom + 20, 'text-anchor': 'middle' }, mark));
     }
     for (const point of points) {

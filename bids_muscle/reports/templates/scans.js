@@ -140,7 +140,8 @@ const Scans = (() => {
       return button;
     });
     pager.append(previous, where, next);
-    root.replaceChildren(box, pager);
+    const none = element('p', 'soft', 'None.');
+    root.replaceChildren(box, none, pager);
 
     function draw() {
       const ordered = [...rows].sort(compare(columns[by].get, sign));
@@ -161,6 +162,8 @@ const Scans = (() => {
         else cell.removeAttribute('aria-sort');
       });
       pager.hidden = rows.length <= PAGE;
+      box.hidden = !rows.length;
+      none.hidden = !box.hidden;
       where.textContent = `${page * PAGE + 1} to ${page * PAGE + part.length} of ${rows.length}`;
       previous.disabled = page === 0;
       next.disabled = (page + 1) * PAGE >= rows.length;
@@ -173,5 +176,5 @@ const Scans = (() => {
     };
   }
 
-  return { $, PAGE, SEXES, compare, data, element, filters, format, isText, link, scans, table };
+  return { $, PAGE, SEXES, compare, data, element, filters, format, isText, link, order, scans, table };
 })();
