@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
+from bids_muscle.errors import BadDataError
 from bids_muscle.reports.cohort import (
     People,
     muscle_table,
@@ -67,14 +68,16 @@ def write_group(
     OutputError
         If a file cannot be written.
     MissingInputError, BadDataError, UsageError
-        If the ratings, the list or the formula cannot be used; nothing is written then.
+        If the ratings, the list or the formula cannot be used; nothing is written then. Also,
+        once all is written, if there are ratings and none is about a segmentation that is here.
     """
     people = people or {}
     scans = read_scans(output_dir)
     notes: list[str] = []
     if exclude:
         scans, notes = apply_exclusions(read_exclusions(exclude), scans)
-    review = merge_ratings(read_ratings(ratings), scans) if ratings else None
+    given = read_ratings(ratings)
+    review = merge_ratings(given, scans) if ratings else None
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     muscles = muscle_table(scans, people)
@@ -109,6 +112,12 @@ def write_group(
         ),
         page,
     )
+    if review and given and not review.verdicts:
+        raise BadDataError(
+            f'None of the {len(given)} ratings is about a segmentation of this dataset '
+            f'({given[0].place} is about {given[0].scan!r}). The cohort was written without them.',
+            'Give rating files that were exported from the review page of this output folder.',
+        )
     return [*tables, wall, page]
 
 

@@ -43,8 +43,8 @@ class Rating:
         Free text.
     rated_at
         When, in ISO 8601, UTC.
-    place
-        File and row, for messages.
+    file, place
+        File, and file with row, for messages.
     """
 
     scan: str
@@ -54,6 +54,7 @@ class Rating:
     comment: str = ''
     rater: str = ''
     rated_at: str = ''
+    file: str = ''
     place: str = ''
 
 
@@ -144,7 +145,7 @@ def read_ratings(paths: Iterable[Path]) -> list[Rating]:
         except UnicodeDecodeError as error:
             raise _not_ratings(path) from error
         rows = _json_rows(text, path) if path.suffix == '.json' else _tsv_rows(text, path)
-        ratings += [_rating(row, f'{path}, rating {n}') for n, row in enumerate(rows, 1)]
+        ratings += [_rating(row, str(path), n) for n, row in enumerate(rows, 1)]
     return ratings
 
 
@@ -152,12 +153,12 @@ def merge_ratings(ratings: Sequence[Rating], scans: Sequence[ScanOutputs]) -> Re
     """Match ratings with the scans of a dataset and merge those of several raters.
 
     Where one rater rated a scan more than once, the last one counts. A rating of a label map
-    other than the present one does not count.
+    other than the present one does not count, and is told in the notes.
 
     Raises
     ------
     BadDataError
-        If no rating belongs to a scan of the dataset, or a muscle is unknown.
+        If a muscle is unknown.
     """
     present = {scan.record.scan: scan for scan in scans}
     latest: dict[tuple[str, str], Rating] = {}
@@ -171,16 +172,17 @@ def merge_ratings(ratings: Sequence[Rating], scans: Sequence[ScanOutputs]) -> Re
         else:
             _check_muscles(rating, scan)
             latest[rating.scan, rating.rater] = rating
-    if ratings and not latest:
-        raise BadDataError(
-            f'None of the {len(ratings)} ratings belongs to a segmentation of this dataset '
-            f'({ratings[0].place} is about {ratings[0].scan!r}).',
-            'Give rating files that were exported from the review page of this output folder.',
-        )
     by_scan: dict[str, list[Rating]] = {}
     for (name, _), rating in sorted(latest.items()):
         by_scan.setdefault(name, []).append(rating)
+    # A rating that counts may be replaced by a later one, but its file is of this dataset.
+    ours = {rating.file for rating in ratings if rating.scan in present}
+    foreign = sorted({rating.file for rating in ratings} - ours)
     notes = [
+        *(
+            f'{file} is about none of the scans of this dataset: is it of another?'
+            for file in foreign
+        ),
         f'{_count(unknown)} no scan of this dataset and left out: {_some(unknown)}.'
         if unknown
         else '',
@@ -262,8 +264,9 @@ def _json_rows(text: str, path: Path) -> Sequence[Mapping[str, Any]]:
     return rows
 
 
-def _rating(row: Any, place: str) -> Rating:
+def _rating(row: Any, file: str, number: int) -> Rating:
     """Check one rating and build it."""
+    place = f'{file}, rating {number}'
     texts = [name for name in COLUMNS if name != 'muscles']
     whole = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
     muscles = row.get('muscles') if whole else None
@@ -276,7 +279,8 @@ def _rating(row: Any, place: str) -> Rating:
         raise BadDataError(
             f'{place}: {row["rating"]!r} is not a rating.', f'Use one of {", ".join(RATINGS)}.'
         )
-    return Rating(**{name: row[name] for name in texts}, muscles=tuple(muscles), place=place)
+    cells = {name: row[name] for name in texts}
+    return Rating(**cells, muscles=tuple(muscles), file=file, place=place)
 
 
 def _check_muscles(rating: Rating, scan: ScanOutputs) -> None:

@@ -139,8 +139,10 @@ def analyse_cohort(
     measures = muscles.columns[: muscles.columns.get_loc(REASON)]
     # A formula may ask for any measure; otherwise most are not copied.
     unused = [name for name in measures if name not in KEPT] if formula is None else []
-    kept = muscles.drop(columns=[*unused, *EXCLUSION])[muscles['excluded'] == 'no']
-    return analyse(kept, formula=formula, harmonise_sites=harmonise_sites)
+    kept, counted = muscles.drop(columns=[*unused, *EXCLUSION]), muscles['excluded'] == 'no'
+    return analyse(
+        kept if counted.all() else kept[counted], formula=formula, harmonise_sites=harmonise_sites
+    )
 
 
 def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -> list[Path]:

@@ -69,8 +69,9 @@ def test_tsv_and_json_say_the_same(cohort: Path, tmp_path: Path) -> None:
     ]
     [one, two] = read_ratings([as_tsv(tmp_path / 'r.tsv', *given)])
     again = read_ratings([as_json(tmp_path / 'r.json', *given)])
-    assert [vars(each) | {'place': ''} for each in (one, two)] == [
-        vars(each) | {'place': ''} for each in again
+    nowhere = {'file': '', 'place': ''}
+    assert [vars(each) | nowhere for each in (one, two)] == [
+        vars(each) | nowhere for each in again
     ]
     assert one.comment == '"quoted" \u2028 text'
     assert (one.muscles, two.rating) == (('left multifidus',), 'fail')
@@ -159,13 +160,20 @@ def test_a_rating_of_another_segmentation_does_not_count(cohort: Path, tmp_path:
     assert {row['excluded'] for row in table(cohort / 'group_scans.tsv')} == {'no'}
 
 
-def test_ratings_of_another_dataset_are_refused_and_nothing_is_written(
+def test_ratings_of_another_dataset_are_told_and_the_page_comes(
     cohort: Path, tmp_path: Path
 ) -> None:
-    foreign = {**rating(cohort, '01'), 'scan': 'sub-99_acq-dixon'}
+    foreign = as_tsv(tmp_path / 'r.tsv', {**rating(cohort, '01'), 'scan': 'sub-99_acq-dixon'})
     with pytest.raises(BadDataError, match='sub-99_acq-dixon'):
-        write_group(cohort, [as_tsv(tmp_path / 'r.tsv', foreign)])
-    assert not (cohort / 'group.html').exists()
+        write_group(cohort, [foreign])
+    told = f'{foreign} is about none of the scans of this dataset'
+    assert told in (cohort / 'group.html').read_text()
+    # Together with a file that is of this dataset nothing is wrong.
+    own = as_tsv(tmp_path / 'own.tsv', rating(cohort, '01', rating='fail'))
+    write_group(cohort, [foreign, own])
+    page = (cohort / 'group.html').read_text()
+    assert told in page
+    assert 'rated fail in the review' in page
 
 
 @pytest.mark.parametrize(
