@@ -14,6 +14,8 @@ from bids_muscle.errors import UsageError
 
 #: Body regions with a label table in the package.
 REGIONS = ('cervical', 'lumbar')
+#: What sagittal scans show: its table has vertebral bodies, discs and the sacrum.
+SPINE = 'spine'
 #: Words of a label's name that tell the side, and words that tell nothing.
 _SIDES = {'left': 'left', 'l': 'left', 'right': 'right', 'r': 'right'}
 _FILLERS = ('', 'and', 'm', 'major', 'muscle', 'muscles')
@@ -62,7 +64,7 @@ class LabelTable:
     @property
     def segmentation(self) -> str:
         """Value of the ``seg`` entity of label maps that use this table."""
-        return f'{self.region}muscles'
+        return self.region if self.region == SPINE else f'{self.region}muscles'
 
     @cached_property
     def by_index(self) -> dict[int, Label]:
@@ -100,7 +102,7 @@ class LabelTable:
         2
         """
         by_name = {(label.muscle, label.side): label.index for label in self.labels}
-        other = {'left': 'right', 'right': 'left'}
+        other = {'left': 'right', 'right': 'left', 'middle': 'middle'}
         return {label.index: by_name[label.muscle, other[label.side]] for label in self.labels}
 
 
@@ -111,7 +113,7 @@ def load_label_table(region: str) -> LabelTable:
     Parameters
     ----------
     region
-        ``'cervical'`` (Weber 2021, Table 1) or ``'lumbar'``.
+        ``'cervical'`` (Weber 2021, Table 1), ``'lumbar'`` or ``'spine'``.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def load_label_table(region: str) -> LabelTable:
     >>> [label.name for label in load_label_table('lumbar')][:2]
     ['right multifidus', 'left multifidus']
     """
-    if region not in REGIONS:
+    if region not in (*REGIONS, SPINE):
         raise UsageError(
             f'There is no label table for the region {region!r}.',
             f'Use one of {", ".join(REGIONS)}.',

@@ -61,6 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
         '--oblique', type=float, default=0.0, metavar='DEG', help='tilt of the slices'
     )
     parser.add_argument(
+        '--plane', default='axial', metavar='PLANE', help='axial (default) or sagittal slices'
+    )
+    parser.add_argument(
         '--snr', type=float, default=40.0, help='muscle signal over noise; 0 for no noise'
     )
     parser.add_argument(
@@ -138,6 +141,7 @@ def _simulate(args: argparse.Namespace) -> None:
         bias=args.bias,
         field_strength_t=args.field_strength,
         naming=args.naming,
+        plane=args.plane,
     )
     print(f'{args.participants} participants in {target}')
 

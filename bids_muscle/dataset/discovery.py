@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
@@ -40,6 +41,9 @@ _FAT_SUPPRESSED = re.compile(
 _FAT_SATURATION = 'FS'
 #: Thick slices: the voxel is this much longer through the slice than in it.
 _THICK_SLICE_RATIO = 1.5
+#: A scan of equal voxels is sagittal where it is no wider than this, mm, and this share of its
+#: other extents: muscles of both sides are not in it.
+_SLAB_MM, _SLAB_SHARE = 130.0, 0.6
 
 _PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
 
@@ -209,6 +213,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
     suppressed: list[str] = []
     echoes: list[IndexedImage] = []
     train = None
+    spine = False
     try:
         train = _echo_train(group, warnings)
         echoes = group.echoes if train else []
@@ -217,7 +222,9 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
             _check_complete(images, warnings)
         grids = {image.path.name: read_grid(image.path) for image in (*images.values(), *echoes)}
         warnings += reconcile_grids(grids)[1]
-        warnings += _plane_warnings(next(iter(grids.values())))
+        grid = next(iter(grids.values()))
+        spine = is_sagittal(grid) and not set(images) & set(DIXON)
+        warnings += [] if spine else _plane_warnings(grid)
         suppressed = _fat_suppressed(images)
         warnings += [
             f'{name} is fat-suppressed: fat cannot be measured by thresholds.'
@@ -231,6 +238,8 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
     region = region or find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
     )
+    if spine:
+        region = SPINE
     if region is None and problem is None:
         problem = UnknownRegionError(
             f'Nothing tells which body region {name} shows.',
@@ -342,6 +351,24 @@ def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -
         if source is FatSource.PHASES:
             warnings.append(f'{path.name} has no {other} partner and is not used.')
             del images[lone]
+
+
+def is_sagittal(grid: Grid) -> bool:
+    """Say whether a scan has sagittal slices, told by its affine.
+
+    The slices are where the voxels are long; where they are not, a slab from right to left that
+    is too narrow for the muscles of both sides is taken for sagittal.
+    """
+    world = np.abs(grid.affine[:3, :3]) @ np.eye(3)
+    across = int(np.argmax(world[0] / np.linalg.norm(world, axis=0)))
+    others = [axis for axis in range(3) if axis != across]
+    if grid.zooms[across] >= _THICK_SLICE_RATIO * max(grid.zooms[axis] for axis in others):
+        return True
+    if max(grid.zooms) >= _THICK_SLICE_RATIO * sorted(grid.zooms)[1]:
+        return False
+    extent = [n * zoom for n, zoom in zip(grid.shape, grid.zooms, strict=True)]
+    least = min(extent[axis] for axis in others)
+    return extent[across] <= min(_SLAB_MM, _SLAB_SHARE * least)
 
 
 def _plane_warnings(grid: Grid) -> list[str]:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.labels import SPINE, load_label_table
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource
@@ -57,7 +57,8 @@ def derivative_path(
     scan
         The scan.
     key
-        A key of the table ``scan`` in ``data/io_spec.json``, such as ``'dseg'``.
+        A key of the table ``scan`` in ``data/io_spec.json``, such as ``'dseg'``; of the table
+        ``sagittal`` for a scan of the spine.
     contrast
         Which image is meant; needed for the keys ``preproc`` and ``preproc_json``.
     seg
@@ -82,7 +83,7 @@ def derivative_path(
     >>> str(derivative_path(scan, 'preproc', contrast='fat'))
     'sub-01/ses-a/anat/sub-01_ses-a_acq-dixonfat_desc-preproc_T1w.nii.gz'
     """
-    template = io_spec()['scan'][key]
+    template = _templates(scan)[key]
     labels = {name: _checked(label) for name, label in scan.entities}
     folder = f'sub-{labels["sub"]}' + (f'/ses-{labels["ses"]}' if 'ses' in labels else '')
     fields = {
@@ -143,6 +144,19 @@ def spine_path(stem: str, key: str) -> PurePosixPath:
     return PurePosixPath(io_spec()['spine'][key].format(anat=f'{folder}/anat', stem=scan.name))
 
 
+def session_path(participant: str, session: str | None, key: str) -> PurePosixPath:
+    """Return the path of an output of a session, relative to the output folder.
+
+    Examples
+    --------
+    >>> str(session_path('01', 'a', 'morph_joined'))
+    'sub-01/ses-a/anat/sub-01_ses-a_desc-joined_morph.tsv'
+    """
+    parts = [f'sub-{_checked(participant)}', *([f'ses-{_checked(session)}'] if session else [])]
+    template = io_spec()['session'][key]
+    return PurePosixPath(template.format(anat='/'.join([*parts, 'anat']), session='_'.join(parts)))
+
+
 def dataset_path(key: str, *, seg: str = '', analysis: str = '') -> PurePosixPath:
     """Return the path of an output that belongs to the whole dataset.
 
@@ -199,6 +213,8 @@ def expected_outputs(
     deformable
         Whether the scan is deformed to its atlas.
     """
+    if scan.region == SPINE:
+        return [derivative_path(scan, key) for key in _templates(scan)]
     contrasts = output_contrasts(scan)
     absent = {'confidence', 'confidence_json'} if scan.manual else set()
     if scan.fat_source is None:
@@ -221,6 +237,11 @@ def expected_outputs(
         elif key not in absent:
             paths.append(derivative_path(scan, key, seg=seg, atlas=atlas))
     return paths
+
+
+def _templates(scan: Scan) -> dict[str, str]:
+    templates: dict[str, str] = io_spec()['sagittal' if scan.region == SPINE else 'scan']
+    return templates
 
 
 def _image_name(scan: Scan, contrast: Contrast) -> str:

@@ -46,7 +46,7 @@ class ScanRecord:
     scan
         Name of the scan, the stem of its outputs.
     region
-        ``'cervical'``, ``'lumbar'`` or None.
+        ``'cervical'``, ``'lumbar'``, ``'spine'`` or None.
     status
         ``'done'`` or ``'failed'``.
     problem

@@ -56,7 +56,8 @@ class Scan:
     suffix
         Suffix of derived images: that of the source images.
     region
-        ``'cervical'``, ``'lumbar'``, or None where nothing tells.
+        ``'cervical'``, ``'lumbar'``, ``'spine'`` for a sagittal scan of any of them, whose
+        vertebrae and discs are segmented, or None where nothing tells.
     images
         The images, at most one per contrast, ordered as in :class:`Contrast`.
     echoes, echo_train

@@ -145,6 +145,27 @@ def dseg_sidecar(
     }
 
 
+def spine_sidecar(
+    scan: Scan, bids_dir: Path, kind: str, model: ModelBundle, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the sidecar of a label map of vertebrae or discs.
+
+    Parameters
+    ----------
+    scan, bids_dir
+        The scan and the raw dataset.
+    kind
+        ``'vertebrae'`` or ``'discs'``.
+    model, settings
+        As in :func:`dseg_sidecar`.
+    """
+    return {
+        **_image_fields(source_uris(scan, bids_dir)),
+        'Description': f'A number for each of the {kind}; see the lookup table beside this file.',
+        **_maker_fields(scan, model, settings),
+    }
+
+
 def confidence_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     """Return the sidecar of the confidence map."""
     return {

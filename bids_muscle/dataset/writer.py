@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle import __version__
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError
 
@@ -185,6 +186,8 @@ def write_dataset_files(
         ),
     }
     for model in models:
+        if model.region == SPINE:  # its maps have tables of their own
+            continue
         lookup = dataset_path('lookup', seg=model.labels.segmentation)
         texts[lookup] = _tsv(lookup_rows(model.labels))
     for relative, text in texts.items():

@@ -22,6 +22,16 @@ MIN_VOXELS = 10
 
 #: The discs between which lordosis is measured.
 _LORDOSIS = ('T12-L1', 'L5-S1')
+#: The end plates between which Cobb's angle is measured, and the discs at them.
+_PLATES = (('L1', 'T12-L1'), ('S1', 'L5-S1'))
+#: Pixels of a vertebra this near to a disc, mm, are its end plate.
+PLATE_MM = 3.0
+#: Farther than this, mm, no muscle of the back or flank lies from the vertebra of its level.
+NEAR_MM = 130.0
+_NOT_TOGETHER = (
+    'lies {:.0f} mm from the vertebra in the horizontal plane: the scans have no common frame of '
+    'reference, or the patient moved between them'
+)
 _TOUCHES = 'reaches the edge of the image, so it may be a part only'
 
 
@@ -45,6 +55,9 @@ class Rectangle:
 def measure_spine(
     vertebrae: tuple[Nifti1Image, Mapping[int, str]] | None,
     discs: tuple[Nifti1Image, Mapping[int, str]] | None,
+    *,
+    confidence: Mapping[int, float] | None = None,
+    reasons: Mapping[int, tuple[str, ...]] | None = None,
 ) -> pd.DataFrame:
     """Measure the vertebrae and discs of one scan.
 
@@ -53,12 +66,15 @@ def measure_spine(
     vertebrae, discs
         (X, Y, Z) label map in any orientation and the names of its labels; None where there is
         no such map. A label without a name is called by its number.
+    confidence, reasons
+        By number, how sure a label and its name are, and what is known to be wrong with it.
 
     Returns
     -------
     pandas.DataFrame
-        One row per vertebra and disc, each from superior to inferior, and one for the lordosis
-        where both its discs are there. Columns as in ``dictionary('morph_spine')``.
+        One row per vertebra and disc, each from superior to inferior, one for the lordosis
+        where both its discs are there, and one for Cobb's angle where L1 and S1 are too.
+        Columns as in ``dictionary('morph_spine')``.
 
     Raises
     ------
@@ -71,6 +87,10 @@ def measure_spine(
     for kind, given in (('vertebra', vertebrae), ('disc', discs)):
         if given is not None:
             rows += _rows(kind, *given)
+    for row in rows:
+        row['confidence'] = (confidence or {}).get(row['index'])
+        known = [*(reasons or {}).get(row['index'], ()), row['reason']]
+        row['reason'] = '; '.join(each for each in known if each) or None
     by_name = {row['name']: row for row in rows if row['kind'] == 'disc'}
     if all(name in by_name for name in _LORDOSIS):
         upper, lower = (by_name[name].get('tilt_deg', np.nan) for name in _LORDOSIS)
@@ -78,7 +98,71 @@ def measure_spine(
         rows.append(
             {'kind': 'lordosis', 'name': 'L1-S1', 'tilt_deg': lower - upper, 'reason': unknown}
         )
+    if vertebrae is not None and discs is not None:
+        plates = [_plate_tilt(vertebrae, discs, *pair) for pair in _PLATES]
+        cobb = plates[1] - plates[0]
+        if {name for name, _ in _PLATES} <= {row['name'] for row in rows}:
+            unknown = None if np.isfinite(cobb) else 'an end plate or the disc at it is not there'
+            rows.append({'kind': 'cobb', 'name': 'L1-S1', 'tilt_deg': cobb, 'reason': unknown})
     return pd.DataFrame(rows, columns=list(dictionary('morph_spine')))
+
+
+def join_levels(
+    spines: Mapping[str, pd.DataFrame], muscles: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Join the vertebrae of a session with the muscles at their levels.
+
+    Parameters
+    ----------
+    spines
+        Tables of :func:`measure_spine` by the name of the scan; the first that names a vertebra
+        gives its place.
+    muscles
+        Tables of levels of :func:`~bids_muscle.measurement.table.measure_scan` by the name of the
+        scan; their places are in the world coordinates of the spines.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per level, scan, muscle and side, from superior to inferior; empty where no level
+        is in both. Columns as in ``dictionary('morph_joined')``.
+    """
+    import pandas as pd
+
+    bones: dict[str, dict[str, Any]] = {}
+    for scan, spine in spines.items():
+        heights = spine[spine['kind'] == 'disc'].set_index('name')['height_mm']
+        below = {name.split('-')[0]: height for name, height in heights.items()}
+        for row in spine[spine['kind'] == 'vertebra'].to_dict('records'):
+            bones.setdefault(
+                row['name'],
+                {
+                    'spine_scan': scan,
+                    'vertebra_confidence': row['confidence'],
+                    **{f'vertebra_{axis}_ras_mm': row[f'{axis}_ras_mm'] for axis in 'xyz'},
+                    'disc_height_mm': below.get(row['name'], np.nan),
+                    'reason': row['reason'],
+                },
+            )
+    rows = []
+    for scan, table in muscles.items():
+        for row in table[table['side'] != 'both'].to_dict('records'):
+            bone = bones.get(row['level'])
+            if bone is None:
+                continue
+            known = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
+            away = _away(row, bone)
+            known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
+            rows.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
+    rows.sort(key=lambda row: -row['vertebra_z_ras_mm'])
+    return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
+
+
+def _away(muscle: Mapping[str, Any], bone: Mapping[str, Any]) -> float:
+    """Return how far a muscle lies from its vertebra in the horizontal plane, mm."""
+    return float(
+        np.hypot(*(muscle[f'{axis}_ras_mm'] - bone[f'vertebra_{axis}_ras_mm'] for axis in 'xy'))
+    )
 
 
 def smallest_rectangle(pixels: np.ndarray, spacing_mm: tuple[float, float]) -> Rectangle:
@@ -118,7 +202,8 @@ def smallest_rectangle(pixels: np.ndarray, spacing_mm: tuple[float, float]) -> R
     return Rectangle(float(sides[best].min()), float(sides[best].max()), round(angle, 9))
 
 
-def _rows(kind: str, labels: Nifti1Image, names: Mapping[int, str]) -> list[dict[str, Any]]:
+def _oriented(kind: str, labels: Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of a label map in RAS+ order, and their affine."""
     data = np.asanyarray(labels.dataobj)
     numbers = np.rint(data).astype(np.int32)
     if not np.array_equal(numbers, data):
@@ -128,7 +213,11 @@ def _rows(kind: str, labels: Nifti1Image, names: Mapping[int, str]) -> list[dict
         )
     order = io_orientation(labels.affine)
     affine = labels.affine @ inv_ornt_aff(order, labels.shape)
-    numbers = apply_orientation(numbers, order)
+    return apply_orientation(numbers, order), affine
+
+
+def _rows(kind: str, labels: Nifti1Image, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    numbers, affine = _oriented(kind, labels)
     rows = [
         _row(kind, int(index), names.get(int(index), f'label {index}'), numbers, affine)
         for index in np.unique(numbers[numbers > 0])
@@ -184,6 +273,39 @@ def _row(
         else:
             reasons.append('its centroid lies outside of it, so it has no central slice')
     return row | {'reason': '; '.join(reasons) or None}
+
+
+def _plate_tilt(
+    vertebrae: tuple[Nifti1Image, Mapping[int, str]],
+    discs: tuple[Nifti1Image, Mapping[int, str]],
+    vertebra: str,
+    disc: str,
+) -> float:
+    """Return the angle of the end plate of a vertebra at a disc; see :func:`_tilt`.
+
+    The line with the least distance from the pixels of the vertebra that are near the disc, on
+    the slice through the centroid of the disc; NaN where there are too few.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    bone, affine = _oriented('vertebra', vertebrae[0])
+    soft, _ = _oriented('disc', discs[0])
+    spacing = voxel_sizes(affine)[1:]
+    masks = [
+        np.isin(numbers, [index for index, name in names.items() if name == wanted])
+        for numbers, names, wanted in ((bone, vertebrae[1], vertebra), (soft, discs[1], disc))
+    ]
+    if bone.shape != soft.shape or not masks[1].any():
+        return np.nan
+    middle = round(np.nonzero(masks[1])[0].mean())
+    away = distance_transform_edt(~masks[1][middle], sampling=spacing)
+    points = np.argwhere(masks[0][middle] & (away <= PLATE_MM)) * spacing
+    if len(points) < MIN_VOXELS:
+        return np.nan
+    _, _, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    along = axes[0] if axes[0][0] > 0 else -axes[0]
+    angle = float(np.degrees(np.arctan2(along[1], along[0])))
+    return _tilt(Rectangle(0.0, 0.0, angle), affine)
 
 
 def _tilt(found: Rectangle, affine: np.ndarray) -> float:

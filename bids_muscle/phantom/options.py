@@ -21,6 +21,7 @@ from bids_muscle.phantom.tissues import FIELD_STRENGTHS_T
 SMALL_PERSON = Person('', 60.0, 'F', 148.0, 25.0, '', 0)
 
 NAMINGS = ('bids', 'musclemap')
+PLANES = ('axial', 'sagittal')
 
 #: More voxels than this in one image are taken for a slip of the pen (a 16 GB working set).
 MOST_VOXELS = 10**8
@@ -55,6 +56,8 @@ class Options:
         1.5 or 3.
     naming
         ``'bids'`` or ``'musclemap'``.
+    plane
+        ``'axial'`` or ``'sagittal'``; shape and voxel size are along the body either way.
     """
 
     participants: int
@@ -72,12 +75,14 @@ class Options:
     bias: float = 1.0
     field_strength_t: float = 3.0
     naming: str = 'bids'
+    plane: str = 'axial'
 
     def __post_init__(self) -> None:
         _check_names('region', self.regions, REGIONS)
         _check_names('contrast', self.contrasts, CONTRASTS)
         _check_names('artefact', tuple(name for name, _ in self.artefacts), tuple(ARTEFACTS))
         _check_names('naming', (self.naming,), NAMINGS)
+        _check_names('plane', (self.plane,), PLANES)
         for name in ('participants', 'sessions', 'runs'):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -119,6 +124,8 @@ class Options:
                 f'The matrix {grid.shape} is too large.', 'Use fewer or larger voxels.'
             )
         size = np.asarray(grid.shape) * grid.voxel_mm
+        if self.plane == 'sagittal':
+            size = size[[2, 0, 1]]
         height = size[2] * np.cos(np.deg2rad(self.oblique_deg))
         limit = 2 * min(np.abs(make_spine(load_atlas(region), SMALL_PERSON).reach_mm))
         if height > limit:
@@ -127,17 +134,21 @@ class Options:
                 f'person has {limit:.0f} mm.',
                 'Use fewer or thinner slices.',
             )
-        if size[:2].min() < 60:
+        if size[:2].min() < 60 and self.plane == 'axial':
             raise UsageError(
                 f'The {region} field of view is only {size[:2].min():.0f} mm wide.',
                 'Use more or larger voxels.',
             )
 
     def grid(self, region: str) -> Grid:
-        """Voxel grid of a region: rows run right to left, as from dcm2niix."""
-        field = np.array(FIELD_OF_VIEW_MM[region])
+        """Voxel grid of a region, as from dcm2niix.
+
+        Axial: to the left, to the front, up. Sagittal: to the back, up, to the left.
+        """
+        protocol = region if self.plane == 'axial' else f'{region} sagittal'
+        field = np.array(FIELD_OF_VIEW_MM[protocol])
         if self.shape is None and self.voxel_mm is None:
-            shape = np.array(MATRIX[region])
+            shape = np.array(MATRIX[protocol])
             voxel = field / shape
         elif self.voxel_mm is None:
             shape = np.array(self.shape)
@@ -150,7 +161,11 @@ class Options:
             [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
         )
         affine = np.eye(4)
-        affine[:3, :3] = turn @ np.diag(voxel * (-1, 1, 1))
+        if self.plane == 'axial':
+            affine[:3, :3] = turn @ np.diag(voxel * (-1, 1, 1))
+        else:
+            shape, voxel = shape[[1, 2, 0]], voxel[[1, 2, 0]]
+            affine[:3, :3] = turn @ np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]]) @ np.diag(voxel)
         affine[:3, 3] = (0, CENTRE_Y_MM[region], 0) - affine[:3, :3] @ ((shape - 1) / 2)
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 

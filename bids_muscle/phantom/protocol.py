@@ -17,8 +17,18 @@ Array = NDArray[np.float64]
 CONTRASTS = ('dixon', 'inout', 'megre', 't1w', 't2w')
 
 #: Default field of view (right-left, anterior-posterior, up-down in mm) and matrix per region.
-FIELD_OF_VIEW_MM = {'lumbar': (360.0, 360.0, 176.0), 'cervical': (320.0, 240.0, 120.0)}
-MATRIX = {'lumbar': (320, 320, 40), 'cervical': (400, 300, 40)}
+FIELD_OF_VIEW_MM = {
+    'lumbar': (360.0, 360.0, 176.0),
+    'cervical': (320.0, 240.0, 120.0),
+    'lumbar sagittal': (66.0, 288.0, 216.0),
+    'cervical sagittal': (52.0, 240.0, 120.0),
+}
+MATRIX = {
+    'lumbar': (320, 320, 40),
+    'cervical': (400, 300, 40),
+    'lumbar sagittal': (15, 320, 240),
+    'cervical sagittal': (13, 300, 150),
+}
 
 #: World y of the centre of the field of view relative to the vertebral bodies.
 CENTRE_Y_MM = {'lumbar': 5.0, 'cervical': 0.0}

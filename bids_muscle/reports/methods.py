@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import main_measures
@@ -110,6 +111,8 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
                 'corrected by a person, left and right apart.'
             )
         )
+    elif record.region == SPINE:
+        sentences.append(_spine_sentence(record.model, record.versions))
     elif record.model:
         sentences.append(
             _model_sentence(record.region or 'unknown', record.model, record.versions)
@@ -159,6 +162,18 @@ def _model_sentence(
         f'convolutional neural network {model.get("name", "without a name")}'
         f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}.',
         ('monai',),
+    )
+
+
+def _spine_sentence(model: Mapping[str, str], versions: Mapping[str, str]) -> Sentence:
+    digest = model.get('sha256', '')
+    return Sentence(
+        'Vertebral bodies and discs were segmented on sagittal slices with the convolutional '
+        f'neural network {model.get("name", "without a name")}{_version(model, "version")}, '
+        f'weights SHA-256 {digest[:12]}, run with MONAI{_version(versions, "monai")}, and named '
+        'from the sacrum upwards. The height of a disc is the shorter side of the smallest '
+        'rectangle around it on the sagittal slice through its centroid.',
+        ('monai', 'hess2022'),
     )
 
 

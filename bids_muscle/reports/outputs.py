@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
 from bids_muscle.dataset.names import derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
@@ -184,6 +184,8 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     if record.status != 'done' or label_table(record) is None:
         # Files of an earlier run may still be there; they are not the result of this one.
         return ScanOutputs(record)
+    if record.region == SPINE:
+        return _read_spine(output_dir, record, scan)
     try:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
@@ -232,6 +234,18 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         flags=flags,
         alignment=alignment,
     )
+
+
+def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:
+    """Read a sagittal scan; its tables are a section of the page of their own."""
+    try:
+        figure = output_dir / derivative_path(scan, 'spine_figure')
+        labels = output_dir / derivative_path(scan, 'vertebrae')
+    except BadDataError:
+        return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
+    missing = () if figure.is_file() else (f'{figure.name} is missing.',)
+    figures = {} if missing else {'spine': figure}
+    return ScanOutputs(record, figures=figures, missing=missing, segmentation=_digest(labels))
 
 
 @cache

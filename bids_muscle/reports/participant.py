@@ -60,6 +60,13 @@ class Picture:
 
 #: Pictures by the name of their file.
 PICTURES = {
+    'spine': Picture(
+        'Vertebrae and discs',
+        'The sagittal slice through the middle of the spine, with the names of the vertebrae, '
+        'counted from the sacrum, and the heights of the discs. Front is left; x is the '
+        'position in scanner space.',
+        'Sagittal slice with vertebrae and discs in colours.',
+    ),
     'segmentation': Picture(
         'Segmentation',
         'Axial slices from superior to inferior: the first and the last with muscle, the one that '

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
 from bids_muscle.errors import PARSE_ERRORS, ModelError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ModelBundle:
     name, version
         What the outputs say about the model.
     region
-        ``'cervical'`` or ``'lumbar'``.
+        ``'cervical'``, ``'lumbar'``, or ``'spine'`` for sagittal scans.
     labels
         The numbers in the label maps that the model makes.
     weights
@@ -87,7 +87,7 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
         Name of a model, a folder with a bundle, or a model of MuscleMap, MONAI or nnU-Net; None
         for the default model of the region.
     region
-        ``'cervical'`` or ``'lumbar'``.
+        ``'cervical'``, ``'lumbar'`` or ``'spine'``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     """
     from bids_muscle.segmentation.external import is_external, read_external
 
-    if name_or_path is not None and is_external(Path(name_or_path)):
+    if name_or_path is not None and region != SPINE and is_external(Path(name_or_path)):
         return read_external(Path(name_or_path), region)
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
     bundle = read_bundle(folder)

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+#: Axes of an image in RAS+ order that become those of a plane, and the slices.
+AXES = {'axial': (0, 1, 2), 'sagittal': (2, 1, 0)}
 #: Classes brought to the grid of the scan at once.
 CHUNK = 8
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, load_networks
 from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_planes
 from bids_muscle.segmentation.networks import divisor
@@ -60,6 +59,8 @@ class Model:
         What lies beyond the image; None for the least value of each plane.
     background_weight
         See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    plane
+        ``'axial'`` or ``'sagittal'``.
     postprocess
         Steps of :func:`~bids_muscle.segmentation.postprocess.postprocess`.
     """
@@ -78,6 +79,7 @@ class Model:
     overlap: float = 0.5
     pad_value: float | None = None
     background_weight: float = 1.0
+    plane: str = 'axial'
     postprocess: tuple[str, ...] = ('muscles',)
 
 
@@ -94,11 +96,6 @@ def load_model(bundle: ModelBundle) -> Model:
 
         return load_external(bundle)
     card = bundle.card
-    if card.get('plane', 'axial') != 'axial':
-        raise ModelError(
-            f'The model {bundle.name} is for {card["plane"]} planes.',
-            'Use a model for axial planes.',
-        )
     step = divisor(bundle.network)
     other = bundle.labels.mirrored
     numbers = tuple(card.get('numbers') or (0, *other))
@@ -112,7 +109,10 @@ def load_model(bundle: ModelBundle) -> Model:
         networks=load_networks(bundle),
         spatial_dims=3 if solid else 2,
         numbers=numbers,
-        mirrored=tuple(classes[other[n]] if n else i for i, n in enumerate(numbers)),
+        # Up and down are no mirror images.
+        mirrored=tuple(classes[other[n]] if n else i for i, n in enumerate(numbers))
+        if card.get('plane', 'axial') == 'axial'
+        else None,
         spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, card.get('slice_mm') or None),
         normalize=NORMALIZERS[normalization],
         landmarks=card.get('landmarks', {}),
@@ -121,5 +121,6 @@ def load_model(bundle: ModelBundle) -> Model:
         multiple_px=(step, step, step if solid else 1),
         patch_px=patch,
         background_weight=bundle.background_weight,
+        plane=card.get('plane', 'axial'),
         postprocess=tuple(card.get('postprocess', ['muscles'])),
     )

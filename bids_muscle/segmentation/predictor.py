@@ -20,7 +20,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.compute import Compute, is_out_of_memory, ladder
-from bids_muscle.segmentation.grid import arg_max, at_slices, model_size, to_model_grid
+from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model, load_model
 from bids_muscle.segmentation.postprocess import postprocess
@@ -190,16 +190,21 @@ class Predictor:
     ) -> Segmentation:
         for network in self.model.networks:
             network.to(compute.device)
-        volumes = [[np.asanyarray(image.dataobj) for image in each] for each in inputs]
-        first = inputs[0][0]
-        zooms = first.header.get_zooms()[:3]
+        first, axes = inputs[0][0], AXES[self.model.plane]
+        volumes = [
+            [np.asanyarray(image.dataobj).transpose(axes) for image in each] for each in inputs
+        ]
+        zooms = [float(first.header.get_zooms()[axis]) for axis in axes]
+        shape = volumes[0][0].shape
         box = self._localize(volumes, zooms, compute)
-        inner = self._label(volumes, np.arange(first.shape[2]), box, zooms, compute)
-        labels, confidence = (np.zeros(first.shape, dtype=np.uint8) for _ in range(2))
+        inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
+        labels, confidence = (np.zeros(shape, dtype=np.uint8) for _ in range(2))
         labels[box], confidence[box] = inner.labels, inner.confidence
         labels = postprocess(labels, zooms, self.model.postprocess)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
-            raise _nothing_found()
+            raise _nothing_found(self.model.plane)
+        back = np.argsort(axes)
+        labels, confidence = labels.transpose(back), confidence.transpose(back)
         return Segmentation(
             labels=_image(labels, first),
             confidence=_image(confidence, first),
@@ -212,8 +217,11 @@ class Predictor:
         """Windows at once: fewer where there are many classes, whose logits fill the memory."""
         if self.batch_size is not None:
             return self.batch_size
+        axes = AXES[self.model.plane]
         size = self.model.patch_px or model_size(
-            image.shape[:3], image.header.get_zooms()[:3], self.model.spacing_mm
+            [image.shape[axis] for axis in axes],
+            [image.header.get_zooms()[axis] for axis in axes],
+            self.model.spacing_mm,
         )
         depth = size[2] if self.model.spatial_dims == 3 else 1
         window_bytes = 4 * len(self.model.numbers) * size[0] * size[1] * depth
@@ -225,7 +233,7 @@ class Predictor:
         """Native (x, y) box around the muscles; the whole plane where it is no larger."""
         model, shape = self.model, volumes[0][0].shape
         whole = (slice(0, shape[0]), slice(0, shape[1]))
-        if model.patch_px is not None:
+        if model.patch_px is not None or model.plane == 'sagittal':
             return whole
         window_mm = [
             least * (spacing or zoom)
@@ -238,7 +246,7 @@ class Predictor:
         together = 'neck' if 'neck' in model.postprocess else 'muscles'
         muscle = postprocess(first_look, zooms, (together,))
         if not muscle.any():
-            raise _nothing_found()
+            raise _nothing_found(model.plane)
         box = []
         for axis in (0, 1):
             where = np.nonzero(muscle)[axis]
@@ -401,9 +409,10 @@ def _image(data: np.ndarray, like: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
-def _nothing_found() -> SegmentationError:
+def _nothing_found(plane: str) -> SegmentationError:
+    what = 'muscle' if plane == 'axial' else 'vertebrae and discs'
     return SegmentationError(
-        f'The network found less than {LEAST_ML:g} ml of muscle in the scan.',
-        'Look at the scan: does it show the body region of the model in axial slices? '
+        f'The network found less than {LEAST_ML:g} ml of {what} in the scan.',
+        f'Look at the scan: does it show the body region of the model in {plane} slices? '
         'See --region and --model.',
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.names import expected_outputs, participant_path
 from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
@@ -96,6 +97,7 @@ def finish_participant(
     settings: Settings,
     participant: str,
     scans: Sequence[Scan],
+    known: Sequence[Scan],
     earlier: Mapping[str, ScanRecord],
     prints: Mapping[str, str],
     models: Mapping[str, ModelBundle],
@@ -111,6 +113,8 @@ def finish_participant(
         Label without ``sub-``.
     scans
         Its scans that were to run.
+    known
+        All of its scans.
     earlier
         From :func:`forget_records`.
     prints
@@ -128,7 +132,7 @@ def finish_participant(
     if not scans and page_of(settings.output_dir, participant).is_file():
         return []
     records = [make_record(settings, scan, models, report) for scan in scans]
-    after = fingerprints(settings, scans, models)
+    after = fingerprints(settings, known, models)
     records = [_sealed(record, prints, after) for record in records]
     for record in records:
         if record.problem:
@@ -222,7 +226,12 @@ def make_record(
         # Both look at the headers, so both may say the same.
         warnings=tuple(
             dict.fromkeys(
-                (*scan.warnings, *prepared.get('warnings', ()), *aligned.get('warnings', ()))
+                warning
+                for warnings in (
+                    scan.warnings,
+                    *(step.get('warnings', ()) for step in (prepared, segmented, aligned)),
+                )
+                for warning in warnings
             )
         ),
         inputs={
@@ -236,7 +245,7 @@ def make_record(
         versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},
         device=segmented.get('device', ''),
         processing={
-            'bias_correction': settings.bias_correction,
+            'bias_correction': settings.bias_correction and scan.region != SPINE,
             'bounded': prepared.get('bounded', False),
             'manual': scan.manual is not None,
             'fitted_echoes': bool(scan.echoes),
@@ -277,7 +286,9 @@ def _remove_stale(
         if record.problem and scan.region:
             expected = expected_outputs(
                 scan,
-                atlas=atlas_name(find_atlas(settings.atlas, scan.region)),
+                atlas=atlas_name(find_atlas(settings.atlas, scan.region))
+                if scan.region in REGIONS
+                else None,
                 deformable=settings.register == 'deformable',
             )
             stale.update(str(path) for path in expected)

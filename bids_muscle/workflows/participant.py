@@ -1,15 +1,16 @@
-"""One Nipype graph per participant: seven nodes for each scan."""
+"""One Nipype graph per participant: seven nodes for each scan, three for a sagittal one."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.spine_maps import find_spine_maps
@@ -23,6 +24,7 @@ from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.quality import AssessScan
 from bids_muscle.interfaces.segment import SegmentScan
+from bids_muscle.interfaces.spine import MeasureSpine, PublishSpine, SegmentSpine
 from bids_muscle.segmentation.bundle import ModelBundle
 
 #: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images; at
@@ -30,6 +32,7 @@ from bids_muscle.segmentation.bundle import ModelBundle
 _MEMORY = {
     'prepare': (0.47, 42),
     'segment': (0.72, 24),
+    'segment_spine': (0.72, 60),
     'segment_in_atlas': (1.7, 40),
     'correct': (0.42, 12),
     'measure': (0.44, 12),
@@ -59,6 +62,7 @@ def init_participant_wf(
     atlases: Mapping[str, Path],
     levels: Path | None,
     derivatives: Sequence[Path],
+    sagittal: Collection[str],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -81,6 +85,8 @@ def init_participant_wf(
         Table of levels marked by hand, or None.
     derivatives
         Folders of other programs that may have label maps of the vertebrae.
+    sagittal
+        Names of the sagittal scans whose vertebrae are in the derivatives dataset by now.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
@@ -96,9 +102,26 @@ def init_participant_wf(
         With one sub-workflow per scan, named by :func:`workflow_name`.
     """
     workflow = Workflow(workflow_name(f'sub-{participant}'))
-    spines = find_spine_maps(derivatives, participant)
+    # Maps of other programs go before those of bids_muscle itself.
+    own = [each for each in find_spine_maps([output_dir], participant) if each.stem in sagittal]
+    spines = [*find_spine_maps(derivatives, participant), *own]
     for scan in scans:
         assert scan.region is not None  # noqa: S101 - a scan without region has a problem
+        if scan.region == SPINE:
+            workflow.add_nodes(
+                [
+                    init_spine_wf(
+                        scan=scan,
+                        model=models[SPINE],
+                        bids_dir=bids_dir,
+                        output_dir=output_dir,
+                        settings=settings,
+                        omp_nthreads=omp_nthreads,
+                        use_gpu=use_gpu,
+                    )
+                ]
+            )
+            continue
         workflow.add_nodes(
             [
                 init_scan_wf(
@@ -253,6 +276,60 @@ def init_scan_wf(
         workflow.connect(labels, 'confidence', publish, 'confidence')
         workflow.connect(labels, 'quality', publish, 'quality')
         workflow.connect(labels, 'quality', measure, 'quality')
+    return workflow
+
+
+def init_spine_wf(
+    *,
+    scan: Scan,
+    model: ModelBundle,
+    bids_dir: Path,
+    output_dir: Path,
+    settings: Mapping[str, Any],
+    omp_nthreads: int,
+    use_gpu: bool,
+) -> Workflow:
+    """Connect the steps of one sagittal scan: segment, measure, publish."""
+    n_voxels = math.prod(read_grid(scan.images[0].path).shape)
+
+    def node(name: str, like: str, interface: object, threads: int = 1) -> Node:
+        base_gb, voxel_bytes = _MEMORY[like]
+        return Node(
+            interface, name=name, n_procs=threads, mem_gb=base_gb + voxel_bytes * n_voxels / 1e9
+        )
+
+    segment = node(
+        'segment',
+        'segment_spine',
+        SegmentSpine(
+            images={str(image.contrast): str(image.path) for image in scan.images[:1]},
+            model=str(model.path),
+            model_card=json.dumps(model.card, sort_keys=True),
+            model_sha256=model.sha256,
+            use_gpu=use_gpu,
+        ),
+        omp_nthreads,
+    )
+    measure = node('measure', 'measure', MeasureSpine())
+    publish = node(
+        'publish',
+        'publish',
+        PublishSpine(
+            scan=scan,
+            model=str(model.path),
+            bids_dir=str(bids_dir),
+            output_dir=str(output_dir),
+            settings=dict(settings),
+        ),
+    )
+    workflow = Workflow(workflow_name(scan.name))
+    workflow.connect(
+        [
+            (segment, measure, _same('image', 'labels', 'found')),
+            (segment, publish, _same('native', 'labels', 'found')),
+            (measure, publish, _same('table', 'figure')),
+        ]
+    )
     return workflow
 
 

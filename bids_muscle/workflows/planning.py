@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, Problem]]:
-    """Return the model of each region, and why a region has none.
+    """Return the model of each region and of the spine, and why one has none.
+
+    ``--model`` names a model for muscles or one for the spine; the other is the default then.
 
     Raises
     ------
@@ -35,12 +37,18 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
         If no region has one.
     """
     models, refusals = {}, {}
+    given = dict.fromkeys(REGIONS, settings.model)
+    try:
+        models[SPINE] = find_model(settings.model, SPINE)
+        given = dict.fromkeys(REGIONS)
+    except ModelError:
+        models[SPINE] = find_model(None, SPINE)
     for region in REGIONS:
         try:
-            models[region] = find_model(settings.model, region)
+            models[region] = find_model(given[region], region)
         except ModelError as error:
             refusals[region] = error.problem
-    if not models:
+    if set(models) == {SPINE}:
         refusal = refusals[settings.region or REGIONS[0]]
         raise ModelError(refusal.message, refusal.remedy)
     return models, refusals
@@ -89,6 +97,8 @@ def _with_correction(settings: Settings, scan: Scan, refusal: Problem | None) ->
     """Add the label map that a person made, or the problem of having no model."""
     if scan.problem or refusal:
         return replace(scan, problem=scan.problem or refusal)
+    if scan.region == SPINE:  # a person's vertebrae are read where their levels are needed
+        return scan
     try:
         folders = (settings.output_dir, *settings.derivatives)
         return replace(scan, manual=find_correction(scan, folders))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
@@ -48,7 +49,9 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'settings': settings.science(),
         'model': model.card,
         'weights': model.sha256,
-        'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD),
+        'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD)
+        if model.region in REGIONS
+        else None,
         'vertebrae': {
             each.stem: _sha256(each.vertebrae)
             for each in find_spine_maps(settings.derivatives, scan.participant)
@@ -72,7 +75,10 @@ def _sha256(path: Path) -> str:
 def fingerprints(
     settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle]
 ) -> dict[str, str]:
-    """Return the fingerprint of each scan by its name; none of those with a problem."""
+    """Return the fingerprint of each scan by its name; none of those with a problem.
+
+    That of a scan of muscles covers the sagittal scans of its session, which tell its levels.
+    """
     found = {}
     for scan in scans:
         if scan.problem is None and (model := models.get(scan.region or '')):
@@ -80,6 +86,16 @@ def fingerprints(
                 found[scan.name] = fingerprint(settings, scan, model)
             except OSError:  # the scan fails where its images are needed, with a better message
                 continue
+    spines = {scan.name: scan for scan in scans if scan.region == SPINE}
+    for scan in scans:
+        if scan.region == SPINE or scan.name not in found:
+            continue
+        parts = [found[scan.name]]
+        parts += [
+            found.get(name, '') for name, other in spines.items() if other.session == scan.session
+        ]
+        if len(parts) > 1:
+            found[scan.name] = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
     return found
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.discovery import select_participants
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import keep_participants
@@ -45,7 +46,7 @@ from bids_muscle.workflows.planning import (
     unforeseen,
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
-from bids_muscle.workflows.spine import measure_spines
+from bids_muscle.workflows.spine import join_planes, measure_spines
 
 if TYPE_CHECKING:
     from bids_muscle.engine.nipype_plugin import NipypePlugin
@@ -129,9 +130,9 @@ def run_participants(settings: Settings) -> ExitCode:
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), resources.nprocs):
         chosen = participants[start : start + resources.nprocs]
-        plans, prints, earlier = {}, {}, {}
+        plans, prints, earlier, known = {}, {}, {}, {}
         for participant in chosen:
-            scans = plan_participant(settings, participant, refusals)
+            scans = known[participant] = plan_participant(settings, participant, refusals)
             prints[participant] = fingerprints(settings, scans, models)
             try:
                 finished = finished_scans(settings, participant, scans, prints[participant])
@@ -145,12 +146,31 @@ def run_participants(settings: Settings) -> ExitCode:
                 plans.pop(participant, None)
                 records += refused(settings, scans, models, error)
         with _work_folder(settings) as work_dir:
-            report = _run_scans(settings, resources, plans, models, atlases, work_dir, plugin)
+            # Sagittal scans first: their vertebrae tell the levels of the axial slices.
+            report = RunReport(())
+            for spines in (True, False):
+                part = {
+                    participant: [scan for scan in scans if (scan.region == SPINE) == spines]
+                    for participant, scans in plans.items()
+                }
+                told = [
+                    scan.name
+                    for scans in known.values()
+                    for scan in scans
+                    if scan.region == SPINE and _is_published(scan, plans, report)
+                ]
+                ran = _run_scans(
+                    settings, resources, part, models, atlases, told, work_dir, plugin
+                )
+                report = RunReport((*report.outcomes, *ran.outcomes))
+                if settings.stop_on_first_crash and not report.ok:
+                    break
             for participant, scans in plans.items():
                 ended = finish_participant(
                     settings,
                     participant,
                     scans,
+                    known[participant],
                     earlier[participant],
                     prints[participant],
                     models,
@@ -161,6 +181,7 @@ def run_participants(settings: Settings) -> ExitCode:
                     shutil.rmtree(_graph_folder(work_dir, participant), ignore_errors=True)
         for participant in chosen:
             problems += measure_spines(settings, participant)
+            problems += join_planes(settings, participant)
             problems += measure_participant_loads(settings, participant)
             if participant in plans:
                 problems += finish_page(settings, participant, plans[participant])
@@ -232,6 +253,7 @@ def _run_scans(
     plans: Mapping[str, Sequence[Scan]],
     models: Mapping[str, ModelBundle],
     atlases: Mapping[str, Path],
+    sagittal: Sequence[str],
     work_dir: Path,
     plugin: NipypePlugin | None,
 ) -> RunReport:
@@ -252,6 +274,7 @@ def _run_scans(
             atlases=atlases,
             levels=settings.levels,
             derivatives=settings.derivatives,
+            sagittal=sagittal,
             bids_dir=settings.bids_dir,
             output_dir=settings.output_dir,
             settings=settings.science(),
@@ -273,6 +296,16 @@ def _run_scans(
         on_outcome=_say_more if settings.verbosity > 1 else _say if settings.verbosity else None,
         plugin=plugin,
     )
+
+
+def _is_published(scan: Scan, plans: Mapping[str, Sequence[Scan]], report: RunReport) -> bool:
+    """Say whether the outputs of a scan are there, from an earlier run or from this one."""
+    from bids_muscle.workflows.participant import workflow_name
+
+    if scan.name not in {each.name for each in plans.get(scan.participant, ())}:
+        return True
+    end = f'.{workflow_name(scan.name)}.publish'
+    return any(each.fullname.endswith(end) and each.status == 'done' for each in report.outcomes)
 
 
 def _say(outcome: NodeOutcome) -> None:

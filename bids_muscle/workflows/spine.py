@@ -1,4 +1,4 @@
-"""Vertebrae and discs, measured from label maps that other programs have made."""
+"""Vertebrae and discs of other programs, and vertebrae joined with muscles by level."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
-from bids_muscle.dataset.names import io_spec, spine_path
+from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.names import io_spec, session_path, spine_path
+from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.errors import Problem
+from bids_muscle.imaging.levels import read_levels
 from bids_muscle.workflows.planning import unforeseen
 
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     list of Problem
         What went wrong.
     """
-    problems, kept = [], set()
+    problems = []
+    records = read_records(settings.output_dir, participant)
+    kept = {settings.output_dir / name for record in records for name in record.outputs}
     for maps in find_spine_maps(settings.derivatives, participant):
         if settings.sessions and maps.session not in settings.sessions:
             continue
@@ -47,6 +52,67 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
             if path not in kept:
                 path.unlink(missing_ok=True)
     return problems
+
+
+def join_planes(settings: Settings, participant: str) -> list[Problem]:
+    """Write, for each session with both, the table of vertebral levels with their muscles.
+
+    Vertebrae are those of the tables of the spine, muscles those of the tables of levels whose
+    levels come from vertebrae. Without a common frame of reference there is no table, and an
+    earlier one is removed.
+
+    Returns
+    -------
+    list of Problem
+        What went wrong.
+    """
+    import pandas as pd
+
+    from bids_muscle.measurement.rows import dictionary
+    from bids_muscle.measurement.spine import join_levels
+
+    def table(path: Path) -> pd.DataFrame:
+        return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)
+
+    output_dir = settings.output_dir
+    records = read_records(output_dir, participant)
+    problems = []
+    for session in sorted({record.session for record in records}, key=str):
+        path = output_dir / session_path(participant, session, 'morph_joined')
+        sidecar = output_dir / session_path(participant, session, 'morph_joined_json')
+        try:
+            spines = {
+                each.name.removesuffix('_desc-spine_morph.tsv'): table(each)
+                for each in sorted(path.parent.glob('*_desc-spine_morph.tsv'))
+            }
+            muscles = {
+                record.scan: table(output_dir / name)
+                for record in records
+                if record.session == session and record.region != SPINE
+                for name in record.outputs
+                if name.endswith('_desc-levels_morph.tsv') and _from_vertebrae(output_dir, record)
+            }
+            joined = join_levels(spines, muscles)
+            if joined.empty:
+                path.unlink(missing_ok=True)
+                sidecar.unlink(missing_ok=True)
+                continue
+            write_tsv(joined, path)
+            version = {'SoftwareVersion': f'bids_muscle {__version__}'}
+            write_json({**dictionary('morph_joined'), **version}, sidecar)
+        except Exception as error:
+            problems.append(unforeseen(error, f'joining vertebrae and muscles of {path.name}'))
+            print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
+    return problems
+
+
+def _from_vertebrae(output_dir: Path, record: ScanRecord) -> bool:
+    """Say whether the levels of a scan come from the vertebrae of its session."""
+    for name in record.outputs:
+        if name.endswith('_levels.tsv') and not name.endswith('desc-levels_morph.tsv'):
+            levels = read_levels(output_dir / name)
+            return levels is not None and levels.source == 'segmentation'
+    return False
 
 
 def _measure(maps: SpineMaps, participant: str, output_dir: Path) -> None:

@@ -210,16 +210,39 @@ def test_lost_position_is_a_warning(tiny_dataset: TinyDataset) -> None:
     assert 'lost its position' in scan.warnings[0]
 
 
-def test_sagittal_slices_are_a_warning(tiny_dataset: TinyDataset) -> None:
-    data = np.ones((4, 20, 20), np.uint8)
-    sagittal = nib.Nifti1Image(data, np.diag([4.0, 1, 1, 1]))
-    isotropic = nib.Nifti1Image(data, np.eye(4))
+def test_sagittal_scans_are_of_the_spine(tiny_dataset: TinyDataset) -> None:
+    thick = {
+        'sag': ((4, 20, 20), [4.0, 1, 1]),
+        'cor': ((20, 4, 20), [1.0, 4, 1]),
+        'ax': ((20, 20, 4), [1.0, 1, 4]),
+        'slab': ((6, 20, 20), [1.0, 1, 1]),
+        'cube': ((20, 20, 20), [1.0, 1, 1]),
+    }
     root = tiny_dataset(
-        images('acq-s_T2w', values=sagittal) | images('acq-i_T2w', values=isotropic)
+        {
+            name: value
+            for key, (shape, zooms) in thick.items()
+            for name, value in images(
+                f'acq-{key}_T2w',
+                values=nib.Nifti1Image(np.ones(shape, np.uint8), np.diag([*zooms, 1])),
+            ).items()
+        }
     )
     scans = {scan.name: scan for scan in find_scans(root, '01', region='lumbar')}
-    assert 'sagittal and 4 mm' in scans['sub-01_acq-sT2w'].warnings[0]
-    assert scans['sub-01_acq-iT2w'].warnings == ()
+    regions = {name.removeprefix('sub-01_acq-'): scan.region for name, scan in scans.items()}
+    assert regions == {
+        'sagT2w': 'spine',
+        'slabT2w': 'spine',
+        'corT2w': 'lumbar',
+        'axT2w': 'lumbar',
+        'cubeT2w': 'lumbar',
+    }
+    assert 'coronal and 4 mm' in scans['sub-01_acq-corT2w'].warnings[0]
+    assert all(not scan.problem for scan in scans.values())
+    # Nothing need tell the region of a sagittal scan.
+    unknown = {scan.name: scan for scan in find_scans(root, '01')}
+    assert unknown['sub-01_acq-sagT2w'].problem is None
+    assert unknown['sub-01_acq-axT2w'].problem is not None
 
 
 @pytest.mark.parametrize(

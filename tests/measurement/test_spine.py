@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from bids_muscle.errors import BadDataError
 from bids_muscle.measurement.rows import dictionary
-from bids_muscle.measurement.spine import measure_spine, smallest_rectangle
+from bids_muscle.measurement.spine import join_levels, measure_spine, smallest_rectangle
 
 #: Sagittal slices 4 mm thick, 0.5 x 0.8 mm in the plane.
 AFFINE = np.array([[4.0, 0, 0, -20], [0, 0.5, 0, -30], [0, 0, 0.8, 50], [0, 0, 0, 1]])
@@ -132,3 +133,57 @@ def test_what_cannot_be_measured_says_why() -> None:
 def test_every_column_of_the_spine_is_defined() -> None:
     rows = measure_spine(None, (image(two_discs()), NAMES))
     assert list(rows.columns) == list(dictionary('morph_spine'))
+
+
+def test_cobb_is_the_angle_between_the_end_plates() -> None:
+    discs = two_discs()
+    bones = np.zeros(SHAPE, np.uint8)
+    bones[disc((0, 9, 131), 26, 36, 5)] = 20
+    bones[disc((4, -5, 62), 26, 36, 30)] = 26
+    bones[discs > 0] = 0
+    table = measure_spine(
+        (image(bones), {20: 'L1', 26: 'S1'}),
+        (image(discs), NAMES),
+        confidence={20: 0.9},
+        reasons={20: ('look at it',)},
+    ).set_index('kind')
+    assert table.loc['cobb', 'tilt_deg'] == pytest.approx(25, abs=3)
+    first = table.loc['vertebra'].iloc[0]
+    assert (first['name'], first['confidence']) == ('L1', 0.9)
+    assert first['reason'].startswith('look at it')
+
+
+def test_vertebrae_and_muscles_are_joined_by_level() -> None:
+    spine = measure_spine(
+        (image(np.where(two_discs() == 105, 24, 0).astype(np.uint8)), {24: 'L5'}), None
+    )
+    place = spine.iloc[0]
+    muscle = {
+        'index': 1,
+        'name': 'right multifidus',
+        'muscle': 'multifidus',
+        'side': 'right',
+        'level': 'L5',
+        'csa_cm2': 5.0,
+        'x_ras_mm': place['x_ras_mm'] + 10,
+        'y_ras_mm': place['y_ras_mm'] - 40,
+        'z_ras_mm': place['z_ras_mm'],
+        'reason': None,
+    }
+    rows = pd.DataFrame(
+        [
+            muscle,
+            {**muscle, 'side': 'left', 'y_ras_mm': place['y_ras_mm'] - 400},
+            {**muscle, 'level': 'L4'},
+            {**muscle, 'side': 'both'},
+        ]
+    )
+    joined = join_levels({'sag': spine}, {'ax': rows})
+    assert list(joined.columns) == list(dictionary('morph_joined'))
+    assert list(joined['side']) == ['right', 'left']
+    assert set(joined['level']) == {'L5'}
+    near, far = joined.to_dict('records')
+    assert near['vertebra_z_ras_mm'] == place['z_ras_mm'] and near['csa_cm2'] == 5
+    assert pd.isna(near['reason'])
+    assert 'no common frame of reference' in far['reason']
+    assert join_levels({'sag': spine}, {}).empty

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import load_networks
 from bids_muscle.segmentation.networks import build_network, divisor
 from bids_muscle.segmentation.predictor import Predictor
@@ -172,10 +171,6 @@ def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
         fallen = float(loss(logits, target, annotated))
         assert fallen < 0.8 * float(loss(before(images), target, annotated))
     assert mean_dice(logits.argmax(1).numpy(), target.numpy()) > 0.3
-    if recipe.plane == 'sagittal':
-        with pytest.raises(ModelError, match='axial planes'):
-            Predictor(bundle)
-        return
     if recipe.space == 'atlas':
         Predictor(bundle)  # in use: tests/imaging/test_atlas.py
         return
@@ -183,6 +178,8 @@ def test_a_recipe_of_a_paper_trains(name: str, tmp_path: Path) -> None:
     case = find_cases(recipe.sources[0], [tmp_path])[0]
     scan = {contrast: nib.load(path) for contrast, path in case.images.items()}
     labels = np.asarray(Predictor(bundle).segment(scan).labels.dataobj)
+    if len(recipe.numbers) == 2:  # one structure, whatever its number
+        labels = (labels > 0).astype(labels.dtype)
     assert mean_dice(labels, np.asarray(nib.load(case.labels).dataobj)) > 0.3
 
 

@@ -216,8 +216,8 @@ def test_a_case_is_brought_to_the_grid_of_the_network(
     assert alone.images.shape == (2, 1, 40, 32, 16)
     assert np.array_equal(alone.images[0, 0], loaded.images[0, 1])
     sagittal = load_volume(case, 1.0, replace(recipe, plane='sagittal', slice_mm=0))
-    assert sagittal.labels.shape == (32, 40, 20)
-    assert np.argwhere(sagittal.labels == 1).mean(0) == pytest.approx([15.5, 19.5, 11.5])
+    assert sagittal.labels.shape == (40, 32, 20)
+    assert np.argwhere(sagittal.labels == 1).mean(0) == pytest.approx([19.5, 15.5, 11.5])
 
 
 def test_says_what_a_case_lacks(volume_recipe: Recipe, tmp_path: Path) -> None:

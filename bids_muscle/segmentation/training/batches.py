@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.segmentation.intensity import normalize_planes
 from bids_muscle.segmentation.training.augmentation import degrade, random_contrast
 from bids_muscle.segmentation.training.geometry import (
@@ -14,9 +15,10 @@ from bids_muscle.segmentation.training.geometry import (
     sample_linear,
     sample_nearest,
 )
+from bids_muscle.segmentation.training.loss import IGNORED
 from bids_muscle.segmentation.training.recipe import Recipe
-from bids_muscle.segmentation.training.sources import OUTSIDE, PlaneSet
-from bids_muscle.segmentation.training.synthesis import synthesize
+from bids_muscle.segmentation.training.sources import OUTSIDE, UNKNOWN, PlaneSet
+from bids_muscle.segmentation.training.synthesis import synthesize, synthesize_complete, tint
 from bids_muscle.segmentation.training.volumes import VolumeSet, make_patches
 
 if TYPE_CHECKING:
@@ -80,11 +82,14 @@ def make_batch(
         here = points[i : i + 1]
         view = sample_nearest(torch.from_numpy(planes.labels[k : k + 1]).long(), here, OUTSIDE)
         images.append(_image(generator, planes, k, view, here, recipe.region))
-        labels.append(torch.where(view < classes, view, torch.zeros_like(view)))
+        target = torch.where(view < classes, view, torch.zeros_like(view))
+        labels.append(torch.where(view == UNKNOWN, IGNORED, target))
         annotated.append([label in planes.annotated for label in range(1, classes)])
     which = torch.rand(count, generator=generator) < 0.5
     image, inside = degrade(generator, torch.cat(images))
-    image, label = mirror(image, torch.cat(labels) * inside, which)
+    label = torch.cat(labels) * inside
+    if recipe.plane == 'axial':  # up and down are no mirror images
+        image, label = mirror(image, label, which)
     return normalize_planes(image), label, torch.tensor(annotated)
 
 
@@ -99,7 +104,9 @@ def _image(
     import torch
 
     synthetic = float(torch.rand(1, generator=generator)) < SYNTHETIC_SHARE
-    if planes.images is None or synthetic:
+    if region == SPINE and planes.images is None:
+        return synthesize_complete(generator, view)
+    if planes.images is None or (synthetic and region != SPINE):
         fat = torch.zeros(view.shape)
         if planes.fat is not None:
             drawn = torch.from_numpy(planes.fat[k : k + 1]).long()
@@ -107,4 +114,5 @@ def _image(
         return synthesize(generator, view, points_mm, fat, region)
     found = sample_linear(torch.from_numpy(planes.images[k : k + 1]), points_mm)
     two = found.shape[1] == 2
-    return random_contrast(generator, found if two else found.expand(-1, 2, -1, -1), two)
+    image = random_contrast(generator, found if two else found.expand(-1, 2, -1, -1), two)
+    return tint(generator, image, view) if region == SPINE else image

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 #: Middle of the views in front of the origin, how far they stray, and how far some stray to where
 #: nothing is to be found, mm.
-VIEWS = {'lumbar': (22.0, 35.0, (75.0, 50.0)), 'cervical': (22.0, 22.0, (45.0, 30.0))}
+VIEWS = {
+    'lumbar': (22.0, 35.0, (75.0, 50.0)),
+    'cervical': (22.0, 22.0, (45.0, 30.0)),
+    'spine': (0.0, 35.0, (50.0, 25.0)),
+}
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
@@ -53,7 +57,7 @@ def random_views(
     spacing_mm
         Pixel size of a view.
     region
-        ``'lumbar'`` or ``'cervical'``.
+        ``'lumbar'``, ``'cervical'``, or ``'spine'`` for sagittal planes.
 
     Returns
     -------

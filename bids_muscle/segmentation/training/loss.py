@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Soft Dice below which the hinges of the Dice hinge loss pull, and the weight of each hinge.
 HINGES, HINGE_WEIGHT = (0.1, 0.01), 10.0
+#: Target of a pixel that may be anything; only the marginal loss knows it.
+IGNORED = -100
 
 
 def make_loss(recipe: Recipe) -> Loss:
@@ -60,7 +62,7 @@ def marginal_loss(
     logits
         Shape (n, classes, x, y) or (n, classes, x, y, z).
     target
-        Shape (n, x, y) or (n, x, y, z), int64; only 0 and annotated labels occur.
+        Shape (n, x, y) or (n, x, y, z), int64; 0, annotated labels, and :data:`IGNORED`.
     annotated
         Shape (n, classes - 1), bool.
 
@@ -84,11 +86,14 @@ def marginal_loss(
 
     log_p = logits.log_softmax(1)
     log_p = torch.cat([_with_missing(log_p, annotated), log_p[:, 1:]], 1)
-    cross_entropy = nll_loss(log_p, target)
+    known = target != IGNORED
+    if not bool(known.any()):
+        return log_p.sum() * 0
+    cross_entropy = nll_loss(log_p, target, ignore_index=IGNORED)
     # Dice over the batch, so that a label absent from one view does no harm.
     p = log_p[:, 1:].exp()
     truth = torch.stack([target == label for label in range(1, log_p.shape[1])], 1).float()
-    counts = _spread(annotated, p).float()
+    counts = _spread(annotated, p).float() * known[:, None]
     axes = (0, *range(2, p.ndim))
     overlap = (p * truth * counts).sum(axes)
     sizes = ((p + truth) * counts).sum(axes)

@@ -61,6 +61,8 @@ class Source:
         The ``seg`` entity for ``kind = 'bids'``.
     all_slices
         True where the map is complete, so that slices that lack some muscle, or all, are used too.
+    unknown
+        Numbers in the map of pixels that may be anything; the loss leaves them out.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Source:
     kind: str = 'files'
     seg: str = ''
     contrasts: tuple[str, ...] = ()
+    unknown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,12 @@ class Recipe:
                     f'The recipe {self.name} has the {name} {getattr(self, name)!r}.',
                     f'Use one of {", ".join(known)}.',
                 )
+        if self.loss != 'marginal' and any(source.unknown for source in self.sources):
+            raise UsageError(
+                f'The recipe {self.name} has a source with unknown pixels and the loss '
+                f'{self.loss!r}.',
+                "Use loss = 'marginal', which leaves them out.",
+            )
 
     def without(self, excluded: tuple[str, ...]) -> Recipe:
         """Return the recipe without the named sources.
@@ -339,6 +348,7 @@ def _source(entry: dict[str, Any]) -> Source:
             'fat_codes': tuple(entry.get('fat_codes', ())),
             'slices': tuple(entry['slices']) if 'slices' in entry else None,
             'contrasts': tuple(entry.get('contrasts', ())),
+            'unknown': tuple(entry.get('unknown', ())),
         }
     )
 

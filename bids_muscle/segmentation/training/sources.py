@@ -16,6 +16,7 @@ import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
 
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
@@ -25,20 +26,23 @@ PLANE = (560, 360)
 CENTER = (280, 140)
 #: Number of known structures that are not muscles of the table start here.
 FIRST_OTHER = 20
-#: Number outside the field of view of the map.
-OUTSIDE = 255
+#: Number outside the field of view of the map, and of pixels that may be anything.
+OUTSIDE, UNKNOWN = 255, 254
 
 
 @dataclass(frozen=True)
 class PlaneSet:
     """Planes of one source, as (n, right, front) arrays on the common grid.
 
+    Sagittal planes are (n, up, front).
+
     Parameters
     ----------
     name
         Name of the source.
     labels
-        uint8; 0 unknown tissue, 1.. labels of the table, 20.. other structures, 255 outside.
+        uint8; 0 unknown tissue, 1.. labels of the table, 20.. other structures, 254 what may be
+        any label, 255 outside.
     images
         float32 (n, channels, right, front) scaled to about 0..1, or None. Two channels are
         water and fat.
@@ -177,6 +181,7 @@ def load_case(
     weight: float,
     center_labels: Sequence[int] = (1, 2, 3, 4),
     cache: Path | None = None,
+    plane: str = 'axial',
 ) -> PlaneSet:
     """Load one label map, and its images where it has them.
 
@@ -192,26 +197,31 @@ def load_case(
     cache
         Folder in which the planes are kept under the SHA-256 of all that they are made of: the
         content of the files, the source and the version of bids_muscle.
+    plane
+        ``'axial'`` or ``'sagittal'``.
 
     Raises
     ------
     BadDataError
         If no slice has the muscles that it needs.
     """
-    load = _from_zip if case.labels.suffix == '.zip' else _from_volume
-    kept = cache / f'{_fingerprint(case, center_labels)}.npz' if cache else None
+    kept = cache / f'{_fingerprint(case, center_labels, plane)}.npz' if cache else None
     if kept is not None and kept.is_file():
         planes = _read_planes(kept, case.source)
     else:
-        planes = load(case, center_labels)
+        planes = (
+            _from_zip(case, center_labels)
+            if case.labels.suffix == '.zip'
+            else _from_volume(case, center_labels, plane)
+        )
         if kept is not None:
             _write_planes(planes, kept)
     return replace(planes, weight=weight, participant=case.participant)
 
 
-def _fingerprint(case: Case, center_labels: Sequence[int]) -> str:
+def _fingerprint(case: Case, center_labels: Sequence[int], plane: str) -> str:
     source = {**asdict(case.source), 'name': '', 'weight': 0}
-    grid = (PIXEL_MM, PLANE, CENTER, tuple(center_labels))
+    grid = (PIXEL_MM, PLANE, CENTER, tuple(center_labels), plane)
     digest = hashlib.sha256(repr((__version__, source, grid, sorted(case.images))).encode())
     for path in (case.labels, *(case.images[name] for name in sorted(case.images))):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -233,11 +243,11 @@ def _read_planes(path: Path, source: Source) -> PlaneSet:
     return PlaneSet(source.name, annotated=source.annotated, weight=source.weight, **arrays)
 
 
-def _from_volume(case: Case, center_labels: Sequence[int]) -> PlaneSet:
-    source = case.source
+def _from_volume(case: Case, center_labels: Sequence[int], plane: str) -> PlaneSet:
+    source, axes = case.source, AXES[plane]
     image = nib.as_closest_canonical(nib.load(case.labels))
-    codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
-    zooms = image.header.get_zooms()[:2]
+    codes = np.rint(np.asarray(image.dataobj)).astype(np.int32).transpose(axes)
+    zooms = [float(image.header.get_zooms()[axis]) for axis in axes[:2]]
     labels = recode(codes, source)
     wanted = [label for label in center_labels if label in source.annotated]
     present = np.array(
@@ -249,7 +259,7 @@ def _from_volume(case: Case, center_labels: Sequence[int]) -> PlaneSet:
     slices = [k for k in usable if first <= k < last][:: source.slice_step]
     if not slices or not len(whole):
         raise _lacks(case, sorted(set(wanted) - set(np.unique(labels).tolist())))
-    volumes = load_images(case)
+    volumes = {name: v.transpose(axes) for name, v in load_images(case).items()}
     planes, images, fat = [], [], []
     for k in slices:
         nearest = whole[np.abs(whole - k).argmin()]
@@ -317,11 +327,13 @@ def _from_zip(case: Case, center_labels: Sequence[int]) -> PlaneSet:
 def recode(codes: np.ndarray, source: Source) -> np.ndarray:
     """Bring the numbers of a map to those of the label table; others become structures."""
     out = np.zeros(codes.shape, dtype=np.uint8)
-    others = [code for code in np.unique(codes) if code and code not in source.codes]
+    known = {*source.codes, *source.unknown}
+    others = [code for code in np.unique(codes) if code and code not in known]
     for number, code in enumerate(others):
         out[codes == code] = FIRST_OTHER + number % 200
     for code, label in source.codes.items():
         out[codes == code] = label
+    out[np.isin(codes, source.unknown)] = UNKNOWN
     return out
 
 

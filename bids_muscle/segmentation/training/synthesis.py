@@ -71,6 +71,72 @@ def synthesize(
     return image * (labels != OUTSIDE)[:, None]
 
 
+def synthesize_complete(generator: torch.Generator, labels: torch.Tensor) -> torch.Tensor:
+    """Make one image for each view of a map in which every structure has a number of its own.
+
+    Each number gets a random signal, with the first label and the third (vertebrae and sacrum)
+    mostly alike; 0 and what is outside are air. Edges may be dark, as of cortical bone, or bright.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    labels
+        Shape (n, x, y).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, 1, x, y), about 0..1.
+    """
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    n, shape = len(labels), (labels.shape[1], labels.shape[2])
+    level = torch.rand((n, 256), generator=generator)
+    alike = (torch.rand(n, generator=generator) < 0.8).float()
+    near = (level[:, 1] + 0.06 * torch.randn(n, generator=generator)).clamp(0.02, 1)
+    level[:, 3] = alike * near + (1 - alike) * level[:, 3]
+    level[:, OUTSIDE] = level[:, 0] = 0
+    rows = torch.arange(n).view(-1, 1, 1)
+    image = level[rows, labels]
+    values = labels.float()[:, None]
+    edge = (max_pool2d(values, 3, 1, 1) != values)[:, 0]
+    rim = uniform(generator, -1.2, 0.8, n, 1, 1).clamp(-1, 0.5) * (labels > 0)
+    image = image * (1 + rim * edge)
+    fine = torch.randn(image.shape, generator=generator)
+    coarse = smooth_field(generator, n, shape, (30, 22))[:, 0]
+    spread = uniform(generator, 0, 0.12, n, 256)[rows, labels]
+    image = image + spread * (0.5 * fine + coarse)
+    image = torch.where(level[rows, labels] == 0, 0.02 * fine.abs(), image)
+    sigma = uniform(generator, 0.3, 0.9, n, 1).expand(-1, 2)
+    return tint(generator, gaussian_blur(image[:, None], sigma).clamp(min=0), labels)
+
+
+def tint(generator: torch.Generator, image: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Make bone (labels 1 and 3) and discs (2) brighter or darker in half of the views.
+
+    Parameters
+    ----------
+    image
+        Shape (n, 1, x, y).
+    labels
+        Shape (n, x, y).
+    """
+    import torch
+
+    n = len(image)
+    bone, disc = (labels == 1) | (labels == 3), labels == 2
+    masks = torch.stack([bone, disc], 1).float()
+    # Whole, as marrow differs between people, and from the middle, as the nucleus differs.
+    whole = gaussian_blur(masks, torch.full((n, 2), 0.7))
+    inner = gaussian_blur(masks, torch.full((n, 2), 3.0)) * whole
+    strength = uniform(generator, -0.8, 0.8, 2, n, 2, 1, 1)
+    change = (strength[0] * whole + strength[1] * inner).sum(1, keepdim=True)
+    chosen = (torch.rand((n, 1, 1, 1), generator=generator) < 0.5).float()
+    return image * torch.exp(change * chosen)
+
+
 @dataclass(frozen=True)
 class Body:
     """Ranges, mm, of the size of a random body and of what lies around the muscles."""

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.intensity import NORMALIZERS, standardize_histogram
 from bids_muscle.segmentation.training.geometry import mirror, uniform
 from bids_muscle.segmentation.training.recipe import Patches, Recipe
@@ -27,9 +28,6 @@ from bids_muscle.segmentation.training.sources import (
 
 if TYPE_CHECKING:
     import torch
-
-#: Axes of an image in RAS+ order that become (x, y, slices).
-AXES = {'axial': (0, 1, 2), 'sagittal': (1, 2, 0)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def load_data(
     Planes are kept in ``cache``; volumes are made in a moment.
     """
     if recipe.patches is None:
-        return load_case(case, weight, recipe.center_labels, cache)
+        return load_case(case, weight, recipe.center_labels, cache, recipe.plane)
     return load_volume(case, weight, recipe)
 
 

@@ -1,0 +1,225 @@
+"""Segment, measure and publish the vertebrae and discs of one sagittal scan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    Bunch,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_muscle.dataset import sidecars
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import (
+    lookup_rows,
+    write_bytes,
+    write_image,
+    write_json,
+    write_text,
+    write_tsv,
+)
+from bids_muscle.interfaces.base import ScanInput, load
+
+#: The two label maps of a spine.
+MAPS = ('vertebrae', 'discs')
+
+
+class _SegmentInput(ScanInput):
+    images = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    model = traits.Str(mandatory=True, nohash=True, desc='where the model is')
+    model_card = traits.Str(mandatory=True, desc='JSON')
+    model_sha256 = traits.Str(mandatory=True)
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True)
+
+
+class _SegmentOutput(TraitedSpec):
+    native = File(exists=True, desc='grid of the scan in its own voxel order')
+    image = File(exists=True, desc='RAS+')
+    labels = traits.Dict(traits.Str, File(exists=True), desc='vertebrae and discs, RAS+')
+    found = File(exists=True, desc='names, confidence and reasons by number')
+    device = traits.Str(desc='where the network ran')
+    warnings = traits.List(traits.Str)
+
+
+class SegmentSpine(SimpleInterface):
+    """Coat over the predictor and :func:`bids_muscle.segmentation.vertebrae.name_spine`."""
+
+    input_spec = _SegmentInput
+    output_spec = _SegmentOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.anatomy.labels import SPINE
+        from bids_muscle.errors import SegmentationError
+        from bids_muscle.imaging.conform import load_image, make_image, to_canonical
+        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.predictor import Predictor
+        from bids_muscle.segmentation.vertebrae import name_spine
+
+        cwd = Path(runtime.cwd)
+        contrast, path = next(iter(self.inputs.images.items()))
+        native = load_image(Path(path))
+        image = to_canonical(native)
+        image = make_image(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
+        device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
+        warnings: list[str] = []
+        try:
+            predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
+            found = predictor.segment({contrast: image})
+            classes, confidence = (
+                np.asarray(each.dataobj) for each in (found.labels, found.confidence)
+            )
+        except SegmentationError as error:  # a scan beside the spine is no failure
+            warnings.append(f'No vertebrae were found. {error.remedy}')
+            classes = confidence = np.zeros(image.shape, np.uint8)
+        spine = name_spine(classes, confidence, image.header.get_zooms()[:3])
+        warnings += dict.fromkeys(
+            f'{reason[0].upper()}{reason[1:]}.'
+            for reasons in spine.reasons.values()
+            for reason in reasons
+        )
+        labels = {}
+        for name, data in zip(MAPS, (spine.vertebrae, spine.discs), strict=True):
+            labels[name] = str(cwd / f'{name}.nii')
+            nib.save(make_image(data, image.affine), labels[name])
+        nib.save(native, cwd / 'native.nii')
+        nib.save(image, cwd / 'image.nii')
+        facts = {'names': spine.names, 'confidence': spine.confidence, 'reasons': spine.reasons}
+        (cwd / 'found.json').write_text(json.dumps(facts), encoding='utf-8')
+        self._results = {
+            'native': str(cwd / 'native.nii'),
+            'image': str(cwd / 'image.nii'),
+            'labels': labels,
+            'found': str(cwd / 'found.json'),
+            'device': device,
+            'warnings': warnings,
+        }
+        return runtime
+
+
+class _MeasureInput(ScanInput):
+    image = File(exists=True, mandatory=True)
+    labels = traits.Dict(traits.Str, File(exists=True), mandatory=True)
+    found = File(exists=True, mandatory=True)
+
+
+class _MeasureOutput(TraitedSpec):
+    table = File(exists=True)
+    figure = File(exists=True)
+
+
+class MeasureSpine(SimpleInterface):
+    """Coat over :func:`bids_muscle.measurement.spine.measure_spine`, and its picture."""
+
+    input_spec = _MeasureInput
+    output_spec = _MeasureOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.measurement.spine import measure_spine
+        from bids_muscle.reports.spine_figure import draw_spine
+
+        cwd = Path(runtime.cwd)
+        names, confidence, reasons = _read_found(self.inputs.found)
+        vertebrae, discs = (load(self.inputs.labels[name]) for name in MAPS)
+        table = measure_spine(
+            (vertebrae, names), (discs, names), confidence=confidence, reasons=reasons
+        )
+        write_tsv(table, cwd / 'spine.tsv')
+        picture = draw_spine(load(self.inputs.image), vertebrae, discs, table)
+        (cwd / 'spine.webp').write_bytes(picture)
+        self._results = {'table': str(cwd / 'spine.tsv'), 'figure': str(cwd / 'spine.webp')}
+        return runtime
+
+
+class _PublishInput(ScanInput):
+    scan = traits.Instance(Scan, mandatory=True)
+    model = traits.Str(mandatory=True, desc='where the model is')
+    bids_dir = traits.Str(mandatory=True)
+    output_dir = traits.Str(mandatory=True)
+    settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
+    native = File(exists=True, mandatory=True)
+    labels = traits.Dict(traits.Str, File(exists=True), mandatory=True)
+    found = File(exists=True, mandatory=True)
+    table = File(exists=True, mandatory=True)
+    figure = File(exists=True, mandatory=True)
+
+
+class _PublishOutput(TraitedSpec):
+    paths = traits.List(traits.Str, desc='files written, relative to the output folder')
+
+
+class PublishSpine(SimpleInterface):
+    """Put every output of a sagittal scan in its place, on the grid of the scan."""
+
+    input_spec = _PublishInput
+    output_spec = _PublishOutput
+    # The outputs may be gone or changed although the work folder says they were written.
+    _always_run = True
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.anatomy.labels import SPINE
+        from bids_muscle.anatomy.lookups import fsleyes_lookup, itksnap_lookup, slicer_lookup
+        from bids_muscle.imaging.conform import to_native
+        from bids_muscle.measurement.rows import dictionary
+        from bids_muscle.reports.spine_figure import spine_labels
+        from bids_muscle.segmentation.bundle import find_model
+
+        given = self.inputs
+        bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
+        model = find_model(given.model, SPINE)
+        native = load(given.native)
+        names, _, _ = _read_found(given.found)
+        paths: list[str] = []
+
+        def place(key: str) -> Path:
+            path = derivative_path(given.scan, key)
+            paths.append(str(path))
+            return output_dir / path
+
+        for name in MAPS:
+            labels = load(given.labels[name])
+            numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
+            table = spine_labels({n: text for n, text in names.items() if n in numbers})
+            write_image(to_native(labels, native), place(name))
+            sidecar = sidecars.spine_sidecar(given.scan, bids_dir, name, model, given.settings)
+            write_json(sidecar, place(f'{name}_json'))
+            write_text(_lookup(table), place(f'{name}_tsv'))
+            write_text(itksnap_lookup(table), place(f'{name}_itksnap'))
+            write_text(slicer_lookup(table), place(f'{name}_slicer'))
+            write_text(fsleyes_lookup(table), place(f'{name}_fsleyes'))
+        write_bytes(Path(given.table).read_bytes(), place('spine_table'))
+        sidecar = sidecars.morph_sidecar(
+            given.scan, bids_dir, dictionary('morph_spine'), model, given.settings
+        )
+        write_json(sidecar, place('spine_table_json'))
+        write_bytes(Path(given.figure).read_bytes(), place('spine_figure'))
+        self._results = {'paths': paths}
+        return runtime
+
+
+def _lookup(table: Any) -> str:
+    """Return a lookup table; its header alone where nothing was found."""
+    rows = lookup_rows(table)
+    header = 'index\tname\tabbreviation\tcolor'
+    lines = ['\t'.join(str(value) for value in row.values()) for row in rows]
+    return '\n'.join([header, *lines]) + '\n'
+
+
+def _read_found(
+    path: str,
+) -> tuple[dict[int, str], dict[int, float], dict[int, tuple[str, ...]]]:
+    """Read names, confidence and reasons; JSON has made text of the numbers."""
+    content = json.loads(Path(path).read_text(encoding='utf-8'))
+    return (
+        {int(number): text for number, text in content['names'].items()},
+        {int(number): float(value) for number, value in content['confidence'].items()},
+        {int(number): tuple(each) for number, each in content['reasons'].items()},
+    )
