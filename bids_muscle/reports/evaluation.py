@@ -14,7 +14,7 @@ from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import MissingInputError, UsageError
 from bids_muscle.reports.outputs import MISSING
 from bids_muscle.reports.page import environment
-from bids_muscle.statistics import analysis
+from bids_muscle.statistics import analysis, spine
 from bids_muscle.statistics.evaluation import ACCURACY, ALL, agreements, dictionary, summarise
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 from bids_muscle.statistics.loads import compare_loads
@@ -87,6 +87,39 @@ def write_evaluation(
         'definitions': [(dictionary()[n]['LongName'], dictionary()[n]) for n in ACCURACY],
     }
     write_text(environment().get_template('evaluation.html.j2').render(context), page)
+    return page
+
+
+def write_spine_evaluation(table: pd.DataFrame, output: Path, title: str) -> Path:
+    """Write the evaluation of vertebrae and discs: two tables and a page that stands alone.
+
+    Parameters
+    ----------
+    table
+        Rows for :func:`~bids_muscle.statistics.spine.summarise_spines` with the columns
+        ``participant_id``, ``session_id`` and ``scan``.
+    output
+        Folder.
+    title
+        What was evaluated.
+
+    Returns
+    -------
+    Path
+        The page, ``evaluation_spine.html``.
+    """
+    summary = spine.summarise_spines(table)
+    _write_table(table, output / 'evaluation_spine', spine.dictionary())
+    _write_table(summary, output / 'evaluation_spine_summary', spine.dictionary())
+    page = output / 'evaluation_spine.html'
+    context = {
+        'title': title,
+        'people': table['participant_id'].nunique(),
+        'scans': table['scan'].nunique(),
+        'headings': [spine.dictionary()[name]['LongName'] for name in summary.columns],
+        'rows': _cells(summary.astype(object).where(summary.notna(), None), list(summary)),
+    }
+    write_text(environment().get_template('evaluation_spine.html.j2').render(context), page)
     return page
 
 

@@ -13,7 +13,13 @@ from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
 from bids_muscle.errors import BidsMuscleError, GridMismatchError, NothingSelectedError
 from bids_muscle.imaging.conform import voxel_sizes
-from bids_muscle.reports.evaluation import read_evaluation, write_comparison, write_evaluation
+from bids_muscle.imaging.levels import level_of
+from bids_muscle.reports.evaluation import (
+    read_evaluation,
+    write_comparison,
+    write_evaluation,
+    write_spine_evaluation,
+)
 from bids_muscle.statistics.evaluation import compare_maps
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def evaluate(
     """
     import pandas as pd
 
-    # Maps of other structures, such as vertebrae, are no candidates.
+    # Maps of other structures are no candidates; vertebrae and discs have tables of their own.
     maps = find_label_maps(predictions, predicted=True)
     found = [each for each in maps if _table_of(each) is not None]
     wanted = [each for each in find_label_maps(reference, seg) if _table_of(each) is not None]
@@ -61,13 +67,17 @@ def evaluate(
             rows += _evaluate_pair(mine, truth)
         except BidsMuscleError as error:
             left_out.append(f'{truth.path.name}: {error}')
+    title = f'{predictions.absolute().name} against {reference.absolute().name}'
+    spines = _paired_spines(maps, find_label_maps(reference, seg), left_out)
+    spine_page = write_spine_evaluation(spines, output, title) if not spines.empty else None
+    if not rows and spine_page:
+        return spine_page, left_out
     if not rows:
         raise NothingSelectedError(
             f'No label map in {predictions} could be compared with one in {reference}. '
             + ' '.join(left_out[:3]),
             'Both need dseg files of the same scans, with lookup tables that name the muscles.',
         )
-    title = f'{predictions.absolute().name} against {reference.absolute().name}'
     loads = _paired_loads(predictions, reference)
     return write_evaluation(pd.DataFrame(rows), output, title, left_out, loads), left_out
 
@@ -109,6 +119,75 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
             )
             parts.append(test.merge(truth, on=['task', 'level']))
     return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def _paired_spines(
+    found: Sequence[LabelMap], wanted: Sequence[LabelMap], left_out: list[str]
+) -> pd.DataFrame:
+    """Compare the vertebrae and discs of two datasets; what cannot be is told in `left_out`."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for seg in ('vertebrae', 'discs'):
+        mine, theirs = (
+            [each for each in maps if each.entities.get('seg') == seg] for maps in (found, wanted)
+        )
+        pairs, alone = pair_maps(mine, theirs)
+        left_out += [f'{each.path.name}: {reason}.' for each, reason in alone]
+        for one, truth in pairs:
+            try:
+                rows += _spine_rows(one, truth, seg)
+            except BidsMuscleError as error:
+                left_out.append(f'{truth.path.name}: {error}')
+    return pd.DataFrame(rows)
+
+
+def _spine_rows(mine: LabelMap, truth: LabelMap, seg: str) -> list[dict[str, Any]]:
+    """Return a row for each vertebra or disc of the reference that has a name."""
+    from bids_muscle.measurement.spine import measure_spine
+
+    kind = 'vertebra' if seg == 'vertebrae' else 'disc'
+    images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
+    zooms = [voxel_sizes(image.affine) for image in images]
+    if images[0].shape != images[1].shape or not np.allclose(zooms[0], zooms[1], rtol=0.02):
+        raise GridMismatchError(
+            f'{mine.path} and {truth.path} are not on the same grid.',
+            'Resample one of them, or segment the scan that the reference was drawn on.',
+        )
+    # In voxels both lie on one grid; places are compared on that of the reference.
+    affine = images[1].affine
+    data = [np.rint(np.asarray(image.dataobj)).astype(np.int32) for image in images]
+    measured = []
+    for numbers, label_map in zip(data, (mine, truth), strict=True):
+        given = (nib.Nifti1Image(numbers, affine), label_map.names)
+        table = measure_spine(*((given, None) if kind == 'vertebra' else (None, given)))
+        measured.append(table[table['kind'] == kind].set_index('name').to_dict('index'))
+    stem = truth.path.name.split('.')[0].removesuffix('_dseg')
+    codes = {name: number for number, name in mine.names.items()}
+    rows = []
+    for number, name in truth.names.items():
+        there = data[1] == number
+        parts = name.split('-')
+        if not there.any() or len(parts) != 1 + (kind == 'disc') or not all(map(level_of, parts)):
+            continue
+        test = data[0] == codes[name] if name in codes else np.zeros_like(there)
+        both = [table.get(name, {}) for table in measured]
+        places = [
+            np.array([each.get(f'{axis}_ras_mm', np.nan) for axis in 'xyz']) for each in both
+        ]
+        rows.append(
+            {
+                **scan_columns(truth.entities, stem),
+                'kind': kind,
+                'name': name,
+                'dice': 2 * np.count_nonzero(test & there) / (test.sum() + there.sum()),
+                'centroid_error_mm': float(np.linalg.norm(places[0] - places[1])),
+                'height_test_mm': both[0].get('height_mm', np.nan),
+                'height_reference_mm': both[1].get('height_mm', np.nan),
+                'reason': None if test.any() else 'not in the test',
+            }
+        )
+    return rows
 
 
 def _table_of(label_map: LabelMap) -> LabelTable | None:
