@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,13 @@ NEAR_MM = 130.0
 _NOT_TOGETHER = (
     'lies {:.0f} mm from the vertebra in the horizontal plane: the scans have no common frame of '
     'reference, or the patient moved between them'
+)
+#: From this distance, mm, between the middle of the muscles and that of the vertebrae on, the
+#: patient is taken to have moved.
+MOVED_MM = 10.0
+_MOVED = (
+    'the muscles lie {:.0f} mm to the {} of the vertebrae: the patient moved between the scans, '
+    'or the spine is bent'
 )
 _TOUCHES = 'reaches the edge of the image, so it may be a part only'
 
@@ -154,6 +161,13 @@ def join_levels(
             away = _away(row, bone)
             known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
             rows.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
+    for scan in muscles:
+        here = [row for row in rows if row['scan'] == scan]
+        aside = _aside(here)
+        if abs(aside) > MOVED_MM:
+            moved = _MOVED.format(abs(aside), 'right' if aside > 0 else 'left')
+            for row in here:
+                row['reason'] = '; '.join(each for each in (row['reason'], moved) if each)
     rows.sort(key=lambda row: -row['vertebra_z_ras_mm'])
     return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
 
@@ -163,6 +177,19 @@ def _away(muscle: Mapping[str, Any], bone: Mapping[str, Any]) -> float:
     return float(
         np.hypot(*(muscle[f'{axis}_ras_mm'] - bone[f'vertebra_{axis}_ras_mm'] for axis in 'xy'))
     )
+
+
+def _aside(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return how far to the right of the vertebrae the middle of muscles and their pairs lies, mm.
+
+    The median over levels and muscles; 0 without pairs.
+    """
+    sides: dict[tuple[Any, Any], dict[str, float]] = {}
+    for row in rows:
+        place = row['x_ras_mm'] - row['vertebra_x_ras_mm']
+        sides.setdefault((row['level'], row['muscle']), {})[row['side']] = place
+    middles = [(pair['left'] + pair['right']) / 2 for pair in sides.values() if len(pair) == 2]
+    return float(np.median(middles)) if middles else 0.0
 
 
 def smallest_rectangle(pixels: np.ndarray, spacing_mm: tuple[float, float]) -> Rectangle:

@@ -187,3 +187,19 @@ def test_vertebrae_and_muscles_are_joined_by_level() -> None:
     assert pd.isna(near['reason'])
     assert 'no common frame of reference' in far['reason']
     assert join_levels({'sag': spine}, {}).empty
+
+
+@pytest.mark.parametrize(('shift', 'said'), [(0, None), (14, '14 mm to the right')])
+def test_muscles_beside_the_vertebrae_are_said(shift: float, said: str | None) -> None:
+    spine = measure_spine(
+        (image(np.where(two_discs() == 105, 24, 0).astype(np.uint8)), {24: 'L5'}), None
+    )
+    x, y, z = (spine.iloc[0][f'{axis}_ras_mm'] for axis in 'xyz')
+    rows = [
+        {'muscle': 'multifidus', 'side': side, 'level': 'L5', 'reason': None}
+        | {'x_ras_mm': x + sign * 12 + shift, 'y_ras_mm': y - 40, 'z_ras_mm': z}
+        for side, sign in (('right', 1), ('left', -1))
+    ]
+    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)})
+    reasons = joined['reason'].fillna('').tolist()
+    assert all((said or '') in reason and bool(said) == bool(reason) for reason in reasons)
