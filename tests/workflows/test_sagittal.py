@@ -47,7 +47,7 @@ def test_vertebrae_of_a_phantom_are_named_and_measured(tmp_path: Path) -> None:
     assert (record['status'], record['region']) == ('done', 'spine')
     assert all((out / name).is_file() for name in record['outputs'])
     page = (out / 'sub-01.html').read_text(encoding='utf-8')
-    assert 'Vertebrae and discs' in page and 'L4-L5' in page
+    assert 'heights of the discs' in page and 'L4-L5' in page
     # Nothing is looked for in it that is not of the spine, and nothing is done twice.
     assert not list(anat.glob('*muscles*'))
     before = (anat / 'sub-01_acq-T2w_desc-spine_morph.tsv').stat().st_mtime_ns
