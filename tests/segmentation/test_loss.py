@@ -72,3 +72,29 @@ def test_an_unknown_loss_optimizer_or_schedule_is_named(recipe: Recipe) -> None:
     for field in ('optimizer', 'schedule'):
         with pytest.raises(UsageError, match=field):
             replace(recipe, **{field: 'typo'})
+
+
+def test_unknown_pixels_cost_nothing(recipe: Recipe) -> None:
+    import torch
+
+    from bids_muscle.segmentation.training.loss import IGNORED
+
+    loss = make_loss(replace(recipe, loss='marginal'))
+    target = torch.zeros((1, 4, 4), dtype=torch.int64)
+    target[:, :2] = 1
+    logits = torch.stack([target != 1, target == 1], 1) * 40.0 - 20
+    annotated = torch.tensor([[True]])
+    wrong = logits.clone()
+    wrong[:, :, 3] = -wrong[:, :, 3]
+    unknown = target.clone()
+    unknown[:, 3] = IGNORED
+    assert float(loss(wrong, target, annotated)) > 0.5
+    assert float(loss(wrong, unknown, annotated)) == pytest.approx(0, abs=0.02)
+    assert float(loss(wrong, torch.full_like(target, IGNORED), annotated)) == 0
+
+
+def test_only_the_marginal_loss_knows_unknown_pixels(recipe: Recipe) -> None:
+    source = replace(recipe.sources[0], unknown=(9,))
+    replace(recipe, loss='marginal', sources=(source,))
+    with pytest.raises(UsageError, match='unknown pixels'):
+        replace(recipe, loss='dice_ce', sources=(source,))
