@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
 #: Knots of the random look-up tables per axis.
 KNOTS = 5
-#: Share of the images with fat displaced against water, and of those with ghosts.
-DISPLACED, GHOSTED = 0.3, 0.15
 
 
 def random_contrast(
-    generator: torch.Generator, images: torch.Tensor, two_channels: bool
+    generator: torch.Generator, images: torch.Tensor, two_channels: bool, displaced: float = 0.0
 ) -> torch.Tensor:
     """Turn water and fat, or one image, into one image of a random contrast.
 
@@ -29,6 +27,8 @@ def random_contrast(
         channel is the image and the second is not used.
     two_channels
         Whether the images are water and fat.
+    displaced
+        Share of the images with fat displaced against water.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def random_contrast(
         return _recolor(generator, images[:, :1])
     water, fat = images[:, :1], images[:, 1:]
     scale = torch.exp(uniform(generator, -0.5, 0.5, len(images), 1, 1, 1))
-    moved = displace(generator, fat)
+    moved = displace(generator, fat, displaced)
     options = (
         water,
         fat,
@@ -58,19 +58,21 @@ def random_contrast(
     return torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
 
 
-def displace(generator: torch.Generator, fat: torch.Tensor) -> torch.Tensor:
-    """Move some of the images of fat, (n, c, x, y), along one axis: the chemical shift.
+def displace(generator: torch.Generator, fat: torch.Tensor, share: float) -> torch.Tensor:
+    """Move a share of the images of fat, (n, c, x, y), along one axis: the chemical shift.
 
     At usual bandwidths fat lands one or two pixels beside the water of its place; what is beside
     a muscle then covers its edge, and leaves a dark rim on the other side.
     """
     import torch
 
+    if not share:
+        return fat
     rows = []
     for image in fat:
         step = round(float(uniform(generator, -2.5, 2.5, 1)))
         axis = 1 + int(torch.randint(2, (1,), generator=generator))
-        there = float(torch.rand(1, generator=generator)) < DISPLACED
+        there = float(torch.rand(1, generator=generator)) < share
         rows.append(image.roll(step, axis) if there else image)
     return torch.stack(rows)
 
@@ -110,13 +112,17 @@ def _look_up(
     return found * body
 
 
-def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def degrade(
+    generator: torch.Generator, images: torch.Tensor, ghosted: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
     Parameters
     ----------
     images
         Shape (n, 1, x, y), about 0..1.
+    ghosted
+        Share of the images with ghosts.
 
     Returns
     -------
@@ -148,7 +154,7 @@ def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Ten
             small = interpolate(image[None], scale_factor=factor, mode='bilinear', antialias=True)
             image = interpolate(small, size=shape, mode='bilinear')[0]
         rows.append(image)
-    images = _ghosts(generator, torch.stack(rows))
+    images = _ghosts(generator, torch.stack(rows), ghosted)
     level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
     top = images.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
     noise = level * top * torch.randn((n, 2, *shape), generator=generator)
@@ -158,16 +164,18 @@ def degrade(generator: torch.Generator, images: torch.Tensor) -> tuple[torch.Ten
     return images * inside, inside[:, 0] > 0
 
 
-def _ghosts(generator: torch.Generator, images: torch.Tensor) -> torch.Tensor:
+def _ghosts(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
     """Add fainter copies of some images to both sides along one axis, as moving tissue does."""
     import torch
 
+    if not share:
+        return images
     rows = []
     for image in images:
         axis = 1 + int(torch.randint(2, (1,), generator=generator))
         step = int(float(uniform(generator, 0.1, 0.5, 1)) * image.shape[axis])
         strength = float(uniform(generator, 0, 0.2, 1))
-        there = float(torch.rand(1, generator=generator)) < GHOSTED
+        there = float(torch.rand(1, generator=generator)) < share
         copies = image.roll(step, axis) + image.roll(-step, axis)
         rows.append(image + strength * copies if there else image)
     return torch.stack(rows)

@@ -81,12 +81,12 @@ def make_batch(
         k = int(torch.randint(len(planes), (1,), generator=generator))
         here = points[i : i + 1]
         view = sample_nearest(torch.from_numpy(planes.labels[k : k + 1]).long(), here, OUTSIDE)
-        images.append(_image(generator, planes, k, view, here, recipe.region))
+        images.append(_image(generator, planes, k, view, here, recipe))
         target = torch.where(view < classes, view, torch.zeros_like(view))
         labels.append(torch.where(view == UNKNOWN, IGNORED, target))
         annotated.append([label in planes.annotated for label in range(1, classes)])
     which = torch.rand(count, generator=generator) < 0.5
-    image, inside = degrade(generator, torch.cat(images))
+    image, inside = degrade(generator, torch.cat(images), recipe.ghosted_share)
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images
         image, label = mirror(image, label, which)
@@ -99,9 +99,11 @@ def _image(
     k: int,
     view: torch.Tensor,
     points_mm: torch.Tensor,
-    region: str,
+    recipe: Recipe,
 ) -> torch.Tensor:
     import torch
+
+    region, displaced = recipe.region, recipe.displaced_share
 
     synthetic = float(torch.rand(1, generator=generator)) < SYNTHETIC_SHARE
     if region == SPINE and planes.images is None:
@@ -111,8 +113,9 @@ def _image(
         if planes.fat is not None:
             drawn = torch.from_numpy(planes.fat[k : k + 1]).long()
             fat = sample_nearest(drawn, points_mm, 0).float()
-        return synthesize(generator, view, points_mm, fat, region)
+        return synthesize(generator, view, points_mm, fat, region, displaced)
     found = sample_linear(torch.from_numpy(planes.images[k : k + 1]), points_mm)
     two = found.shape[1] == 2
-    image = random_contrast(generator, found if two else found.expand(-1, 2, -1, -1), two)
+    channels = found if two else found.expand(-1, 2, -1, -1)
+    image = random_contrast(generator, channels, two, displaced)
     return tint(generator, image, view) if region == SPINE else image

@@ -160,6 +160,9 @@ class Recipe:
         ``'rise-hold-fall'`` of the learning rate, or ``'constant'`` as in the papers.
     clip_norm
         Greatest norm of the gradient; 0 for no limit.
+    displaced_share, ghosted_share
+        Share of the random views with fat displaced against water (chemical shift), and of those
+        with ghosts.
     cpu_bfloat16
         Whether the network runs in bfloat16 also on the CPU: half the time on those that have it
         (AVX-512 BF16, AMX), slower on others.
@@ -213,6 +216,8 @@ class Recipe:
     optimizer: str = 'adamw'
     schedule: str = 'rise-hold-fall'
     clip_norm: float = 5.0
+    displaced_share: float = 0.0
+    ghosted_share: float = 0.0
     cpu_bfloat16: bool = False
     validate_every: int = 500
     patience: int = 0

@@ -29,6 +29,7 @@ def synthesize(
     points_mm: torch.Tensor,
     fat: torch.Tensor,
     region: str = 'lumbar',
+    displaced: float = 0.0,
 ) -> torch.Tensor:
     """Make one image for each view of a label map.
 
@@ -44,6 +45,8 @@ def synthesize(
         Shape (n, x, y), 1 where the map says fat inside muscle, 0 elsewhere.
     region
         ``'lumbar'`` or ``'cervical'``: the body to paint.
+    displaced
+        Share of the images with fat displaced against water.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def synthesize(
     lean = (1 - share) * level[rows, tissue]
     fatty = (tissue == SKIN_FAT) | (tissue == CAVITY)
     of_fat = share * fat_level.view(-1, 1, 1) + lean * fatty
-    image = lean * ~fatty + displace(generator, of_fat[:, None])[:, 0]
+    image = lean * ~fatty + displace(generator, of_fat[:, None], displaced)[:, 0]
     shape = (image.shape[1], image.shape[2])
     fine = torch.randn(image.shape, generator=generator)
     coarse = smooth_field(generator, len(labels), shape, (24, 16))[:, 0]
