@@ -56,7 +56,9 @@ def levels(found: alignment.Alignment, atlas: Atlas, scan: Nifti1Image, spine: L
     drawn = load_image(spine.path)
     boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, spine.names)
     n_slices = scan.shape[2]
-    true = likeliest(slice_probabilities(boundaries, scan.affine, n_slices), n_slices, 'true')
+    true = likeliest(
+        slice_probabilities(boundaries, scan.affine, n_slices), n_slices, 'segmentation'
+    )
     shares = alignment.level_probabilities(found, atlas, scan)
     named = likeliest(shares, n_slices, 'atlas').names
     pairs = [pair for pair in zip(true.names, named, strict=True) if pair[0]]
