@@ -107,7 +107,7 @@ def find_label_maps(
         else:
             found += [each for each in own if each[1].get('desc') == 'manual'] or own
     return [
-        LabelMap(path, entities, _read_lookup(path, derivatives))
+        LabelMap(path, entities, read_lookup(path, derivatives))
         for path, entities in sorted(found, key=lambda each: each[0])
     ]
 
@@ -206,8 +206,26 @@ def _shape(path: Path) -> tuple[int, ...]:
         ) from error
 
 
-def _read_lookup(path: Path, root: Path) -> dict[int, str]:
-    """Read the nearest lookup table that applies to a map (BIDS inheritance)."""
+def read_lookup(path: Path, root: Path) -> dict[int, str]:
+    """Read the nearest lookup table that applies to a map (BIDS inheritance).
+
+    Parameters
+    ----------
+    path
+        The map.
+    root
+        Its dataset.
+
+    Returns
+    -------
+    dict
+        Name, with the side where the table has one, by number; empty without a table.
+
+    Raises
+    ------
+    BadDataError
+        If the table lacks the columns ``index`` and ``name`` or has an index that is no number.
+    """
     mine = read_entities(path).items()
     folder = path.parent
     while True:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_muscle.errors import BadDataError
+from bids_muscle.dataset.label_maps import read_lookup
 
 _NAME = re.compile(
     r'(sub-[0-9A-Za-z+]+(?:_[a-z]+-[0-9A-Za-z+]+)*)_seg-(vertebrae|discs)'
@@ -65,29 +64,6 @@ def find_spine_maps(folders: Sequence[Path], participant: str) -> list[SpineMaps
 
 
 def read_label_names(path: Path, participant: str) -> dict[int, str]:
-    """Return the names of the labels of a map, from its BIDS lookup table; empty without one.
-
-    That is the table beside the map, else ``seg-<label>_dseg.tsv`` or ``dseg.tsv`` at the top of
-    its dataset.
-
-    Raises
-    ------
-    BadDataError
-        If the table lacks the columns ``index`` and ``name`` or has an index that is no number.
-    """
-    stem = path.name.partition('.')[0]
-    seg = re.search('_seg-(vertebrae|discs)_', path.name)
+    """Return the names of the labels of a participant's map; see :func:`read_lookup`."""
     top = next(folder for folder in path.parents if folder.name == f'sub-{participant}').parent
-    shared = [f'seg-{seg[1]}_dseg.tsv'] if seg else []
-    for table in (path.with_name(f'{stem}.tsv'), *(top / name for name in (*shared, 'dseg.tsv'))):
-        if table.is_file():
-            try:
-                with table.open(encoding='utf-8-sig', newline='') as stream:
-                    rows = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
-                    return {int(row['index']): row['name'] for row in rows}
-            except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
-                raise BadDataError(
-                    f'{table} is not a lookup table.',
-                    'Give it the columns index, a whole number, and name.',
-                ) from error
-    return {}
+    return read_lookup(path, top)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Bar, bar_chart
-from bids_muscle.reports.outputs import MISSING, REASON, number
+from bids_muscle.reports.outputs import MISSING, REASON, number, read_table
 from bids_muscle.reports.page import format_value, heading
 
 _SUFFIX = '_loads.tsv'
@@ -44,13 +43,8 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'name': path.name.removesuffix(_SUFFIX),
         'problem': '',
     }
-    try:
-        with path.open(encoding='utf-8', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-        wanted = {'task', 'joint', *_COLUMNS, *_REFERENCE, REASON}
-        if not all(wanted <= {key for key, value in row.items() if value} for row in rows):
-            raise ValueError('a column is missing')
-    except (OSError, ValueError, csv.Error):
+    rows = read_table(path, {'task', 'joint', *_COLUMNS, *_REFERENCE, REASON})
+    if rows is None:
         return section | {'problem': f'{path.name} is not a table of loads.'}
     definitions = read_dictionary('loading')
     return section | {

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,16 @@ class Row(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
+    """Read a table in which each row has something in each of the columns; None if it has not."""
+    try:
+        with path.open(encoding='utf-8', newline='') as stream:
+            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+    except (OSError, ValueError, csv.Error):
+        return None
+    return rows if all(row.get(name) for row in rows for name in columns) else None
 
 
 @dataclass(frozen=True)

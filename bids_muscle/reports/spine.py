@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.outputs import MISSING, REASON
+from bids_muscle.reports.outputs import MISSING, REASON, read_table
 from bids_muscle.reports.page import heading
 
 _SUFFIX = '_desc-spine_morph.tsv'
@@ -40,13 +39,8 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'table': path.name,
         'problem': '',
     }
-    try:
-        with path.open(encoding='utf-8', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-        wanted = {'kind', 'name', *_COLUMNS, REASON}
-        if not all(wanted <= {key for key, value in row.items() if value} for row in rows):
-            raise ValueError('a column is missing')
-    except (OSError, ValueError, csv.Error):
+    rows = read_table(path, {'kind', 'name', *_COLUMNS, REASON})
+    if rows is None:
         return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
     definitions = read_dictionary('morph_spine')
     return section | {
