@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import PARSE_ERRORS
@@ -231,6 +232,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         'anchor': f'scan-{place}',
         'record': record,
         'light': scan_light(scan),
+        'spine': record.region == SPINE,
         'manual': scan.manual,
         'notes': scan.notes,
         'flags': scan.flags,

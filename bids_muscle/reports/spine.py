@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
     definitions = read_dictionary('morph_spine')
     return section | {
+        'model': _model(path.with_suffix('.json')),
         'headings': [heading(name, definitions) for name in _COLUMNS],
         'discs': [
             (row['name'], [row[name] for name in _COLUMNS])
@@ -55,3 +57,11 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'remarks': [(row['name'], row[REASON]) for row in rows if row[REASON] != MISSING],
         'definitions': [(heading(name, definitions), definitions[name]) for name in _COLUMNS],
     }
+
+
+def _model(sidecar: Path) -> str:
+    """Name of the model that made the label maps; empty where they were given."""
+    try:
+        return str(json.loads(sidecar.read_text(encoding='utf-8')).get('ModelName', ''))
+    except (OSError, ValueError, AttributeError):
+        return ''

@@ -47,6 +47,15 @@ def test_discs_and_lordosis_are_shown(tmp_path: Path) -> None:
     (section,) = spine_sections(tmp_path, '01')
     assert section['discs'] == [('L4-L5', ['8.25', '6.5', '33', '21.8', '17.5'])]
     assert '>8.25</td>' in text
+    assert 'given with <code>--derivatives' in text
+
+
+def test_the_model_that_outlined_is_named(tmp_path: Path) -> None:
+    table = write_spine(tmp_path)
+    table.with_suffix('.json').write_text('{"ModelName": "my <model>"}')
+    assert 'of the model my &lt;model&gt;.' in page(tmp_path)
+    table.with_suffix('.json').write_text('[]')
+    assert 'given with <code>--derivatives' in page(tmp_path)
 
 
 def test_reasons_are_said_and_escaped(tmp_path: Path) -> None:
