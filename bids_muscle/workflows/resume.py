@@ -18,7 +18,8 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.dataset.spine_maps import find_spine_maps
+from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
+from bids_muscle.errors import BidsMuscleError
 from bids_muscle.imaging.atlas import CARD, find_atlas
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD)
         if model.region in REGIONS
         else None,
-        'vertebrae': {
-            each.stem: _sha256(each.vertebrae)
-            for each in find_spine_maps(settings.derivatives, scan.participant)
-            if each.vertebrae
-        },
+        'vertebrae': [
+            (path.name, _sha256(path), read_label_names(path, scan.participant))
+            for path in _given_vertebrae(settings, scan.participant)
+        ],
         'levels': _sha256(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=None)),
         'manual': _sha256(scan.manual) if scan.manual else None,
@@ -65,6 +65,16 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'echoes': [_sha256(path) for path in scan.echoes],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
+
+
+def _given_vertebrae(settings: Settings, participant: str) -> list[Path]:
+    """Return the maps of vertebrae that other programs, or a person, made."""
+    own = find_spine_maps([settings.output_dir], participant)
+    return [
+        each.vertebrae
+        for each in (*find_spine_maps(settings.derivatives, participant), *own)
+        if each.vertebrae and (each not in own or '_desc-' in each.vertebrae.name)
+    ]
 
 
 def _sha256(path: Path) -> str:
@@ -84,7 +94,8 @@ def fingerprints(
         if scan.problem is None and (model := models.get(scan.region or '')):
             try:
                 found[scan.name] = fingerprint(settings, scan, model)
-            except OSError:  # the scan fails where its images are needed, with a better message
+            # The scan fails where the file is needed, with a better message.
+            except (OSError, BidsMuscleError):
                 continue
     spines = {scan.name: scan for scan in scans if scan.region == SPINE}
     for scan in scans:
@@ -104,18 +115,29 @@ def finished_scans(
 ) -> dict[str, ScanRecord]:
     """Return the records of the scans that need not run, by scan name.
 
-    Their files are all there, and they were made from what there is now.
+    Their files are all there, and they were made from what there is now. Muscles wait for the
+    sagittal scans of their session, which tell their levels and may have failed before.
     """
     if settings.overwrite:
         return {}
     planned = {scan.name for scan in scans}
-    return {
+    found = {
         record.scan: record
         for record in read_records(settings.output_dir, participant)
         if record.scan in planned
         and record.status == 'done'
         and record.fingerprint == prints.get(record.scan)
         and all((settings.output_dir / name).is_file() for name in record.outputs)
+    }
+    awaited = {
+        scan.session
+        for scan in scans
+        if scan.region == SPINE and scan.name in prints and scan.name not in found
+    }
+    return {
+        name: record
+        for name, record in found.items()
+        if record.region == SPINE or record.session not in awaited
     }
 
 

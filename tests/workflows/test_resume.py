@@ -14,7 +14,11 @@ import pytest
 from cohort import Run, call
 
 from bids_muscle.cli.main import main
+from bids_muscle.dataset.records import read_records
+from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import ExitCode
+from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.settings import Settings
 from bids_muscle.workflows import resume
 
 RECORD = 'logs/sub-01/sub-01_acq-dixon.json'
@@ -109,6 +113,45 @@ def test_another_setting_or_the_user_asks_for_the_scan_again(
     again: tuple[Path, Path], option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finished(capsys, *again, 'participant', option) == '0'
+
+
+def test_muscles_wait_for_the_sagittal_scan_that_tells_their_levels(
+    again: tuple[Path, Path],
+) -> None:
+    bids_dir, output_dir = again
+    (record,) = read_records(output_dir, '01')
+    settings = Settings(bids_dir=bids_dir, output_dir=output_dir, level='participant')
+    axial = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+    sagittal = Scan((('sub', '01'), ('acq', 'sag')), 'T2w', 'spine', ())
+    elsewhere = Scan((('sub', '01'), ('ses', '2'), ('acq', 'sag')), 'T2w', 'spine', ())
+    prints = {axial.name: record.fingerprint, sagittal.name: 'a', elsewhere.name: 'b'}
+
+    def finished(*scans: Scan) -> list[str]:
+        return list(resume.finished_scans(settings, '01', scans, prints))
+
+    assert finished(axial, elsewhere) == [axial.name]
+    assert finished(axial, sagittal) == []
+    del prints[sagittal.name]  # it has a problem of its own, and will never tell anything
+    assert finished(axial, sagittal) == [axial.name]
+
+
+def test_vertebrae_that_a_person_named_are_part_of_the_fingerprint(
+    again: tuple[Path, Path],
+) -> None:
+    bids_dir, output_dir = again
+    settings = Settings(bids_dir=bids_dir, output_dir=output_dir, level='participant')
+    scan = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+    model = find_model(None, 'lumbar')
+    anat = output_dir / 'sub-01/anat'
+    seen = {resume.fingerprint(settings, scan, model)}
+    shutil.copy(output_dir / MAP, anat / 'sub-01_seg-vertebrae_dseg.nii.gz')
+    assert resume.fingerprint(settings, scan, model) in seen  # the program's own
+    manual = anat / 'sub-01_seg-vertebrae_desc-manual_dseg.nii.gz'
+    shutil.copy(output_dir / MAP, manual)
+    seen.add(resume.fingerprint(settings, scan, model))
+    (anat / 'sub-01_seg-vertebrae_desc-manual_dseg.tsv').write_text('index\tname\n1\tL1\n')
+    seen.add(resume.fingerprint(settings, scan, model))
+    assert len(seen) == 3
 
 
 def test_a_dry_run_reads_images_in_full_only_where_a_record_speaks_of_them(
