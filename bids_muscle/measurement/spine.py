@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -158,36 +158,52 @@ def join_levels(
             if bone is None:
                 continue
             known = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
-            away = _away(row, bone)
+            away = away_mm(row | bone)
             known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
             rows.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
     for scan in muscles:
         here = [row for row in rows if row['scan'] == scan]
-        aside = _aside(here)
+        aside = aside_mm(here)
         if abs(aside) > MOVED_MM:
             moved = _MOVED.format(abs(aside), 'right' if aside > 0 else 'left')
             for row in here:
                 row['reason'] = '; '.join(each for each in (row['reason'], moved) if each)
-    rows.sort(key=lambda row: -row['vertebra_z_ras_mm'])
+    # A vertebra too small to have a place comes last.
+    rows.sort(key=lambda row: -np.nan_to_num(row['vertebra_z_ras_mm'], nan=-np.inf))
     return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
 
 
-def _away(muscle: Mapping[str, Any], bone: Mapping[str, Any]) -> float:
-    """Return how far a muscle lies from its vertebra in the horizontal plane, mm."""
+def away_mm(row: Mapping[str, Any]) -> float:
+    """Return how far a muscle lies from its vertebra in the horizontal plane.
+
+    Parameters
+    ----------
+    row
+        With the columns of places of the dictionary ``morph_joined``, mm.
+    """
     return float(
-        np.hypot(*(muscle[f'{axis}_ras_mm'] - bone[f'vertebra_{axis}_ras_mm'] for axis in 'xy'))
+        np.hypot(*(row[f'{axis}_ras_mm'] - row[f'vertebra_{axis}_ras_mm'] for axis in 'xy'))
     )
 
 
-def _aside(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Return how far to the right of the vertebrae the middle of muscles and their pairs lies, mm.
+def aside_mm(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Return how far to the right of the vertebrae the middle of muscles and their pairs lies.
 
-    The median over levels and muscles; 0 without pairs.
+    Parameters
+    ----------
+    rows
+        As for :func:`away_mm`, with muscle, side and level.
+
+    Returns
+    -------
+    float
+        The median over levels and muscles, mm; 0 without pairs that have a place.
     """
     sides: dict[tuple[Any, Any], dict[str, float]] = {}
     for row in rows:
         place = row['x_ras_mm'] - row['vertebra_x_ras_mm']
-        sides.setdefault((row['level'], row['muscle']), {})[row['side']] = place
+        if np.isfinite(place):
+            sides.setdefault((row['level'], row['muscle']), {})[row['side']] = place
     middles = [(pair['left'] + pair['right']) / 2 for pair in sides.values() if len(pair) == 2]
     return float(np.median(middles)) if middles else 0.0
 

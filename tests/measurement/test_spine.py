@@ -203,3 +203,20 @@ def test_muscles_beside_the_vertebrae_are_said(shift: float, said: str | None) -
     joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)})
     reasons = joined['reason'].fillna('').tolist()
     assert all((said or '') in reason and bool(said) == bool(reason) for reason in reasons)
+
+
+def test_a_vertebra_without_a_place_hides_no_movement() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[disc((0, 10, 150), 8, 36, 0)] = 20
+    labels[disc((0, 10, 80), 8, 36, 0)] = 24
+    labels[5, 80, 80] = 22
+    spine = measure_spine((image(labels), {20: 'L1', 22: 'L3', 24: 'L5'}), None)
+    rows = [
+        {'muscle': 'multifidus', 'side': side, 'level': level, 'reason': None}
+        | {'x_ras_mm': sign * 12 + 14, 'y_ras_mm': -30, 'z_ras_mm': 100}
+        for level in ('L5', 'L3', 'L1')
+        for side, sign in (('right', 1), ('left', -1))
+    ]
+    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)})
+    assert joined['level'].tolist() == ['L1', 'L1', 'L5', 'L5', 'L3', 'L3']
+    assert joined['reason'].str.contains('14 mm to the right').all()
