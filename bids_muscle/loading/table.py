@@ -11,6 +11,7 @@ import numpy as np
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.loading.base import JOINTS, SIDES, VERTEBRAE, Array
 from bids_muscle.loading.person import Person, Section, fit_trunk
+from bids_muscle.measurement.spine import MOVED_MM, NEAR_MM, aside_mm, away_mm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Muscles that scans of the lumbar spine show, and whose areas are the person's own.
 IMAGED = ('multifidus', 'erector spinae', 'psoas major', 'quadratus lumborum')
-#: Columns of the area that stands for strength, the first that is there.
+#: Columns of the area that stands for strength, the first that has a value.
 AREAS = {
     False: ('mean_csa_cm2',),
     True: ('mfi_lean_csa_cm2', 'threshold_lean_csa_cm2'),
@@ -187,20 +188,23 @@ def _sections(
     """Read area and place of each muscle at each level."""
     if levels is None:
         return {}, []
-    column = next((name for name in AREAS[lean] if name in levels), None)
-    if column is None:
+    usable = levels[levels['side'].isin(SIDES) & levels['level'].isin(VERTEBRAE)]
+    named = [name for name in AREAS[lean] if name in usable and usable[name].notna().any()]
+    if not named:
         return {}, ['fat was not measured, so no lean area'] if lean else []
     found: dict[tuple[str, str, str], Section] = {}
-    usable = levels['side'].isin(SIDES) & levels['level'].isin(VERTEBRAE)
-    for _, row in levels[usable & (levels[column] > 0)].iterrows():
+    pairs = []
+    for row in usable[usable[named[0]] > 0].to_dict('records'):
         place = np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
-        found[row['muscle'], row['side'], row['level']] = Section(100 * row[column], place)
-    offsets = [
-        abs(each.centroid_ras_mm[2] - vertebrae[level][2])
-        for (_, _, level), each in found.items()
-        if each.centroid_ras_mm is not None
-    ]
-    if offsets and float(np.median(offsets)) > _MAX_OFFSET_MM:
+        found[row['muscle'], row['side'], row['level']] = Section(100 * row[named[0]], place)
+        bone = zip('xyz', vertebrae[row['level']], strict=True)
+        pairs.append(row | {f'vertebra_{axis}_ras_mm': float(value) for axis, value in bone})
+    if pairs and (
+        np.median([abs(row['z_ras_mm'] - row['vertebra_z_ras_mm']) for row in pairs])
+        > _MAX_OFFSET_MM
+        or max(away_mm(row) for row in pairs) > NEAR_MM
+        or abs(aside_mm(pairs)) > MOVED_MM
+    ):
         return {key: Section(each.area_mm2, None) for key, each in found.items()}, [_APART]
     return found, []
 

@@ -43,7 +43,9 @@ def spine(**reasons: str) -> pd.DataFrame:
     )
 
 
-def levels(lift_mm: float = 0.0, lean: float = 0.8) -> pd.DataFrame:
+def levels(
+    lift_mm: float = 0.0, lean: float = 0.8, aside_mm: float = 0.0, forward_mm: float = 0.0
+) -> pd.DataFrame:
     """Return muscles beside and behind the vertebrae."""
     base = base_trunk()
     places = {
@@ -65,8 +67,8 @@ def levels(lift_mm: float = 0.0, lean: float = 0.8) -> pd.DataFrame:
                         'level': level,
                         'mean_csa_cm2': area,
                         'mfi_lean_csa_cm2': lean * area,
-                        'x_ras_mm': sign * out,
-                        'y_ras_mm': x + forward,
+                        'x_ras_mm': sign * out + aside_mm,
+                        'y_ras_mm': x + forward + forward_mm,
                         'z_ras_mm': y + lift_mm,
                     }
                 )
@@ -99,6 +101,20 @@ def test_strength_by_lean_area_changes_the_load() -> None:
     for one, other in zip(whole, lean, strict=True):
         assert other['moment_n_m'] == pytest.approx(one['moment_n_m'])
         assert other['compression_n'] != one['compression_n']
+
+
+def test_lean_area_by_thresholds_counts_where_there_is_no_dixon_scan() -> None:
+    table = levels()
+    table['threshold_lean_csa_cm2'] = table['mfi_lean_csa_cm2']
+    by_thresholds, none = fit_person(
+        spine(), table.assign(mfi_lean_csa_cm2=np.nan), 1.75, lean=True
+    )
+    by_dixon, _ = fit_person(spine(), levels(), 1.75, lean=True)
+    assert by_thresholds is not None and by_dixon is not None
+    assert none == []
+    assert by_thresholds.imaged == by_dixon.imaged
+    _, reasons = fit_person(spine(), levels().assign(mfi_lean_csa_cm2=np.nan), 1.75, lean=True)
+    assert 'fat was not measured, so no lean area' in reasons
 
 
 def test_without_height_and_sex_there_is_no_load() -> None:
@@ -157,8 +173,11 @@ def test_a_disc_at_the_edge_is_not_taken_at_its_word() -> None:
     assert any('as far from the middle of L5' in text for text in reasons)
 
 
-def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base() -> None:
-    person, reasons = fit_person(spine(), levels(lift_mm=50), 1.75)
+@pytest.mark.parametrize('shift', [{'lift_mm': 50}, {'aside_mm': 14}, {'forward_mm': -130}])
+def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base(
+    shift: dict[str, float],
+) -> None:
+    person, reasons = fit_person(spine(), levels(**shift), 1.75)
     assert person is not None
     assert any('do not lie at the same place' in text for text in reasons)
     near, _ = fit_person(spine(), levels(), 1.75)
