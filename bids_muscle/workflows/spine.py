@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     """Write a table of vertebrae and discs for each pair of label maps of a participant.
 
-    Tables of maps that are no longer there are removed. What goes wrong with one is said on
+    A table that a sagittal scan of this dataset wrote itself stays as it is. Tables of maps that
+    are no longer there are removed. What goes wrong with one is said on
     standard error and stops no other.
 
     Returns
@@ -38,6 +39,9 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     kept = {settings.output_dir / name for record in records for name in record.outputs}
     for maps in find_spine_maps(settings.derivatives, participant):
         if settings.sessions and maps.session not in settings.sessions:
+            continue
+        # That of the scan itself also knows how sure its names are.
+        if settings.output_dir / spine_path(maps.stem, 'morph_spine') in kept:
             continue
         try:
             _measure(maps, participant, settings.output_dir)

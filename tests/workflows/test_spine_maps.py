@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_muscle.dataset.records import ScanRecord, write_record
+from bids_muscle.dataset.scan import Scan
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.spine import measure_spines
 
@@ -71,3 +73,21 @@ def test_a_broken_lookup_table_is_a_problem(settings: Settings) -> None:
     (settings.derivatives[0] / 'dseg.tsv').write_text('number\tname\n3\tL4-L5\n')
     (problem,) = measure_spines(settings, '01')
     assert 'lookup table' in problem.message
+
+
+def test_maps_do_not_replace_the_table_of_the_scan_itself(settings: Settings) -> None:
+    table = settings.output_dir / TABLE
+    table.parent.mkdir(parents=True)
+    table.write_text('confidence\n0.9\n')
+    scan = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'sag')), 'T2w', 'spine', ())
+    record = ScanRecord(
+        participant='01',
+        session='a',
+        scan=scan.name,
+        region='spine',
+        status='done',
+        outputs=(TABLE,),
+    )
+    write_record(record, scan, settings.output_dir)
+    assert measure_spines(settings, '01') == []
+    assert table.read_text() == 'confidence\n0.9\n'
