@@ -13,6 +13,7 @@ from bids_muscle.dataset.writer import write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import Problem
 from bids_muscle.workflows.planning import unforeseen
+from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,7 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
     folder = settings.output_dir / f'sub-{participant}'
     places = [folder / f'ses-{label}/anat' for label in settings.sessions] or [folder]
     for path in sorted(path for place in places for path in place.rglob('*_loads.*')):
+        remove_page(settings.output_dir, participant)  # it shows the loads
         path.unlink()
     if not settings.loading:
         return []

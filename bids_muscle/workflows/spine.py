@@ -15,6 +15,7 @@ from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.errors import Problem
 from bids_muscle.imaging.levels import read_levels
 from bids_muscle.workflows.planning import unforeseen
+from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -54,6 +55,7 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     if not settings.sessions:
         for path in (settings.output_dir / f'sub-{participant}').rglob('*_desc-spine_morph.*'):
             if path not in kept:
+                remove_page(settings.output_dir, participant)  # it shows the table
                 path.unlink(missing_ok=True)
     return problems
 

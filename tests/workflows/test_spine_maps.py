@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,8 @@ import pytest
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.settings import Settings
+from bids_muscle.workflows.loading import measure_participant_loads
+from bids_muscle.workflows.resume import page_of
 from bids_muscle.workflows.spine import measure_spines
 
 ANAT = 'sub-01/ses-a/anat'
@@ -91,3 +94,18 @@ def test_maps_do_not_replace_the_table_of_the_scan_itself(settings: Settings) ->
     write_record(record, scan, settings.output_dir)
     assert measure_spines(settings, '01') == []
     assert table.read_text() == 'confidence\n0.9\n'
+
+
+def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> None:
+    measure_spines(settings, '01')
+    page = page_of(settings.output_dir, '01')
+    page.write_text('disc heights')
+    measure_spines(settings, '01')
+    measure_participant_loads(settings, '01')
+    assert page.is_file()
+    measure_spines(replace(settings, derivatives=()), '01')
+    assert not page.exists()
+    page.write_text('loads')
+    (settings.output_dir / ANAT / 'sub-01_ses-a_acq-sag_loads.tsv').write_text('task\n')
+    measure_participant_loads(settings, '01')
+    assert not page.exists()
