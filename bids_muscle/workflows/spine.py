@@ -64,8 +64,8 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
     """Write, for each session with both, the table of vertebral levels with their muscles.
 
     Vertebrae are those of the tables of the spine, muscles those of the tables of levels whose
-    levels come from vertebrae. Without a common frame of reference there is no table, and an
-    earlier one is removed.
+    levels come from vertebrae. Tables of an earlier run that are not written again, as of a
+    session that is no longer there, are removed.
 
     Returns
     -------
@@ -83,6 +83,7 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
     output_dir = settings.output_dir
     records = read_records(output_dir, participant)
     problems = []
+    kept: set[Path] = set()
     for session in sorted({record.session for record in records}, key=str):
         path = output_dir / session_path(participant, session, 'morph_joined')
         sidecar = output_dir / session_path(participant, session, 'morph_joined_json')
@@ -100,15 +101,17 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
             }
             joined = join_levels(spines, muscles)
             if joined.empty:
-                path.unlink(missing_ok=True)
-                sidecar.unlink(missing_ok=True)
                 continue
             write_tsv(joined, path)
             version = {'SoftwareVersion': f'bids_muscle {__version__}'}
             write_json({**dictionary('morph_joined'), **version}, sidecar)
+            kept |= {path, sidecar}
         except Exception as error:
             problems.append(unforeseen(error, f'joining vertebrae and muscles of {path.name}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
+    for path in (output_dir / f'sub-{participant}').rglob('*_desc-joined_morph.*'):
+        if path not in kept:
+            path.unlink(missing_ok=True)
     return problems
 
 

@@ -16,7 +16,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.loading import measure_participant_loads
 from bids_muscle.workflows.resume import page_of
-from bids_muscle.workflows.spine import measure_spines
+from bids_muscle.workflows.spine import join_planes, measure_spines
 
 ANAT = 'sub-01/ses-a/anat'
 STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
@@ -109,3 +109,11 @@ def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> 
     (settings.output_dir / ANAT / 'sub-01_ses-a_acq-sag_loads.tsv').write_text('task\n')
     measure_participant_loads(settings, '01')
     assert not page.exists()
+
+
+def test_a_session_that_is_gone_leaves_no_joined_table(settings: Settings) -> None:
+    joined = settings.output_dir / 'sub-01/ses-gone/anat/sub-01_ses-gone_desc-joined_morph.tsv'
+    joined.parent.mkdir(parents=True)
+    joined.write_text('level\n')
+    assert join_planes(settings, '01') == []
+    assert not joined.exists()
