@@ -44,6 +44,8 @@ def check_input(settings: Settings) -> None:
     if not settings.skip_bids_validation:
         _check_description(bids_dir, names)
     for name, paths in settings.inputs().items():
+        if name == 'qc_ratings' and settings.level != 'group':
+            continue  # a person rates what the participant level has made
         kind, is_there = ('folder', Path.is_dir) if name in _FOLDERS else ('file', Path.is_file)
         for path in paths:
             if not is_there(path):

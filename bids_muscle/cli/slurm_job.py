@@ -119,10 +119,10 @@ def with_model_path(settings: Settings) -> Settings:
     if settings.model is None:
         return settings
     models, _ = find_models(settings)
-    path = next(iter(models.values())).path
-    if path.is_relative_to(packaged_models()):  # an image has its own copy
-        return settings
-    return replace(settings, model=str(path))
+    # Of the regions that the user's model is not for it is the package's, of which an image has
+    # its own copy.
+    others = [m.path for m in models.values() if not m.path.is_relative_to(packaged_models())]
+    return replace(settings, model=str(others[0].resolve())) if others else settings
 
 
 def write_job(job: Job) -> Path:
