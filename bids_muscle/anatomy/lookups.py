@@ -5,6 +5,37 @@ from __future__ import annotations
 from bids_muscle.anatomy.labels import LabelTable
 
 
+def lookups(table: LabelTable) -> dict[str, str]:
+    """Return the contents of all lookup files of a label table by kind.
+
+    The kinds are ``tsv`` (BIDS), ``itksnap``, ``slicer`` and ``fsleyes``; a table without labels
+    has its headers alone.
+    """
+    return {
+        'tsv': bids_lookup(table),
+        'itksnap': itksnap_lookup(table),
+        'slicer': slicer_lookup(table),
+        'fsleyes': fsleyes_lookup(table),
+    }
+
+
+def bids_lookup(table: LabelTable) -> str:
+    """Return a BIDS lookup table (``_dseg.tsv``); only what is left or right is called so.
+
+    Examples
+    --------
+    >>> from bids_muscle.anatomy.labels import load_label_table
+    >>> print(bids_lookup(load_label_table('lumbar')).splitlines()[1].expandtabs(4))
+    1   right multifidus    MF-R    #56B4E9
+    """
+    sides = {'right': '-R', 'left': '-L'}
+    lines = [
+        f'{each.index}\t{each.name}\t{each.abbreviation}{sides.get(each.side, "")}\t{each.color}'
+        for each in table
+    ]
+    return '\n'.join(['index\tname\tabbreviation\tcolor', *lines]) + '\n'
+
+
 def itksnap_lookup(table: LabelTable) -> str:
     """Return the label descriptions of ITK-SNAP (Segmentation > Import Label Descriptions).
 

@@ -20,13 +20,13 @@ import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_muscle.anatomy.labels import LabelTable
     from bids_muscle.segmentation.bundle import ModelBundle
 
 BIDS_VERSION = '1.11.0'
@@ -189,7 +189,7 @@ def write_dataset_files(
         if model.region == SPINE:  # its maps have tables of their own
             continue
         lookup = dataset_path('lookup', seg=model.labels.segmentation)
-        texts[lookup] = _tsv(lookup_rows(model.labels))
+        texts[lookup] = bids_lookup(model.labels)
     for relative, text in texts.items():
         path = output_dir / relative
         if not _holds(path, text):
@@ -202,19 +202,6 @@ def _holds(path: Path, text: str) -> bool:
         return path.read_bytes() == text.encode('utf-8')
     except OSError:
         return False
-
-
-def lookup_rows(table: LabelTable) -> list[dict[str, Any]]:
-    """Return the rows of a BIDS lookup table (``_dseg.tsv``) of a label table."""
-    return [
-        {
-            'index': label.index,
-            'name': label.name,
-            'abbreviation': f'{label.abbreviation}-{label.side[0].upper()}',
-            'color': label.color,
-        }
-        for label in table
-    ]
 
 
 def _description(

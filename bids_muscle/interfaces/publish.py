@@ -18,12 +18,10 @@ from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import (
-    lookup_rows,
     write_bytes,
     write_image,
     write_json,
     write_text,
-    write_tsv,
 )
 from bids_muscle.interfaces.base import ScanInput, load
 
@@ -63,7 +61,7 @@ class PublishScan(SimpleInterface):
     _always_run = True
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.anatomy.lookups import fsleyes_lookup, itksnap_lookup, slicer_lookup
+        from bids_muscle.anatomy.lookups import lookups
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
         from bids_muscle.segmentation.bundle import find_model
@@ -108,10 +106,8 @@ class PublishScan(SimpleInterface):
             )
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
         image(given.labels, 'dseg', sidecar)
-        write_tsv(lookup_rows(model.labels), place('dseg_tsv'))
-        write_text(itksnap_lookup(model.labels), place('dseg_itksnap'))
-        write_text(slicer_lookup(model.labels), place('dseg_slicer'))
-        write_text(fsleyes_lookup(model.labels), place('dseg_fsleyes'))
+        for kind, text in lookups(model.labels).items():
+            write_text(text, place(f'dseg_{kind}'))
         for name, path in given.tables.items():
             write_bytes(Path(path).read_bytes(), place(name))
             columns = dictionary(name)

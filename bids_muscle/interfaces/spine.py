@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +19,6 @@ from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import (
-    lookup_rows,
     write_bytes,
     write_image,
     write_json,
@@ -166,7 +164,7 @@ class PublishSpine(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.anatomy.labels import SPINE
-        from bids_muscle.anatomy.lookups import fsleyes_lookup, itksnap_lookup, slicer_lookup
+        from bids_muscle.anatomy.lookups import lookups
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
         from bids_muscle.reports.spine_figure import spine_labels
@@ -191,10 +189,8 @@ class PublishSpine(SimpleInterface):
             write_image(to_native(labels, native), place(name))
             sidecar = sidecars.spine_sidecar(given.scan, bids_dir, name, model, given.settings)
             write_json(sidecar, place(f'{name}_json'))
-            write_text(_lookup(table), place(f'{name}_tsv'))
-            write_text(itksnap_lookup(table), place(f'{name}_itksnap'))
-            write_text(slicer_lookup(table), place(f'{name}_slicer'))
-            write_text(fsleyes_lookup(table), place(f'{name}_fsleyes'))
+            for kind, text in lookups(table).items():
+                write_text(text, place(f'{name}_{kind}'))
         write_bytes(Path(given.table).read_bytes(), place('spine_table'))
         sidecar = sidecars.morph_sidecar(
             given.scan, bids_dir, dictionary('morph_spine'), model, given.settings
@@ -203,14 +199,6 @@ class PublishSpine(SimpleInterface):
         write_bytes(Path(given.figure).read_bytes(), place('spine_figure'))
         self._results = {'paths': paths}
         return runtime
-
-
-def _lookup(table: Any) -> str:
-    """Return a lookup table; its header alone where nothing was found."""
-    rows = lookup_rows(table)
-    header = 'index\tname\tabbreviation\tcolor'
-    lines = ['\t'.join(str(value) for value in row.values()) for row in rows]
-    return '\n'.join([header, *lines]) + '\n'
 
 
 def _read_found(

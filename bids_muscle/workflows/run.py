@@ -281,8 +281,10 @@ def _run_scans(
             omp_nthreads=resources.omp_nthreads,
             use_gpu=resources.use_gpu,
         )
-        if settings.write_graph:
-            path = settings.output_dir / participant_path(participant, 'graph')
+        if settings.write_graph and scans:
+            # Sagittal and axial scans run one after the other, in graphs of their own.
+            name = 'graph_sagittal' if scans[0].region == SPINE else 'graph'
+            path = settings.output_dir / participant_path(participant, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             graph.write_hierarchical_dotfile(str(path))
         workflow.add_nodes([graph])

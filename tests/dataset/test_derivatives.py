@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from bids_muscle import __version__
+from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.discovery import find_scans, list_participants
 from bids_muscle.dataset.names import (
     dataset_path,
@@ -40,7 +41,6 @@ from bids_muscle.dataset.sidecars import (
     swap_sidecar,
 )
 from bids_muscle.dataset.writer import (
-    lookup_rows,
     write_dataset_files,
     write_image,
     write_json,
@@ -95,7 +95,6 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
     """Write all outputs of a scan with made-up content, as the publishing step does."""
     grid = nib.load(scan.images[0].path)
     values = np.zeros(grid.shape, np.float32)
-    rows = lookup_rows(model.labels)
     sidecars = {
         'body_mask_json': mask_sidecar(scan, raw),
         'fat_map_json': fat_map_sidecar(scan, raw, model, SETTINGS),
@@ -129,7 +128,7 @@ def write_scan(scan: Scan, raw: Path, out: Path, model: ModelBundle) -> None:
             kind = np.uint8 if path.name.endswith(WHOLE_NUMBERS) else np.float32
             write_image(nib.Nifti1Image(values.astype(kind), grid.affine), path)
         elif path.suffix == '.tsv':
-            write_tsv(rows, path)
+            write_text(bids_lookup(model.labels), path)
         elif path.parent.name == 'figures' or path.suffix in ('.txt', '.ctbl', '.lut'):
             write_text('picture', path)
     write_record(

@@ -7,7 +7,12 @@ import shlex
 import pytest
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
-from bids_muscle.anatomy.lookups import fsleyes_lookup, itksnap_lookup, slicer_lookup
+from bids_muscle.anatomy.lookups import (
+    bids_lookup,
+    fsleyes_lookup,
+    itksnap_lookup,
+    slicer_lookup,
+)
 
 
 @pytest.mark.parametrize('region', REGIONS)
@@ -29,3 +34,8 @@ def test_number_colour_and_name_of_each_label(region: str) -> None:
     rows = lines(fsleyes_lookup(table))
     found = {int(r[0]): (*(round(float(x) * 255) for x in r[1:4]), ' '.join(r[4:])) for r in rows}
     assert found == wanted
+
+
+def test_what_is_in_the_middle_has_no_side() -> None:
+    rows = bids_lookup(load_label_table('spine')).splitlines()
+    assert rows[1].split('\t')[2] == 'VB'
