@@ -258,6 +258,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         echoes=tuple(image.path for image in echoes),
         echo_train=train,
         fat_suppressed=bool(suppressed),
+        frame_of_reference=_frame_of_reference(sources),
         warnings=(*warnings, *left_out),
         problem=problem.problem if problem else None,
     )
@@ -290,6 +291,11 @@ def _echo_train(group: _Group, warnings: list[str]) -> EchoTrain | None:
         warnings.append(f'Fat is not fitted to the echoes: {train.refusal}.')
         return None
     return train
+
+
+def _frame_of_reference(images: Sequence[IndexedImage]) -> str | None:
+    value = images[0].metadata.get('FrameOfReferenceUID')
+    return value if isinstance(value, str) and value else None
 
 
 def _one_per_contrast(

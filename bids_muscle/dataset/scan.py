@@ -65,6 +65,9 @@ class Scan:
         empty and None.
     fat_suppressed
         Whether fat is dark in a T1w, T2w or PDw image.
+    frame_of_reference
+        FrameOfReferenceUID of the scanner, where the sidecar of the first image has it: places of
+        scans with another one cannot be compared.
     warnings
         Sentences for the report about what was found.
     problem
@@ -80,6 +83,7 @@ class Scan:
     echoes: tuple[Path, ...] = ()
     echo_train: EchoTrain | None = None
     fat_suppressed: bool = False
+    frame_of_reference: str | None = None
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
     manual: Path | None = None

@@ -30,6 +30,11 @@ class _AlignInput(ScanInput):
     vertebrae = traits.List(
         File(exists=True), usedefault=True, desc='their label maps, of any region'
     )
+    sagittal = traits.Dict(
+        traits.Str, File(exists=True), usedefault=True, desc='scan that a map was made from'
+    )
+    frame_of_reference = traits.Either(traits.Str, None, usedefault=True)
+    sagittal_frames = traits.Dict(traits.Str, traits.Str, usedefault=True, desc='by map')
     participant = traits.Str(mandatory=True)
     session = traits.Either(traits.Str, None, usedefault=True)
 
@@ -73,6 +78,7 @@ class AlignScan(SimpleInterface):
         n_slices, middle = labels.shape[2], through_middle(labels.affine, labels.shape)
         shares = alignment.level_probabilities(found, atlas, labels)
         levels = likeliest(shares, n_slices, 'atlas')
+        movement: dict[str, Any] = {}
         for path in map(Path, given.vertebrae):
             drawn = load_image(path)
             boundaries = vertebra_boundaries(
@@ -85,6 +91,7 @@ class AlignScan(SimpleInterface):
             # Vertebrae of another region say nothing about this scan.
             if any(drawn_levels.names):
                 shares, levels = drawn_shares, drawn_levels
+                movement = self._movement(path, drawn, images)
                 break
         if given.levels_file:
             marks = read_marks(Path(given.levels_file), given.participant, given.session)
@@ -123,6 +130,7 @@ class AlignScan(SimpleInterface):
             'Reasons': list(found.reasons),
             'LevelSource': levels.source,
             'SlicesWithLevel': int(np.count_nonzero(levels.confidence)),
+            **movement,
         }
         self._results = {
             'aligned': {key: str(path) for key, path in files.items()},
@@ -133,6 +141,42 @@ class AlignScan(SimpleInterface):
             'warnings': [
                 f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
                 for reason in found.reasons
-            ],
+            ]
+            + [f'{text[0].upper()}{text[1:]}.' for text in movement.get('MovementRemarks', ())],
         }
         return runtime
+
+    def _movement(
+        self, path: Path, vertebrae: nib.Nifti1Image, images: dict[str, nib.Nifti1Image]
+    ) -> dict[str, Any]:
+        """Say how far this scan lies from the one that a map of vertebrae was made from."""
+        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.movement import find_movement, moved
+
+        source = self.inputs.sagittal.get(str(path))
+        if source is None:
+            return {}
+        other = load_image(Path(source))
+        found = find_movement(list(images.values())[:2], other, vertebrae)
+        remarks = []
+        frames = self.inputs.frame_of_reference, self.inputs.sagittal_frames.get(str(path))
+        if all(frames) and frames[0] != frames[1]:
+            remarks.append(
+                f'{Path(source).name} has another frame of reference (FrameOfReferenceUID), so '
+                'vertebrae and muscles may not lie where they seem to'
+            )
+        if found.shift_mm is None:
+            remarks.append(
+                f'whether the patient moved after {Path(source).name} is not known: {found.reason}'
+            )
+        elif way := moved(found.shift_mm):
+            remarks.append(
+                f'the patient moved between the scans: what {Path(source).name} shows lies here '
+                f'{way}'
+            )
+        return {
+            'MovementFrom': Path(source).name,
+            'MovementMm': list(found.shift_mm) if found.shift_mm else None,
+            'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
+            'MovementRemarks': remarks,
+        }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.imaging.movement import moved
 from bids_muscle.loading.base import JOINTS, SIDES, VERTEBRAE, Array
 from bids_muscle.loading.person import Person, Section, fit_trunk
-from bids_muscle.measurement.spine import MOVED_MM, NEAR_MM, aside_mm, away_mm
+from bids_muscle.measurement.spine import ASIDE_MM, NEAR_MM, aside_mm, away_mm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,7 @@ def measure_loads(
     weight_kg: float | None,
     sex: str | None,
     lean: bool = False,
+    shift_mm: Sequence[float] | None = None,
 ) -> Loads:
     """Compute the loads on the lumbar spine of one person.
 
@@ -101,6 +103,8 @@ def measure_loads(
         ``'male'`` or ``'female'``, or None.
     lean
         Whether strength goes with the area without fat.
+    shift_mm
+        (3,) how far the scan of the muscles lies from that of the spine, or None where unknown.
     """
     from bids_muscle.loading.opensim_model import TASKS, build_model, model_file, solve
 
@@ -113,7 +117,7 @@ def measure_loads(
         reasons.append(_NO_SPINE)
     else:
         assert height_m is not None  # noqa: S101 - nothing is lacking
-        person, reasons = fit_person(spine, levels, height_m, lean=lean)
+        person, reasons = fit_person(spine, levels, height_m, lean=lean, shift_mm=shift_mm)
     rows: list[dict[str, Any]] = []
     file = None
     for task in TASKS:
@@ -138,7 +142,12 @@ def measure_loads(
 
 
 def fit_person(
-    spine: pd.DataFrame, levels: pd.DataFrame | None, height_m: float, *, lean: bool = False
+    spine: pd.DataFrame,
+    levels: pd.DataFrame | None,
+    height_m: float,
+    *,
+    lean: bool = False,
+    shift_mm: Sequence[float] | None = None,
 ) -> tuple[Person | None, list[str]]:
     """Fit the trunk to the tables of a scan.
 
@@ -161,7 +170,7 @@ def fit_person(
         return None, [_NOT_LUMBAR]
     if 'L6' in vertebrae:
         return None, [_SIXTH]
-    sections, reasons = _sections(vertebrae, levels, lean=lean)
+    sections, reasons = _sections(vertebrae, levels, lean=lean, shift_mm=shift_mm)
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)
     # What is doubtful about a vertebra is doubtful about its load.
@@ -183,7 +192,11 @@ def fit_person(
 
 
 def _sections(
-    vertebrae: Mapping[str, Array], levels: pd.DataFrame | None, *, lean: bool
+    vertebrae: Mapping[str, Array],
+    levels: pd.DataFrame | None,
+    *,
+    lean: bool,
+    shift_mm: Sequence[float] | None,
 ) -> tuple[dict[tuple[str, str, str], Section], list[str]]:
     """Read area and place of each muscle at each level."""
     if levels is None:
@@ -203,7 +216,7 @@ def _sections(
         np.median([abs(row['z_ras_mm'] - row['vertebra_z_ras_mm']) for row in pairs])
         > _MAX_OFFSET_MM
         or max(away_mm(row) for row in pairs) > NEAR_MM
-        or abs(aside_mm(pairs)) > MOVED_MM
+        or (moved(shift_mm) if shift_mm else abs(aside_mm(pairs)) > ASIDE_MM)
     ):
         return {key: Section(each.area_mm2, None) for key, each in found.items()}, [_APART]
     return found, []

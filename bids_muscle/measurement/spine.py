@@ -33,9 +33,9 @@ _NOT_TOGETHER = (
     'reference, or the patient moved between them'
 )
 #: From this distance, mm, between the middle of the muscles and that of the vertebrae on, the
-#: patient is taken to have moved.
-MOVED_MM = 10.0
-_MOVED = (
+#: patient is taken to have moved, where the images do not tell.
+ASIDE_MM = 10.0
+_ASIDE = (
     'the muscles lie {:.0f} mm to the {} of the vertebrae: the patient moved between the scans, '
     'or the spine is bent'
 )
@@ -115,7 +115,9 @@ def measure_spine(
 
 
 def join_levels(
-    spines: Mapping[str, pd.DataFrame], muscles: Mapping[str, pd.DataFrame]
+    spines: Mapping[str, pd.DataFrame],
+    muscles: Mapping[str, pd.DataFrame],
+    movements: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     """Join the vertebrae of a session with the muscles at their levels.
 
@@ -127,6 +129,10 @@ def join_levels(
     muscles
         Tables of levels of :func:`~bids_muscle.measurement.table.measure_scan` by the name of the
         scan; their places are in the world coordinates of the spines.
+    movements
+        By the name of the scan of muscles, ``MovementMm``, how far it lies from the sagittal one
+        (:func:`~bids_muscle.imaging.movement.find_movement`), and ``MovementRemarks``, sentences
+        about that. Without them it is compared whether the muscles lie beside the vertebrae.
 
     Returns
     -------
@@ -163,11 +169,18 @@ def join_levels(
             rows.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
     for scan in muscles:
         here = [row for row in rows if row['scan'] == scan]
+        movement = movements.get(scan, {})
+        remarks = list(movement.get('MovementRemarks', ()))
+        shift_mm = movement.get('MovementMm')
         aside = aside_mm(here)
-        if abs(aside) > MOVED_MM:
-            moved = _MOVED.format(abs(aside), 'right' if aside > 0 else 'left')
-            for row in here:
-                row['reason'] = '; '.join(each for each in (row['reason'], moved) if each)
+        if shift_mm is None and abs(aside) > ASIDE_MM:
+            remarks.append(_ASIDE.format(abs(aside), 'right' if aside > 0 else 'left'))
+        for row in here:
+            row |= {
+                f'moved_{axis}_ras_mm': shift_mm[k] if shift_mm else None
+                for k, axis in enumerate('xyz')
+            }
+            row['reason'] = '; '.join(each for each in (row['reason'], *remarks) if each) or None
     # A vertebra too small to have a place comes last.
     rows.sort(key=lambda row: -np.nan_to_num(row['vertebra_z_ras_mm'], nan=-np.inf))
     return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))

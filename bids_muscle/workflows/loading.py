@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,7 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
         weight_kg=weight_kg(info),
         sex=sex(info),
         lean=settings.loading_strength == 'lean',
+        shift_mm=_shift_mm(beside) if beside else None,
     )
     stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     sidecar = {
@@ -90,6 +92,15 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
     write_json(sidecar, settings.output_dir / spine_path(stem, 'loads_json'))
     if loads.model:
         write_bytes(loads.model, settings.output_dir / spine_path(stem, 'loads_model'))
+
+
+def _shift_mm(levels: Path) -> list[float] | None:
+    """Return how far a scan of muscles lies from the sagittal one, from its sidecar of levels."""
+    sidecar = levels.with_name(levels.name.removesuffix(_LEVELS) + '_levels.json')
+    if not sidecar.is_file():
+        return None
+    shift: list[float] | None = json.loads(sidecar.read_text(encoding='utf-8')).get('MovementMm')
+    return shift
 
 
 def _read(path: Path) -> pd.DataFrame:

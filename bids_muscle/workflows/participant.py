@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def init_participant_wf(
     atlases: Mapping[str, Path],
     levels: Path | None,
     derivatives: Sequence[Path],
-    sagittal: Collection[str],
+    sagittal: Sequence[Scan],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -86,7 +86,7 @@ def init_participant_wf(
     derivatives
         Folders of other programs that may have label maps of the vertebrae.
     sagittal
-        Names of the sagittal scans whose vertebrae are in the derivatives dataset by now.
+        The sagittal scans whose vertebrae are in the derivatives dataset by now.
     bids_dir, output_dir
         Raw dataset and derivatives dataset.
     settings
@@ -103,7 +103,8 @@ def init_participant_wf(
     """
     workflow = Workflow(workflow_name(f'sub-{participant}'))
     # Maps of other programs go before those of bids_muscle itself.
-    own = [each for each in find_spine_maps([output_dir], participant) if each.stem in sagittal]
+    by_name = {scan.name: scan for scan in sagittal}
+    own = [each for each in find_spine_maps([output_dir], participant) if each.stem in by_name]
     spines = [*find_spine_maps(derivatives, participant), *own]
     for scan in scans:
         assert scan.region is not None  # noqa: S101 - a scan without region has a problem
@@ -130,11 +131,11 @@ def init_participant_wf(
                     model=models[scan.region],
                     atlas_card=atlases[scan.region] / ATLAS_CARD,
                     levels=levels,
-                    vertebrae=[
-                        each.vertebrae
+                    vertebrae={
+                        each.vertebrae: by_name.get(each.stem)
                         for each in spines
                         if each.vertebrae and each.session == scan.session
-                    ],
+                    },
                     bids_dir=bids_dir,
                     output_dir=output_dir,
                     settings=settings,
@@ -153,7 +154,7 @@ def init_scan_wf(
     model: ModelBundle,
     atlas_card: Path,
     levels: Path | None,
-    vertebrae: Sequence[Path],
+    vertebrae: Mapping[Path, Scan | None],
     bids_dir: Path,
     output_dir: Path,
     settings: Mapping[str, Any],
@@ -218,6 +219,15 @@ def init_scan_wf(
             deformable=settings['register'] == 'deformable',
             levels_file=levels,
             vertebrae=[str(path) for path in vertebrae],
+            sagittal={
+                str(path): str(other.images[0].path) for path, other in vertebrae.items() if other
+            },
+            frame_of_reference=scan.frame_of_reference,
+            sagittal_frames={
+                str(path): other.frame_of_reference
+                for path, other in vertebrae.items()
+                if other and other.frame_of_reference
+            },
             participant=scan.participant,
             session=scan.session,
         ),

@@ -154,7 +154,7 @@ def run_participants(settings: Settings) -> ExitCode:
                     for participant, scans in plans.items()
                 }
                 told = [
-                    scan.name
+                    scan
                     for scans in known.values()
                     for scan in scans
                     if scan.region == SPINE and _is_published(scan, plans, report)
@@ -253,7 +253,7 @@ def _run_scans(
     plans: Mapping[str, Sequence[Scan]],
     models: Mapping[str, ModelBundle],
     atlases: Mapping[str, Path],
-    sagittal: Sequence[str],
+    sagittal: Sequence[Scan],
     work_dir: Path,
     plugin: NipypePlugin | None,
 ) -> RunReport:

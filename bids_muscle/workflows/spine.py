@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +100,13 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
                 for name in record.outputs
                 if name.endswith('_desc-levels_morph.tsv') and _from_vertebrae(output_dir, record)
             }
-            joined = join_levels(spines, muscles)
+            movements = {
+                record.scan: json.loads((output_dir / name).read_text(encoding='utf-8'))
+                for record in records
+                for name in record.outputs
+                if record.scan in muscles and name.endswith('_levels.json')
+            }
+            joined = join_levels(spines, muscles, movements)
             if joined.empty:
                 continue
             write_tsv(joined, path)

@@ -178,7 +178,7 @@ def test_vertebrae_and_muscles_are_joined_by_level() -> None:
             {**muscle, 'side': 'both'},
         ]
     )
-    joined = join_levels({'sag': spine}, {'ax': rows})
+    joined = join_levels({'sag': spine}, {'ax': rows}, {})
     assert list(joined.columns) == list(dictionary('morph_joined'))
     assert list(joined['side']) == ['right', 'left']
     assert set(joined['level']) == {'L5'}
@@ -186,7 +186,7 @@ def test_vertebrae_and_muscles_are_joined_by_level() -> None:
     assert near['vertebra_z_ras_mm'] == place['z_ras_mm'] and near['csa_cm2'] == 5
     assert pd.isna(near['reason'])
     assert 'no common frame of reference' in far['reason']
-    assert join_levels({'sag': spine}, {}).empty
+    assert join_levels({'sag': spine}, {}, {}).empty
 
 
 @pytest.mark.parametrize(('shift', 'said'), [(0, None), (14, '14 mm to the right')])
@@ -200,7 +200,7 @@ def test_muscles_beside_the_vertebrae_are_said(shift: float, said: str | None) -
         | {'x_ras_mm': x + sign * 12 + shift, 'y_ras_mm': y - 40, 'z_ras_mm': z}
         for side, sign in (('right', 1), ('left', -1))
     ]
-    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)})
+    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)}, {})
     reasons = joined['reason'].fillna('').tolist()
     assert all((said or '') in reason and bool(said) == bool(reason) for reason in reasons)
 
@@ -217,6 +217,6 @@ def test_a_vertebra_without_a_place_hides_no_movement() -> None:
         for level in ('L5', 'L3', 'L1')
         for side, sign in (('right', 1), ('left', -1))
     ]
-    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)})
+    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)}, {})
     assert joined['level'].tolist() == ['L1', 'L1', 'L5', 'L5', 'L3', 'L3']
     assert joined['reason'].str.contains('14 mm to the right').all()
