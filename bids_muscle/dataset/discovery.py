@@ -294,8 +294,8 @@ def _echo_train(group: _Group, warnings: list[str]) -> EchoTrain | None:
 
 
 def _frame_of_reference(images: Sequence[IndexedImage]) -> str | None:
-    value = images[0].metadata.get('FrameOfReferenceUID')
-    return value if isinstance(value, str) and value else None
+    values = (image.metadata.get('FrameOfReferenceUID') for image in images)
+    return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def _one_per_contrast(

@@ -66,8 +66,8 @@ class Scan:
     fat_suppressed
         Whether fat is dark in a T1w, T2w or PDw image.
     frame_of_reference
-        FrameOfReferenceUID of the scanner, where the sidecar of the first image has it: places of
-        scans with another one cannot be compared.
+        FrameOfReferenceUID of the scanner, where a sidecar has it: places of scans with another
+        one cannot be compared.
     warnings
         Sentences for the report about what was found.
     problem

@@ -177,7 +177,7 @@ def join_levels(
             remarks.append(_ASIDE.format(abs(aside), 'right' if aside > 0 else 'left'))
         for row in here:
             row |= {
-                f'moved_{axis}_ras_mm': shift_mm[k] if shift_mm else None
+                f'moved_{axis}_ras_mm': shift_mm[k] if shift_mm else np.nan
                 for k, axis in enumerate('xyz')
             }
             row['reason'] = '; '.join(each for each in (row['reason'], *remarks) if each) or None

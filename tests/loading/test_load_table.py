@@ -185,6 +185,13 @@ def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base(
     assert person.imaged == near.imaged
 
 
+def test_the_movement_between_the_scans_decides_where_it_is_known() -> None:
+    apart = 'do not lie at the same place'
+    for shift_mm, said in (((0, 0, 9), True), ((1, -2, 0), False)):
+        _, reasons = fit_person(spine(), levels(aside_mm=14), 1.75, shift_mm=shift_mm)
+        assert any(apart in text for text in reasons) == said
+
+
 def test_muscles_too_weak_for_the_task_have_no_load() -> None:
     wasted = levels()
     wasted['mean_csa_cm2'] *= 0.15

@@ -205,6 +205,31 @@ def test_muscles_beside_the_vertebrae_are_said(shift: float, said: str | None) -
     assert all((said or '') in reason and bool(said) == bool(reason) for reason in reasons)
 
 
+@pytest.mark.parametrize('shift_mm', [None, (0.0, 9.0, 0.0)])
+def test_what_the_images_tell_of_movement_comes_first(
+    shift_mm: tuple[float, float, float] | None,
+) -> None:
+    spine = measure_spine(
+        (image(np.where(two_discs() == 105, 24, 0).astype(np.uint8)), {24: 'L5'}), None
+    )
+    x, y, z = (spine.iloc[0][f'{axis}_ras_mm'] for axis in 'xyz')
+    rows = [
+        {'muscle': 'multifidus', 'side': side, 'level': 'L5', 'reason': None}
+        | {'x_ras_mm': x + out + 14, 'y_ras_mm': y - 40, 'z_ras_mm': z}
+        for side, out in (('right', 12), ('left', -12))
+    ]
+    movement = {'MovementMm': shift_mm, 'MovementRemarks': ['look at the images']}
+    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)}, {'ax': movement})
+    told = [row for row in joined['reason'] if 'look at the images' in row]
+    beside = [row for row in joined['reason'] if '14 mm to the right' in row]
+    assert len(told) == 2
+    # That muscles lie to a side counts only where the images do not tell.
+    assert len(beside) == (0 if shift_mm else 2)
+    assert joined['moved_y_ras_mm'].tolist() == pytest.approx(
+        [9, 9] if shift_mm else [np.nan] * 2, nan_ok=True
+    )
+
+
 def test_a_vertebra_without_a_place_hides_no_movement() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[disc((0, 10, 150), 8, 36, 0)] = 20

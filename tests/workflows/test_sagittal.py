@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from cohort import call
 
+AXIAL = ('2', '2', '8')
+
 
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding='utf-8', newline='') as stream:
@@ -53,6 +55,43 @@ def test_vertebrae_of_a_phantom_are_named_and_measured(tmp_path: Path) -> None:
     before = (anat / 'sub-01_acq-T2w_desc-spine_morph.tsv').stat().st_mtime_ns
     assert call(bids_dir, out, 'participant', '--nprocs', 1).returncode == 0
     assert (anat / 'sub-01_acq-T2w_desc-spine_morph.tsv').stat().st_mtime_ns == before
+
+
+def test_a_patient_who_moved_between_the_planes_is_said(tmp_path: Path) -> None:
+    from bids_muscle.cli.phantom import main
+
+    bids_dir, axial = tmp_path / 'bids', tmp_path / 'axial'
+    words = ['--participants', '1', '--seed', '5', '--nprocs', '1', '--contrasts', 't2w']
+    shape = ['--plane', 'sagittal', '--shape', '13', '160', '120']
+    assert main([str(bids_dir), *words, *shape]) == 0
+    assert main([str(axial), *words, '--shape', '160', '130', '16', '--voxel-size', *AXIAL]) == 0
+    anat = bids_dir / 'sub-01/anat'
+    for kind in ('nii.gz', 'json'):
+        (anat / f'sub-01_T2w.{kind}').rename(anat / f'sub-01_acq-sag_T2w.{kind}')
+        (axial / f'sub-01/anat/sub-01_T2w.{kind}').rename(anat / f'sub-01_T2w.{kind}')
+    shift = np.array([-8.0, 7, 10])
+    path = anat / 'sub-01_acq-sag_T2w.nii.gz'
+    image = nib.load(path)
+    data = np.asarray(image.dataobj)
+    image.affine[:3, 3] -= shift
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+    for name in ('sub-01_T2w', 'sub-01_acq-sag_T2w'):
+        sidecar = json.loads((anat / f'{name}.json').read_text())
+        content = json.dumps(sidecar | {'FrameOfReferenceUID': f'1.2.{len(name)}'})
+        (anat / f'{name}.json').write_text(content)
+    out = tmp_path / 'out'
+    result = call(bids_dir, out, 'participant', '--nprocs', 1)
+    assert result.returncode == 0, result.stderr
+
+    joined = rows(out / 'sub-01/anat/sub-01_desc-joined_morph.tsv')
+    assert {'L2', 'L3', 'L4'} <= {row['level'] for row in joined}
+    for row in joined:
+        measured = [float(row[f'moved_{axis}_ras_mm']) for axis in 'xyz']
+        # Fat is displaced by its chemical shift, by two pixels along the readout.
+        assert measured == pytest.approx(shift, abs=3.5)
+        assert 'has another frame of reference' in row['reason']
+        assert 'mm to the left' in row['reason'] and 'mm up' in row['reason']
+    assert 'The patient moved between the scans' in (out / 'sub-01.html').read_text()
 
 
 def labels_stem(labels: nib.Nifti1Image) -> str:
