@@ -4,13 +4,15 @@
         --contrasts dixon t1w t2w --artefacts ghosting=0.5 chemical-shift=1 wrap=0.3
     python benchmarks/phantom_accuracy.py PHANTOM [--model NAME_OR_PATH] [--weights 1 2 4]
 
-The truth is that of the phantom: its label maps and `mfi_pct`. Also used to choose how much a
-model's background is weighted (`--weights`).
+The truth is that of the phantom: its label maps and `mfi_pct`. `dice_seen` is against the truth
+moved as fat is displaced by the chemical shift, which is where a muscle seems to be between fat.
+Also used to choose how much a model's background is weighted (`--weights`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,8 @@ from bids_muscle.segmentation.bundle import ModelBundle, find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.statistics.overlap import overlap
 
+#: Frequency between water and fat at 3 T, Hz.
+FAT_HZ = 434
 #: What is segmented together -> images of the scan.
 CONTRASTS = {
     'dixon': {'water': 'acq-dixonwater_T1w', 'fat': 'acq-dixonfat_T1w'},
@@ -46,10 +50,18 @@ def read_scans(phantom: Path, region: str) -> Iterator[tuple[str, str, Prepared,
             yield person, contrast, prepare_scan(images), truth
 
 
+def as_seen(truth: Path, image: Path) -> np.ndarray:
+    """Return the truth moved by as many whole pixels as fat is in the image (stored order)."""
+    reference = nib.load(f'{truth}_dseg.nii.gz')
+    sidecar = json.loads(image.with_name(image.name.replace('.nii.gz', '.json')).read_text())
+    moved = np.roll(np.asarray(reference.dataobj), round(FAT_HZ / sidecar['PixelBandwidth']), 0)
+    return np.asarray(nib.as_closest_canonical(nib.Nifti1Image(moved, reference.affine)).dataobj)
+
+
 def score(
     predictor: Predictor, bundle: ModelBundle, contrast: str, scan: Prepared, truth: Path
 ) -> pd.DataFrame:
-    """Dice, volume ratio and MFI error of each muscle of a scan."""
+    """Dice, volume ratio and MFI error of each muscle of a scan, T1w and T2w also as seen."""
     reference = nib.as_closest_canonical(nib.load(f'{truth}_dseg.nii.gz'))
     planted = pd.read_csv(f'{truth}_morph.tsv', sep='\t')
     found = predictor.segment({key: scan.corrected[key] for key in CONTRASTS[contrast]}).labels
@@ -62,7 +74,14 @@ def score(
             'volume_ratio': [counts[i].volume_ratio for i in numbers],
         }
     )
-    if contrast == 'dixon':
+    if contrast != 'dixon':
+        person = truth.name.split('_')[0]
+        image = (
+            truth.parents[4] / person / 'anat' / f'{person}_{CONTRASTS[contrast][contrast]}.nii.gz'
+        )
+        moved = overlap(np.asarray(found.dataobj), as_seen(truth, image), numbers)
+        table['dice_seen'] = [moved[i].dice for i in numbers]
+    else:
         signals = {key: scan.images[key] for key in ('water', 'fat')}
         for column, labels in (('mfi_error', found), ('mfi_error_true_labels', reference)):
             measured = measure_scan(labels, bundle.labels, **signals, contrast='dixon')

@@ -69,16 +69,18 @@ def _data(training: Mapping[str, Any], number: int, count: int) -> str:
         name = f'{entry["source"]} ({"images" if entry["images"] else "label maps only"})'
         kinds.setdefault(name, []).append(entry['planes'])
     title = f'Fold {number}: ' if count > 1 else ''
+    start = training.get('start')
+    end = f' {training["iterations"]} iterations' if 'iterations' in training else ''
+    end += f', from the weights of {start["name"]} {start["version"]}' if start else ''
     data = '; '.join(f'{name}: {len(p)} maps, {sum(p)} planes' for name, p in kinds.items())
-    end = f' {training["iterations"]} iterations.' if 'iterations' in training else ''
-    return f'{title}{data}.{end}' if data else ''
+    return f'{title}{data}.{end}{"." if end else ""}' if data else ''
 
 
 def _measured(measured: Any, number: int, count: int) -> str:
     if not measured:
         return '' if count > 1 and number else 'Nobody was held out, so nothing was measured.'
     if 'dice' not in measured:
-        return f'```\n{measured}\n```'
+        return '\n'.join(_outline(measured))
     title = f'Fold {number}: ' if count > 1 else ''
     lines = [
         f'{title}Dice on {measured["scans"]} scans of {measured["participants"]} participants who '
@@ -89,6 +91,16 @@ def _measured(measured: Any, number: int, count: int) -> str:
         *(f'| {name} | {value:.3f} |' for name, value in measured['dice'].items()),
     ]
     return '\n'.join(lines)
+
+
+def _outline(values: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """Return nested values as a list of lists."""
+    lines = []
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        lines.append('  ' * depth + f'- {name}:' + ('' if inner else f' {value}'))
+        lines += _outline(value, depth + 1) if inner else []
+    return lines
 
 
 def _limits(card: Mapping[str, Any], folds: Any) -> str:

@@ -23,6 +23,7 @@ from bids_muscle.errors import (
     UsageError,
 )
 from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
+from bids_muscle.segmentation.model_card import model_card
 from bids_muscle.segmentation.training import trainer
 from bids_muscle.segmentation.training.batches import make_batch
 from bids_muscle.segmentation.training.geometry import mirror
@@ -119,6 +120,38 @@ def test_a_resumed_training_ends_with_the_same_weights(
     shorter = replace(recipe, iterations=4)
     train(shorter, [plane_set], tmp_path / 'longer', report=silent, stop_after=2)
     assert train(recipe, [plane_set], tmp_path / 'longer', report=silent).sha256 == whole.sha256
+
+
+def test_a_training_starts_from_the_weights_of_a_model(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path
+) -> None:
+    def silent(_: str) -> None:
+        pass
+
+    first = train(recipe, [plane_set], tmp_path / 'first', report=silent)
+    # At a rate of nearly nothing the weights stay those of the start, whatever the seed.
+    still = replace(recipe, start=str(first.path), learning_rate=1e-12, weight_decay=0.0, seed=9)
+    second = train(still, [plane_set], tmp_path / 'second', report=silent)
+    assert second.sha256 == first.sha256
+    assert second.card['training']['start']['sha256'] == first.sha256
+    assert f'from the weights of {first.name}' in model_card(second)
+    with pytest.raises(ModelError, match='its spacing_mm is 2'):
+        train(replace(still, spacing_mm=2.0), [plane_set], tmp_path / 'third', report=silent)
+
+
+def test_a_recipe_takes_from_its_base_what_it_does_not_say(tmp_path: Path) -> None:
+    path = tmp_path / 'ours.toml'
+    path.write_text(
+        "base = 'lumbar'\nname = 'ours'\niterations = 7\n[network]\nnum_res_units = 1\n"
+        "[[source]]\nname = 'ours'\nkind = 'bids'\nseg = 'manual'\n"
+    )
+    ours, base = read_recipe(path), read_recipe(RECIPES / 'lumbar.toml')
+    assert [source.name for source in ours.sources] == ['ours']
+    network = {**base.network, 'num_res_units': 1}
+    assert ours == replace(base, name='ours', iterations=7, network=network, sources=ours.sources)
+    path.write_text("base = 'lumbago'\n")
+    with pytest.raises(UsageError, match="'lumbago' is not a recipe of the package"):
+        read_recipe(path)
 
 
 def test_a_killed_training_ends_with_the_same_weights(

@@ -160,6 +160,9 @@ class Recipe:
         ``'rise-hold-fall'`` of the learning rate, or ``'constant'`` as in the papers.
     clip_norm
         Greatest norm of the gradient; 0 for no limit.
+    start
+        Model, by name or folder, whose weights the training begins with; empty to begin with
+        random ones.
     displaced_share, ghosted_share
         Share of the random views with fat displaced against water (chemical shift), and of those
         with ghosts.
@@ -216,6 +219,7 @@ class Recipe:
     optimizer: str = 'adamw'
     schedule: str = 'rise-hold-fall'
     clip_norm: float = 5.0
+    start: str = ''
     displaced_share: float = 0.0
     ghosted_share: float = 0.0
     cpu_bfloat16: bool = False
@@ -301,6 +305,9 @@ def _packaged() -> Path:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
+    A recipe may name another of the package as its ``base``: it then has the fields of that one,
+    but for its own; tables such as ``[network]`` are merged, sources are replaced.
+
     Raises
     ------
     UsageError
@@ -308,10 +315,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     remedy = 'See docs/models.md, or bids_muscle/data/recipes/lumbar.toml for a complete recipe.'
     try:
-        content = tomllib.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f'The recipe {path} cannot be read: {error}.', remedy) from error
-    try:
+        content = _content(path)
         sources = tuple(_source(entry) for entry in content.pop('source', []))
         if not sources:
             raise UsageError('it has no [[source]]', '')
@@ -328,6 +332,27 @@ def read_recipe(path: Path) -> Recipe:
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f'The recipe {path} cannot be used: {error!r}.', remedy) from error
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Read the fields of a recipe over those of its base."""
+    try:
+        own = tomllib.loads(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f'it cannot be read: {error}', '') from error
+    if 'base' not in own:
+        return own
+    base = own.pop('base')
+    if base not in recipe_names():
+        raise UsageError(
+            f'its base {base!r} is not a recipe of the package',
+            f'Use one of {", ".join(recipe_names())}.',
+        )
+    content = _content(_packaged() / f'{base}.toml')
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = {**content[key], **value} if both else value
+    return content
 
 
 def _tuples(content: dict[str, Any]) -> dict[str, Any]:

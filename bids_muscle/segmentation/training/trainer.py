@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import DeviceError, ModelError
-from bids_muscle.segmentation.bundle import ModelBundle, write_bundle
+from bids_muscle.segmentation.bundle import ModelBundle, find_model, load_networks, write_bundle
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.loss import make_loss
@@ -298,6 +298,8 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
 
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network).to(device)
+    if recipe.start:
+        network.load_state_dict(_start_weights(recipe))
     averaged = build_network(recipe.network).to(device)
     averaged.load_state_dict(network.state_dict())
     kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[recipe.optimizer]
@@ -311,6 +313,21 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
         _check_resume(recipe, saved, checkpoint)
         state.load(saved)
     return state
+
+
+def _start_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """Return the weights of the model that the recipe starts from."""
+    bundle = find_model(recipe.start, recipe.region)
+    # Networks of the same shape whose pixels or classes mean something else would fit too.
+    for name in ('network', 'spacing_mm', 'channels', 'numbers'):
+        mine, theirs = getattr(recipe, name), bundle.card.get(name)
+        if json.loads(json.dumps(mine)) != theirs:
+            raise ModelError(
+                f'The recipe {recipe.name} cannot start from the model {bundle.name}: its {name} '
+                f'is {mine}, that of the model {theirs}.',
+                'Give the recipe the values of the model, or leave out start.',
+            )
+    return load_networks(bundle)[0].state_dict()
 
 
 def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
@@ -355,6 +372,9 @@ def _card(
         'data': _described(sets),
         'recipe': recipe.as_dict(),
     }
+    if recipe.start:
+        start = find_model(recipe.start, recipe.region)
+        card['start'] = {'name': start.name, 'version': start.version, 'sha256': start.sha256}
     if validation:
         card |= {
             'held_out': _described(validation),
