@@ -44,6 +44,8 @@ _THICK_SLICE_RATIO = 1.5
 #: A scan of equal voxels is sagittal where it is no wider than this, mm, and this share of its
 #: other extents: muscles of both sides are not in it.
 _SLAB_MM, _SLAB_SHARE = 130.0, 0.6
+#: Headers and sidecars that differ by more than this angle do not describe the same scan.
+_TURNED_DEG = 10.0
 
 _PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
 
@@ -225,6 +227,7 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         grid = next(iter(grids.values()))
         spine = is_sagittal(grid) and not set(images) & set(DIXON)
         warnings += [] if spine else _plane_warnings(grid)
+        warnings += _turned(next(iter(images.values())), grid)
         suppressed = _fat_suppressed(images)
         warnings += [
             f'{name} is fat-suppressed: fat cannot be measured by thresholds.'
@@ -388,6 +391,30 @@ def _plane_warnings(grid: Grid) -> list[str]:
     return [
         f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
         'axial slices, which are coarse here.'
+    ]
+
+
+def _turned(image: IndexedImage, grid: Grid) -> list[str]:
+    """Warn where the sidecar turns the slices otherwise than the header.
+
+    Axes are compared without their direction, since programs that store a volume in another voxel
+    order mend the header and not the sidecar: an exchange of left and right does not show.
+    """
+    try:
+        given = np.array(image.metadata.get('ImageOrientationPatientDICOM'), float)
+        row, column = given.reshape(2, 3)
+    except (TypeError, ValueError):
+        return []
+    axes = np.array([row, column, np.cross(row, column)]) * (-1, -1, 1)  # DICOM is LPS+
+    if not np.allclose(axes @ axes.T, np.eye(3), atol=0.01):
+        return []
+    cosines = np.abs(axes @ (grid.affine[:3, :3] / grid.zooms)).max(axis=1)
+    angle = np.rad2deg(np.arccos(min(cosines.min(), 1)))
+    if angle < _TURNED_DEG:
+        return []
+    return [
+        f'The header of {image.path.name} turns the slices by {angle:.0f} degrees against '
+        'ImageOrientationPatientDICOM in its sidecar. The header is used: check left and right.'
     ]
 
 

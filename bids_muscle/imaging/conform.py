@@ -129,7 +129,7 @@ def load_image(path: Path) -> Nifti1Image:
     grid = _grid_from_header(lazy, path)
     data = _read_data(lazy, path).reshape(grid.shape)
     finite = np.isfinite(data)
-    warnings = _form_warnings(lazy, path)
+    warnings = _header_warnings(lazy, path)
     if not finite.all():
         n_bad = int(data.size - np.count_nonzero(finite))
         if n_bad == data.size:
@@ -334,35 +334,51 @@ def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
     return grid
 
 
-def _form_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
-    """Say where sform and qform put the image in different places; nibabel takes the sform."""
+def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
+    """Say where the parts of a header contradict each other; nibabel takes the sform."""
     header = img.header
-    if not (header['sform_code'] and header['qform_code']):
+    stored = _stored_spacing(img, path)
+    if not header['sform_code']:
+        if (stored >= 0).all():
+            return ()
+        return (f'The header of {path.name} has a negative voxel spacing: its sign is ignored.',)
+    affine = header.get_sform()
+    zooms = tuple(voxel_sizes(affine).tolist())
+    if not np.allclose(stored, zooms, rtol=ZOOM_TOLERANCE):
+        sizes = f'{_join(stored)} and {_join(zooms)} mm'
+        return (
+            f'The voxel spacing and the sform of {path.name} disagree ({sizes}): the sform is '
+            'used.',
+        )
+    if not header['qform_code']:
         return ()
     try:
         qform = header.get_qform()
     except HeaderDataError:
         return (f'The qform of {path.name} is not a rotation: the sform is used.',)
-    zooms = voxel_sizes(header.get_sform())
-    shape = (*img.shape, 1, 1)[:3]
-    grids = (
-        Grid((shape[0], shape[1], shape[2]), affine, tuple(voxel_sizes(affine).tolist()))
-        for affine in (qform, header.get_sform())
-    )
-    difference = _difference(*grids)
-    if not difference or not zooms.all():
+    nx, ny, nz = (*img.shape, 1, 1)[:3]
+    difference = _difference(*(Grid((nx, ny, nz), each, zooms) for each in (qform, affine)))
+    if not difference:
         return ()
-    return (f'The qform and the sform of {path.name} disagree ({difference}): the sform is used.',)
+    mirrored = np.linalg.det(qform[:3, :3]) * np.linalg.det(affine[:3, :3]) < 0
+    told = '. One mirrors the other, so left and right may be exchanged' if mirrored else ''
+    return (
+        f'The qform and the sform of {path.name} disagree ({difference}): the sform is used'
+        f'{told}.',
+    )
 
 
 def _lacks_spacing(img: Nifti1Image, path: Path) -> bool:
     """Whether the affine rests on a voxel edge of 0, which nibabel would replace by 1 mm."""
-    if img.header['sform_code']:
-        return False
+    stored = _stored_spacing(img, path)
+    return not img.header['sform_code'] and not (np.isfinite(stored) & (stored != 0)).all()
+
+
+def _stored_spacing(img: Nifti1Image, path: Path) -> np.ndarray:
+    """Return the three voxel edges as stored, before nibabel mends them."""
     with Opener(str(path)) as stream:
         raw = type(img.header).from_fileobj(stream, check=False)
-    pixdim = raw['pixdim'][1:4]
-    return not (np.isfinite(pixdim).all() and (pixdim != 0).all())
+    return np.asarray(raw['pixdim'][1:4], float)
 
 
 def _read_data(img: Nifti1Image, path: Path) -> np.ndarray:

@@ -210,6 +210,30 @@ def test_lost_position_is_a_warning(tiny_dataset: TinyDataset) -> None:
     assert 'lost its position' in scan.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ('orientation', 'turned'),
+    [
+        ([1, 0, 0, 0, 1, 0], False),
+        ([0, -1, 0, -1, 0, 0], False),  # the same slices, stored in another order
+        ([1, 0, 0, 0, 0, -1], False),  # coronal slices lie along the same axes
+        ([1, 0, 0, 0, 0.866, -0.5], True),
+        ([0.5, 0, 0, 0, 1, 0], False),  # no directions
+        ([1, 0, 0], False),
+        ('axial', False),
+    ],
+)
+def test_a_header_that_turns_the_slices_otherwise_than_the_sidecar(
+    tiny_dataset: TinyDataset, orientation: object, turned: bool
+) -> None:
+    volume = nib.Nifti1Image(np.ones((6, 6, 3), np.uint8), np.diag([-1.0, 1, 4, 1]))
+    sidecar = {'sub-01/anat/sub-01_T2w.json': {'ImageOrientationPatientDICOM': orientation}}
+    root = tiny_dataset(images('T2w', values=volume), sidecar)
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert scan.problem is None
+    told = [warning for warning in scan.warnings if '30 degrees' in warning]
+    assert bool(told) == turned == bool(scan.warnings)
+
+
 def test_sagittal_scans_are_of_the_spine(tiny_dataset: TinyDataset) -> None:
     thick = {
         'sag': ((4, 20, 20), [4.0, 1, 1]),

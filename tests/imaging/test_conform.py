@@ -172,6 +172,37 @@ def test_header_without_spacing(tmp_path: Path) -> None:
         read_grid(path)
 
 
+@pytest.mark.parametrize('edge', [0, np.nan, np.inf])
+@pytest.mark.parametrize('qform', [0, 1])
+def test_one_edge_that_is_no_length(tmp_path: Path, edge: float, qform: int) -> None:
+    path = edited_header(
+        saved(tmp_path / 'x.nii', DATA),
+        sform_code=0,
+        qform_code=qform,
+        pixdim=[1, 1.5, 1.5, edge, 0, 0, 0, 0],
+    )
+    with pytest.raises(ImageShapeError, match='spacing'):
+        load_image(path)
+
+
+def test_a_negative_spacing_is_told(tmp_path: Path) -> None:
+    pixdim = [1, -1.5, 1.5, 4, 0, 0, 0, 0]
+    path = edited_header(saved(tmp_path / 'x.nii', DATA), sform_code=0, pixdim=pixdim)
+    loaded = load_image(path)
+    assert grid_of(loaded).zooms == pytest.approx((1.5, 1.5, 4))
+    assert 'negative' in loaded.extra['warnings'][0]
+
+
+@pytest.mark.parametrize('edge', [0, np.nan, 3.0, -1.5])
+def test_a_spacing_that_is_not_that_of_the_sform(tmp_path: Path, edge: float) -> None:
+    path = saved(tmp_path / 'x.nii', DATA)
+    loaded = load_image(edited_header(path, pixdim=[1, edge, 1.5, 4, 0, 0, 0, 0]))
+    (warning,) = loaded.extra['warnings']
+    assert 'spacing' in warning
+    assert '1.5 x 1.5 x 4' in warning
+    assert np.allclose(loaded.affine, AFFINE)
+
+
 def test_singular_affine(tmp_path: Path) -> None:
     path = edited_header(saved(tmp_path / 'x.nii', DATA), srow_x=[0, 0, 0, 0])
     with pytest.raises(ImageShapeError, match='spacing'):
@@ -300,3 +331,16 @@ def test_forms_that_disagree_are_told_and_the_sform_is_used(tmp_path: Path) -> N
     img.set_qform(AFFINE, code=1)
     nib.save(img, tmp_path / 'y.nii')
     assert load_image(tmp_path / 'y.nii').extra['warnings'] == ()
+
+
+def test_forms_that_mirror_each_other_are_told(tmp_path: Path) -> None:
+    img = nib.Nifti1Image(DATA, AFFINE)
+    img.set_sform(AFFINE, code=1)
+    img.set_qform(np.diag([-1, 1, 1, 1]) @ AFFINE, code=1)
+    nib.save(img, tmp_path / 'x.nii')
+    (warning,) = load_image(tmp_path / 'x.nii').extra['warnings']
+    assert 'left and right may be exchanged' in warning
+    img.set_qform(np.diag([-1, -1, 1, 1]) @ AFFINE, code=1)
+    nib.save(img, tmp_path / 'y.nii')
+    (warning,) = load_image(tmp_path / 'y.nii').extra['warnings']
+    assert 'left and right' not in warning
