@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # CPU image:  docker build -t bids_muscle .
 # CUDA image: docker build -t bids_muscle:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# With OpenSim, for --loading (222 MB more): docker build -t bids_muscle --build-arg EXTRAS=loading .
 ARG BASE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 FROM ${BASE} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -8,8 +9,9 @@ RUN python -m venv /opt/bids_muscle
 ENV PATH=/opt/bids_muscle/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # The build of torch depends on the index, so its hash cannot be pinned; those of all others are.
 RUN pip install torch==2.13.0 ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}}
-COPY requirements.lock /src/
-RUN pip install --no-deps --require-hashes -r /src/requirements.lock
+ARG EXTRAS=
+COPY requirements*.lock /src/
+RUN pip install --no-deps --require-hashes -r /src/requirements.lock ${EXTRAS:+-r /src/requirements-${EXTRAS}.lock}
 COPY . /src
 # What only building and testing need is left out; data that do not have their checksum stop here.
 RUN pip install --no-deps --no-build-isolation /src \

@@ -6,26 +6,37 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_lock_holds_every_requirement_with_its_hash() -> None:
-    lines = (ROOT / 'requirements.lock').read_text().splitlines()
+@pytest.mark.parametrize('extra', ['', 'loading'])
+def test_the_lock_holds_every_requirement_with_its_hash(extra: str) -> None:
+    locks = ['requirements.lock', *([f'requirements-{extra}.lock'] if extra else [])]
     pinned = {}
-    for line in lines:
+    for line in (line for lock in locks for line in (ROOT / lock).read_text().splitlines()):
         if not line.startswith('#'):
             match = re.fullmatch(r'([\w.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}', line)
             assert match, line
+            assert canonicalize_name(match[1]) not in pinned, line
             pinned[canonicalize_name(match[1])] = match[2]
     wanted = [Requirement(text) for text in metadata.requires('bids_muscle') or []]
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
-        if name != 'torch' and (not requirement.marker or requirement.marker.evaluate()):
+        needed = not requirement.marker or requirement.marker.evaluate({'extra': extra})
+        if name != 'torch' and needed:
             assert name in pinned, f'{name}: run .ci/lock'
             assert requirement.specifier.contains(pinned[name]), f'{name}: run .ci/lock'
+
+
+def test_the_recipes_take_the_same_extras() -> None:
+    for recipe in ('Dockerfile', 'singularity.def'):
+        text = (ROOT / recipe).read_text()
+        assert '${EXTRAS:+-r /src/requirements-${EXTRAS}.lock}' in text
+        assert 'EXTRAS=loading' in text
 
 
 def test_the_recipes_name_the_version_of_the_package() -> None:

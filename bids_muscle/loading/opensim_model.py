@@ -111,8 +111,9 @@ def require_opensim() -> Any:
         import opensim
     except ImportError as error:
         raise MissingInputError(
-            'Loads on the spine are computed with OpenSim, which is not installed here.',
-            "Install it with pip install 'bids_muscle[loading]', or leave out --loading.",
+            f'Loads on the spine are computed with OpenSim, which cannot be used here: {error}.',
+            "Install it with pip install 'bids_muscle[loading]', build the container image with "
+            'EXTRAS=loading, or leave out --loading.',
         ) from error
     opensim.Logger.setLevelString('Off')
     return opensim
