@@ -69,8 +69,8 @@ class SegmentSpine(SimpleInterface):
         image = make_image(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
         warnings: list[str] = []
+        predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
         try:
-            predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
             found = predictor.segment({contrast: image})
             classes, confidence = (
                 np.asarray(each.dataobj) for each in (found.labels, found.confidence)
@@ -78,7 +78,9 @@ class SegmentSpine(SimpleInterface):
         except SegmentationError as error:  # a scan beside the spine is no failure
             warnings.append(f'No vertebrae were found. {error.remedy}')
             classes = confidence = np.zeros(image.shape, np.uint8)
-        spine = name_spine(classes, confidence, image.header.get_zooms()[:3])
+        spine = name_spine(
+            classes, confidence, image.header.get_zooms()[:3], predictor.model.numbers
+        )
         warnings += dict.fromkeys(
             f'{reason[0].upper()}{reason[1:]}.'
             for reasons in spine.reasons.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -34,6 +34,9 @@ APART_MM = 18.0
 LEAST_SACRUM_ML, LEAST_DISC_ML = 2.0, 0.3
 #: Farthest that two bodies on either side of a disc lie apart, mm.
 GAP_MM = 20.0
+#: Farthest that the middles of two discs lie apart, mm, where one between them was missed; less
+#: than this share of the median disc is none.
+DISCS_MM, LEAST_DISC_SHARE = 85.0, 0.25
 #: From this share of the median height on, a body is taken for two that grew together.
 FUSED = 1.6
 #: A curve that leaves the sagittal plane by more than this, mm, is said.
@@ -44,6 +47,7 @@ LOW_DISC = 0.45
 NO_SACRUM = (
     'the sacrum is not in view, or was not found, so that the vertebrae cannot be counted from it'
 )
+NOT_KNOWN = 'the model knows no {}, from which {} are named'
 TRANSITIONAL = (
     'the disc between {0} and S1 is much lower than the others, as of a lumbosacral transitional '
     'vertebra: the count of the vertebrae may be off by one'
@@ -83,9 +87,14 @@ class Spine:
 
 
 def name_spine(
-    classes: np.ndarray, confidence_pct: np.ndarray, spacing_mm: Sequence[float]
+    classes: np.ndarray,
+    confidence_pct: np.ndarray,
+    spacing_mm: Sequence[float],
+    known: Collection[int] = (BODY, DISC, SACRUM),
 ) -> Spine:
     """Tell vertebrae and discs apart and name them from the sacrum upwards.
+
+    What is too small, or lies too far from the others, is left out.
 
     Parameters
     ----------
@@ -95,8 +104,13 @@ def name_spine(
         (X, Y, Z) probability of the class, percent.
     spacing_mm
         Voxel size.
+    known
+        The classes that the model knows. Of bodies alone, and of discs alone, each one gets a
+        number.
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
+    if BODY not in known:
+        return _discs_alone(classes == DISC, confidence_pct, spacing_mm, voxel_ml)
     bodies = _bodies(classes == BODY, spacing_mm, voxel_ml)
     sacrum = _largest(classes == SACRUM)
     if np.count_nonzero(sacrum) * voxel_ml < LEAST_SACRUM_ML:
@@ -113,17 +127,21 @@ def name_spine(
         names[S1] = 'S1'
         ordered.append((S1, first))
     named = bool(names)
+    no_name = NO_SACRUM if SACRUM in known else NOT_KNOWN.format('sacrum', 'vertebrae')
     rest = [number for number in range(len(bodies)) if number not in chain]
     for place, body in enumerate(chain if named else [*chain, *rest]):
         level = FROM_BELOW[place] if named else ''
         number = VERTEBRAE.index(level) + 1 if named else UNNAMED + place + 1
         vertebrae[bodies[body]] = number
         names[number] = level or f'vertebra {place + 1}'
-        reasons[number] = [] if named else [NO_SACRUM]
+        reasons[number] = [] if named else [no_name]
         if _height(bodies[body], spacing_mm) > FUSED * height_mm:
             reasons[number].append(MERGED)
         ordered.append((number, bodies[body]))
-    _split_discs(classes == DISC, ordered, discs, names, reasons, spacing_mm, voxel_ml)
+    if DISC in known:
+        _split_discs(
+            classes == DISC, ordered, discs, names, reasons, spacing_mm, voxel_ml, no_name
+        )
     _judge(classes, vertebrae, discs, names, reasons, sacrum, spacing_mm)
     sure = float(confidence_pct[sacrum].mean()) / 100 if named else 1.0
     confidence = {
@@ -300,6 +318,7 @@ def _split_discs(
     reasons: dict[int, list[str]],
     spacing_mm: Sequence[float],
     voxel_ml: float,
+    no_name: str,
 ) -> None:
     """Give each disc to the two vertebrae it lies between; number and name it."""
     from scipy.spatial import cKDTree
@@ -329,7 +348,41 @@ def _split_discs(
         unnamed = names[up].startswith('vertebra')
         names[number] = f'disc {up - UNNAMED}' if unnamed else f'{names[up]}-{names[low]}'
         if unnamed:
-            reasons[number] = [NO_SACRUM]
+            reasons[number] = [no_name]
+
+
+def _discs_alone(
+    mask: np.ndarray,
+    confidence_pct: np.ndarray,
+    spacing_mm: Sequence[float],
+    voxel_ml: float,
+) -> Spine:
+    """Tell discs apart where nothing else is known, and number the pieces of one spine."""
+    from scipy.ndimage import label
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial.distance import pdist, squareform
+
+    discs = np.zeros(mask.shape, np.uint8)
+    parts, count = label(mask)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    large = sizes[sizes * voxel_ml >= LEAST_DISC_ML]
+    if not large.size:
+        return Spine(discs.copy(), discs, {})
+    least = max(LEAST_DISC_ML / voxel_ml, LEAST_DISC_SHARE * float(np.median(large)))
+    numbers = 1 + np.flatnonzero(sizes >= least)
+    middles = np.stack([_middle(parts == number, spacing_mm) for number in numbers])
+    _, groups = connected_components(squareform(pdist(middles)) <= DISCS_MM)
+    spine = groups == np.bincount(groups, weights=sizes[numbers - 1]).argmax()
+    order = np.argsort(middles[:, 2], kind='stable')
+    names, confidence = {}, {}
+    for place, k in enumerate((k for k in order if spine[k]), start=1):
+        number = DISC_OFFSET + UNNAMED + place
+        part = parts == numbers[k]
+        discs[part] = number
+        names[number] = f'disc {place}'
+        confidence[number] = float(confidence_pct[part].mean()) / 100
+    reason = NOT_KNOWN.format('vertebrae', 'discs')
+    return Spine(np.zeros_like(discs), discs, names, confidence, dict.fromkeys(names, (reason,)))
 
 
 def _judge(

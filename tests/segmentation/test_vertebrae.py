@@ -9,6 +9,7 @@ from bids_muscle.segmentation.vertebrae import (
     BODY,
     DISC,
     NO_SACRUM,
+    NOT_KNOWN,
     REMNANT,
     SACRUM,
     UNNAMED,
@@ -64,6 +65,39 @@ def test_without_a_sacrum_nothing_has_a_name() -> None:
     assert set(np.unique(found.vertebrae)) == {0, *range(UNNAMED + 1, UNNAMED + 6)}
     assert all(NO_SACRUM in found.reasons[n] for n in found.names)
     assert not any(name[0] in 'LTS' and name[1:2].isdigit() for name in found.names.values())
+
+
+def test_a_model_of_bodies_alone_numbers_them_without_a_word_about_discs() -> None:
+    classes = np.where(spine() == BODY, BODY, 0).astype(np.uint8)
+    found = name_spine(classes, np.full(SHAPE, 90, np.uint8), SPACING, (0, BODY))
+    assert list(found.names.values()) == [f'vertebra {k}' for k in range(1, 6)]
+    lowest = found.vertebrae[2:9, 20:55, ROWS[0] : ROWS[0] + 28]
+    assert np.unique(lowest).tolist() == [UNNAMED + 1]
+    assert set(found.reasons.values()) == {(NOT_KNOWN.format('sacrum', 'vertebrae'),)}
+
+
+def test_a_model_of_discs_alone_tells_them_apart() -> None:
+    classes = np.where(spine() == DISC, DISC, 0).astype(np.uint8)
+    classes[:, :, 140:] = 0
+    clean = classes.copy()
+    classes[5, 2:4, 100:110] = DISC  # a speck
+    classes[2:9, 30:60, 240:255] = DISC  # as large as a disc, far from the others
+    found = name_spine(classes, np.full(SHAPE, 80, np.uint8), SPACING, (0, DISC))
+    assert list(found.names.values()) == [f'disc {k}' for k in range(1, 4)]
+    assert np.array_equal(found.discs > 0, clean > 0)
+    heights = [float(np.nonzero(found.discs == number)[2].mean()) for number in found.names]
+    assert heights == sorted(heights)
+    assert not found.vertebrae.any()
+    assert list(found.confidence.values()) == pytest.approx([0.8] * 3)
+    nothing = name_spine(classes * 0, classes, SPACING, (0, DISC))
+    assert nothing.names == {}
+
+
+def test_a_missed_disc_does_not_part_a_spine() -> None:
+    classes = np.where(spine() == DISC, DISC, 0).astype(np.uint8)
+    classes[:, :, 106:116] = 0
+    found = name_spine(classes, np.full(SHAPE, 80, np.uint8), SPACING, (0, DISC))
+    assert len(found.names) == 5
 
 
 def test_nothing_found_is_no_failure() -> None:
