@@ -34,9 +34,12 @@ APART_MM = 18.0
 LEAST_SACRUM_ML, LEAST_DISC_ML = 2.0, 0.3
 #: Farthest that two bodies on either side of a disc lie apart, mm.
 GAP_MM = 20.0
-#: Farthest that the middles of two discs lie apart, mm, where one between them was missed; less
-#: than this share of the median disc is none.
-DISCS_MM, LEAST_DISC_SHARE = 85.0, 0.25
+#: Least difference in height of two discs, and their farthest distance where one between them was
+#: missed, mm; less than this share of the median disc is none.
+DISCS_APART_MM, DISCS_MM, LEAST_DISC_SHARE = 22.0, 85.0, 0.25
+#: Where nothing is named, what lies farther to a side of the middle of the spine is no part of
+#: it, mm.
+BESIDE_MM = 20.0
 #: From this share of the median height on, a body is taken for two that grew together.
 FUSED = 1.6
 #: A curve that leaves the sagittal plane by more than this, mm, is said.
@@ -128,8 +131,8 @@ def name_spine(
         ordered.append((S1, first))
     named = bool(names)
     no_name = NO_SACRUM if SACRUM in known else NOT_KNOWN.format('sacrum', 'vertebrae')
-    rest = [number for number in range(len(bodies)) if number not in chain]
-    for place, body in enumerate(chain if named else [*chain, *rest]):
+    rest = [] if named else _others(bodies, chain, spacing_mm)
+    for place, body in enumerate([*chain, *rest]):
         level = FROM_BELOW[place] if named else ''
         number = VERTEBRAE.index(level) + 1 if named else UNNAMED + place + 1
         vertebrae[bodies[body]] = number
@@ -281,7 +284,8 @@ def _chain(
         if last is None:
             chosen = left[0]
         else:
-            low = -np.inf if not chain else middles[chain[-1]][2]
+            # A piece beside the last body is not the next one.
+            low = middles[chain[-1]][2] + APART_MM if chain else -np.inf
             ways = {k: _distance(bodies[k], last, spacing_mm) for k in left if middles[k][2] > low}
             if not ways:
                 break
@@ -292,6 +296,28 @@ def _chain(
         left.remove(chosen)
         last = bodies[chosen]
     return chain
+
+
+def _others(
+    bodies: Sequence[np.ndarray], chain: Sequence[int], spacing_mm: Sequence[float]
+) -> list[int]:
+    """Return the bodies beyond a gap in the chain; none that lies beside it."""
+    middles = [_middle(body, spacing_mm) for body in bodies]
+    line = [middles[number] for number in chain]
+    return [
+        number
+        for number, middle in enumerate(middles)
+        if number not in chain and _in_line(middle, line, APART_MM)
+    ]
+
+
+def _in_line(middle: np.ndarray, line: Sequence[np.ndarray], apart_mm: float) -> bool:
+    """Say whether a piece lies above or below each of the others, and not beside them."""
+    if not line:
+        return True
+    aside = abs(middle[0] - float(np.median([each[0] for each in line])))
+    apart = min(abs(middle[2] - each[2]) for each in line)
+    return bool(aside <= BESIDE_MM and apart >= apart_mm)
 
 
 def _first_segment(
@@ -369,15 +395,22 @@ def _discs_alone(
     if not large.size:
         return Spine(discs.copy(), discs, {})
     least = max(LEAST_DISC_ML / voxel_ml, LEAST_DISC_SHARE * float(np.median(large)))
-    numbers = 1 + np.flatnonzero(sizes >= least)
-    middles = np.stack([_middle(parts == number, spacing_mm) for number in numbers])
+    taken: list[int] = []
+    middles: list[np.ndarray] = []
+    # The largest first: a piece between two discs is none.
+    for number in 1 + np.argsort(-sizes, kind='stable'):
+        part = parts == number
+        middle = _middle(part, spacing_mm)
+        if sizes[number - 1] >= least and _in_line(middle, middles, DISCS_APART_MM):
+            taken.append(int(number))
+            middles.append(middle)
     _, groups = connected_components(squareform(pdist(middles)) <= DISCS_MM)
-    spine = groups == np.bincount(groups, weights=sizes[numbers - 1]).argmax()
-    order = np.argsort(middles[:, 2], kind='stable')
+    spine = groups == np.bincount(groups, weights=sizes[np.array(taken) - 1]).argmax()
+    order = np.argsort([middle[2] for middle in middles], kind='stable')
     names, confidence = {}, {}
     for place, k in enumerate((k for k in order if spine[k]), start=1):
         number = DISC_OFFSET + UNNAMED + place
-        part = parts == numbers[k]
+        part = parts == taken[k]
         discs[part] = number
         names[number] = f'disc {place}'
         confidence[number] = float(confidence_pct[part].mean()) / 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bids_muscle.segmentation import vertebrae
 from bids_muscle.segmentation.vertebrae import (
     BODY,
     DISC,
@@ -81,6 +82,8 @@ def test_a_model_of_discs_alone_tells_them_apart() -> None:
     classes[:, :, 140:] = 0
     clean = classes.copy()
     classes[5, 2:4, 100:110] = DISC  # a speck
+    classes[0:2, 20:55, 50:58] = DISC  # beside the spine
+    classes[3:8, 20:55, 90:94] = DISC  # between two discs
     classes[2:9, 30:60, 240:255] = DISC  # as large as a disc, far from the others
     found = name_spine(classes, np.full(SHAPE, 80, np.uint8), SPACING, (0, DISC))
     assert list(found.names.values()) == [f'disc {k}' for k in range(1, 4)]
@@ -115,6 +118,14 @@ def test_bodies_that_touch_are_told_apart() -> None:
     inner = (slice(3, 9), slice(20, 55))
     assert (found.vertebrae[(*inner, slice(40, 68))] == number['L5']).all()
     assert (found.vertebrae[(*inner, slice(78, 106))] == number['L4']).all()
+
+
+def test_a_piece_beside_the_uppermost_body_is_no_vertebra() -> None:
+    top, piece, nothing = np.zeros((3, *SHAPE), bool)
+    top[2:9, 20:55, 192:220] = True
+    piece[2:6, 58:80, 200:236] = True
+    assert vertebrae._chain([top, piece], nothing, SPACING) == [0]
+    assert vertebrae._others([top, piece], [0], SPACING) == []
 
 
 def test_a_gap_ends_the_names() -> None:
