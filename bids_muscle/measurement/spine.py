@@ -369,4 +369,4 @@ def _tilt(found: Rectangle, affine: np.ndarray) -> float:
     angle = np.radians(found.angle_deg)
     forward, up = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (1, 2))
     along = np.cos(angle) * forward + np.sin(angle) * up
-    return float(np.degrees(np.arctan2(-along[2], along[1])))
+    return float(np.degrees(np.arctan2(-along[2], along[1]))) + 0.0  # no minus zero

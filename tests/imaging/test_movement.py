@@ -103,7 +103,7 @@ def test_what_cannot_be_known_is_not_told() -> None:
     empty = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4))
     nothing = find_movement([axial], scan(T2[people], 0), empty)
     assert {each.shift_mm for each in (stranger, far, elsewhere, nothing)} == {None}
-    assert 'disagree' in str(stranger.reason)
+    assert 'do not tell' in str(stranger.reason)
     assert 'farther apart' in str(far.reason)
     assert str(elsewhere.reason) == str(nothing.reason)
     assert 'too little' in str(nothing.reason)
