@@ -9,6 +9,7 @@ doi:10.1016/S1361-8415(01)80004-9), which any contrast has, plus the mean of log
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,15 @@ from nibabel.affines import apply_affine, voxel_sizes
 #: Distance of the points that are compared, mm, and their number at most.
 _GRID_MM = 3.0
 _MAX_POINTS = 6_000
-#: Distance between starts along the body; those that are refined lie this far apart, mm.
+#: Distance between starts along the body; those that are refined lie this far apart, mm, as the
+#: points of the scan go on average.
 _START_MM = 6.0
 _APART_MM = 20.0
 _REFINED = 3
+#: Without muscles the best start is often far from the best place.
+_REFINED_BLIND = 30
+#: How far before the middle of the atlas's body that of the scan may lie, without muscles.
+_FORWARD_MM = (-40.0, 0.0, 40.0)
 #: Below this height a scan says little about lengths along the body: one scale for all axes.
 SHORT_MM = 70.0
 #: Intensities are compared in this many classes.
@@ -144,8 +150,10 @@ class Fit:
         at[2] = np.clip(at[2], 0, self._target.intensity.shape[2] - 1)
         seen = ndimage.map_coordinates(self._target.intensity, at, order=1)
         total = n_known * _mutual_information(self._bins[known], _binned(seen))
-        expected = _at_class(self._target.probabilities, classes, at)
-        total += float((np.log(expected) - self._log_prior[known]).sum())
+        # Where no muscle was segmented at all, that says nothing about where muscles are.
+        if self._points.classes.any():
+            expected = _at_class(self._target.probabilities, classes, at)
+            total += float((np.log(expected) - self._log_prior[known]).sum())
         return total / len(known)
 
 
@@ -180,9 +188,9 @@ def find_affine(points: Points, target: Target) -> np.ndarray:
     """Find the affine that tells most about the places of the points.
 
     Starts lie every 6 mm along the atlas, each with the muscles (or without any, the bodies) of
-    the scan and of that part of the atlas on each other; the best three that lie apart are refined
-    by Powell's method, first with one scale for all axes, and for scans of more than `SHORT_MM`
-    then with all twelve parameters.
+    the scan and of that part of the atlas on each other; the best three (without muscles 30) that
+    lie apart are refined by Powell's method, first with one scale for all axes, and for scans of
+    more than `SHORT_MM` then with all twelve parameters.
 
     Returns
     -------
@@ -191,12 +199,15 @@ def find_affine(points: Points, target: Target) -> np.ndarray:
     """
     fit = Fit(points, target)
     starts = sorted(_starts(points, target), key=fit.information, reverse=True)
+    centre = points.ras_mm.mean(axis=0)
+    some = points.ras_mm[::20]
+    most = _REFINED if points.classes.any() else _REFINED_BLIND
     chosen: list[np.ndarray] = []
     for matrix in starts:
-        heights = [abs(other[2, 3] - matrix[2, 3]) for other in chosen]
-        if len(chosen) < _REFINED and min(heights, default=np.inf) >= _APART_MM:
+        steps = [apply_affine(other - matrix, some) for other in chosen]
+        apart = min((np.linalg.norm(step, axis=1).mean() for step in steps), default=np.inf)
+        if len(chosen) < most and apart >= _APART_MM:
             chosen.append(matrix)
-    centre = points.ras_mm.mean(axis=0)
     refined = [_refine(fit, start, centre, 7) for start in chosen]
     best = max(refined, key=fit.information)
     if points.height_mm > SHORT_MM:
@@ -205,10 +216,15 @@ def find_affine(points: Points, target: Target) -> np.ndarray:
 
 
 def _starts(points: Points, target: Target) -> list[np.ndarray]:
-    """Affines that put the muscles of the scan on those of the atlas, at all heights."""
+    """Affines that put the muscles of the scan on those of the atlas, at all heights.
+
+    Without muscles the body must do. The field of view may cut it, so that neither its width
+    nor its middle tells: the size of the atlas and places before and behind are tried too.
+    """
     muscles = points.classes > 0
-    own = points.ras_mm[muscles] if muscles.sum() >= 50 else points.ras_mm
-    known = target.probabilities[0] < 0.5 if muscles.sum() >= 50 else target.intensity > 0.05
+    segmented = muscles.sum() >= 50
+    own = points.ras_mm[muscles] if segmented else points.ras_mm
+    known = target.probabilities[0] < 0.5 if segmented else target.intensity > 0.05
     atlas = apply_affine(target.affine, np.argwhere(known))
     half = points.height_mm / 2
     middle = own.mean(axis=0)
@@ -219,10 +235,15 @@ def _starts(points: Points, target: Target) -> list[np.ndarray]:
         there = atlas[np.abs(atlas[:, 2] - height) <= half + _START_MM]
         if len(there) < 50:
             continue
-        scale = np.clip(_spread(there) / _spread(own), 0.7, 1.4)
-        matrix = np.diag([scale, scale, scale, 1])
-        matrix[:3, 3] = [*there[:, :2].mean(axis=0), height] - scale * middle
-        starts.append(matrix)
+        x, y = there[:, :2].mean(axis=0)
+        fitted = float(np.clip(_spread(there) / _spread(own), 0.7, 1.4))
+        for scale, forward in itertools.product(
+            (fitted,) if segmented else (fitted, 1.0),
+            (0.0,) if segmented else _FORWARD_MM,
+        ):
+            matrix = np.diag([scale, scale, scale, 1])
+            matrix[:3, 3] = [x, y + forward, height] - scale * middle
+            starts.append(matrix)
     return starts
 
 

@@ -198,6 +198,23 @@ def test_a_few_slices_are_placed_with_the_doubt_that_they_leave(atlas: Atlas) ->
     assert spread > np.sqrt(sum(weight * shift**2 for shift, weight in whole.shifts))
 
 
+def test_intensities_alone_find_the_place_in_a_small_field_of_view(atlas: Atlas) -> None:
+    whole = moved(body(1.0), step_matrix([30, -40, 50, 3, 2, 4, 0], np.zeros(3)), slice(4, 24))
+    (img,) = whole.images.values()
+    box = slice(10, 50), slice(4, 38)
+    affine = img.affine.copy()
+    affine[:3, 3] = apply_affine(affine, [10, 4, 0])
+    mask = whole.mask[box]
+    # Another contrast, and a field of view that cuts the body on all sides.
+    inverted = np.where(mask, 1.2 - np.asarray(img.dataobj)[box], 0).astype(np.float32)
+    case = Case({'T2w': nib.Nifti1Image(inverted, affine)}, np.zeros(mask.shape, np.uint8), mask)
+    found = align(case, atlas)
+    carried = alignment.labels_in_scan(found, atlas, case.images['T2w'])
+    true = whole.labels[box]
+    assert min(each.dice for each in overlap(carried, true, [1, 2, 5, 6]).values()) > 0.6
+    assert not found.trusted
+
+
 def test_what_cannot_be_aligned_says_why_and_names_no_level(atlas: Atlas) -> None:
     person = body(1.0)
     empty = replace(person, labels=np.zeros_like(person.labels))
