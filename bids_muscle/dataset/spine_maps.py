@@ -32,6 +32,11 @@ class SpineMaps:
     discs: Path | None
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are there."""
+        return tuple(path for path in (self.vertebrae, self.discs) if path)
+
+    @property
     def session(self) -> str | None:
         """Session label without ``ses-``, or None."""
         return dict(part.split('-', 1) for part in self.stem.split('_')).get('ses')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import sys
 from pathlib import Path
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     """Write a table of vertebrae and discs for each pair of label maps of a participant.
 
-    A table that a sagittal scan of this dataset wrote itself stays as it is. Tables of maps that
-    are no longer there are removed. What goes wrong with one is said on
-    standard error and stops no other.
+    A map of a person or another program takes the place of that of the sagittal scan of its name,
+    also in the table; where only one of the two maps is given, the other is the scan's own. Tables
+    of maps that are no longer there are removed. What goes wrong with one is said on standard
+    error and stops no other.
 
     Returns
     -------
@@ -39,11 +41,11 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
     problems = []
     records = read_records(settings.output_dir, participant)
     kept = {settings.output_dir / name for record in records for name in record.outputs}
-    for maps in find_spine_maps(settings.derivatives, participant):
+    for maps in find_spine_maps([*settings.derivatives, settings.output_dir], participant):
         if settings.sessions and maps.session not in settings.sessions:
             continue
-        # That of the scan itself also knows how sure its names are.
-        if settings.output_dir / spine_path(maps.stem, 'morph_spine') in kept:
+        # The table of the scan itself also knows how sure its names are.
+        if not any(_is_given(path, maps, settings.output_dir) for path in maps.paths):
             continue
         try:
             _measure(maps, participant, settings.output_dir)
@@ -122,6 +124,14 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
     return problems
 
 
+def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:
+    """Say whether a map is another one than that which a scan of this dataset has written."""
+    if path.is_relative_to(output_dir):
+        return '_desc-' in path.name
+    own = (output_dir / spine_path(maps.stem, 'morph_spine')).with_name(path.name)
+    return not (own.is_file() and filecmp.cmp(own, path, shallow=False))
+
+
 def _from_vertebrae(output_dir: Path, record: ScanRecord) -> bool:
     """Say whether the levels of a scan come from the vertebrae of its session."""
     for name in record.outputs:
@@ -140,7 +150,7 @@ def _measure(maps: SpineMaps, participant: str, output_dir: Path) -> None:
         return (load_image(path), read_label_names(path, participant)) if path else None
 
     table = measure_spine(read(maps.vertebrae), read(maps.discs))
-    sources = [path.name for path in (maps.vertebrae, maps.discs) if path]
+    sources = [path.name for path in maps.paths]
     sidecar = {
         **dictionary('morph_spine'),
         'SourceFiles': sources,

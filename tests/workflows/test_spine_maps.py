@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,9 +79,14 @@ def test_a_broken_lookup_table_is_a_problem(settings: Settings) -> None:
     assert 'lookup table' in problem.message
 
 
-def test_maps_do_not_replace_the_table_of_the_scan_itself(settings: Settings) -> None:
+def test_a_given_map_takes_the_place_of_that_of_the_scan(settings: Settings) -> None:
+    folder = settings.output_dir / ANAT
+    folder.mkdir(parents=True)
     table = settings.output_dir / TABLE
-    table.parent.mkdir(parents=True)
+    names = [f'sub-01_ses-a_acq-sag_seg-{seg}_dseg.nii.gz' for seg in ('vertebrae', 'discs')]
+    given = [settings.derivatives[1] / ANAT / names[0], settings.derivatives[0] / ANAT / names[1]]
+    for name, source in zip(names, given, strict=True):
+        shutil.copy(source, folder / name)
     table.write_text('confidence\n0.9\n')
     scan = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'sag')), 'T2w', 'spine', ())
     record = ScanRecord(
@@ -89,11 +95,21 @@ def test_maps_do_not_replace_the_table_of_the_scan_itself(settings: Settings) ->
         scan=scan.name,
         region='spine',
         status='done',
-        outputs=(TABLE,),
+        outputs=(TABLE, *(f'{ANAT}/{name}' for name in names)),
     )
     write_record(record, scan, settings.output_dir)
+    # The same maps come back: the scan's own table also has a confidence.
     assert measure_spines(settings, '01') == []
     assert table.read_text() == 'confidence\n0.9\n'
+    # A person has corrected the discs alone; the vertebrae are the scan's own.
+    labels = np.zeros((9, 60, 40), np.uint8)
+    labels[2:7, 10:40, 10:18] = 3
+    nib.save(nib.Nifti1Image(labels, np.diag([4.0, 1, 1, 1])), given[1])
+    given[0].unlink()
+    assert measure_spines(settings, '01') == []
+    found = {row['kind']: row for row in rows(settings)}
+    assert float(found['disc']['height_mm']) == pytest.approx(8)
+    assert 'vertebra' in found
 
 
 def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> None:
