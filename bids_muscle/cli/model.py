@@ -82,6 +82,11 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--iterations', type=int, metavar='N', help='instead of those of the recipe'
     )
+    train.add_argument(
+        '--start',
+        metavar='NAME|FOLDER',
+        help='model whose weights the training begins with, instead of that of the recipe',
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,6 +128,8 @@ def _train(args: argparse.Namespace) -> None:
     recipe = find_recipe(args.recipe).without(tuple(args.exclude))
     if args.iterations:
         recipe = replace(recipe, iterations=args.iterations)
+    if args.start:
+        recipe = replace(recipe, start=args.start)
     run = TrainingRun(
         data=tuple(args.data),
         output=args.output,

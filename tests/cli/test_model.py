@@ -154,9 +154,11 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
     before = (tmp_path / 'out' / WEIGHTS).read_bytes()
     assert train() == ExitCode.OK
     assert (tmp_path / 'out' / WEIGHTS).read_bytes() == before
-    shutil.rmtree(tmp_path / 'out')
-    assert train('--iterations', '2') == ExitCode.OK
+    first = (tmp_path / 'out').rename(tmp_path / 'first')
+    assert train('--iterations', '2', '--start', str(first)) == ExitCode.OK
     assert (tmp_path / 'out' / WEIGHTS).read_bytes() != before
+    card = json.loads((tmp_path / 'out' / CARD).read_text())
+    assert card['training']['start']['sha256'] == json.loads((first / CARD).read_text())['sha256']
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,7 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
         ('', '', ['--device', 'cuda:99'], ExitCode.TEMPORARY, '--device cpu'),
         ('', '', ['--folds', '4'], ExitCode.USAGE, '3 participants'),
         ('', '', ['--folds', '2', '--fold', '2'], ExitCode.USAGE, 'no fold 2 of 2'),
+        ('', '', ['--start', 'nobody'], ExitCode.BAD_DATA, 'no model'),
         ('', '', ['--exclude', 'typo'], ExitCode.USAGE, 'no source'),
         ("'back'", "'front'", [], ExitCode.NO_INPUT, 'seg-front_dseg'),
         ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'none of the muscles'),
