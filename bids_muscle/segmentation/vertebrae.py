@@ -32,6 +32,9 @@ RIM_MM = 11.0
 APART_MM = 18.0
 #: Least sacrum, and least disc, ml.
 LEAST_SACRUM_ML, LEAST_DISC_ML = 2.0, 0.3
+#: Least area of lumbar bodies in their largest slice, mm2, the median: that of grown people is 700
+#: or more, that of bodies of the neck 200 to 350.
+LEAST_LUMBAR_MM2 = 500.0
 #: Farthest that two bodies on either side of a disc lie apart, mm.
 GAP_MM = 20.0
 #: Least difference in height of two discs, and their farthest distance where one between them was
@@ -49,6 +52,10 @@ LOW_DISC = 0.45
 
 NO_SACRUM = (
     'the sacrum is not in view, or was not found, so that the vertebrae cannot be counted from it'
+)
+SMALL = (
+    'the bodies are too small for the lumbar spine of a grown person, as those of the neck are: '
+    'what was taken for a sacrum may be none, and nothing is named'
 )
 NOT_KNOWN = 'the model knows no {}, from which {} are named'
 TRANSITIONAL = (
@@ -124,13 +131,17 @@ def name_spine(
     names: dict[int, str] = {}
     reasons: dict[int, list[str]] = {}
     ordered: list[tuple[int, np.ndarray]] = []
-    if sacrum.any() and chain:
+    small = bool(chain) and (
+        np.median([_area_mm2(bodies[number], spacing_mm) for number in chain]) < LEAST_LUMBAR_MM2
+    )
+    if sacrum.any() and chain and not small:
         first = _first_segment(sacrum, bodies[chain[0]], spacing_mm, height_mm)
         vertebrae[first] = S1
         names[S1] = 'S1'
         ordered.append((S1, first))
     named = bool(names)
     no_name = NO_SACRUM if SACRUM in known else NOT_KNOWN.format('sacrum', 'vertebrae')
+    no_name = SMALL if sacrum.any() and small else no_name
     rest = [] if named else _others(bodies, chain, spacing_mm)
     for place, body in enumerate([*chain, *rest]):
         level = FROM_BELOW[place] if named else ''
@@ -243,6 +254,11 @@ def _height(mask: np.ndarray, spacing_mm: Sequence[float]) -> float:
     """Return the extent of a body along its axis, from its volume and cross-section."""
     rows = np.count_nonzero(mask, axis=2)
     return float(np.median(rows[rows > 0.5 * rows.max()]) * spacing_mm[2])
+
+
+def _area_mm2(mask: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """Return the area of a body in its largest slice."""
+    return float(np.count_nonzero(mask, axis=(1, 2)).max() * spacing_mm[1] * spacing_mm[2])
 
 
 def _median_height(bodies: Sequence[np.ndarray], spacing_mm: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from bids_muscle.segmentation.vertebrae import (
     NOT_KNOWN,
     REMNANT,
     SACRUM,
+    SMALL,
     UNNAMED,
     name_spine,
 )
@@ -66,6 +67,14 @@ def test_without_a_sacrum_nothing_has_a_name() -> None:
     assert set(np.unique(found.vertebrae)) == {0, *range(UNNAMED + 1, UNNAMED + 6)}
     assert all(NO_SACRUM in found.reasons[n] for n in found.names)
     assert not any(name[0] in 'LTS' and name[1:2].isdigit() for name in found.names.values())
+
+
+def test_bodies_as_small_as_those_of_the_neck_are_not_counted_from_a_sacrum() -> None:
+    classes = spine()
+    found = name_spine(classes, np.full(SHAPE, 90, np.uint8), (3.0, 0.55, 0.55))
+    assert found.names
+    assert all(name.startswith(('vertebra', 'disc')) for name in found.names.values())
+    assert all(SMALL in reasons for reasons in found.reasons.values())
 
 
 def test_a_model_of_bodies_alone_numbers_them_without_a_word_about_discs() -> None:
