@@ -37,6 +37,8 @@ _AROUND_MM = np.array([20.0, 20.0, 14.0])
 _VOXEL, _PAIR, _ALIKE = 0.15, 0.25, 0.35
 #: Cost of a voxel or pair that fits neither hypothesis.
 _WORST = 4.5
+#: How often the slopes are taken again at most, and from which change on.
+_ROUNDS, _SAME_SLOPE = 3, 0.05
 #: Energies are cut as whole numbers of this fraction.
 _UNITS = 1000
 #: A region is a swap if exchanging it lowers the energy by this, and by this for each of its
@@ -92,7 +94,8 @@ def find_swaps(
     if not body.any():
         return None
     scan = _describe(coarse[0], coarse[1], body, shrink * spacing_mm)
-    contrasts = scan.levels[:, 1] - scan.levels[:, 0]
+    levels = _levels(scan)
+    contrasts = levels[:, 1] - levels[:, 0]
     contrasts = contrasts[np.isfinite(contrasts)]
     if not contrasts.size or np.median(np.abs(contrasts)) < _MIN_CONTRAST:
         return None
@@ -104,9 +107,10 @@ def find_swaps(
     if everywhere:
         water, fat = fat, water
         scan = _describe(coarse[1], coarse[0], body, shrink * spacing_mm)
-    mask = enlarge(_regions(scan), shrink, body_mask.shape)
+    regions, slope = _regions(scan)
+    mask = enlarge(regions, shrink, body_mask.shape)
     if mask.any() and shrink.max() > 1:
-        mask = _refine(mask, water, fat, body_mask, scan, shrink)
+        mask = _refine(mask, water, fat, body_mask, slope, shrink, np.asarray(spacing_mm))
     return Swaps((mask != everywhere) & body_mask, everywhere)
 
 
@@ -126,13 +130,12 @@ def exchange(
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """Fat fraction and brightness (logarithm of water + fat); brightness of either by slice."""
+    """Fat fraction, brightness (logarithm of water + fat), and where both are known."""
 
     fraction: FloatArray
     brightness: FloatArray
     body: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    levels: np.ndarray
     spacing_mm: np.ndarray
 
 
@@ -147,14 +150,22 @@ def _describe(
     known = ndimage.binary_erosion(body, np.ones((3, 3, 1))) & (total > max(dark, 0))
     brightness = np.log(np.maximum(total, max(dark, 1e-6))).astype(np.float32)
     fraction = np.clip(fat / np.maximum(total, 1e-6), 0, 1).astype(np.float32)
-    levels = np.full((total.shape[2], 2), np.nan)
-    for k in range(total.shape[2]):
+    return _Scan(fraction, brightness, body, known, spacing_mm)
+
+
+def _levels(scan: _Scan, exchanged: NDArray[np.bool_] | None = None) -> np.ndarray:
+    """Median brightness of water and of fat by slice, (Z, 2); NaN where there is too little."""
+    fraction = scan.fraction
+    if exchanged is not None:
+        fraction = np.where(exchanged, 1 - fraction, fraction)
+    levels = np.full((fraction.shape[2], 2), np.nan)
+    for k in range(fraction.shape[2]):
         pure = fraction[:, :, k] < _PURE[0], fraction[:, :, k] > _PURE[1]
         for column, tissue in enumerate(pure):
-            values = brightness[:, :, k][tissue & known[:, :, k]]
+            values = scan.brightness[:, :, k][tissue & scan.known[:, :, k]]
             if values.size >= 20:
                 levels[k, column] = np.median(values)
-    return _Scan(fraction, brightness, body, known, levels, spacing_mm)
+    return levels
 
 
 def _tissue_level(signal: np.ndarray) -> float:
@@ -276,14 +287,24 @@ def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray
     return exchanged
 
 
-def _regions(scan: _Scan) -> NDArray[np.bool_]:
-    """Find connected regions that fit much better exchanged."""
+def _regions(scan: _Scan) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Find connected regions that fit much better exchanged; also the slope of each slice.
+
+    A region that fills much of a slice hides how bright fat is there, so that the slopes are
+    taken again with the regions found first exchanged.
+    """
     from scipy import ndimage
 
     if not scan.known.any():
-        return np.zeros(scan.body.shape, bool)
-    field, pairs = _energy(scan, _slopes(scan.levels))
-    parts, n_parts = ndimage.label(_solve(field, pairs, scan.body))
+        return np.zeros(scan.body.shape, bool), np.zeros(scan.body.shape[2], np.float32)
+    slope = _slopes(_levels(scan))
+    for _ in range(_ROUNDS):
+        field, pairs = _energy(scan, slope)
+        exchanged = _solve(field, pairs, scan.body)
+        last, slope = slope, _slopes(_levels(scan, exchanged))
+        if np.abs(slope - last).max() < _SAME_SLOPE:
+            break
+    parts, n_parts = ndimage.label(exchanged)
     gain = -np.bincount(parts.ravel(), field.ravel(), n_parts + 1)
     for before, after, coupling in pairs:
         a, b = parts[before], parts[after]
@@ -295,7 +316,7 @@ def _regions(scan: _Scan) -> NDArray[np.bool_]:
     swap = (gain > _MIN_GAIN) & (gain > _MIN_GAIN_PER_VOXEL * sizes)
     swap &= purity > _MIN_PURITY * sizes
     swap[0] = False
-    return np.asarray(swap[parts])
+    return np.asarray(swap[parts]), slope
 
 
 def _refine(
@@ -303,8 +324,9 @@ def _refine(
     water: np.ndarray,
     fat: np.ndarray,
     body_mask: np.ndarray,
-    coarse: _Scan,
+    slope: FloatArray,
     shrink: np.ndarray,
+    spacing_mm: np.ndarray,
 ) -> NDArray[np.bool_]:
     """Find the border of the regions again in full resolution, as far as one coarse voxel away."""
     from scipy import ndimage
@@ -315,14 +337,10 @@ def _refine(
         for part, wide in zip(ndimage.find_objects(mask.astype(np.uint8))[0], width, strict=True)
     )
     fine = _describe(
-        np.nan_to_num(water[box]),
-        np.nan_to_num(fat[box]),
-        body_mask[box],
-        coarse.spacing_mm / shrink,
+        np.nan_to_num(water[box]), np.nan_to_num(fat[box]), body_mask[box], spacing_mm
     )
     # Thin slices were thinned out as well.
     slices = np.arange(mask.shape[2])[box[2]] // shrink[2]
-    slope = _slopes(coarse.levels)
     field, pairs = _energy(fine, slope[np.minimum(slices, len(slope) - 1)])
     inside = mask[box]
     near = ndimage.maximum_filter(inside, 1 + width) & ~ndimage.minimum_filter(inside, 1 + width)
