@@ -344,25 +344,29 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
         return (f'The header of {path.name} has a negative voxel spacing: its sign is ignored.',)
     affine = header.get_sform()
     zooms = tuple(voxel_sizes(affine).tolist())
+    said = []
     if not np.allclose(stored, zooms, rtol=ZOOM_TOLERANCE):
         sizes = f'{_join(stored)} and {_join(zooms)} mm'
-        return (
+        said.append(
             f'The voxel spacing and the sform of {path.name} disagree ({sizes}): the sform is '
-            'used.',
+            'used.'
         )
     if not header['qform_code']:
-        return ()
+        return tuple(said)
     try:
         qform = header.get_qform()
     except HeaderDataError:
-        return (f'The qform of {path.name} is not a rotation: the sform is used.',)
+        return (*said, f'The qform of {path.name} is not a rotation: the sform is used.')
+    mirrored = np.linalg.det(qform[:3, :3]) * np.linalg.det(affine[:3, :3]) < 0
+    if said and not mirrored:  # with another spacing they disagree anyway
+        return tuple(said)
     nx, ny, nz = (*img.shape, 1, 1)[:3]
     difference = _difference(*(Grid((nx, ny, nz), each, zooms) for each in (qform, affine)))
     if not difference:
-        return ()
-    mirrored = np.linalg.det(qform[:3, :3]) * np.linalg.det(affine[:3, :3]) < 0
+        return tuple(said)
     told = '. One mirrors the other, so left and right may be exchanged' if mirrored else ''
     return (
+        *said,
         f'The qform and the sform of {path.name} disagree ({difference}): the sform is used'
         f'{told}.',
     )

@@ -147,8 +147,8 @@ class _Overlap:
         vertebrae = apply_affine(spine.affine, np.argwhere(np.asanyarray(spine.dataobj) > 0))
         if not len(vertebrae):
             return
-        # The last look reaches two steps farther.
-        margin = (self.reach + 2) * _GRID_MM + _NEAR_MM
+        # The last look reaches four steps farther; the outermost voxels have half a width.
+        margin = (self.reach + 4) * _GRID_MM + _NEAR_MM + _widths(spine) / 2
         low, high = vertebrae.min(0) - margin, vertebrae.max(0) + margin
         shape = np.ceil((high - low) / _GRID_MM).astype(int) + 1
         grid = np.diag([_GRID_MM, _GRID_MM, _GRID_MM, 1.0])

@@ -167,7 +167,8 @@ class AlignScan(SimpleInterface):
             )
         if found.shift_mm is None:
             remarks.append(
-                f'whether the patient moved after {Path(source).name} is not known: {found.reason}'
+                f'whether the patient moved between this scan and {Path(source).name} is not '
+                f'known: {found.reason}'
             )
         elif way := moved(found.shift_mm):
             remarks.append(

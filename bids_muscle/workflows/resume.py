@@ -55,7 +55,7 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         else None,
         'vertebrae': [
             (path.name, _sha256(path), read_label_names(path, scan.participant))
-            for path in _given_vertebrae(settings, scan.participant)
+            for path in _given_maps(settings, scan.participant)
         ],
         'levels': _sha256(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=None)),
@@ -67,13 +67,14 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
 
-def _given_vertebrae(settings: Settings, participant: str) -> list[Path]:
-    """Return the maps of vertebrae that other programs, or a person, made."""
+def _given_maps(settings: Settings, participant: str) -> list[Path]:
+    """Return the maps of vertebrae and discs that other programs, or a person, made."""
     own = find_spine_maps([settings.output_dir], participant)
     return [
-        each.vertebrae
+        path
         for each in (*find_spine_maps(settings.derivatives, participant), *own)
-        if each.vertebrae and (each not in own or '_desc-' in each.vertebrae.name)
+        for path in each.paths
+        if each not in own or '_desc-' in path.name
     ]
 
 

@@ -126,9 +126,9 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
 
 def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:
     """Say whether a map is another one than that which a scan of this dataset has written."""
-    if path.is_relative_to(output_dir):
-        return '_desc-' in path.name
     own = (output_dir / spine_path(maps.stem, 'morph_spine')).with_name(path.name)
+    if path == own:
+        return '_desc-' in path.name
     return not (own.is_file() and filecmp.cmp(own, path, shallow=False))
 
 

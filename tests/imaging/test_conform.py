@@ -340,6 +340,9 @@ def test_forms_that_mirror_each_other_are_told(tmp_path: Path) -> None:
     nib.save(img, tmp_path / 'x.nii')
     (warning,) = load_image(tmp_path / 'x.nii').extra['warnings']
     assert 'left and right may be exchanged' in warning
+    edited_header(tmp_path / 'x.nii', pixdim=[-1, 3, 1.5, 4, 0, 0, 0, 0])
+    spacing, mirror = load_image(tmp_path / 'x.nii').extra['warnings']
+    assert 'spacing' in spacing and 'left and right may be exchanged' in mirror
     img.set_qform(np.diag([-1, -1, 1, 1]) @ AFFINE, code=1)
     nib.save(img, tmp_path / 'y.nii')
     (warning,) = load_image(tmp_path / 'y.nii').extra['warnings']

@@ -135,7 +135,7 @@ def test_muscles_wait_for_the_sagittal_scan_that_tells_their_levels(
     assert finished(axial, sagittal) == [axial.name]
 
 
-def test_vertebrae_that_a_person_named_are_part_of_the_fingerprint(
+def test_vertebrae_and_discs_that_a_person_drew_are_part_of_the_fingerprint(
     again: tuple[Path, Path],
 ) -> None:
     bids_dir, output_dir = again
@@ -151,7 +151,9 @@ def test_vertebrae_that_a_person_named_are_part_of_the_fingerprint(
     seen.add(resume.fingerprint(settings, scan, model))
     (anat / 'sub-01_seg-vertebrae_desc-manual_dseg.tsv').write_text('index\tname\n1\tL1\n')
     seen.add(resume.fingerprint(settings, scan, model))
-    assert len(seen) == 3
+    shutil.copy(output_dir / MAP, anat / 'sub-01_seg-discs_desc-manual_dseg.nii.gz')
+    seen.add(resume.fingerprint(settings, scan, model))
+    assert len(seen) == 4
 
 
 def test_a_dry_run_reads_images_in_full_only_where_a_record_speaks_of_them(

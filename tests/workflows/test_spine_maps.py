@@ -110,6 +110,12 @@ def test_a_given_map_takes_the_place_of_that_of_the_scan(settings: Settings) -> 
     found = {row['kind']: row for row in rows(settings)}
     assert float(found['disc']['height_mm']) == pytest.approx(8)
     assert 'vertebra' in found
+    # A dataset of corrections may lie within the outputs.
+    inside = settings.output_dir / 'corrected'
+    settings.derivatives[0].rename(inside)
+    table.unlink()
+    assert measure_spines(replace(settings, derivatives=(inside,)), '01') == []
+    assert {row['kind']: row for row in rows(settings)} == found
 
 
 def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> None:
