@@ -162,8 +162,8 @@ class AlignScan(SimpleInterface):
         frames = self.inputs.frame_of_reference, self.inputs.sagittal_frames.get(str(path))
         if all(frames) and frames[0] != frames[1]:
             remarks.append(
-                f'{Path(source).name} has another frame of reference (FrameOfReferenceUID), so '
-                'vertebrae and muscles may not lie where they seem to'
+                'this scan has another frame of reference (FrameOfReferenceUID) than '
+                f'{Path(source).name}, so vertebrae and muscles may not lie where they seem to'
             )
         if found.shift_mm is None:
             remarks.append(

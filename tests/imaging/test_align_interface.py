@@ -60,11 +60,21 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     assert facts['Trusted'] is False
     assert names is None
     assert any('no muscle was segmented' in line for line in warnings)
-    facts, names, _ = run(vertebrae=[str(neck), str(drawn)])
+    facts, names, warnings = run(
+        vertebrae=[str(neck), str(drawn)],
+        sagittal={str(neck): paths['mask'], str(drawn): paths['corrected']},
+        frame_of_reference='1.2.3',
+        sagittal_frames={str(neck): '1.2.3', str(drawn): '1.2.4'},
+    )
     assert facts['LevelSource'] == 'segmentation'
     assert names is not None
     assert names[7] == names[8] == 'L4'
     assert names[4] == names[5] == 'L5'
+    # An image of one brightness says nothing about movement.
+    assert (facts['MovementFrom'], facts['MovementMm']) == ('corrected.nii', None)
+    frame = 'This scan has another frame of reference (FrameOfReferenceUID) than corrected.nii'
+    assert any(frame in line for line in warnings)
+    assert any('is not known: the images do not tell' in line for line in warnings)
     facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
