@@ -327,7 +327,14 @@ def _start_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
                 f'is {mine}, that of the model {theirs}.',
                 'Give the recipe the values of the model, or leave out start.',
             )
-    return load_networks(bundle)[0].state_dict()
+    first, *others = load_networks(bundle)
+    if others:
+        raise ModelError(
+            f'The recipe {recipe.name} cannot start from the model {bundle.name}, which has the '
+            f'weights of {1 + len(others)} folds.',
+            'Start from a model of one training.',
+        )
+    return first.state_dict()
 
 
 def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
