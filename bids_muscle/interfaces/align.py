@@ -177,6 +177,7 @@ class AlignScan(SimpleInterface):
             )
         return {
             'MovementFrom': Path(source).name,
+            'MovementSpine': path.name.split('_seg-')[0],
             'MovementMm': list(found.shift_mm) if found.shift_mm else None,
             'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
             'MovementRemarks': remarks,

@@ -125,12 +125,13 @@ def join_levels(
     ----------
     spines
         Tables of :func:`measure_spine` by the name of the scan; the first that names a vertebra
-        gives its place.
+        gives its place, and before all others that from which a scan of muscles has its levels.
     muscles
         Tables of levels of :func:`~bids_muscle.measurement.table.measure_scan` by the name of the
         scan; their places are in the world coordinates of the spines.
     movements
-        By the name of the scan of muscles, ``MovementMm``, how far it lies from the sagittal one
+        By the name of the scan of muscles, ``MovementSpine``, from which scan it has its levels,
+        ``MovementMm``, how far it lies from that
         (:func:`~bids_muscle.imaging.movement.find_movement`), and ``MovementRemarks``, sentences
         about that. Without them it is compared whether the muscles lie beside the vertebrae.
 
@@ -142,6 +143,31 @@ def join_levels(
     """
     import pandas as pd
 
+    rows: list[dict[str, Any]] = []
+    for scan, table in muscles.items():
+        movement = movements.get(scan, {})
+        source = movement.get('MovementSpine')
+        bones = _bones(dict(sorted(spines.items(), key=lambda each: each[0] != source)))
+        here = []
+        for row in table[table['side'] != 'both'].to_dict('records'):
+            bone = bones.get(row['level'])
+            if bone is None:
+                continue
+            known = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
+            away = away_mm(row | bone)
+            known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
+            here.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
+        for spine in dict.fromkeys(row['spine_scan'] for row in here):
+            beside = [row for row in here if row['spine_scan'] == spine]
+            _tell_movement(beside, movement if spine == source else {})
+        rows += here
+    # A vertebra too small to have a place comes last.
+    rows.sort(key=lambda row: -np.nan_to_num(row['vertebra_z_ras_mm'], nan=-np.inf))
+    return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
+
+
+def _bones(spines: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    """Return the place of each vertebra by its name, from the first table that has it."""
     bones: dict[str, dict[str, Any]] = {}
     for scan, spine in spines.items():
         heights = spine[spine['kind'] == 'disc'].set_index('name')['height_mm']
@@ -157,33 +183,22 @@ def join_levels(
                     'reason': row['reason'],
                 },
             )
-    rows = []
-    for scan, table in muscles.items():
-        for row in table[table['side'] != 'both'].to_dict('records'):
-            bone = bones.get(row['level'])
-            if bone is None:
-                continue
-            known = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
-            away = away_mm(row | bone)
-            known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
-            rows.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
-    for scan in muscles:
-        here = [row for row in rows if row['scan'] == scan]
-        movement = movements.get(scan, {})
-        remarks = list(movement.get('MovementRemarks', ()))
-        shift_mm = movement.get('MovementMm')
-        aside = aside_mm(here)
-        if shift_mm is None and abs(aside) > ASIDE_MM:
-            remarks.append(_ASIDE.format(abs(aside), 'right' if aside > 0 else 'left'))
-        for row in here:
-            row |= {
-                f'moved_{axis}_ras_mm': shift_mm[k] if shift_mm else np.nan
-                for k, axis in enumerate('xyz')
-            }
-            row['reason'] = '; '.join(each for each in (row['reason'], *remarks) if each) or None
-    # A vertebra too small to have a place comes last.
-    rows.sort(key=lambda row: -np.nan_to_num(row['vertebra_z_ras_mm'], nan=-np.inf))
-    return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
+    return bones
+
+
+def _tell_movement(rows: Iterable[dict[str, Any]], movement: Mapping[str, Any]) -> None:
+    """Add to rows of one scan of muscles and one of vertebrae how the one lies to the other."""
+    remarks = list(movement.get('MovementRemarks', ()))
+    shift_mm = movement.get('MovementMm')
+    aside = aside_mm(rows)
+    if shift_mm is None and abs(aside) > ASIDE_MM:
+        remarks.append(_ASIDE.format(abs(aside), 'right' if aside > 0 else 'left'))
+    for row in rows:
+        row |= {
+            f'moved_{axis}_ras_mm': shift_mm[k] if shift_mm else np.nan
+            for k, axis in enumerate('xyz')
+        }
+        row['reason'] = '; '.join(each for each in (row['reason'], *remarks) if each) or None
 
 
 def away_mm(row: Mapping[str, Any]) -> float:

@@ -71,6 +71,7 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
     # Of several axial scans of a session the first counts.
     beside = next(iter(sorted(path.parent.glob(f'*{_LEVELS}'))), None)
     has_spine = path.name.endswith(_SPINE)
+    stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     info = read_participant_info(settings.bids_dir, participant)
     loads = measure_loads(
         _read(path) if has_spine else None,
@@ -79,9 +80,8 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
         weight_kg=weight_kg(info),
         sex=sex(info),
         lean=settings.loading_strength == 'lean',
-        shift_mm=_shift_mm(beside) if beside else None,
+        shift_mm=_shift_mm(beside, stem) if beside else None,
     )
-    stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     sidecar = {
         **read_dictionary('loading'),
         **loads.made_from,
@@ -94,13 +94,14 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
         write_bytes(loads.model, settings.output_dir / spine_path(stem, 'loads_model'))
 
 
-def _shift_mm(levels: Path) -> list[float] | None:
-    """Return how far a scan of muscles lies from the sagittal one, from its sidecar of levels."""
+def _shift_mm(levels: Path, spine: str) -> list[float] | None:
+    """Return how far a scan of muscles lies from the sagittal one, if that was measured."""
     sidecar = levels.with_name(levels.name.removesuffix(_LEVELS) + '_levels.json')
     if not sidecar.is_file():
         return None
-    shift: list[float] | None = json.loads(sidecar.read_text(encoding='utf-8')).get('MovementMm')
-    return shift
+    found = json.loads(sidecar.read_text(encoding='utf-8'))
+    shift: list[float] | None = found.get('MovementMm')
+    return shift if found.get('MovementSpine') == spine else None
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -219,7 +219,15 @@ def test_what_the_images_tell_of_movement_comes_first(
         for side, out in (('right', 12), ('left', -12))
     ]
     movement = {'MovementMm': shift_mm, 'MovementRemarks': ['look at the images']}
-    joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)}, {'ax': movement})
+    movement['MovementSpine'] = 'sag'
+    # Another sagittal scan, of which nobody knows how far it lies from the axial one.
+    spines = {'other': spine, 'sag': spine}
+    joined = join_levels(spines, {'ax': pd.DataFrame(rows)}, {'ax': movement})
+    assert set(joined['spine_scan']) == {'sag'}
+    alone = join_levels({'other': spine}, {'ax': pd.DataFrame(rows)}, {'ax': movement})
+    assert alone['moved_y_ras_mm'].isna().all()
+    assert alone['reason'].str.contains('14 mm to the right').all()
+    assert not alone['reason'].str.contains('look at the images').any()
     told = [row for row in joined['reason'] if 'look at the images' in row]
     beside = [row for row in joined['reason'] if '14 mm to the right' in row]
     assert len(told) == 2
