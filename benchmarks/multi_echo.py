@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from swaps import draw
 
 from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
 from bids_muscle.phantom.anatomy import build_anatomy
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
-from bids_muscle.phantom.person import draw_person
 from bids_muscle.phantom.protocol import sequence_for
 from bids_muscle.phantom.render import make_component, plant_fat, render, sample_grid
 from bids_muscle.phantom.simulate import simulate_scan
@@ -34,15 +34,7 @@ def main() -> None:
     print('| region | T | SNR | MFI error, mean (most) | voxel error | taken wrongly |')
     print('|---|---|---|---|---|---|')
     for place in range(args.people):
-        person = draw_person(
-            41,
-            place,
-            age_years=(50.0, 15.0),
-            female_share=0.5,
-            bmi=(26.0, 4.0),
-            sites=tuple(effects.sites),
-            digits=3,
-        )
+        person = draw(41, place)
         for region, shape in SHAPES.items():
             for field_t, snr in ((3.0, 40.0), (1.5, 20.0)):
                 options = Options(

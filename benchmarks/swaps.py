@@ -26,7 +26,7 @@ from bids_muscle.phantom.artefacts import swap_region
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
-from bids_muscle.phantom.person import draw_person
+from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.protocol import sequence_for
 from bids_muscle.phantom.render import Grid, make_component, plant_fat, render, sample_grid
 from bids_muscle.phantom.simulate import simulate_scan
@@ -37,20 +37,25 @@ SHIFT = ('chemical-shift', 1.0)
 OTHERS = (('ghosting', 0.3), ('metal', 0.15), ('wrap', 0.2), SHIFT)
 
 
-def simulate(
-    region: str, place: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
-    """Return water, fat, where there is tissue, and the grid of one person."""
-    effects = load_effects()
-    person = draw_person(
+def draw(seed: int, place: int) -> Person:
+    """Draw one person of middle age and usual weight."""
+    return draw_person(
         seed,
         place,
         age_years=(50.0, 15.0),
         female_share=0.5,
         bmi=(26.0, 4.0),
-        sites=tuple(effects.sites),
+        sites=tuple(load_effects().sites),
         digits=3,
     )
+
+
+def simulate(
+    region: str, place: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
+    """Return water, fat, where there is tissue, and the grid of one person."""
+    effects = load_effects()
+    person = draw(seed, place)
     options = Options(
         1,
         effects,

@@ -124,6 +124,13 @@ def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> 
     write_bytes((line.encode('utf-8') for line in _tsv_lines(table)), path)
 
 
+def read_tsv(path: Path) -> pd.DataFrame:
+    """Read a table that :func:`write_tsv` has written; ``n/a`` alone is missing."""
+    import pandas as pd
+
+    return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)
+
+
 def write_image(img: nib.Nifti1Image, path: Path) -> None:
     """Write an image as ``.nii.gz`` with nothing in its header but the grid and the data type.
 

@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_muscle.interfaces.base import ScanInput, load, load_all
+from bids_muscle.interfaces.base import ScanInput, load, load_all, sentence
 
 
 class _AlignInput(ScanInput):
@@ -142,7 +142,7 @@ class AlignScan(SimpleInterface):
                 f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
                 for reason in found.reasons
             ]
-            + [f'{text[0].upper()}{text[1:]}.' for text in movement.get('MovementRemarks', ())],
+            + [sentence(text) for text in movement.get('MovementRemarks', ())],
         }
         return runtime
 

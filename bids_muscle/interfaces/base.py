@@ -16,6 +16,17 @@ class ScanInput(BaseInterfaceInputSpec):
     version = traits.Str(__version__, usedefault=True, desc='version of bids_muscle')
 
 
+def sentence(text: str) -> str:
+    """Make a sentence of what stands after a colon elsewhere.
+
+    Examples
+    --------
+    >>> sentence('the sacrum is not in view')
+    'The sacrum is not in view.'
+    """
+    return f'{text[0].upper()}{text[1:]}.'
+
+
 def load(path: str) -> nib.Nifti1Image:
     """Open an image written by an earlier step."""
     return nib.Nifti1Image.from_filename(path)

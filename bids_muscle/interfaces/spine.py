@@ -25,7 +25,7 @@ from bids_muscle.dataset.writer import (
     write_text,
     write_tsv,
 )
-from bids_muscle.interfaces.base import ScanInput, load
+from bids_muscle.interfaces.base import ScanInput, load, sentence
 
 #: The two label maps of a spine.
 MAPS = ('vertebrae', 'discs')
@@ -82,9 +82,7 @@ class SegmentSpine(SimpleInterface):
             classes, confidence, image.header.get_zooms()[:3], predictor.model.numbers
         )
         warnings += dict.fromkeys(
-            f'{reason[0].upper()}{reason[1:]}.'
-            for reasons in spine.reasons.values()
-            for reason in reasons
+            sentence(reason) for reasons in spine.reasons.values() for reason in reasons
         )
         labels = {}
         for name, data in zip(MAPS, (spine.vertebrae, spine.discs), strict=True):

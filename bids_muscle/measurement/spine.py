@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,15 @@ class Rectangle:
     angle_deg: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """Numbers of a label map in RAS+ order, their affine and their names."""
+
+    numbers: np.ndarray
+    affine: np.ndarray
+    names: Mapping[int, str]
+
+
 def measure_spine(
     vertebrae: tuple[Nifti1Image, Mapping[int, str]] | None,
     discs: tuple[Nifti1Image, Mapping[int, str]] | None,
@@ -90,10 +99,12 @@ def measure_spine(
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
-    for kind, given in (('vertebra', vertebrae), ('disc', discs)):
-        if given is not None:
-            rows += _rows(kind, *given)
+    maps = {
+        kind: _Map(*_oriented(kind, given[0]), given[1])
+        for kind, given in (('vertebra', vertebrae), ('disc', discs))
+        if given is not None
+    }
+    rows = [row for kind, given in maps.items() for row in _rows(kind, given)]
     for row in rows:
         row['confidence'] = (confidence or {}).get(row['index'])
         known = [*(reasons or {}).get(row['index'], ()), row['reason']]
@@ -105,12 +116,11 @@ def measure_spine(
         rows.append(
             {'kind': 'lordosis', 'name': 'L1-S1', 'tilt_deg': lower - upper, 'reason': unknown}
         )
-    if vertebrae is not None and discs is not None:
-        plates = [_plate_tilt(vertebrae, discs, *pair) for pair in _PLATES]
-        cobb = plates[1] - plates[0]
-        if {name for name, _ in _PLATES} <= {row['name'] for row in rows}:
-            unknown = None if np.isfinite(cobb) else 'an end plate or the disc at it is not there'
-            rows.append({'kind': 'cobb', 'name': 'L1-S1', 'tilt_deg': cobb, 'reason': unknown})
+    if len(maps) == 2 and {name for name, _ in _PLATES} <= {row['name'] for row in rows}:
+        upper, lower = (_plate_tilt(maps['vertebra'], maps['disc'], *pair) for pair in _PLATES)
+        cobb = lower - upper
+        unknown = None if np.isfinite(cobb) else 'an end plate or the disc at it is not there'
+        rows.append({'kind': 'cobb', 'name': 'L1-S1', 'tilt_deg': cobb, 'reason': unknown})
     return pd.DataFrame(rows, columns=list(dictionary('morph_spine')))
 
 
@@ -186,7 +196,7 @@ def _bones(spines: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
     return bones
 
 
-def _tell_movement(rows: Iterable[dict[str, Any]], movement: Mapping[str, Any]) -> None:
+def _tell_movement(rows: Sequence[dict[str, Any]], movement: Mapping[str, Any]) -> None:
     """Add to rows of one scan of muscles and one of vertebrae how the one lies to the other."""
     remarks = list(movement.get('MovementRemarks', ()))
     shift_mm = movement.get('MovementMm')
@@ -287,11 +297,16 @@ def _oriented(kind: str, labels: Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
     return apply_orientation(numbers, order), affine
 
 
-def _rows(kind: str, labels: Nifti1Image, names: Mapping[int, str]) -> list[dict[str, Any]]:
-    numbers, affine = _oriented(kind, labels)
+def _rows(kind: str, given: _Map) -> list[dict[str, Any]]:
     rows = [
-        _row(kind, int(index), names.get(int(index), f'label {index}'), numbers, affine)
-        for index in np.unique(numbers[numbers > 0])
+        _row(
+            kind,
+            int(index),
+            given.names.get(int(index), f'label {index}'),
+            given.numbers,
+            given.affine,
+        )
+        for index in np.unique(given.numbers[given.numbers > 0])
     ]
     return sorted(rows, key=lambda row: (-row.get('z_ras_mm', -np.inf), row['index']))
 
@@ -346,12 +361,7 @@ def _row(
     return row | {'reason': '; '.join(reasons) or None}
 
 
-def _plate_tilt(
-    vertebrae: tuple[Nifti1Image, Mapping[int, str]],
-    discs: tuple[Nifti1Image, Mapping[int, str]],
-    vertebra: str,
-    disc: str,
-) -> float:
+def _plate_tilt(bone: _Map, soft: _Map, vertebra: str, disc: str) -> float:
     """Return the angle of the end plate of a vertebra at a disc; see :func:`_tilt`.
 
     The line with the least distance from the pixels of the vertebra that are near the disc, on
@@ -359,14 +369,12 @@ def _plate_tilt(
     """
     from scipy.ndimage import distance_transform_edt
 
-    bone, affine = _oriented('vertebra', vertebrae[0])
-    soft, _ = _oriented('disc', discs[0])
-    spacing = voxel_sizes(affine)[1:]
+    spacing = voxel_sizes(bone.affine)[1:]
     masks = [
-        np.isin(numbers, [index for index, name in names.items() if name == wanted])
-        for numbers, names, wanted in ((bone, vertebrae[1], vertebra), (soft, discs[1], disc))
+        np.isin(given.numbers, [index for index, name in given.names.items() if name == wanted])
+        for given, wanted in ((bone, vertebra), (soft, disc))
     ]
-    if bone.shape != soft.shape or not masks[1].any():
+    if bone.numbers.shape != soft.numbers.shape or not masks[1].any():
         return np.nan
     middle = round(np.nonzero(masks[1])[0].mean())
     away = distance_transform_edt(~masks[1][middle], sampling=spacing)
@@ -376,7 +384,7 @@ def _plate_tilt(
     _, _, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     along = axes[0] if axes[0][0] > 0 else -axes[0]
     angle = float(np.degrees(np.arctan2(along[1], along[0])))
-    return _tilt(Rectangle(0.0, 0.0, angle), affine)
+    return _tilt(Rectangle(0.0, 0.0, angle), bone.affine)
 
 
 def _tilt(found: Rectangle, affine: np.ndarray) -> float:

@@ -60,12 +60,8 @@ def draw_spine(
     from PIL import Image, ImageDraw
 
     numbers = np.maximum(np.asarray(vertebrae.dataobj), np.asarray(discs.dataobj))
-    inside = numbers > 0
-    across = inside.sum((1, 2))
-    middle = int(np.argmax(across)) if across.any() else numbers.shape[0] // 2
-    where = np.nonzero(inside)[0]
-    if where.size:
-        middle = int(np.median(where))
+    where = np.nonzero(numbers)[0]
+    middle = int(np.median(where)) if where.size else numbers.shape[0] // 2
     zooms = image.header.get_zooms()[:3]
     plane = np.asarray(image.dataobj[middle], np.float32)
     width = max(round(HEIGHT_PX * plane.shape[0] * zooms[1] / (plane.shape[1] * zooms[2])), 1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
+from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BidsMuscleError, GridMismatchError, NothingSelectedError
 from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.imaging.levels import level_of
@@ -112,9 +113,9 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
         mine = predictions / path.relative_to(reference)
         if mine != path and mine.is_file():
             test, truth = (
-                pd.read_csv(each, sep='\t', na_values='n/a', keep_default_na=False)[
-                    ['task', 'level', 'compression_n']
-                ].rename(columns={'compression_n': name})
+                read_tsv(each)[['task', 'level', 'compression_n']].rename(
+                    columns={'compression_n': name}
+                )
                 for each, name in ((mine, 'test_n'), (path, 'reference_n'))
             )
             parts.append(test.merge(truth, on=['task', 'level']))
@@ -147,13 +148,7 @@ def _spine_rows(mine: LabelMap, truth: LabelMap, seg: str) -> list[dict[str, Any
     from bids_muscle.measurement.spine import measure_spine
 
     kind = 'vertebra' if seg == 'vertebrae' else 'disc'
-    images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
-    zooms = [voxel_sizes(image.affine) for image in images]
-    if images[0].shape != images[1].shape or not np.allclose(zooms[0], zooms[1], rtol=0.02):
-        raise GridMismatchError(
-            f'{mine.path} and {truth.path} are not on the same grid.',
-            'Resample one of them, or segment the scan that the reference was drawn on.',
-        )
+    images = _on_one_grid(mine, truth)
     # In voxels both lie on one grid; places are compared on that of the reference.
     affine = images[1].affine
     data = [np.rint(np.asarray(image.dataobj)).astype(np.int32) for image in images]
@@ -200,11 +195,8 @@ def _table_of(label_map: LabelMap) -> LabelTable | None:
     return best if label_map.codes(best) else None
 
 
-def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
-    table = _table_of(truth)
-    assert table is not None  # noqa: S101 - others were left out before
-    codes = mine.codes(table), truth.codes(table)
-    shared = sorted(set(codes[0].values()) & set(codes[1].values()))
+def _on_one_grid(mine: LabelMap, truth: LabelMap) -> list[nib.Nifti1Image]:
+    """Open both maps in RAS+ order; raise if they are not on the same grid."""
     images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
     zooms, other = (voxel_sizes(image.affine) for image in images)
     if images[0].shape != images[1].shape or not np.allclose(zooms, other, rtol=0.02):
@@ -212,6 +204,16 @@ def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
             f'{mine.path} and {truth.path} are not on the same grid.',
             'Resample one of them, or segment the scan that the reference was drawn on.',
         )
+    return images
+
+
+def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
+    table = _table_of(truth)
+    assert table is not None  # noqa: S101 - others were left out before
+    codes = mine.codes(table), truth.codes(table)
+    shared = sorted(set(codes[0].values()) & set(codes[1].values()))
+    images = _on_one_grid(mine, truth)
+    zooms = voxel_sizes(images[0].affine)
     test, reference = (
         _translated(np.asarray(image.dataobj), code)
         for image, code in zip(images, codes, strict=True)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 from bids_muscle import __version__
 from bids_muscle.dataset.names import spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
-from bids_muscle.dataset.writer import write_bytes, write_json, write_tsv
+from bids_muscle.dataset.writer import read_tsv, write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import Problem
 from bids_muscle.workflows.planning import unforeseen
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_muscle.settings import Settings
 
 _SPINE = '_desc-spine_morph.tsv'
@@ -74,8 +72,8 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
     stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     info = read_participant_info(settings.bids_dir, participant)
     loads = measure_loads(
-        _read(path) if has_spine else None,
-        _read(beside) if beside else None,
+        read_tsv(path) if has_spine else None,
+        read_tsv(beside) if beside else None,
         height_m=height_m(info),
         weight_kg=weight_kg(info),
         sex=sex(info),
@@ -102,9 +100,3 @@ def _shift_mm(levels: Path, spine: str) -> list[float] | None:
     found = json.loads(sidecar.read_text(encoding='utf-8'))
     shift: list[float] | None = found.get('MovementMm')
     return shift if found.get('MovementSpine') == spine else None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)

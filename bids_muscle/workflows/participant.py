@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +178,7 @@ def init_scan_wf(
 
     in_atlas = model.card.get('space') == 'atlas'
 
-    def node(name: str, interface: object, threads: int = 1) -> Node:
-        base_gb, voxel_bytes = _MEMORY[
-            'segment_in_atlas' if name == 'segment' and in_atlas else name
-        ]
-        memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
-        return Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
-
+    node = partial(_node, n_voxels)
     prepare = node(
         'prepare',
         PrepareScan(
@@ -210,7 +205,8 @@ def init_scan_wf(
                 use_gpu=use_gpu,
                 atlas_card=atlas_card if in_atlas else None,
             ),
-            omp_nthreads,
+            like='segment_in_atlas' if in_atlas else 'segment',
+            threads=omp_nthreads,
         )
     align = node(
         'align',
@@ -300,17 +296,9 @@ def init_spine_wf(
     use_gpu: bool,
 ) -> Workflow:
     """Connect the steps of one sagittal scan: segment, measure, publish."""
-    n_voxels = math.prod(read_grid(scan.images[0].path).shape)
-
-    def node(name: str, like: str, interface: object, threads: int = 1) -> Node:
-        base_gb, voxel_bytes = _MEMORY[like]
-        return Node(
-            interface, name=name, n_procs=threads, mem_gb=base_gb + voxel_bytes * n_voxels / 1e9
-        )
-
+    node = partial(_node, math.prod(read_grid(scan.images[0].path).shape))
     segment = node(
         'segment',
-        'segment_spine',
         SegmentSpine(
             images={str(image.contrast): str(image.path) for image in scan.images[:1]},
             model=str(model.path),
@@ -318,11 +306,11 @@ def init_spine_wf(
             model_sha256=model.sha256,
             use_gpu=use_gpu,
         ),
-        omp_nthreads,
+        like='segment_spine',
+        threads=omp_nthreads,
     )
-    measure = node('measure', 'measure', MeasureSpine())
+    measure = node('measure', MeasureSpine())
     publish = node(
-        'publish',
         'publish',
         PublishSpine(
             scan=scan,
@@ -341,6 +329,15 @@ def init_spine_wf(
         ]
     )
     return workflow
+
+
+def _node(
+    n_voxels: int, name: str, interface: object, *, like: str | None = None, threads: int = 1
+) -> Node:
+    """Make the node of a step that holds as much as `_MEMORY` says of it, or of another."""
+    base_gb, voxel_bytes = _MEMORY[like or name]
+    memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
+    return Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
 
 
 def _same(*names: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
     from bids_muscle.settings import Settings
 
 
-def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
+#: File name and SHA-256 of a map of vertebrae or discs, and the names of its numbers.
+DrawnMap = tuple[str, str, dict[int, str]]
+
+
+def fingerprint(
+    settings: Settings, scan: Scan, model: ModelBundle, drawn: Sequence[DrawnMap]
+) -> str:
     """Return the SHA-256 (hex) of all that decides the outputs of a scan.
 
-    That is the content of its images and of a corrected label map, what names and sidecars say
+    That is the content of its images and of a corrected label map, the maps of vertebrae and discs
+    (`drawn`, from :func:`drawn_maps`), what names and sidecars say
     about them, the height of the participant, the settings that may change a number, the model
     with its weights, the atlas, the levels marked by hand, and the version of bids_muscle.
 
@@ -53,10 +61,7 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
         'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD)
         if model.region in REGIONS
         else None,
-        'vertebrae': [
-            (path.name, _sha256(path), read_label_names(path, scan.participant))
-            for path in _given_maps(settings, scan.participant)
-        ],
+        'vertebrae': drawn,
         'levels': _sha256(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=None)),
         'manual': _sha256(scan.manual) if scan.manual else None,
@@ -67,11 +72,19 @@ def fingerprint(settings: Settings, scan: Scan, model: ModelBundle) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
 
-def _given_maps(settings: Settings, participant: str) -> list[Path]:
-    """Return the maps of vertebrae and discs that other programs, or a person, made."""
+def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
+    """Return what decides in the maps of vertebrae and discs of other programs, or of a person.
+
+    Raises
+    ------
+    OSError
+        If a map cannot be read.
+    BadDataError
+        If its lookup table is none.
+    """
     own = find_spine_maps([settings.output_dir], participant)
     return [
-        path
+        (path.name, _sha256(path), read_label_names(path, participant))
         for each in (*find_spine_maps(settings.derivatives, participant), *own)
         for path in each.paths
         if each not in own or '_desc-' in path.name
@@ -90,14 +103,16 @@ def fingerprints(
 
     That of a scan of muscles covers the sagittal scans of its session, which tell its levels.
     """
-    found = {}
+    found: dict[str, str] = {}
+    # The scan fails where a file is needed, with a better message.
+    try:
+        drawn = drawn_maps(settings, scans[0].participant) if scans else []
+    except (OSError, BidsMuscleError):
+        return found
     for scan in scans:
         if scan.problem is None and (model := models.get(scan.region or '')):
-            try:
-                found[scan.name] = fingerprint(settings, scan, model)
-            # The scan fails where the file is needed, with a better message.
-            except (OSError, BidsMuscleError):
-                continue
+            with suppress(OSError, BidsMuscleError):
+                found[scan.name] = fingerprint(settings, scan, model, drawn)
     spines = {scan.name: scan for scan in scans if scan.region == SPINE}
     for scan in scans:
         if scan.region == SPINE or scan.name not in found:

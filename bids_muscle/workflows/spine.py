@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import io_spec, session_path, spine_path
-from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
-from bids_muscle.dataset.writer import write_json, write_tsv
+from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import Problem
-from bids_muscle.imaging.levels import read_levels
 from bids_muscle.workflows.planning import unforeseen
 from bids_muscle.workflows.resume import remove_page
 
@@ -75,13 +74,8 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
     list of Problem
         What went wrong.
     """
-    import pandas as pd
-
     from bids_muscle.measurement.rows import dictionary
     from bids_muscle.measurement.spine import join_levels
-
-    def table(path: Path) -> pd.DataFrame:
-        return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)
 
     output_dir = settings.output_dir
     records = read_records(output_dir, participant)
@@ -92,23 +86,24 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
         sidecar = output_dir / session_path(participant, session, 'morph_joined_json')
         try:
             spines = {
-                each.name.removesuffix('_desc-spine_morph.tsv'): table(each)
+                each.name.removesuffix('_desc-spine_morph.tsv'): read_tsv(each)
                 for each in sorted(path.parent.glob('*_desc-spine_morph.tsv'))
             }
-            muscles = {
-                record.scan: table(output_dir / name)
+            alignments = {
+                record.scan: json.loads((output_dir / name).read_text(encoding='utf-8'))
                 for record in records
                 if record.session == session and record.region != SPINE
                 for name in record.outputs
-                if name.endswith('_desc-levels_morph.tsv') and _from_vertebrae(output_dir, record)
+                if name.endswith('_levels.json')
             }
-            movements = {
-                record.scan: json.loads((output_dir / name).read_text(encoding='utf-8'))
+            muscles = {
+                record.scan: read_tsv(output_dir / name)
                 for record in records
+                if alignments.get(record.scan, {}).get('LevelSource') == 'segmentation'
                 for name in record.outputs
-                if record.scan in muscles and name.endswith('_levels.json')
+                if name.endswith('_desc-levels_morph.tsv')
             }
-            joined = join_levels(spines, muscles, movements)
+            joined = join_levels(spines, muscles, alignments)
             if joined.empty:
                 continue
             write_tsv(joined, path)
@@ -130,15 +125,6 @@ def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:
     if path == own:
         return '_desc-' in path.name
     return not (own.is_file() and filecmp.cmp(own, path, shallow=False))
-
-
-def _from_vertebrae(output_dir: Path, record: ScanRecord) -> bool:
-    """Say whether the levels of a scan come from the vertebrae of its session."""
-    for name in record.outputs:
-        if name.endswith('_levels.tsv') and not name.endswith('desc-levels_morph.tsv'):
-            levels = read_levels(output_dir / name)
-            return levels is not None and levels.source == 'segmentation'
-    return False
 
 
 def _measure(maps: SpineMaps, participant: str, output_dir: Path) -> None:

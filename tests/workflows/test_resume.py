@@ -143,16 +143,21 @@ def test_vertebrae_and_discs_that_a_person_drew_are_part_of_the_fingerprint(
     scan = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
     model = find_model(None, 'lumbar')
     anat = output_dir / 'sub-01/anat'
-    seen = {resume.fingerprint(settings, scan, model)}
+
+    def fingerprint() -> str:
+        drawn = resume.drawn_maps(settings, scan.participant)
+        return resume.fingerprint(settings, scan, model, drawn)
+
+    seen = {fingerprint()}
     shutil.copy(output_dir / MAP, anat / 'sub-01_seg-vertebrae_dseg.nii.gz')
-    assert resume.fingerprint(settings, scan, model) in seen  # the program's own
+    assert fingerprint() in seen  # the program's own
     manual = anat / 'sub-01_seg-vertebrae_desc-manual_dseg.nii.gz'
     shutil.copy(output_dir / MAP, manual)
-    seen.add(resume.fingerprint(settings, scan, model))
+    seen.add(fingerprint())
     (anat / 'sub-01_seg-vertebrae_desc-manual_dseg.tsv').write_text('index\tname\n1\tL1\n')
-    seen.add(resume.fingerprint(settings, scan, model))
+    seen.add(fingerprint())
     shutil.copy(output_dir / MAP, anat / 'sub-01_seg-discs_desc-manual_dseg.nii.gz')
-    seen.add(resume.fingerprint(settings, scan, model))
+    seen.add(fingerprint())
     assert len(seen) == 4
 
 

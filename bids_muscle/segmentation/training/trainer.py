@@ -298,7 +298,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
 
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network).to(device)
-    if recipe.start:
+    if recipe.start and not checkpoint.is_file():
         network.load_state_dict(_start_weights(recipe))
     averaged = build_network(recipe.network).to(device)
     averaged.load_state_dict(network.state_dict())
