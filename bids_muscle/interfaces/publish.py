@@ -26,13 +26,38 @@ from bids_muscle.dataset.writer import (
 from bids_muscle.interfaces.base import ScanInput, load
 
 
-class _PublishInput(ScanInput):
+class PublishInput(ScanInput):
+    """What the publishing of any scan needs."""
+
     scan = traits.Instance(Scan, mandatory=True)
     model = traits.Str(mandatory=True, desc='where the model is')
     bids_dir = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
     settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
     native = File(exists=True, mandatory=True)
+
+
+class PublishOutput(TraitedSpec):
+    """What was published."""
+
+    paths = traits.List(traits.Str, desc='files written, relative to the output folder')
+
+
+class Places:
+    """Paths of the outputs of a scan; it remembers which were asked for, in order."""
+
+    def __init__(self, scan: Scan, output_dir: str) -> None:
+        self.paths: list[str] = []
+        self._scan, self._output_dir = scan, Path(output_dir)
+
+    def __call__(self, key: str, **fields: Any) -> Path:
+        """Return where an output goes; see :func:`derivative_path`."""
+        path = derivative_path(self._scan, key, **fields)
+        self.paths.append(str(path))
+        return self._output_dir / path
+
+
+class _PublishInput(PublishInput):
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True)
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
@@ -48,15 +73,11 @@ class _PublishInput(ScanInput):
     figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
-class _PublishOutput(TraitedSpec):
-    paths = traits.List(traits.Str, desc='files written, relative to the output folder')
-
-
 class PublishScan(SimpleInterface):
     """Put every output of a scan in its place, on the grid of the scan, whole or not at all."""
 
     input_spec = _PublishInput
-    output_spec = _PublishOutput
+    output_spec = PublishOutput
     # The outputs may be gone or changed although the work folder says they were written.
     _always_run = True
 
@@ -67,15 +88,10 @@ class PublishScan(SimpleInterface):
         from bids_muscle.segmentation.bundle import find_model
 
         given = self.inputs
-        bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
+        bids_dir = Path(given.bids_dir)
         model = find_model(given.model, given.scan.region)
         native = load(given.native)
-        paths: list[str] = []
-
-        def place(key: str, **fields: Any) -> Path:
-            path = derivative_path(given.scan, key, **fields)
-            paths.append(str(path))
-            return output_dir / path
+        place = Places(given.scan, given.output_dir)
 
         def image(path: str, key: str, sidecar: dict[str, Any], **fields: Any) -> None:
             write_image(to_native(load(path), native), place(key, **fields))
@@ -126,5 +142,5 @@ class PublishScan(SimpleInterface):
             )
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
-        self._results = {'paths': paths}
+        self._results = {'paths': place.paths}
         return runtime

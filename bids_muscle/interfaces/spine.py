@@ -16,8 +16,6 @@ from nipype.interfaces.base import (
 )
 
 from bids_muscle.dataset import sidecars
-from bids_muscle.dataset.names import derivative_path
-from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import (
     write_bytes,
     write_image,
@@ -26,6 +24,7 @@ from bids_muscle.dataset.writer import (
     write_tsv,
 )
 from bids_muscle.interfaces.base import ScanInput, load, sentence
+from bids_muscle.interfaces.publish import Places, PublishInput, PublishOutput
 
 #: The two label maps of a spine.
 MAPS = ('vertebrae', 'discs')
@@ -137,28 +136,18 @@ class MeasureSpine(SimpleInterface):
         return runtime
 
 
-class _PublishInput(ScanInput):
-    scan = traits.Instance(Scan, mandatory=True)
-    model = traits.Str(mandatory=True, desc='where the model is')
-    bids_dir = traits.Str(mandatory=True)
-    output_dir = traits.Str(mandatory=True)
-    settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
-    native = File(exists=True, mandatory=True)
+class _PublishInput(PublishInput):
     labels = traits.Dict(traits.Str, File(exists=True), mandatory=True)
     found = File(exists=True, mandatory=True)
     table = File(exists=True, mandatory=True)
     figure = File(exists=True, mandatory=True)
 
 
-class _PublishOutput(TraitedSpec):
-    paths = traits.List(traits.Str, desc='files written, relative to the output folder')
-
-
 class PublishSpine(SimpleInterface):
     """Put every output of a sagittal scan in its place, on the grid of the scan."""
 
     input_spec = _PublishInput
-    output_spec = _PublishOutput
+    output_spec = PublishOutput
     # The outputs may be gone or changed although the work folder says they were written.
     _always_run = True
 
@@ -171,17 +160,11 @@ class PublishSpine(SimpleInterface):
         from bids_muscle.segmentation.bundle import find_model
 
         given = self.inputs
-        bids_dir, output_dir = Path(given.bids_dir), Path(given.output_dir)
+        bids_dir = Path(given.bids_dir)
         model = find_model(given.model, SPINE)
         native = load(given.native)
         names, _, _ = _read_found(given.found)
-        paths: list[str] = []
-
-        def place(key: str) -> Path:
-            path = derivative_path(given.scan, key)
-            paths.append(str(path))
-            return output_dir / path
-
+        place = Places(given.scan, given.output_dir)
         for name in MAPS:
             labels = load(given.labels[name])
             numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
@@ -197,7 +180,7 @@ class PublishSpine(SimpleInterface):
         )
         write_json(sidecar, place('spine_table_json'))
         write_bytes(Path(given.figure).read_bytes(), place('spine_figure'))
-        self._results = {'paths': paths}
+        self._results = {'paths': place.paths}
         return runtime
 
 
