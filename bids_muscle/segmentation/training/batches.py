@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.segmentation.intensity import normalize_planes
-from bids_muscle.segmentation.training.augmentation import degrade, random_contrast
+from bids_muscle.segmentation.training.augmentation import add_fascia, degrade, random_contrast
 from bids_muscle.segmentation.training.geometry import (
     mirror,
     random_views,
@@ -81,12 +81,13 @@ def make_batch(
         k = int(torch.randint(len(planes), (1,), generator=generator))
         here = points[i : i + 1]
         view = sample_nearest(torch.from_numpy(planes.labels[k : k + 1]).long(), here, OUTSIDE)
-        images.append(_image(generator, planes, k, view, here, recipe))
+        image = _image(generator, planes, k, view, here, recipe)
+        images.append(add_fascia(generator, image, view, recipe.fascia_share))
         target = torch.where(view < classes, view, torch.zeros_like(view))
         labels.append(torch.where(view == UNKNOWN, IGNORED, target))
         annotated.append([label in planes.annotated for label in range(1, classes)])
     which = torch.rand(count, generator=generator) < 0.5
-    image, inside = degrade(generator, torch.cat(images), recipe.ghosted_share)
+    image, inside = degrade(generator, torch.cat(images), recipe.ghosted_share, recipe.coil_share)
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images
         image, label = mirror(image, label, which)

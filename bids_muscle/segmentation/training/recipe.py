@@ -163,9 +163,10 @@ class Recipe:
     start
         Model, by name or folder, whose weights the training begins with; empty to begin with
         random ones.
-    displaced_share, ghosted_share
-        Share of the random views with fat displaced against water (chemical shift), and of those
-        with ghosts.
+    displaced_share, ghosted_share, coil_share, fascia_share
+        Share of the random views with fat displaced against water (chemical shift), of those
+        with ghosts, of those brighter near elements of a coil, and of those with dark lines
+        between the muscles.
     cpu_bfloat16
         Whether the network runs in bfloat16 also on the CPU: half the time on those that have it
         (AVX-512 BF16, AMX), slower on others.
@@ -222,6 +223,8 @@ class Recipe:
     start: str = ''
     displaced_share: float = 0.0
     ghosted_share: float = 0.0
+    coil_share: float = 0.0
+    fascia_share: float = 0.0
     cpu_bfloat16: bool = False
     validate_every: int = 500
     patience: int = 0
