@@ -38,6 +38,7 @@ class _MeasureInput(ScanInput):
 class _MeasureOutput(TraitedSpec):
     tables = traits.Dict(traits.Str, File(exists=True), desc='path by name')
     fat_map = traits.Either(File(exists=True), None)
+    warnings = traits.List(traits.Str)
 
 
 class MeasureScan(SimpleInterface):
@@ -47,10 +48,10 @@ class MeasureScan(SimpleInterface):
     output_spec = _MeasureOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-
         from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.imaging.levels import read_levels
+        from bids_muscle.measurement.sides import uneven_sides
         from bids_muscle.measurement.table import measure_scan
 
         given, cwd = self.inputs, Path(runtime.cwd)
@@ -92,6 +93,7 @@ class MeasureScan(SimpleInterface):
         self._results = {
             'tables': {name: str(cwd / f'{name}.tsv') for name in tables},
             'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
+            'warnings': uneven_sides(measures.slices),
         }
         return runtime
 

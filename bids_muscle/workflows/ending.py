@@ -210,8 +210,8 @@ def make_record(
     prefix = f'.{workflow_name(scan.name)}.'
     outcomes = [outcome for outcome in report.outcomes if prefix in f'.{outcome.fullname}.']
     outputs = {outcome.name: outcome.outputs for outcome in outcomes}
-    prepared, segmented, aligned, published = (
-        outputs.get(step, {}) for step in ('prepare', 'segment', 'align', 'publish')
+    prepared, segmented, aligned, measured, published = (
+        outputs.get(step, {}) for step in ('prepare', 'segment', 'align', 'measure', 'publish')
     )
     model = models.get(scan.region or '')
     failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
@@ -229,7 +229,10 @@ def make_record(
                 warning
                 for warnings in (
                     scan.warnings,
-                    *(step.get('warnings', ()) for step in (prepared, segmented, aligned)),
+                    *(
+                        step.get('warnings', ())
+                        for step in (prepared, segmented, aligned, measured)
+                    ),
                 )
                 for warning in warnings
             )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bids_muscle.segmentation.training import augmentation
-from bids_muscle.segmentation.training.augmentation import degrade, displace
+from bids_muscle.segmentation.training.augmentation import add_fascia, degrade, displace
 
 
 @pytest.fixture
@@ -46,3 +46,25 @@ def test_degraded_images_are_finite_and_of_the_same_shape(generator: torch.Gener
     assert images.shape == (6, 1, 32, 28)
     assert inside.shape == (6, 32, 28)
     assert bool(torch.isfinite(images).all())
+
+
+def test_fascia_darkens_the_edges_of_muscles_only(generator: torch.Generator) -> None:
+    labels = _square()[:, 0].long()
+    # A wide margin: the lines are blurred.
+    far = torch.nn.functional.max_pool2d(_square(), 11, 1, 5) == 0
+    lined = add_fascia(generator, torch.ones(64, 1, 24, 24), labels, 0.4)
+    darkened = (lined < 0.95).flatten(1).any(1)
+    assert 0.1 < float(darkened.float().mean()) < 0.6
+    assert bool((lined[far] == 1).all())
+    assert float(lined.min()) > 0
+    assert float(lined.max()) <= 1
+
+
+def test_some_images_are_brightest_near_a_coil(generator: torch.Generator) -> None:
+    lit = augmentation._near_coils(generator, torch.ones(64, 1, 24, 24), 0.4)
+    changed = (lit != 1).flatten(1).any(1)
+    assert 0.2 < float(changed.float().mean()) < 0.6
+    assert bool((lit >= 1).all())
+    assert float(lit.max()) <= 1 + 3 * 4
+    # The back of the body, where the second axis begins, is the brighter half.
+    assert float(lit[changed][..., :12].mean()) > float(lit[changed][..., 12:].mean())

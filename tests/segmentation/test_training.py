@@ -137,6 +137,13 @@ def test_a_training_starts_from_the_weights_of_a_model(
     assert f'from the weights of {first.name}' in model_card(second)
     with pytest.raises(ModelError, match='its spacing_mm is 2'):
         train(replace(still, spacing_mm=2.0), [plane_set], tmp_path / 'third', report=silent)
+    # The model of the start is replaced by another while the training rests.
+    train(still, [plane_set], tmp_path / 'rests', report=silent, stop_after=1)
+    other = train(replace(recipe, seed=5), [plane_set], tmp_path / 'other', report=silent)
+    for name in ('model.json', 'weights.safetensors'):
+        (first.path / name).write_bytes((other.path / name).read_bytes())
+    with pytest.raises(ModelError, match='began with other weights'):
+        train(still, [plane_set], tmp_path / 'rests', report=silent)
 
 
 def test_a_recipe_takes_from_its_base_what_it_does_not_say(tmp_path: Path) -> None:

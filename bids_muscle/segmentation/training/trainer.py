@@ -48,11 +48,13 @@ class _State:
     running_loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {'dice': -1.0, 'iteration': 0})
+    # The model that the training began with.
+    start: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         parts = ('network', 'averaged', 'optimizer', 'scaler')
-        plain = ('iteration', 'running_loss', 'history', 'best')
+        plain = ('iteration', 'running_loss', 'history', 'best', 'start')
         return {name: getattr(self, name).state_dict() for name in parts} | {
             name: getattr(self, name) for name in plain
         }
@@ -298,8 +300,12 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
 
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network).to(device)
-    if recipe.start and not checkpoint.is_file():
-        network.load_state_dict(_start_weights(recipe))
+    start = {}
+    if recipe.start:
+        bundle = find_model(recipe.start, recipe.region)
+        start = {'name': bundle.name, 'version': bundle.version, 'sha256': bundle.sha256}
+        if not checkpoint.is_file():
+            network.load_state_dict(_start_weights(recipe, bundle))
     averaged = build_network(recipe.network).to(device)
     averaged.load_state_dict(network.state_dict())
     kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[recipe.optimizer]
@@ -307,17 +313,21 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
-    state = _State(network, averaged, optimizer, scaler)
+    state = _State(network, averaged, optimizer, scaler, start=start)
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         _check_resume(recipe, saved, checkpoint)
+        if saved.get('start', start) != start:
+            raise ModelError(
+                f'{checkpoint} began with other weights than {recipe.start} has now.',
+                'Name another output folder, or give the model that it began with as start.',
+            )
         state.load(saved)
     return state
 
 
-def _start_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
+def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tensor]:
     """Return the weights of the model that the recipe starts from."""
-    bundle = find_model(recipe.start, recipe.region)
     # Networks of the same shape whose pixels or classes mean something else would fit too.
     for name in ('network', 'spacing_mm', 'channels', 'numbers'):
         mine, theirs = getattr(recipe, name), bundle.card.get(name)
@@ -379,9 +389,8 @@ def _card(
         'data': _described(sets),
         'recipe': recipe.as_dict(),
     }
-    if recipe.start:
-        start = find_model(recipe.start, recipe.region)
-        card['start'] = {'name': start.name, 'version': start.version, 'sha256': start.sha256}
+    if state.start:
+        card['start'] = state.start
     if validation:
         card |= {
             'held_out': _described(validation),
