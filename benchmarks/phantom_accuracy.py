@@ -6,6 +6,8 @@
 
 The truth is that of the phantom: its label maps and `mfi_pct`. `dice_seen` is against the truth
 moved as fat is displaced by the chemical shift, which is where a muscle seems to be between fat.
+`mfi_difference` is what Weber compares: MFI with the network's labels less MFI with the true ones
+in the same images, whose own errors (`mfi_error_true_labels`: noise, ghosts) count for both.
 Also used to choose how much a model's background is weighted (`--weights`).
 """
 
@@ -87,6 +89,7 @@ def score(
             measured = measure_scan(labels, bundle.labels, **signals, contrast='dixon')
             mfi = measured.muscles['mfi_ratio_of_means_pct'].to_numpy(dtype=float)
             table[column] = mfi - planted['mfi_pct'].to_numpy(dtype=float)
+        table['mfi_difference'] = table['mfi_error'] - table['mfi_error_true_labels']
     return table
 
 
@@ -107,7 +110,8 @@ def main() -> None:
             for _, contrast, scan, truth in scans
         ]
         rows = pd.concat(tables)
-        rows['mfi_abs_error'] = rows['mfi_error'].abs()
+        for name in ('error', 'difference'):
+            rows[f'mfi_abs_{name}'] = rows[f'mfi_{name}'].abs()
         print(f'\nbackground weight {weight:g}\n')
         print(rows.groupby('contrast').mean(numeric_only=True).round(3).to_string())
         print()
