@@ -36,10 +36,11 @@ def uneven_sides(slices: pd.DataFrame) -> list[str]:
     found = areas[(large >= LEAST_CM2) & (small < SHARE * large)]
     sentences = []
     for muscle, uneven in found.groupby('muscle', sort=False):
-        numbers = uneven.index.get_level_values('slice')
+        # As the page counts: from one.
+        numbers = uneven.index.get_level_values('slice') + 1
         worst = uneven.loc[(uneven['left'] - uneven['right']).abs().idxmax()]
         sentences.append(
-            f'One side of {muscle} nearly lacks on slice {_ranges(numbers)} (left '
+            f'One side of {muscle} nearly lacks on slice {_ranges(numbers)} from below (left '
             f'{worst.left:.1f}, right {worst.right:.1f} cm2): look at its outlines there.'
         )
     return sentences
