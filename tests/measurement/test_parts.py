@@ -314,8 +314,8 @@ def test_a_side_that_nearly_lacks_is_told_with_its_slices() -> None:
     numbers[5:13, 5:15, 8:11] = 0
     numbers[5:7, 5:9, 8:11] = LEFT_PSOAS
     assert uneven_sides(measured(numbers).slices) == [
-        'One side of psoas major nearly lacks on slice 4, 8-11 from below (left 0.0, right 2.2 cm2): '
-        'look at its outlines there.'
+        'One side of psoas major nearly lacks on slice 4, 8-11 from below (left 0.0, right '
+        '2.2 cm2): look at its outlines there.'
     ]
     # Two small pieces are no muscle to compare.
     numbers[25:35, 10:15] = 0
