@@ -347,6 +347,24 @@ def test_refuses_the_checkpoint_of_another_recipe(
         train(replace(recipe, seed=2), [plane_set], tmp_path, report=lambda _: None)
 
 
+def test_refuses_a_checkpoint_that_has_learned_from_people_now_held_out(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path
+) -> None:
+    one, two = (replace(plane_set, participant=f'd/sub-{k}') for k in (1, 2))
+    corrected = replace(one, labels=np.roll(one.labels, 1))
+
+    def run(member: PlaneSet, held_out: PlaneSet) -> ModelBundle:
+        return train(
+            recipe, [member], tmp_path, validation=[held_out], report=lambda _: None, stop_after=1
+        )
+
+    first = run(one, two)
+    for sets in ((two, one), (one, one), (corrected, two)):
+        with pytest.raises(ModelError, match='other people or other label maps'):
+            run(*sets)
+    assert run(one, two).sha256 == first.sha256
+
+
 def test_reads_label_maps_in_any_orientation(tmp_path: Path) -> None:
     labels = np.zeros((60, 50, 3), dtype=np.int16)
     labels[35:40, 20:25], labels[20:25, 20:25], labels[50:55, 40:45] = 11, 12, 99

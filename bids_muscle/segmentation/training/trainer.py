@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -48,13 +49,14 @@ class _State:
     running_loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {'dice': -1.0, 'iteration': 0})
-    # The model that the training began with.
+    # The model that the training began with, and a digest of what it learns from.
     start: dict[str, str] = field(default_factory=dict)
+    data: str = ''
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         parts = ('network', 'averaged', 'optimizer', 'scaler')
-        plain = ('iteration', 'running_loss', 'history', 'best', 'start')
+        plain = ('iteration', 'running_loss', 'history', 'best', 'start', 'data')
         return {name: getattr(self, name).state_dict() for name in parts} | {
             name: getattr(self, name) for name in plain
         }
@@ -115,7 +117,7 @@ def train(
     DeviceError
         If the device is not there.
     ModelError
-        If the checkpoint in ``output`` was made by another recipe.
+        If the checkpoint in ``output`` was made by another recipe, or of other data.
     """
     import torch
 
@@ -123,7 +125,7 @@ def train(
     make_deterministic(device)
     loss_of = make_loss(recipe)
     output.mkdir(parents=True, exist_ok=True)
-    state = _start(recipe, output / 'checkpoint.pt', device)
+    state = _start(recipe, output / 'checkpoint.pt', device, _digest(sets, validation))
     log = ProgressLog(output, state.history, state.iteration)
     last = min(recipe.iterations, stop_after or recipe.iterations)
     began, started_at = time.monotonic(), state.iteration
@@ -295,7 +297,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             kept.copy_(latest)
 
 
-def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
+def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     import torch
 
     torch.manual_seed(recipe.seed)
@@ -313,7 +315,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
-    state = _State(network, averaged, optimizer, scaler, start=start)
+    state = _State(network, averaged, optimizer, scaler, start=start, data=data)
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         _check_resume(recipe, saved, checkpoint)
@@ -322,8 +324,28 @@ def _start(recipe: Recipe, checkpoint: Path, device: str) -> _State:
                 f'{checkpoint} began with other weights than {recipe.start} has now.',
                 'Name another output folder, or give the model that it began with as start.',
             )
+        # People held out now must not be people whom the weights have learned from.
+        if saved.get('data', data) != data:
+            raise ModelError(
+                f'{checkpoint} was made with other folds, other people or other label maps.',
+                'Name another output folder, or remove this one to train again on the data as '
+                'they are now.',
+            )
         state.load(saved)
     return state
+
+
+def _digest(
+    sets: Sequence[PlaneSet | VolumeSet], validation: Sequence[PlaneSet | VolumeSet]
+) -> str:
+    """Return the SHA-256 of who is learned from, who is held out, and their label maps."""
+    digest = hashlib.sha256()
+    for role, members in (('train', sets), ('validate', validation)):
+        for each in members:
+            who = (role, each.name, each.participant, each.annotated, each.labels.shape)
+            digest.update(repr(who).encode())
+            digest.update(each.labels.tobytes())
+    return digest.hexdigest()
 
 
 def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tensor]:
