@@ -203,6 +203,7 @@ def _array_script(job: Job, folder: Path) -> Iterator[str]:
 
 
 def _group_script(job: Job, folder: Path) -> Iterator[str]:
+    job = replace(job, gpus=0)  # it only reads tables
     yield from _header(job, 'bids_muscle_group', folder / 'group.log')
     yield f'{_command(job, folder, "group")}\n'
 
@@ -235,6 +236,8 @@ def _command(job: Job, folder: Path, level: str) -> str:
         words += ['--nprocs', str(job.cpus)]
     if settings.memory_gb is None:
         words += ['--mem', f'{_MEMORY_SHARE * job.memory_gb:.3f}G']
+    if job.gpus and settings.device == 'auto':
+        words += ['--device', 'cuda']  # rather an error than CPUs while GPUs lie idle
     return f'{_start(job)} {shlex.join(words)}'
 
 
@@ -255,7 +258,9 @@ def _start(job: Job) -> str:
     if Path(job.container).exists():
         image = str(Path(job.container).absolute())
         words = ['run', '--cleanenv', *_each('-B', mounts), *(['--nv'] if job.gpus else [])]
-        gpus = ' --env CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"' if job.gpus else ''
+        # Where Slurm does not set it, an empty value would hide all GPUs.
+        visible = '${CUDA_VISIBLE_DEVICES+--env CUDA_VISIBLE_DEVICES="$CUDA_VISIBLE_DEVICES"}'
+        gpus = f' {visible}' if job.gpus else ''
         runtime = '"$(command -v apptainer || command -v singularity)"'
         return f'{runtime} {shlex.join(words)}{gpus} {shlex.quote(image)}'
     words = ['docker', 'run', '--rm', '--network', 'none', *_each('-v', mounts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,9 @@ def problem_of(error: BaseException, step: str, crash_file: Path) -> Problem:
             'Run again with more memory or with a smaller --nprocs.',
             ExitCode.TEMPORARY,
         )
-    if kind == 'AcceleratorError' or (isinstance(error, RuntimeError) and 'CUDA' in str(error)):
+    if kind == 'AcceleratorError' or (
+        isinstance(error, RuntimeError) and re.search('CUDA|cuDNN', str(error))
+    ):
         return Problem(
             kind,
             f'The step {step} lost its GPU: {str(error).splitlines()[0]}.',

@@ -23,6 +23,21 @@ MEMORY_SHARE = 0.9
 #: The network is small: a second thread gained nothing, and on busy cores it cost fourfold.
 THREADS_PER_STEP = 1
 
+#: Written in another process: the GPUs with their ids, none for one that torch was not built for,
+#: which it lists all the same. A build has code for some generations, or code to be translated.
+_QUESTION = """
+import torch
+made_for = [name.split('_') for name in torch.cuda.get_arch_list()]
+for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    gpu = torch.cuda.get_device_properties(i)
+    here = 10 * gpu.major + gpu.minor
+    usable = any(
+        (kind == 'sm' and here // 10 == number // 10 and here >= number)
+        or (kind == 'compute' and here >= number)
+        for kind, number in ((kind, int(number.rstrip('af'))) for kind, number in made_for)
+    )
+    print('gpu-id', getattr(gpu, 'uuid', i) if usable else 'none')
+"""
 _GPU_DRIVERS = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
 
 
@@ -145,7 +160,7 @@ def resolve_device(device: str) -> list[str]:
     """
     if device == 'cpu':
         return ['cpu']
-    devices = [f'cuda:{index}' for index in range(len(gpu_ids()))]
+    devices = [f'cuda:{index}' for index, gpu in enumerate(gpu_ids()) if gpu != 'none']
     if device == 'auto':
         return devices or ['cpu']
     wanted = devices if device == 'cuda' else [device]
@@ -153,28 +168,24 @@ def resolve_device(device: str) -> list[str]:
         there = ', '.join(devices) if devices else 'no GPU that torch can use'
         raise DeviceError(
             f"The device '{device}' is not here: there is {there}.",
-            'Use --device auto, or start the container with its GPU option (--gpus all, --nv).',
+            'Use --device auto, or take a CUDA build of torch made for this GPU and start the '
+            'container with its GPU option (--gpus all, --nv).',
         )
     return wanted
 
 
 @cache
 def gpu_ids() -> tuple[str, ...]:
-    """Return what names each GPU that torch can use on the whole host; asked in another process.
+    """Return what names each visible GPU on the whole host; ``'none'`` if torch cannot use it.
 
-    To ask CUDA in this process would spoil every process forked from it, and importing torch
-    takes seconds, so nothing is asked where there is no driver.
+    It is asked in another process: CUDA in this one would spoil every process forked from it, and
+    importing torch takes seconds, so nothing is asked where there is no driver.
     """
     if not any(path.exists() for path in _GPU_DRIVERS):
         return ()
-    question = (
-        'import torch\n'
-        'for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):\n'
-        '    print("gpu-id", getattr(torch.cuda.get_device_properties(i), "uuid", i))'
-    )
     try:
         answer = subprocess.run(  # noqa: S603
-            [sys.executable, '-c', question], capture_output=True, text=True, timeout=300
+            [sys.executable, '-c', _QUESTION], capture_output=True, text=True, timeout=300
         )
     except subprocess.TimeoutExpired:
         return ()

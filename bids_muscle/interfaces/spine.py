@@ -71,6 +71,7 @@ class SegmentSpine(SimpleInterface):
         predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
         try:
             found = predictor.segment({contrast: image})
+            device = found.compute.device
             classes, confidence = (
                 np.asarray(each.dataobj) for each in (found.labels, found.confidence)
             )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from bids_muscle.errors import DeviceError
+
+#: What a lack of memory is called where PyTorch has no class for it: on the CPU, and where CUDA,
+#: cuDNN or cuBLAS want memory of their own; cuDNN may also say that it finds no way to compute.
+_OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|out of memory|bad_alloc|ALLOC(ATION)?_FAILED"
+    '|(CUDNN|CUBLAS)_STATUS_NOT_INITIALIZED|unable to find an engine',
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +54,23 @@ def ladder(device: str, batch_size: int) -> list[Compute]:
     return steps
 
 
+def check_device(device: str) -> None:
+    """Raise DeviceError if a device is not there: ``'cpu'``, ``'cuda'`` or ``'cuda:N'``."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ['cuda', *(f'cuda:{index}' for index in range(count))] if count else []
+    if device not in ('cpu', *there):
+        raise DeviceError(
+            f'The device {device} was asked for; PyTorch finds '
+            f'{", ".join(there[1:]) or "no CUDA device"}.',
+            'Run with --device cpu, or give the container its GPU (--nv, --gpus all).',
+        )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU, where PyTorch has no class for it."""
+    """Whether memory ran out, on a GPU or on the CPU."""
     import torch
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
+    return known or bool(_OUT_OF_MEMORY.search(str(error)))

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from bids_muscle.errors import (
-    DeviceError,
     GridMismatchError,
     ModelError,
     SegmentationError,
     TemporaryError,
 )
 from bids_muscle.segmentation.bundle import ModelBundle
-from bids_muscle.segmentation.compute import Compute, is_out_of_memory, ladder
+from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_memory, ladder
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model, load_model
@@ -117,11 +116,9 @@ class Predictor:
         batch_size: int | None = None,
         tta: bool = False,
     ) -> None:
-        if device.startswith('cuda') and not torch.cuda.is_available():
-            raise DeviceError(
-                f'The device {device} was asked for, but PyTorch finds no CUDA device.',
-                'Run with --device cpu, or give the container its GPU (--nv, --gpus all).',
-            )
+        check_device(device)
+        # Transposed convolutions have ways on a GPU whose result depends on chance.
+        torch.backends.cudnn.deterministic = True
         self.model = load_model(model) if isinstance(model, ModelBundle) else model
         if tta and self.model.mirrored is None:
             raise ModelError(
@@ -168,6 +165,9 @@ class Predictor:
         failed: list[Compute] = []
         for compute in ladder(self.device, self._batch(inputs[0][0])):
             try:
+                # Weights that are moved in inference mode can be used nowhere else.
+                for network in self.model.networks:
+                    network.to(compute.device)
                 with torch.inference_mode():
                     return self._segment(inputs, compute, tuple(failed))
             except (MemoryError, RuntimeError) as error:
@@ -189,8 +189,6 @@ class Predictor:
         compute: Compute,
         failed: tuple[Compute, ...],
     ) -> Segmentation:
-        for network in self.model.networks:
-            network.to(compute.device)
         first, axes = inputs[0][0], AXES[self.model.plane]
         volumes = [
             [np.asanyarray(image.dataobj).transpose(axes) for image in each] for each in inputs

@@ -89,7 +89,8 @@ def train_recipe(
     UsageError
         If the folds do not fit the participants.
     """
-    from bids_muscle.segmentation.training.trainer import check_device, train
+    from bids_muscle.segmentation.compute import check_device
+    from bids_muscle.segmentation.training.trainer import train
 
     check_device(run.device)
     if run.fold is not None and not 0 <= run.fold < run.folds:

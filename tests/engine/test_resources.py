@@ -155,6 +155,33 @@ def test_torch_is_asked_only_where_there_is_a_driver(
     resources.gpu_ids.cache_clear()
 
 
+def test_a_gpu_that_torch_was_not_built_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stands for a CUDA build of torch with code for 7.5, 8.x, 9.0 and what translates 12.0's.
+    (tmp_path / 'torch.py').write_text(
+        'from types import SimpleNamespace as Thing\n'
+        'ARCHS = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_120", "compute_120"]\n'
+        'GPUS = [(7, 0), (9, 0), (6, 1), (8, 9), (12, 1), (13, 0), (10, 0)]\n'
+        'cuda = Thing(\n'
+        '    get_arch_list=lambda: ARCHS,\n'
+        '    is_available=lambda: True,\n'
+        '    device_count=lambda: len(GPUS),\n'
+        '    get_device_properties=lambda i: Thing(\n'
+        '        major=GPUS[i][0], minor=GPUS[i][1], uuid=f"u{i}"),\n'
+        ')\n'
+    )
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    monkeypatch.setattr(resources, '_GPU_DRIVERS', (tmp_path,))
+    resources.gpu_ids.cache_clear()
+    assert resources.gpu_ids() == ('none', 'u1', 'none', 'u3', 'u4', 'u5', 'none')
+    # A device keeps the number by which CUDA knows it.
+    assert resolve_device('auto') == ['cuda:1', 'cuda:3', 'cuda:4', 'cuda:5']
+    with pytest.raises(DeviceError, match='CUDA build of torch made for this GPU'):
+        resolve_device('cuda:0')
+    resources.gpu_ids.cache_clear()
+
+
 def test_settings_win_over_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, 'allowed_cpus', lambda: 12)
     monkeypatch.setattr(resources, 'allowed_memory_gb', lambda: 10.0)

@@ -37,6 +37,20 @@ def test_a_full_gpu_is_a_temporary_failure() -> None:
     assert problem_of(full, 'wf.step', Path('x')).exit_code == ExitCode.TEMPORARY
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'CUDA error: an illegal memory access was encountered',
+        'cuDNN error: CUDNN_STATUS_EXECUTION_FAILED',
+    ],
+)
+def test_a_gpu_that_fails_is_a_temporary_failure(text: str) -> None:
+    problem = problem_of(RuntimeError(text), 'wf.step', Path('x'))
+    assert problem.exit_code == ExitCode.TEMPORARY
+    assert '--device cpu' in problem.remedy
+    assert problem_of(RuntimeError('shapes'), 'wf.step', Path('x')).exit_code == ExitCode.FAILURE
+
+
 def test_an_error_for_the_user_is_kept_whole() -> None:
     error = DeviceError('The GPU was lost.', 'Run again.')
     assert problem_of(error, 'wf.step', Path('x')) == error.problem

@@ -209,6 +209,36 @@ def test_docker_reads_what_is_mounted_and_nothing_else(dataset: Path, tmp_path: 
     assert '--network none' in line
     assert '--gpus all' in line
     assert ' bids_muscle:1 ' in line
+    assert line.split(' --participant-label')[0].endswith(' --device cuda')
+    # The group level reads tables.
+    assert 'gpu' not in (tmp_path / 'out/logs/slurm/0001/group.sh').read_text()
+
+
+@pytest.mark.parametrize('visible', [None, '0,1', 'MIG-1-2', ''])
+def test_apptainer_is_told_the_gpus_that_slurm_names(
+    dataset: Path, tmp_path: Path, visible: str | None
+) -> None:
+    image, tool = tmp_path / 'app.sif', tmp_path / 'bin/apptainer'
+    image.touch()
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/bash\nprintf "%s\\n" "$@" > "$HOME/words"\n')
+    tool.chmod(0o755)
+    words = [str(dataset), str(tmp_path / 'out'), '--container', str(image), '--gpus', '1']
+    assert main([*words, '--', '--device', 'cpu']) == ExitCode.OK
+    environment = {
+        'PATH': f'{tool.parent}:/bin',
+        'HOME': str(tmp_path),
+        'SLURM_ARRAY_TASK_ID': '0',
+    }
+    if visible is not None:
+        environment['CUDA_VISIBLE_DEVICES'] = visible
+    subprocess.run(['bash', str(tmp_path / 'out/logs/slurm/0001/array.sh')], env=environment)
+    told = (tmp_path / 'words').read_text().splitlines()
+    assert '--nv' in told[: told.index(str(image))]
+    # An empty value hides all GPUs, so where Slurm names none nothing is said.
+    named = [told[at + 1] for at, word in enumerate(told) if word == '--env']
+    assert named == ([] if visible is None else [f'CUDA_VISIBLE_DEVICES={visible}'])
+    assert 'cuda' not in told[told.index(str(image)) :]
 
 
 def settings(bids_dir: Path, output_dir: Path, **more: object) -> Settings:

@@ -48,7 +48,10 @@ class UNetCRF(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, out_channels, x, y) of images (batch, in_channels, x, y)."""
-        return self.crf(self.unet(x), x)
+        logits = self.unet(x)
+        # Sums over many pixels and over iterations are more than half precision can hold.
+        with torch.autocast('cuda' if x.is_cuda else 'cpu', enabled=False):
+            return self.crf(logits.float(), x.float())
 
 
 class CRF(nn.Module):

@@ -11,8 +11,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import DeviceError, ModelError
+from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle, find_model, load_networks, write_bundle
+from bids_muscle.segmentation.compute import check_device
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.loss import make_loss
@@ -252,17 +253,6 @@ def _progress(row: Mapping[str, float], recipe: Recipe, pace_s: float) -> str:
     )
 
 
-def check_device(device: str) -> None:
-    """Raise DeviceError if a device is not there."""
-    import torch
-
-    if device != 'cpu' and not (device.startswith('cuda') and torch.cuda.is_available()):
-        raise DeviceError(
-            f'The device {device} was asked for, but PyTorch finds no such device.',
-            'Run with --device cpu, or give the container its GPU (--nv, --gpus all).',
-        )
-
-
 def make_deterministic(device: str) -> None:
     """Have CUDA choose algorithms whose result does not depend on chance, where there are some."""
     import torch
@@ -271,6 +261,8 @@ def make_deterministic(device: str) -> None:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # It would write over all memory before it is used, lest somebody read it too early.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _rate(iteration: int, recipe: Recipe) -> float:
@@ -317,7 +309,8 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
     state = _State(network, averaged, optimizer, scaler, start=start, data=data)
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        # Loading moves what belongs on the device there; counters of steps belong on the CPU.
+        saved = torch.load(checkpoint, map_location='cpu', weights_only=True)
         _check_resume(recipe, saved, checkpoint)
         if saved.get('start', start) != start:
             raise ModelError(
