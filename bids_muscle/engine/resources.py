@@ -25,8 +25,10 @@ THREADS_PER_STEP = 1
 
 #: Written in another process: the GPUs with their ids, none for one that torch was not built for,
 #: which it lists all the same. A build has code for some generations, or code to be translated.
+#: CUDA may give the parts of a GPU (MIG) the id of the whole; what makes them visible does not.
 _QUESTION = """
-import torch
+import os, torch
+visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
 made_for = [name.split('_') for name in torch.cuda.get_arch_list()]
 for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
     gpu = torch.cuda.get_device_properties(i)
@@ -36,7 +38,9 @@ for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         or (kind == 'compute' and here >= number)
         for kind, number in ((kind, int(number.rstrip('af'))) for kind, number in made_for)
     )
-    print('gpu-id', getattr(gpu, 'uuid', i) if usable else 'none')
+    part = visible[i].strip() if i < len(visible) else ''
+    name = part.replace('/', '-') if part.startswith('MIG-') else getattr(gpu, 'uuid', i)
+    print('gpu-id', name if usable else 'none')
 """
 _GPU_DRIVERS = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
 

@@ -179,6 +179,10 @@ def test_a_gpu_that_torch_was_not_built_for_is_none(
     assert resolve_device('auto') == ['cuda:1', 'cuda:3', 'cuda:4', 'cuda:5']
     with pytest.raises(DeviceError, match='CUDA build of torch made for this GPU'):
         resolve_device('cuda:0')
+    # Parts of one GPU are leased each by itself.
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-GPU-aa/1/0, MIG-bb')
+    resources.gpu_ids.cache_clear()
+    assert resources.gpu_ids()[:4] == ('none', 'MIG-bb', 'none', 'u3')
     resources.gpu_ids.cache_clear()
 
 

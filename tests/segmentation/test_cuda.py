@@ -152,16 +152,22 @@ def half_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, 'autocast', on_cpu)
 
 
-@pytest.mark.usefixtures('half_on_the_cpu')
+@pytest.mark.parametrize('device', ['cpu:0', 'cuda'])
 def test_half_precision_changes_no_more_than_edges(
-    bundle: ModelBundle, make_scan: MakeScan
+    bundle: ModelBundle, make_scan: MakeScan, device: str, request: pytest.FixtureRequest
 ) -> None:
+    if device != 'cuda':
+        request.getfixturevalue('half_on_the_cpu')
+    elif not torch.cuda.is_available():
+        pytest.skip('there is no CUDA device')
     model, (image, _) = load_model(bundle), make_scan((120, 96, 2))
     scan = {'water': image, 'fat': image}
-    whole, half = (on(device, model).segment(scan) for device in ('cpu', 'cpu:0'))
-    assert half.compute.device == 'cpu:0'
+    whole, half, again = (on(place, model).segment(scan) for place in ('cpu', device, device))
+    assert half.compute.device == device
+    assert not half.out_of_memory
     labels, others = (np.asarray(each.labels.dataobj) for each in (whole, half))
     assert np.count_nonzero(labels != others) < 0.01 * np.count_nonzero(labels)
+    assert np.array_equal(others, again.labels.dataobj)
     for number, agreement in whole.agreement.items():
         assert half.agreement[number] == pytest.approx(agreement, abs=0.005)
 

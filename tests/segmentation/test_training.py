@@ -20,6 +20,7 @@ from bids_muscle.errors import (
     DeviceError,
     MissingInputError,
     ModelError,
+    TemporaryError,
     UsageError,
 )
 from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
@@ -258,6 +259,17 @@ def test_a_cuda_device_that_is_not_there_is_said(
     with pytest.raises(DeviceError, match='--device cpu'):
         train(recipe, [plane_set], tmp_path / 'x', device='cuda')
     assert not (tmp_path / 'x').exists()
+
+
+def test_a_training_without_memory_says_so(
+    recipe: Recipe, plane_set: PlaneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> float:
+        raise RuntimeError('CUDA error: out of memory')
+
+    monkeypatch.setattr(trainer, '_step', full)
+    with pytest.raises(TemporaryError, match=f'batches of {recipe.batch_size}'):
+        train(recipe, [plane_set], tmp_path, report=lambda _: None)
 
 
 def test_trains_in_half_precision_on_cuda_and_goes_on(

@@ -11,9 +11,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import ModelError, TemporaryError
 from bids_muscle.segmentation.bundle import ModelBundle, find_model, load_networks, write_bundle
-from bids_muscle.segmentation.compute import check_device
+from bids_muscle.segmentation.compute import check_device, is_out_of_memory
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.loss import make_loss
@@ -117,6 +117,8 @@ def train(
     ------
     DeviceError
         If the device is not there.
+    TemporaryError
+        If memory runs out.
     ModelError
         If the checkpoint in ``output`` was made by another recipe, or of other data.
     """
@@ -138,7 +140,17 @@ def train(
     )
     for batch in [] if _is_over(state, recipe, validation) else ahead:
         rate = recipe.learning_rate * _rate(state.iteration, recipe)
-        loss = _step(state, recipe, loss_of, batch, device, rate)
+        try:
+            loss = _step(state, recipe, loss_of, batch, device, rate)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TemporaryError(
+                f'The training by {recipe.name} ran out of memory on {device}, in batches of '
+                f'{recipe.batch_size}.',
+                'Free memory, or take another device, and give the same command again, which goes '
+                'on from the last checkpoint; or begin anew with a smaller batch_size.',
+            ) from error
         state.iteration = done = state.iteration + 1
         decay = min(recipe.ema_decay, done / (done + 9))
         _average(state.averaged, state.network, decay)
