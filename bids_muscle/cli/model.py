@@ -124,9 +124,14 @@ def _train(args: argparse.Namespace) -> None:
     from bids_muscle.segmentation.training.recipe import find_recipe
     from bids_muscle.workflows.training import TrainingRun, train_recipe
 
+    if args.threads < 1 or args.workers < 0:
+        raise UsageError(
+            f'--threads {args.threads} --workers {args.workers} is not possible.',
+            'Use 1 or more threads, and 0 or more workers.',
+        )
     torch.set_num_threads(args.threads)
     recipe = find_recipe(args.recipe).without(tuple(args.exclude))
-    if args.iterations:
+    if args.iterations is not None:
         recipe = replace(recipe, iterations=args.iterations)
     if args.start:
         recipe = replace(recipe, start=args.start)

@@ -27,6 +27,7 @@ from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.reports.evaluation import read_evaluation, write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle, update_card
 from bids_muscle.segmentation.model_card import write_model_card
+from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.folds import split_participants
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import (
@@ -87,12 +88,13 @@ def train_recipe(
     DeviceError
         If the device is not there.
     UsageError
-        If the folds do not fit the participants.
+        If the recipe contradicts itself, or the folds do not fit the participants.
     """
     from bids_muscle.segmentation.compute import check_device
     from bids_muscle.segmentation.training.trainer import train
 
     check_device(run.device)
+    check_recipe(recipe)
     if run.fold is not None and not 0 <= run.fold < run.folds:
         raise UsageError(
             f'There is no fold {run.fold} of {run.folds}.',
@@ -155,6 +157,12 @@ def find_all_cases(recipe: Recipe, data: Sequence[Path]) -> list[Case]:
 def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Case]:
     """Every ``seg-<seg>_dseg`` of all datasets with its scans and the labels it has."""
     table = load_label_table(recipe.region)
+    names = [root.absolute().name for root in data]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f'Two of the --data folders have one name: {", ".join(map(str, data))}.',
+            'Rename one; people are told apart by the name of their dataset and their own.',
+        )
     cases = []
     for root in data:
         people = list_participants(root)
@@ -207,8 +215,8 @@ def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) 
     missing = [name for name in wanted if name not in images]
     if missing or not wanted:
         raise BadDataError(
-            f'The scan {scan.name} has no {" and no ".join(missing) or "image"} image, which the '
-            f'channels of the recipe {recipe.name} ask for; it has {", ".join(images)}.',
+            f'The scan {scan.name} has no {" and no ".join(missing) or "anatomical"} image, which '
+            f'the channels of the recipe {recipe.name} ask for; it has {", ".join(images)}.',
             'Use a recipe for other channels, or leave the participant out of the dataset.',
         )
     return Case(

@@ -173,6 +173,21 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
         ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'none of the muscles'),
         ("'bids'", "'web'", [], ExitCode.USAGE, 'files, bids'),
         ("seed = 1", "seed = 1\nchannels = ['inphase']", [], ExitCode.BAD_DATA, 'no inphase'),
+        ('', '', ['--iterations', '0'], ExitCode.USAGE, 'iterations must be above 0'),
+        ('', '', ['--threads', '0'], ExitCode.USAGE, '--threads 0'),
+        ('', '', ['--workers', '-1'], ExitCode.USAGE, '--workers -1'),
+        ('batch_size = 2', 'batch_size = 0', [], ExitCode.USAGE, 'batch_size must be above 0'),
+        ('= 1e-2', '= -1', [], ExitCode.USAGE, 'learning_rate must be above 0'),
+        ('ema_decay = 0.9', 'ema_decay = 1.5', [], ExitCode.USAGE, 'ema_decay must be below 1'),
+        ("'back'", "'back'\nweight = 0", [], ExitCode.USAGE, 'weight of the source cohort'),
+        ('[32, 24]', '[31, 24]', [], ExitCode.USAGE, 'window_px must be 2 multiples of 2'),
+        ('[32, 24]', "'32x24'", [], ExitCode.USAGE, 'window_px must be'),
+        ('[2]', '[2, 2]', [], ExitCode.USAGE, 'one stride fewer'),
+        ('num_res_units', 'num_res_unit', [], ExitCode.USAGE, "'num_res_unit'"),
+        ('out_channels = 9', '', [], ExitCode.USAGE, 'out_channels'),
+        ('out_channels = 9', 'out_channels = 10', [], ExitCode.USAGE, 'from 2 to 9'),
+        ('in_channels = 1', 'in_channels = 2', [], ExitCode.USAGE, 'channels names 1'),
+        ('seed = 1', "seed = 1\nloss = 'dyce'", [], ExitCode.USAGE, "the loss 'dyce'"),
     ],
 )  # fmt: skip
 def test_says_what_is_wrong(
@@ -182,6 +197,15 @@ def test_says_what_is_wrong(
     assert train(*options, recipe=RECIPE.replace(old, new) if old else None) == code
     assert said in capsys.readouterr().err
     assert not (tmp_path / 'out' / WEIGHTS).exists()
+
+
+def test_two_datasets_of_one_name_are_not_mixed_up(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = shutil.copytree(bids, tmp_path / 'site2/cohort')
+    words = [str(tmp_path / 'tiny.toml'), '--output', str(tmp_path / 'out'), '--data']
+    assert main(['train', *words, str(bids), str(other)]) == ExitCode.USAGE
+    assert 'Rename one' in capsys.readouterr().err
 
 
 def predict(bids: Path, name: str, shift: int, people: str = '123') -> Path:

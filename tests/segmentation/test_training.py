@@ -27,6 +27,7 @@ from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
 from bids_muscle.segmentation.model_card import model_card
 from bids_muscle.segmentation.training import trainer
 from bids_muscle.segmentation.training.batches import make_batch
+from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.geometry import mirror
 from bids_muscle.segmentation.training.loss import marginal_loss
 from bids_muscle.segmentation.training.recipe import (
@@ -48,6 +49,11 @@ from bids_muscle.segmentation.training.sources import (
 from bids_muscle.segmentation.training.trainer import train
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
+
+
+@pytest.mark.parametrize('name', recipe_names())
+def test_a_recipe_of_the_package_contradicts_nothing(name: str) -> None:
+    check_recipe(find_recipe(name))
 
 
 def test_the_packaged_recipe_is_complete() -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import ModelError, TemporaryError
-from bids_muscle.segmentation.bundle import ModelBundle, find_model, load_networks, write_bundle
+from bids_muscle.segmentation.bundle import ModelBundle, load_networks, write_bundle
 from bids_muscle.segmentation.compute import check_device, is_out_of_memory
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
+from bids_muscle.segmentation.training.checks import find_start
 from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.progress import ProgressLog
 from bids_muscle.segmentation.training.recipe import Recipe, Source
@@ -307,8 +308,8 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network).to(device)
     start = {}
-    if recipe.start:
-        bundle = find_model(recipe.start, recipe.region)
+    bundle = find_start(recipe)
+    if bundle:
         start = {'name': bundle.name, 'version': bundle.version, 'sha256': bundle.sha256}
         if not checkpoint.is_file():
             network.load_state_dict(_start_weights(recipe, bundle))
@@ -355,15 +356,6 @@ def _digest(
 
 def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tensor]:
     """Return the weights of the model that the recipe starts from."""
-    # Networks of the same shape whose pixels or classes mean something else would fit too.
-    for name in ('network', 'spacing_mm', 'channels', 'numbers'):
-        mine, theirs = getattr(recipe, name), bundle.card.get(name)
-        if json.loads(json.dumps(mine)) != theirs:
-            raise ModelError(
-                f'The recipe {recipe.name} cannot start from the model {bundle.name}: its {name} '
-                f'is {mine}, that of the model {theirs}.',
-                'Give the recipe the values of the model, or leave out start.',
-            )
     first, *others = load_networks(bundle)
     if others:
         raise ModelError(
