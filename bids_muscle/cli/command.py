@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,6 +32,10 @@ def run_command(
         return ExitCode.USAGE if stop.code else ExitCode.OK
     try:
         run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough; nothing is left to be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BidsMuscleError as error:
         print(f'{parser.prog}: {error}', file=sys.stderr)
         return int(error.exit_code)

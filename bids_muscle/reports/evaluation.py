@@ -281,10 +281,11 @@ def _p(p: float) -> str:
     return '< 0.001' if p < 0.001 else _fixed(p)
 
 
-def _mean_sd(row: Mapping[str, Any]) -> str:
-    """Return mean and SD, of a single scan the mean alone."""
+def _mean_sd(row: Mapping[str, Any], scans: int) -> str:
+    """Return mean and SD, of a single scan the mean alone, and n where it is not that of all."""
     mean, sd = _fixed(row['mean'], 2), _fixed(row['sd'], 2)
-    return mean if sd == MISSING else f'{mean} ± {sd}'
+    text = mean if sd == MISSING else f'{mean} ± {sd}'
+    return text if row['n'] in (0, scans) else f'{text} (n = {row["n"]})'
 
 
 def _interval(low: float, high: float, digits: int = 3) -> str:
@@ -316,8 +317,8 @@ def _accuracy(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, int, lis
         lines = []
         for side, rows in sides:
             cells = {row['measure']: row for row in rows.to_dict('records')}
-            line = [_mean_sd(cells[name]) for name in ACCURACY]
-            lines.append((side, int(cells['dice']['n']), line))
+            scans = int(cells['dice']['n'])
+            lines.append((side, scans, [_mean_sd(cells[name], scans) for name in ACCURACY]))
         out.append((muscle, lines))
     return out
 
@@ -333,6 +334,7 @@ def _agreement(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, list[str]
             for measure in NAMES:
                 row = by_measure[measure]
                 accuracy += [
+                    str(row['n']),
                     _fixed(row['mean_test'], 1),
                     _fixed(row['bias'], 1),
                     _interval(row['loa_low'], row['loa_high'], 1),
@@ -406,7 +408,9 @@ def _agreement_plots(table: pd.DataFrame) -> list[tuple[str, Figure]]:
     for measure, name in NAMES.items():
         kind, unit = measure.split('_')
         test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
-        known = table.dropna(subset=[test, reference])
+        # As in the table: a muscle that one of them lacks has no measure to agree on.
+        there = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
+        known = table[there].dropna(subset=[test, reference])
         muscles = list(dict.fromkeys(known.sort_values('index')['muscle']))
         if not muscles:
             continue

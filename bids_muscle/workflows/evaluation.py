@@ -12,7 +12,12 @@ import numpy as np
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
 from bids_muscle.dataset.writer import read_tsv
-from bids_muscle.errors import BidsMuscleError, GridMismatchError, NothingSelectedError
+from bids_muscle.errors import (
+    BidsMuscleError,
+    GridMismatchError,
+    NothingSelectedError,
+    UsageError,
+)
 from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.imaging.levels import level_of
 from bids_muscle.reports.evaluation import (
@@ -87,11 +92,38 @@ def compare(
     folders: Sequence[Path], output: Path, factors: Mapping[str, Sequence[str]] | None = None
 ) -> Path:
     """Compare the evaluations in several folders; the models are named after these."""
-    names = [folder.absolute().name for folder in folders]
-    if len(set(names)) < len(names):
-        names = ['/'.join(folder.absolute().parts[-2:]) for folder in folders]
-    evaluations = dict(zip(names, map(read_evaluation, folders), strict=True))
+    tables = [read_evaluation(folder) for folder in folders]
+    # A training that had several datasets puts theirs before the names of its scans.
+    plain = [table.assign(scan=table['scan'].str.rpartition('/')[2]) for table in tables]
+    keys = ['scan', 'index']
+    if not any(table.duplicated(keys).any() for table in plain):
+        tables = plain
+    evaluations: dict[str, pd.DataFrame] = dict(zip(_short_names(folders), tables, strict=True))
     return write_comparison(evaluations, output, factors)
+
+
+def _short_names(folders: Sequence[Path]) -> list[str]:
+    """Return as much of the end of each path as tells it from the others.
+
+    Raises
+    ------
+    UsageError
+        If a folder is given twice.
+
+    Examples
+    --------
+    >>> _short_names([Path('/a/x/validation'), Path('/b/x/validation')])
+    ['a/x/validation', 'b/x/validation']
+    """
+    paths = [folder.absolute().parts[1:] for folder in folders]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ['/'.join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError(
+        'A folder is given twice, so a model would be compared with itself.',
+        'Name each evaluation once.',
+    )
 
 
 def scan_columns(entities: Mapping[str, str], stem: str) -> dict[str, str | None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -317,10 +320,36 @@ def test_compares_models_on_the_scans_that_all_have(
     assert main(['compare', *folders[:2], *output, '--factor', 'depth=2D,3D']) == ExitCode.OK
     anova = pd.read_csv(tmp_path / 'compared/comparison_anova.tsv', sep='\t')
     assert anova['effect'].tolist() == ['depth', 'label', 'depth x label']
+    # People held out in a training are the same people, whatever the folder is called.
+    held_out = [tmp_path / name / 'fold-0/validation' for name in ('x', 'y')]
+    for folder, source in zip(held_out, folders, strict=False):
+        table = pd.read_csv(Path(source) / 'evaluation.tsv', sep='\t')
+        table['scan'] = 'cohort/' + table['scan']
+        folder.mkdir(parents=True)
+        table.to_csv(folder / 'evaluation.tsv', sep='\t', index=False, na_rep='n/a')
+    assert main(['compare', folders[2], *map(str, held_out), *output]) == ExitCode.OK
+    summary = pd.read_csv(tmp_path / 'compared/comparison_summary.tsv', sep='\t')
+    assert summary['model'].nunique() == 3
+    assert 'x/fold-0/validation' in set(summary['model'])
+    assert (summary['n'] == 2).all()
+    assert main(['compare', folders[0], folders[0], *output]) == ExitCode.USAGE
     assert main(['compare', folders[0], *output]) == ExitCode.USAGE
     assert main(['compare', *folders, *output, '--factor', 'a=1,2']) == ExitCode.USAGE
     assert main(['compare', str(bids), *folders, *output]) == ExitCode.NO_INPUT
     assert 'evaluate has written' in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run(
+        [sys.executable, '-m', 'bids_muscle.cli.model', 'list'],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (found.returncode, found.stderr) == (ExitCode.OK, b'')
 
 
 def test_shows_and_lists_what_is_in_the_package(capsys: pytest.CaptureFixture) -> None:

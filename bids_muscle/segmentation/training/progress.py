@@ -53,7 +53,8 @@ class ProgressLog:
             [row['loss'] for row in self.history],
             color='#0072B2',
         )
-        left.set(title=recipe.name, xlabel='iteration', ylabel='training loss (running mean)')
+        left.set(title=recipe.name, xlabel='iteration')
+        left.set_ylabel('training loss (running mean)', color='#0072B2')
         validated = [row for row in self.history if 'dice' in row]
         if validated:
             right = left.twinx()
@@ -63,7 +64,8 @@ class ProgressLog:
                 color='#D55E00',
                 marker='o',
             )
-            right.set(ylabel='validation Dice', ylim=(0, 1))
+            right.set_ylim(0, 1)
+            right.set_ylabel('validation Dice', color='#D55E00')
         figure.savefig(self.folder / 'curves.png', dpi=120, metadata={'Software': None})
 
     def close(self) -> None:
