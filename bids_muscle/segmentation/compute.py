@@ -18,7 +18,10 @@ _OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and in which portions a scan is computed; the labels do not depend on the portions.
+    """Where and in which portions a scan is computed.
+
+    On the CPU the labels do not depend on the portions. On a GPU its libraries may round otherwise
+    in batches of another size.
 
     Parameters
     ----------
