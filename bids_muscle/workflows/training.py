@@ -23,7 +23,7 @@ from bids_muscle.errors import (
     SegmentationError,
     UsageError,
 )
-from bids_muscle.imaging.conform import voxel_sizes
+from bids_muscle.imaging.conform import load_image, voxel_sizes
 from bids_muscle.reports.evaluation import read_evaluation, write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle, update_card
 from bids_muscle.segmentation.model_card import write_model_card
@@ -101,6 +101,7 @@ def train_recipe(
             'Use --folds K and --fold with a number from 0 to K - 1.',
         )
     cases = find_all_cases(recipe, run.data)
+    report(_learned(recipe, cases))
     people = [case.participant for case in cases if case.images and case.participant]
     splits = split_participants(people, run.folds, recipe.seed) if run.folds else []
     sets = _load(recipe, cases, run.output / 'cache', report)
@@ -187,11 +188,19 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
                         f'{", ".join(label_map.names.values())}.',
                         f'Name them as in {table.region}.tsv, or use another recipe.',
                     )
+                drawn = codes if source.all_slices else codes.keys() & _numbers_in(label_map.path)
+                if not drawn:
+                    raise BadDataError(
+                        f'The label map {label_map.path} is empty: it has none of the numbers '
+                        f'{", ".join(map(str, codes))} of its lookup table.',
+                        'Outline the muscles, remove the map, or correct the lookup table.',
+                    )
+                # A muscle that nobody outlined in this map is not background: it is not asked for.
                 known = replace(
                     source,
                     labels=label_map.path.name,
                     codes=codes,
-                    annotated=tuple(sorted(set(codes.values()))),
+                    annotated=tuple(sorted({codes[code] for code in drawn})),
                 )
                 cases += [_bids_case(known, recipe, label_map, scan) for scan in fitting]
     if not cases:
@@ -201,6 +210,24 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
             f'Give the right --data folder, or leave it out with --exclude {source.name}.',
         )
     return cases
+
+
+def _numbers_in(path: Path) -> set[int]:
+    numbers = np.unique(np.nan_to_num(load_image(path).get_fdata(dtype=np.float32)))
+    return set(np.rint(numbers).astype(int).tolist())
+
+
+def _learned(recipe: Recipe, cases: Sequence[Case]) -> str:
+    """Say in how many maps each muscle is that the network has a class for."""
+    table = load_label_table(recipe.region)
+    classes = int(recipe.network['out_channels'])
+    numbers = recipe.numbers or tuple(range(classes))
+    parts = [
+        f'{table.by_index[numbers[k]].name} {sum(k in case.source.annotated for case in cases)}'
+        for k in range(1, classes)
+        if numbers[k]
+    ]
+    return f'{len(cases)} label maps; with {", ".join(parts)}'
 
 
 def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) -> Case:
