@@ -223,6 +223,13 @@ def test_a_muscle_that_was_not_outlined_is_not_taught_as_background(
     assert path.name in capsys.readouterr().err
 
 
+def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:
+    image = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
+    image.write_bytes(image.read_bytes()[:2000])
+    assert train() == ExitCode.BAD_DATA
+    assert image.name in capsys.readouterr().err
+
+
 def test_two_datasets_of_one_name_are_not_mixed_up(
     train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,12 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle import __version__
-from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+from bids_muscle.errors import (
+    BadDataError,
+    MissingInputError,
+    UnreadableImageError,
+    UsageError,
+)
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
 
@@ -295,10 +301,16 @@ def load_images(case: Case) -> dict[str, np.ndarray]:
         return {}
     from bids_muscle.imaging.prepare import prepare_scan
 
-    prepared = prepare_scan(
-        {key: nib.load(file) for key, file in case.images.items()},  # type: ignore[misc]
-        bias_correction=case.source.bias_correction,
-    )
+    try:
+        prepared = prepare_scan(
+            {key: nib.load(file) for key, file in case.images.items()},  # type: ignore[misc]
+            bias_correction=case.source.bias_correction,
+        )
+    except (EOFError, OSError, zlib.error) as error:
+        files = ' or '.join(map(str, case.images.values()))
+        raise UnreadableImageError(
+            f'{files} is truncated or corrupt ({error}).', 'Copy or convert it again.'
+        ) from error
     volumes = {k: np.asarray(prepared.corrected[k].dataobj, np.float32) for k in case.images}
     return {k: v / max(float(np.percentile(v, 99.5)), 1e-6) for k, v in volumes.items()}
 
