@@ -403,6 +403,43 @@ def test_reads_label_maps_in_any_orientation(tmp_path: Path) -> None:
     assert (plane == FIRST_OTHER).any()
 
 
+@pytest.mark.parametrize(
+    ('header', 'shape', 'refused'),
+    [
+        (np.diag([2.0, 2.0, 4.0, 1.0]), (60, 50, 3), False),
+        # An origin of zero, as some converters write.
+        (
+            np.array([[2, 0, 0, -55], [0, 2, 0, 30], [0, 0, 4, 9], [0, 0, 0, 1.0]]),
+            (60, 50, 3),
+            False,
+        ),
+        (np.diag([-2.0, 2.0, 4.0, 1.0]), (60, 50, 3), True),
+        (np.diag([2.0, 2.2, 4.0, 1.0]), (60, 50, 3), True),
+        (np.diag([2.0, 2.0, 4.0, 1.0]), (60, 50, 2), True),
+    ],
+)
+def test_a_label_map_off_the_grid_of_its_image_is_refused(
+    tmp_path: Path, header: np.ndarray, shape: tuple[int, ...], refused: bool
+) -> None:
+    labels = np.zeros(shape, dtype=np.int16)
+    labels[35:40, 20:25], labels[20:25, 20:25] = 1, 2
+    nib.save(nib.Nifti1Image(labels, header), tmp_path / 'map.nii')
+    noise = np.random.default_rng(1).uniform(50, 100, (60, 50, 3)).astype(np.float32)
+    image = nib.Nifti1Image(noise, np.diag([2.0, 2.0, 4.0, 1.0]))
+    # Another order of the voxels in the file is no other place.
+    turned = image.as_reoriented([[0, -1], [1, -1], [2, 1]])
+    for name, each in (('image.nii', image), ('turned.nii', turned)):
+        nib.save(each, tmp_path / name)
+        source = Source(
+            'x', 'map.nii', {1: 1, 2: 2}, (1, 2), 1.0, images=(name,), bias_correction=False
+        )
+        if refused or (name == 'turned.nii' and header[0, 3]):
+            with pytest.raises(BadDataError, match='is not on the grid of'):
+                load_source(source, [tmp_path])
+        else:
+            assert load_source(source, [tmp_path])[0].images is not None
+
+
 def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
     import io
 

@@ -312,7 +312,35 @@ def load_images(case: Case) -> dict[str, np.ndarray]:
             f'{files} is truncated or corrupt ({error}).', 'Copy or convert it again.'
         ) from error
     volumes = {k: np.asarray(prepared.corrected[k].dataobj, np.float32) for k in case.images}
+    drawn: Any = nib.load(case.labels)
+    for key, file in case.images.items():
+        image: Any = nib.load(file)
+        _check_grid(case, drawn, image, volumes[key].shape)
     return {k: v / max(float(np.percentile(v, 99.5)), 1e-6) for k, v in volumes.items()}
+
+
+def _check_grid(
+    case: Case, drawn: nib.Nifti1Image, image: nib.Nifti1Image, shape: tuple[int, ...]
+) -> None:
+    """Refuse a label map whose header does not put it where the image is.
+
+    Another origin is let pass, since some scanners and converters set it to zero. But with other
+    axes as well one of the headers is mirrored, and left would be taught as right.
+    """
+    mine, its = (nib.as_closest_canonical(each) for each in (drawn, image))
+    steps, its_steps = mine.affine[:3, :3], its.affine[:3, :3]
+    turned = np.linalg.norm(steps - its_steps, axis=0) > 0.05 * np.linalg.norm(its_steps, axis=0)
+    apart = np.linalg.norm(mine.affine[:3, 3] - its.affine[:3, 3])
+    axes, its_axes = (nib.aff2axcodes(each.affine) for each in (drawn, image))
+    mirrored = axes != its_axes and apart > np.linalg.norm(its_steps, axis=0).min() / 2
+    if mine.shape != shape or turned.any() or mirrored:
+        raise BadDataError(
+            f'The label map {case.labels} is not on the grid of {image.get_filename()}: '
+            f'{"x".join(map(str, drawn.shape))} voxels along {"".join(axes)} against '
+            f'{"x".join(map(str, image.shape))} along {"".join(its_axes)}, and other sizes, '
+            'directions or places of voxels by their headers.',
+            'Draw it anew on the image, or correct its header; left and right may be exchanged.',
+        )
 
 
 def _from_zip(case: Case, center_labels: Sequence[int]) -> PlaneSet:
