@@ -32,13 +32,13 @@ from bids_muscle.segmentation.bundle import ModelBundle
 #: least a tenth above what was measured on scans of 0.1 and 8 million voxels (docs/benchmarks.md).
 _MEMORY = {
     'prepare': (0.47, 42),
-    'segment': (0.72, 24),
-    'segment_spine': (0.72, 60),
+    'segment': (0.8, 34),
+    'segment_spine': (0.8, 60),
     'segment_in_atlas': (1.7, 40),
     'correct': (0.42, 12),
     'measure': (0.44, 12),
     'quality': (0.42, 18),
-    'align': (0.72, 10),
+    'align': (0.8, 10),
     'figures': (0.55, 22),
     'publish': (0.42, 10),
 }
