@@ -226,7 +226,7 @@ def test_says_what_a_case_lacks(volume_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match='no opposedphase'):
         load_volume(case, 1.0, recipe)
     other = write_case(tmp_path, ('inphase',), (20, 16, 7))
-    with pytest.raises(BadDataError, match='another shape'):
+    with pytest.raises(BadDataError, match='is not on the grid'):
         load_volume(other, 1.0, replace(recipe, channels=('any',)))
     with pytest.raises(UsageError, match='contrasts'):
         find_cases(replace(case.source, contrasts=('a', 'b')), [tmp_path])

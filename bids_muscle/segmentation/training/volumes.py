@@ -95,7 +95,7 @@ def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
     MissingInputError
         If an image of a channel is not there.
     BadDataError
-        If the map has none of its labels, or another shape than the images.
+        If the map has none of its labels, or is not on the grid of the images.
     """
     import torch
 
@@ -110,10 +110,9 @@ def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
             f'{recipe.name} learns from {", ".join(recipe.channels)}.',
             f'Add the image, or leave the source out with --exclude {case.source.name}.',
         )
-    if not labels.any() or any(v.shape != labels.shape for v in volumes.values()):
+    if not labels.any():
         raise BadDataError(
-            f'The label map {case.labels} has no label of the recipe {recipe.name}, or another '
-            'shape than its images.',
+            f'The label map {case.labels} has no label of the recipe {recipe.name}.',
             f'Correct the codes of the source {case.source.name}, or leave it out with --exclude.',
         )
     axes = AXES[recipe.plane]
