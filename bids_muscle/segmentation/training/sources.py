@@ -338,8 +338,8 @@ def _check_grid(
         raise BadDataError(
             f'The label map {case.labels} is not on the grid of {image.get_filename()}: '
             f'{"x".join(map(str, drawn.shape))} voxels along {"".join(axes)} against '
-            f'{"x".join(map(str, image.shape))} along {"".join(its_axes)}; by their headers, number, '
-            'size, direction or place of the voxels differ.',
+            f'{"x".join(map(str, image.shape))} along {"".join(its_axes)}; number, size, '
+            'direction or place of the voxels differ by their headers.',
             'Draw it anew on the image, or correct its header; left and right may be exchanged.',
         )
 
