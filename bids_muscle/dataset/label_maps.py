@@ -224,7 +224,8 @@ def read_lookup(path: Path, root: Path) -> dict[int, str]:
     Raises
     ------
     BadDataError
-        If the table lacks the columns ``index`` and ``name`` or has an index that is no number.
+        If the table lacks the columns ``index`` and ``name``, or has an index that is no number or
+        stands in it twice.
     """
     mine = read_entities(path).items()
     folder = path.parent
@@ -241,10 +242,13 @@ def _read_names(path: Path) -> dict[int, str]:
     try:
         with path.open(encoding='utf-8-sig', newline='') as stream:
             rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-        return {
+        names = {
             int(row['index']): f'{row.get("side") or row.get("hemi") or ""} {row["name"]}'.strip()
             for row in rows
         }
+        if len(names) < len(rows):
+            raise ValueError('an index stands in it twice')
+        return names
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise BadDataError(
             f'The lookup table {path} cannot be read: {error!r}.',

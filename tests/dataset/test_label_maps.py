@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps, scans_of
+from bids_muscle.dataset.label_maps import (
+    LabelMap,
+    find_label_maps,
+    pair_maps,
+    read_lookup,
+    scans_of,
+)
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
 from bids_muscle.errors import BadDataError, MissingInputError
 
@@ -108,3 +114,13 @@ def test_a_map_is_of_the_scan_or_of_one_of_its_images(tmp_path: Path) -> None:
         save(folder, f'{name}_dseg.nii.gz', shape)
         (label_map,) = find_label_maps(folder)
         assert bool(scans_of(label_map, [scan])) == fits, name
+
+
+def test_a_number_with_two_names_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / 'seg-manual_dseg.tsv'
+    table.write_text('index\tname\tside\n1\tpsoas major\tright\n2\tpsoas major\tleft\n')
+    path = tmp_path / 'sub-01_seg-manual_dseg.nii.gz'
+    assert read_lookup(path, tmp_path) == {1: 'right psoas major', 2: 'left psoas major'}
+    table.write_text('index\tname\n1\tright psoas major\n1\tleft psoas major\n')
+    with pytest.raises(BadDataError, match='stands in it twice'):
+        read_lookup(path, tmp_path)
