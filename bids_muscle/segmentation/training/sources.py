@@ -15,6 +15,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from bids_muscle import __version__
 from bids_muscle.errors import (
@@ -328,13 +329,19 @@ def _check_grid(
     Another origin is let pass, since some scanners and converters set it to zero. But with other
     axes as well one of the headers is mirrored, and left would be taught as right.
     """
-    mine, its = (nib.as_closest_canonical(each) for each in (drawn, image))
-    steps, its_steps = mine.affine[:3, :3], its.affine[:3, :3]
+    # From the headers alone: the voxels are read elsewhere.
+    orders = [io_orientation(each.affine) for each in (drawn, image)]
+    mine, its = (
+        each.affine @ inv_ornt_aff(order, each.shape[:3])
+        for each, order in zip((drawn, image), orders, strict=True)
+    )
+    steps, its_steps = mine[:3, :3], its[:3, :3]
     turned = np.linalg.norm(steps - its_steps, axis=0) > 0.05 * np.linalg.norm(its_steps, axis=0)
-    apart = np.linalg.norm(mine.affine[:3, 3] - its.affine[:3, 3])
+    apart = np.linalg.norm(mine[:3, 3] - its[:3, 3])
     axes, its_axes = (nib.aff2axcodes(each.affine) for each in (drawn, image))
     mirrored = axes != its_axes and apart > np.linalg.norm(its_steps, axis=0).min() / 2
-    if mine.shape != shape or turned.any() or mirrored:
+    drawn_shape = tuple(drawn.shape[axis] for axis in np.argsort(orders[0][:, 0]))
+    if drawn_shape != shape or turned.any() or mirrored:
         raise BadDataError(
             f'The label map {case.labels} is not on the grid of {image.get_filename()}: '
             f'{"x".join(map(str, drawn.shape))} voxels along {"".join(axes)} against '
