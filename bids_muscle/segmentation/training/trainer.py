@@ -324,19 +324,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     if checkpoint.is_file():
         # Loading moves what belongs on the device there; counters of steps belong on the CPU.
         saved = torch.load(checkpoint, map_location='cpu', weights_only=True)
-        _check_resume(recipe, saved, checkpoint)
-        if saved.get('start', start) != start:
-            raise ModelError(
-                f'{checkpoint} began with other weights than {recipe.start} has now.',
-                'Name another output folder, or give the model that it began with as start.',
-            )
-        # People held out now must not be people whom the weights have learned from.
-        if saved.get('data', data) != data:
-            raise ModelError(
-                f'{checkpoint} was made with other folds, other people or other label maps.',
-                'Name another output folder, or remove this one to train again on the data as '
-                'they are now.',
-            )
+        _check_resume(recipe, state, saved, checkpoint)
         state.load(saved)
     return state
 
@@ -366,8 +354,11 @@ def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tenso
     return first.state_dict()
 
 
-def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse a checkpoint from which this recipe would not end as if trained in one go."""
+def _check_resume(recipe: Recipe, state: _State, saved: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse a checkpoint from which this recipe would not end as if trained in one go.
+
+    A checkpoint of an earlier version does not say what it began with and learned from.
+    """
     # A checkpoint of an earlier version lacks the fields that have come since.
     before = _with_defaults(json.loads(saved['recipe']), Recipe)
     before['sources'] = [_with_defaults(source, Source) for source in before['sources']]
@@ -379,6 +370,18 @@ def _check_resume(recipe: Recipe, saved: dict[str, Any], checkpoint: Path) -> No
         raise ModelError(
             f'{checkpoint} was made by another recipe.',
             'Name another output folder, or remove the checkpoint to start again.',
+        )
+    if saved.get('start', state.start) != state.start:
+        raise ModelError(
+            f'{checkpoint} began with other weights than {recipe.start} has now.',
+            'Name another output folder, or give the model that it began with as start.',
+        )
+    # People held out now must not be people whom the weights have learned from.
+    if saved.get('data', state.data) != state.data:
+        raise ModelError(
+            f'{checkpoint} was made with other folds, other people or other label maps.',
+            'Name another output folder, or remove this one to train again on the data as '
+            'they are now.',
         )
 
 
