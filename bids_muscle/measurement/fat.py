@@ -28,7 +28,7 @@ class Fat:
         100 x mean fat / (mean fat + mean water) of the voxels where both are finite (Weber 2021);
         NaN from a fat fraction alone, or where a mean is negative.
     mean_of_voxels_pct
-        100 x mean of the fat fraction of the voxels above the noise, each between 0 and 1.
+        100 x mean of the fat fraction of the voxels above the noise.
     ratio_of_means_se_pct, mean_of_voxels_se_pct
         Their standard errors, see :func:`bootstrap_se`.
     percentiles_pct
@@ -63,7 +63,7 @@ def measure_fat(
         (N,) signals, same scale, NaN where undefined; negative values are noise around zero and
         count as they are. None where there is only a fat fraction.
     fraction
-        (N,) fat fraction, NaN where it is undefined.
+        (N,) fat fraction, 0 to 1, NaN where it is undefined.
     place
         (N,) slice of each voxel, counted from 0 without gaps.
 
@@ -80,8 +80,8 @@ def measure_fat(
     voxels = np.bincount(place)
     n = len(voxels)
     n_known = np.bincount(place[known], minlength=n)
-    clipped = np.clip(fraction[known], 0, 1).astype(np.float64)
-    sum_fraction = np.bincount(place[known], clipped, n)
+    shares = fraction[known].astype(np.float64)
+    sum_fraction = np.bincount(place[known], shares, n)
     sum_fat = np.bincount(place[both], fat[both], n)
     sum_all = sum_fat + np.bincount(place[both], water[both], n)
 
@@ -106,7 +106,7 @@ def measure_fat(
         total,
         ratio_of_means_se_pct=100 * bootstrap_se(sum_fat, sum_all),
         mean_of_voxels_se_pct=100 * bootstrap_se(sum_fraction, n_known),
-        percentiles_pct=tuple(100 * np.percentile(clipped, PERCENTILES)),
+        percentiles_pct=tuple(100 * np.percentile(shares, PERCENTILES)),
     )
 
 

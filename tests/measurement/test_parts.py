@@ -84,6 +84,14 @@ def test_slices_add_up_to_the_muscle(seed: int) -> None:
     np.testing.assert_allclose(mean, total['mfi_mean_of_voxels_pct'].astype(float), rtol=1e-9)
     unnamed = made.slices[made.slices['level'].isna()].groupby('index')['n_voxels'].sum()
     assert (levels['n_voxels'].sum() + unnamed == total['n_voxels']).all()
+    parts = made.slices.groupby(['index', 'level'])
+    rows = made.levels[made.levels['side'] != 'both'].set_index(['index', 'level']).sort_index()
+    np.testing.assert_allclose(rows['volume_ml'], parts['volume_ml'].sum(), rtol=1e-12)
+    np.testing.assert_allclose(rows['max_csa_cm2'], parts['csa_cm2'].max(), rtol=1e-12)
+    np.testing.assert_allclose(rows['mean_csa_cm2'], parts['csa_cm2'].mean(), rtol=1e-12)
+    both = made.levels[made.levels['side'] == 'both'].set_index(['muscle', 'level']).sort_index()
+    sides = made.levels[made.levels['side'] != 'both'].groupby(['muscle', 'level'])
+    np.testing.assert_allclose(both['volume_ml'], sides['volume_ml'].sum(), rtol=1e-12)
 
 
 def test_slices_of_thresholds_add_up() -> None:

@@ -169,6 +169,19 @@ def test_one_negative_voxel_does_not_explode() -> None:
     assert row['mfi_ratio_of_means_pct'] == pytest.approx(30.3, abs=0.1)
 
 
+def test_noise_below_zero_counts_as_it_is_in_the_ratio_and_is_limited_in_voxels() -> None:
+    labels, water, fat = phantom()
+    inside = tuple(np.argwhere(labels == 1)[:3].T)
+    # Below zero in all; fat alone and water alone below zero.
+    water[inside], fat[inside] = (-5, 60, -10), (2, -20, 30)
+    row = measured(labels, water, fat).loc[1]
+    sums = [image[labels == 1].sum() for image in (water, fat)]
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(100 * sums[1] / sum(sums), rel=1e-12)
+    assert row['mfi_excluded_voxels'] == 1
+    mean = (597 * 0.2 + 0 + 1) / 599
+    assert row['mfi_mean_of_voxels_pct'] == pytest.approx(100 * mean, rel=1e-6)
+
+
 @pytest.mark.parametrize('hole', ['water', 'fat'])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_undefined_voxels_count_in_neither_measure(hole: str, value: float) -> None:
