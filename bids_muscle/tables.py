@@ -1,0 +1,282 @@
+"""Reading tables of text: those that keep to BIDS, and those of people, as programs save them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_muscle.errors import BadDataError, MissingInputError
+
+#: How a table says that there is no value.
+MISSING = 'n/a'
+#: How other programs say it, in lower case.
+_MISSING_MARKS = frozenset({'', 'na', 'nan', '<na>', 'null', '#n/a', '#na', '-', '.'})
+_SEPARATORS = {'\t': 'tabs', ';': 'semicolons', ',': 'commas', '|': 'bars', ' ': 'blanks'}
+#: Characters that no text holds, and those that take no place in it.
+_NO_TEXT = re.compile('[\x00-\x08\x0e-\x1f]')
+_INVISIBLE = str.maketrans({'\ufeff': None, '\u200b': None, '\u200e': None, '\xad': None})
+#: A spreadsheet writes an apostrophe before a number that it keeps as text.
+_TEXT_MARK = re.compile(r"'([\d.,+-]+)'?")
+#: A number with a decimal comma, and one whose comma may as well part the thousands.
+_DECIMAL_COMMA = re.compile(r'[+-]?\d+,\d+')
+_WHOLE = re.compile(r'[+-]?\d+')
+_THOUSANDS = re.compile(r'[+-]?[1-9]\d{0,2},\d{3}')
+#: That many lines, names or columns are named in a sentence.
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a person has made.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns, without blanks around them.
+    rows
+        Text by column, ``'n/a'`` where there is none.
+    read_as
+        What had to be done to read it, such as ``'with decimal commas in age'``.
+    left_out
+        Sentences about what could not be read without doubt.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    read_as: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def remarks(self, name: str) -> list[str]:
+        """Return all that has to be said about the table, as sentences.
+
+        Examples
+        --------
+        >>> Table(('age',), (), ('as UTF-16',)).remarks('participants.tsv')
+        ['participants.tsv is read as UTF-16. Save it as UTF-8 with tabs, as BIDS asks for.']
+        """
+        done = [
+            f'{name} is read {", ".join(self.read_as)}. '
+            'Save it as UTF-8 with tabs, as BIDS asks for.'
+        ]
+        return [*(done if self.read_as else []), *(f'{name}: {each}' for each in self.left_out)]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a table that keeps to BIDS, such as those of bids_muscle: UTF-8, tabs, no quotes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not such a table.
+    """
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            return list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=''))
+    except csv.Error as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def read_table(path: Path) -> Table:
+    """Read a table of a person, and what can be read of it without doubt.
+
+    Encodings (UTF-8, UTF-16, Windows), separators (tab, semicolon, comma, bar), line ends, quotes,
+    blanks around cells, and decimal commas of columns that have no other are understood. Rows that
+    are too long are left out, as nobody knows which of their cells belongs where.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    BadDataError
+        If it is no table of text.
+    """
+    try:
+        text, encoding = decode(path.read_bytes())
+    except OSError as error:
+        raise MissingInputError(
+            f'{path} cannot be read: {error.strerror}.', 'Check the path and its permissions.'
+        ) from error
+    except ValueError as error:
+        raise BadDataError(
+            f'{path} is not a table of text.', 'Export it as text separated by tabs, in UTF-8.'
+        ) from error
+    read_as = [f'as {encoding}'] if encoding else []
+    lines = [line for line in re.split('\r\n|\r|\n', text) if line.strip('\t ;,|')]
+    if lines and (match := re.fullmatch(r'sep=(\W)', lines[0].strip())):
+        delimiter, lines = match[1], lines[1:]
+    else:
+        delimiter = _separator(lines)
+    if delimiter == ' ':
+        lines = ['\t'.join(line.split()) for line in lines]
+    if delimiter != '\t' and lines:
+        read_as.append(f'with {_SEPARATORS.get(delimiter, delimiter)} between its cells')
+    try:
+        records, quoted = _split(lines, '\t' if delimiter == ' ' else delimiter)
+    except csv.Error as error:
+        raise BadDataError(f'{path} is not a table: {error}.', 'Export it again.') from error
+    if quoted:
+        read_as.append('without the quotes around its cells')
+    return _table(records, read_as)
+
+
+def decode(content: bytes) -> tuple[str, str | None]:
+    """Return text, and the name of its encoding where that is not UTF-8.
+
+    Raises
+    ------
+    ValueError
+        If it is no text.
+
+    Examples
+    --------
+    >>> decode('Jürgen'.encode('utf-8-sig')), decode('Jürgen'.encode('latin-1'))
+    (('Jürgen', None), ('Jürgen', 'Windows-1252 (Latin-1)'))
+    """
+    encoding = _utf16(content)
+    if encoding:
+        text, name = content.decode(encoding), 'UTF-16'
+    else:
+        try:
+            return _checked(content.decode('utf-8-sig')), None
+        except UnicodeDecodeError:
+            # It gives five bytes no meaning, which Latin-1 calls control characters.
+            text, name = content.decode('cp1252', errors='replace'), 'Windows-1252 (Latin-1)'
+    return _checked(text), name
+
+
+def name_some(names: Iterable[str]) -> str:
+    """Return names in words, at most ten of them.
+
+    Examples
+    --------
+    >>> name_some('abc'), name_some(str(k) for k in range(12))
+    ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')
+    """
+    every = list(names)
+    more = len(every) - _MOST_NAMED
+    return ', '.join(every[:_MOST_NAMED]) + (f' and {more} more' if more > 0 else '')
+
+
+def _utf16(content: bytes) -> str | None:
+    """Return the codec of UTF-16, with or without its mark, or None for other encodings."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return 'utf-16'
+    half = min(len(content), 200) // 2
+    for codec, zeros in (('utf-16-le', content[1 : 2 * half : 2]), ('utf-16-be', content[::2])):
+        if half and zeros[:half].count(0) > 0.9 * half:
+            return codec
+    return None
+
+
+def _checked(text: str) -> str:
+    if _NO_TEXT.search(text):
+        raise ValueError('control characters')
+    return text
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """Return what parts the cells: the first candidate before which none of the others is.
+
+    Blanks count only where they part all lines into as many cells.
+    """
+    header = lines[0] if lines else ''
+    marks = set(_SEPARATORS) - {' '}
+    for candidate in _SEPARATORS:
+        first, found, _ = header.partition(candidate)
+        if candidate != ' ' and found and not set(first) & marks:
+            return candidate
+    widths = {len(line.split()) for line in lines}
+    return ' ' if len(widths) == 1 and widths != {1} else '\t'
+
+
+def _split(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], bool]:
+    """Return the cells of all lines, and whether quotes were around some of them."""
+    plain = list(csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+    if not any('"' in line for line in lines):
+        return plain, False
+    try:
+        records = list(
+            csv.reader((f'{line}\n' for line in lines), delimiter=delimiter, strict=True)
+        )
+    except csv.Error:  # a quote that is part of the text, as in 5'10"
+        records = plain
+    bare = [[re.sub(r'^\s*"([^"]*)"\s*$', r'\1', cell) for cell in row] for row in records]
+    return bare, bare != plain
+
+
+def _table(records: Sequence[Sequence[str]], read_as: list[str]) -> Table:
+    """Put cells under the names of their columns."""
+    header = records[0] if records else []
+    names = [_clean(name) for name in header]
+    if any(clean != name for clean, name in zip(names, header, strict=True)):
+        read_as.append('without the blanks around the names of its columns')
+    left_out = []
+    if any(_clean(cell) for row in records[1:] for cell, name in zip(row, names) if not name):  # noqa: B905 - rows may be shorter
+        left_out.append('a column without a name is left out.')
+    long = [n for n, row in enumerate(records) if any(map(_clean, row[len(names) :]))]
+    if long:
+        rows = name_some(map(str, long))
+        left_out.append(
+            f'{"rows" if len(long) > 1 else "row"} {rows} below the header '
+            f'{"have" if len(long) > 1 else "has"} more cells than the header and '
+            f'{"are" if len(long) > 1 else "is"} left out.'
+        )
+    kept = [row for n, row in enumerate(records) if n and n not in set(long)]
+    columns: dict[str, list[str]] = {}
+    doubled = set()
+    for place, name in enumerate(names):
+        cells = [_cell(row[place]) if place < len(row) else MISSING for row in kept]
+        if name and columns.setdefault(name, cells) != cells:
+            doubled.add(name)
+    for name in sorted(doubled):
+        del columns[name]
+        left_out.append(f'two columns are called {name} and differ; both are left out.')
+    if any(_is_mark(cell) for row in kept for cell in map(_clean, row)):
+        read_as.append('with other marks than n/a for what is missing')
+    if commas := [name for name, cells in columns.items() if _has_decimal_commas(cells)]:
+        read_as.append(f'with decimal commas in {name_some(commas)}')
+        for name in commas:
+            columns[name] = [cell.replace(',', '.') for cell in columns[name]]
+    return Table(
+        tuple(columns),
+        tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)),
+        tuple(read_as),
+        tuple(left_out),
+    )
+
+
+def _clean(cell: str) -> str:
+    """Return a cell without blanks around it; a blank may be a no-break space."""
+    text = ' '.join(cell.translate(_INVISIBLE).split())
+    match = _TEXT_MARK.fullmatch(text)
+    return match[1] if match else text
+
+
+def _is_mark(text: str) -> bool:
+    return bool(text) and text.lower() in _MISSING_MARKS
+
+
+def _cell(cell: str) -> str:
+    text = _clean(cell)
+    return MISSING if not text or _is_mark(text) else text
+
+
+def _has_decimal_commas(cells: Sequence[str]) -> bool:
+    """Whether all numbers of a column are written with decimal commas, beyond doubt.
+
+    Examples
+    --------
+    >>> [_has_decimal_commas(cells) for cells in (['72,5', '80'], ['1,234'], ['1,5', '1.5'])]
+    [True, False, False]
+    """
+    given = [cell for cell in cells if cell != MISSING]
+    commas = [cell for cell in given if _DECIMAL_COMMA.fullmatch(cell)]
+    return any(not _THOUSANDS.fullmatch(cell) for cell in commas) and all(
+        _DECIMAL_COMMA.fullmatch(cell) or _WHOLE.fullmatch(cell) for cell in given
+    )
