@@ -29,6 +29,7 @@ _CUT_LEVEL = 'the edge of the image cuts the level, so its middle slice is not k
 _NOT_IN_MIDDLE = 'not on the middle slice of the level'
 _NO_HEIGHT = 'no height in participants.tsv, so no muscle index'
 _FEW_VOXELS = 'too few voxels for fat'
+NO_CORE = f'fewer than {MIN_VOXELS} voxels are left after erosion, so no MFI of the eroded muscle'
 
 #: Beginnings of the columns that one way of measuring Dixon fat does not fill.
 _OTHER_COLUMNS = {
@@ -66,6 +67,8 @@ class Muscle:
         (N,) signals by name.
     fat
         Fat by fat and water, or None.
+    eroded
+        The same without the outermost pixels, or None.
     n_swapped
         Voxels with fat and water exchanged, None where nobody looked.
     thresholded
@@ -79,6 +82,7 @@ class Muscle:
     size: Size
     values: Mapping[str, np.ndarray]
     fat: Fat | None = None
+    eroded: Fat | None = None
     n_swapped: int | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -168,6 +172,13 @@ def chosen(rows: Sequence[Row], fat_method: str) -> list[Row]:
     return [{key: row[key] for key in row if not key.startswith(others)} for row in rows]
 
 
+def fat_of_part(values: Mapping[str, np.ndarray], part: np.ndarray) -> Fat:
+    """Measure the fat of some voxels as one; `part` is (N,) which of those behind `values`."""
+    chosen = {name: data[part] for name, data in values.items()}
+    as_one = np.zeros(np.count_nonzero(part), dtype=int)
+    return measure_fat(chosen.get('water'), chosen.get('fat'), chosen['fat fraction'], as_one)
+
+
 def missing_fat(fat: Fat, *, both: bool) -> list[str]:
     """Say why measures of fat are missing; `both` is whether there are fat and water images."""
     if not fat.trusted:
@@ -214,6 +225,11 @@ def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:
         row['levels'] = ' '.join(dict.fromkeys(name for name in names if name)) or None
     if muscle.fat is not None:
         row |= _dixon_columns(muscle.fat, size.volume_ml)
+    if muscle.eroded is not None:
+        row |= {
+            'mfi_ratio_of_means_eroded_pct': muscle.eroded.ratio_of_means_pct,
+            'mfi_mean_of_voxels_eroded_pct': muscle.eroded.mean_of_voxels_pct,
+        }
     if muscle.main is not None:
         row |= _threshold_columns(muscle)
     reasons = list(muscle.reasons)
@@ -303,7 +319,7 @@ def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: Gri
         **_place(size.centroids_ras_mm[place]),
     }
     here = muscle.voxels[:, 2] == at
-    return row | _fat_of_part(muscle, here, muscle.fat.slices[place] if muscle.fat else None)
+    return row | _fat_columns(muscle, here, muscle.fat.slices[place] if muscle.fat else None)
 
 
 def _level_row(
@@ -334,12 +350,8 @@ def _level_row(
         at = int(np.searchsorted(size.slices, middle))
         row['csa_cm2'] = float(size.csa_mm2[at]) / 100
         row['csa_corrected_cm2'] = float(size.csa_corrected_mm2[at]) / 100
-    fat = None
-    if muscle.fat is not None:
-        part = {name: values[here] for name, values in muscle.values.items()}
-        as_one = np.zeros(int(here.sum()), dtype=int)
-        fat = measure_fat(part.get('water'), part.get('fat'), part['fat fraction'], as_one)
-    row |= _fat_of_part(muscle, here, fat)
+    fat = fat_of_part(muscle.values, here) if muscle.fat is not None else None
+    row |= _fat_columns(muscle, here, fat)
     for kind, share in (('mfi', 'mfi_mean_of_voxels_pct'), ('threshold', 'threshold_fat_pct')):
         if share in row:
             row[f'{kind}_lean_csa_cm2'] = row['mean_csa_cm2'] * (1 - row[share] / 100)
@@ -347,7 +359,7 @@ def _level_row(
     return row | {'reason': '; '.join(reasons) or None}
 
 
-def _fat_of_part(muscle: Muscle, here: np.ndarray, fat: Fat | None) -> Row:
+def _fat_columns(muscle: Muscle, here: np.ndarray, fat: Fat | None) -> Row:
     """Return the columns of fat of a part of a muscle, the voxels in `here`."""
     if np.count_nonzero(here) < MIN_VOXELS:
         return {'reason': _FEW_VOXELS}

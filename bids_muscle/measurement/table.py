@@ -174,16 +174,21 @@ def measure_scan(
 def _split(
     numbers: np.ndarray, table: LabelTable, signals: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[Label, np.ndarray, dict[str, np.ndarray]]]:
-    """Give each label that is there, the indices (N, 3) of its voxels, and their signals (N,)."""
-    from scipy.ndimage import find_objects
+    """Give each label that is there, the indices (N, 3) of its voxels, and their signals (N,).
 
+    One of them, ``core``, is whether the voxel is left after erosion by one pixel in its slice.
+    """
+    from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure
+
+    in_plane = generate_binary_structure(2, 1)[..., None]
     boxes = find_objects(numbers, max(table.by_index))
     for label in table:
         box = boxes[label.index - 1]
         if box is not None:
             inside = numbers[box] == label.index
             voxels = np.argwhere(inside) + [each.start for each in box]
-            yield label, voxels, {name: data[box][inside] for name, data in signals.items()}
+            values = {name: data[box][inside] for name, data in signals.items()}
+            yield label, voxels, values | {'core': binary_erosion(inside, in_plane)[inside]}
 
 
 def _measure_muscle(
@@ -203,6 +208,7 @@ def _measure_muscle(
         reason = f'only {n_voxels} voxels, too few to measure'
         return Muscle(label, voxels, size, values, reasons=(reason,))
     reasons = []
+    core = values.pop('core')
     swapped = values.pop('swap', None)
     n_swapped = None if swapped is None else int(np.count_nonzero(swapped))
     if swapped is not None and n_swapped:
@@ -212,11 +218,16 @@ def _measure_muscle(
     if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
         values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
     fat: Fat | None = None
+    eroded: Fat | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
     if 'fat fraction' in values:
         place = np.searchsorted(size.slices, voxels[:, 2])
         fat = measure_fat(values.get('water'), values.get('fat'), values['fat fraction'], place)
         reasons += rows.missing_fat(fat, both={'water', 'fat'} <= set(values))
+        if np.count_nonzero(core) >= MIN_VOXELS:
+            eroded = rows.fat_of_part(values, core)
+        else:
+            reasons.append(rows.NO_CORE)
         reasons += [_BOUNDED] if bounded else []
     elif 'intensity' in values:
         methods = [each for each in THRESHOLDS if each == fat_method] or THRESHOLDS
@@ -227,7 +238,7 @@ def _measure_muscle(
         reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
     if fat is None:
         reasons.insert(0, f'a {contrast} scan has no fat and water images, so no MFI')
-    return Muscle(label, voxels, size, values, fat, n_swapped, thresholded, tuple(reasons))
+    return Muscle(label, voxels, size, values, fat, eroded, n_swapped, thresholded, tuple(reasons))
 
 
 def _fat_map(

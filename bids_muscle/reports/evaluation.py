@@ -29,7 +29,11 @@ LOADS = 'evaluation_loads'
 ANOVA, PAIRS, COMPARED = 'comparison_anova', 'comparison_pairs', 'comparison_summary'
 #: Colours of the sides, told apart by the colour-blind.
 COLOURS = {'right': '#E69F00', 'left': '#0072B2', ALL: '#4c5a67'}
-NAMES = {'mfi_pct': 'MFI (%)', 'volume_ml': 'Volume (ml)'}
+NAMES = {
+    'mfi_ratio_pct': 'MFI, ratio of means (%)',
+    'mfi_pct': 'MFI, mean of voxels (%)',
+    'volume_ml': 'Volume (ml)',
+}
 
 
 def write_evaluation(
@@ -406,7 +410,7 @@ def _agreement_plots(table: pd.DataFrame) -> list[tuple[str, Figure]]:
 
     figures = []
     for measure, name in NAMES.items():
-        kind, unit = measure.split('_')
+        kind, unit = measure.rsplit('_', 1)
         test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
         # As in the table: a muscle that one of them lacks has no measure to agree on.
         there = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)

@@ -30,7 +30,9 @@ ACCURACY = (
     'hd95_mm',
 )
 #: Measures whose agreement is tested, with the ends of their columns.
-MEASURES = {'mfi': 'pct', 'volume': 'ml'}
+MEASURES = {'mfi_ratio': 'pct', 'mfi': 'pct', 'volume': 'ml'}
+#: What the kinds of MFI are measured in.
+_IMAGES = {'mfi_ratio': 'there are no water and fat images', 'mfi': 'there is no fat fraction'}
 #: Row of all labels together.
 ALL = 'all'
 
@@ -47,6 +49,7 @@ def compare_maps(
     spacing_mm: tuple[float, float, float],
     voxel_mm3: float,
     fat_fraction: np.ndarray | None = None,
+    water_fat: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[dict[str, Any]]:
     """Compare two label maps of one scan.
 
@@ -59,7 +62,9 @@ def compare_maps(
     spacing_mm, voxel_mm3
         Voxel size along each axis, and volume of a voxel.
     fat_fraction
-        (X, Y, Z) from 0 to 1, NaN where undefined; it gives the MFI inside both outlines.
+        (X, Y, Z) from 0 to 1, NaN where undefined; its mean is the MFI inside both outlines.
+    water_fat
+        (X, Y, Z) signals of water and fat; the ratio of their means is the MFI of Weber 2021.
 
     Returns
     -------
@@ -87,6 +92,8 @@ def compare_maps(
             'hd95_mm': distance.hd95_mm,
             'volume_test_ml': np.count_nonzero(mine) * voxel_mm3 / 1000,
             'volume_reference_ml': np.count_nonzero(truth) * voxel_mm3 / 1000,
+            'mfi_ratio_test_pct': _ratio_pct(water_fat, mine),
+            'mfi_ratio_reference_pct': _ratio_pct(water_fat, truth),
             'mfi_test_pct': _mean_pct(fat_fraction, mine),
             'mfi_reference_pct': _mean_pct(fat_fraction, truth),
         }
@@ -96,6 +103,16 @@ def compare_maps(
             reason = 'nothing overlaps, so conformity is minus infinity'
         rows.append({**row, 'reason': reason})
     return rows
+
+
+def _ratio_pct(water_fat: tuple[np.ndarray, np.ndarray] | None, mask: np.ndarray) -> float:
+    """Mean fat over mean fat + mean water of the voxels that have both."""
+    if water_fat is None:
+        return np.nan
+    water, fat = (image[mask].astype(np.float64) for image in water_fat)
+    known = np.isfinite(water) & np.isfinite(fat)
+    part, rest = fat[known].sum(), water[known].sum()
+    return 100 * float(part / (part + rest)) if min(part, rest) >= 0 < part + rest else np.nan
 
 
 def _mean_pct(fat_fraction: np.ndarray | None, mask: np.ndarray) -> float:
@@ -174,8 +191,8 @@ def agreements(table: pd.DataFrame) -> pd.DataFrame:
                 for which in ('test', 'reference')
             )
             found = asdict(agreement(test, reference))
-            if measure == 'mfi' and isnan(found['bias']) and not np.isfinite(test).any():
-                found['reason'] = 'there is no fat fraction'
+            if measure in _IMAGES and isnan(found['bias']) and not np.isfinite(test).any():
+                found['reason'] = _IMAGES[measure]
             rows.append(
                 {'index': index, 'muscle': muscle, 'side': side, 'measure': f'{measure}_{unit}'}
                 | found

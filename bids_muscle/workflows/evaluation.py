@@ -257,7 +257,8 @@ def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
         {number: table.by_index[number] for number in shared},
         (float(zooms[0]), float(zooms[1]), float(zooms[2])),
         float(abs(np.linalg.det(images[1].affine[:3, :3]))),
-        _fat_fraction(mine, test.shape),
+        _published(mine, 'fatfrac', test.shape),
+        _water_fat(mine, test.shape),
     )
     return [{**scan_columns(truth.entities, stem), **row} for row in rows]
 
@@ -270,11 +271,28 @@ def _translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
     return out
 
 
-def _fat_fraction(label_map: LabelMap, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Fat fraction that bids_muscle has published beside a label map, RAS+ order."""
-    stem = '_'.join(f'{key}-{value}' for key, value in label_map.scan_entities.items())
-    path = label_map.path.with_name(f'{stem}_fatfrac.nii.gz')
-    if not path.is_file():
+def _water_fat(
+    label_map: LabelMap, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    water, fat = (
+        _published(label_map, 'desc-preproc_*', shape, contrast) for contrast in ('water', 'fat')
+    )
+    return None if water is None or fat is None else (water, fat)
+
+
+def _published(
+    label_map: LabelMap, ending: str, shape: tuple[int, ...], contrast: str = ''
+) -> np.ndarray | None:
+    """Read an image that bids_muscle has published beside a label map, RAS+ order.
+
+    `contrast` ends the label of ``acq``, as in the names of preprocessed images.
+    """
+    entities = label_map.scan_entities
+    if contrast:
+        entities['acq'] = entities.get('acq', '') + contrast
+    stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
+    path = next(label_map.path.parent.glob(f'{stem}_{ending}.nii.gz'), None)
+    if path is None:
         return None
     image = nib.as_closest_canonical(nib.load(path))
     return np.asarray(image.dataobj, dtype=np.float32) if image.shape == shape else None

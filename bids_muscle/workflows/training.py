@@ -329,6 +329,7 @@ def _validate_scans(
         codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)
         zooms = voxel_sizes(truth.affine)
         fraction = prepared.fat_fraction
+        water, fat = (prepared.corrected.get(name) for name in ('water', 'fat'))
         compared = compare_maps(
             np.asarray(found.dataobj),
             recode(codes, case.source),
@@ -336,6 +337,7 @@ def _validate_scans(
             (float(zooms[0]), float(zooms[1]), float(zooms[2])),
             float(abs(np.linalg.det(truth.affine[:3, :3]))),
             None if fraction is None else np.asarray(fraction.dataobj),
+            (np.asarray(water.dataobj), np.asarray(fat.dataobj)) if water and fat else None,
         )
         where = scan_columns(entities, f'{dataset}/{stem}')
         rows += [{**where, **row} for row in compared]

@@ -247,6 +247,9 @@ def predict(bids: Path, name: str, shift: int, people: str = '123') -> Path:
         save(Path(f'{stem}_seg-lumbarmuscles_dseg.nii.gz'), boxes(int(person) + shift))
         ramp = np.broadcast_to(np.linspace(0, 0.55, 56)[:, None, None], (56, 32, 3))
         save(Path(f'{stem}_fatfrac.nii.gz'), np.array(ramp, np.float32))
+        # Voxels with more fat are brighter, so they weigh more in a ratio of means.
+        for name, image in (('water', 100 * (1 - ramp)), ('fat', 200 * ramp)):
+            save(Path(f'{stem}{name}_desc-preproc_T1w.nii.gz'), np.array(image, np.float32))
     return out
 
 
@@ -268,6 +271,12 @@ def test_evaluates_against_maps_in_other_numbers(
     assert rows['volume_ratio'].tolist() == [1] * 8
     assert rows['hd95_mm'].tolist() == pytest.approx([3] * 8)
     assert (rows['mfi_test_pct'] - rows['mfi_reference_pct']).tolist() == pytest.approx([1] * 8)
+    for which in ('test', 'reference'):
+        share = rows[f'mfi_{which}_pct'] / 100  # linear along x, so water and fat have this mean
+        ratio = 100 * 2 * share / (2 * share + 1 - share)
+        assert rows[f'mfi_ratio_{which}_pct'].tolist() == pytest.approx(ratio.tolist(), rel=1e-5)
+    agreed = pd.read_csv(tmp_path / 'eval/evaluation_agreement.tsv', sep='\t')
+    assert agreed['measure'].unique().tolist() == ['mfi_ratio_pct', 'mfi_pct', 'volume_ml']
     assert rows['volume_test_ml'].tolist() == pytest.approx([6 * 12 * 3 * 72 / 1000] * 8)
     for table in (tmp_path / 'eval').glob('*.tsv'):
         columns = table.read_text().split('\n')[0].split('\t')

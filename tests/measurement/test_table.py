@@ -127,7 +127,8 @@ def test_slices_scale_and_order_of_slices(seed: int, scale: float) -> None:
     assert rows['n_voxels'].sum() == np.count_nonzero(labels)
     summed = rows['mean_csa_cm2'] * rows['n_slices'] * 0.4  # cm2 x 4 mm = 0.4 ml
     assert np.allclose(summed, rows['volume_ml'])
-    fat_columns = [n for n in rows if n.startswith('mfi') and n != 'mfi_swapped_voxels']
+    skipped = ('mfi_swapped_voxels', 'mfi_ratio_of_means_eroded', 'mfi_mean_of_voxels_eroded')
+    fat_columns = [n for n in rows if n.startswith('mfi') and not n.startswith(skipped)]
     scaled = measured(labels, water * scale, fat * scale)
     assert np.allclose(scaled[fat_columns].astype(float), rows[fat_columns].astype(float))
     order = rng.permutation(7)
@@ -354,3 +355,22 @@ def test_levels_are_listed_from_the_top_whatever_the_voxel_order() -> None:
     short = SliceLevels(('L5',), np.ones(1), 'file')
     with pytest.raises(GridMismatchError, match='levels of 1 slices'):
         measure_scan(image(labels), TABLE, levels=short, contrast='T2w')
+
+
+def test_the_eroded_muscle_has_no_rim() -> None:
+    labels, water, fat = phantom()
+    fat[labels == 1], water[labels == 1] = 60, 40
+    fat[26:34, 6:14, 2:8], water[26:34, 6:14, 2:8] = 30, 270
+    labels[30, 10, 5] = 3  # a voxel of another muscle has a rim around it, too
+    fat[29, 10, 5], water[29, 10, 5] = 300, 0
+    rows = measured(labels, water, fat)
+    assert rows.loc[1, 'mfi_ratio_of_means_eroded_pct'] == pytest.approx(10)
+    assert rows.loc[1, 'mfi_mean_of_voxels_eroded_pct'] == pytest.approx(10)
+    assert rows.loc[1, 'mfi_mean_of_voxels_pct'] > 25
+    # A muscle two pixels wide has no core.
+    labels[:] = 0
+    labels[5:7, 5:15, 3:7] = 2
+    row = measured(labels, water, fat).loc[2]
+    assert pd.isna(row['mfi_ratio_of_means_eroded_pct'])
+    assert 'left after erosion' in row['reason']
+    assert row['mfi_ratio_of_means_pct'] == pytest.approx(40)

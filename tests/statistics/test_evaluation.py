@@ -38,7 +38,8 @@ def table() -> pd.DataFrame:
         if scan == 9:
             test[test == 3] = 0
         fat = random.random(test.shape)
-        compared = compare_maps(test, reference, LABELS, (1.0, 1.0, 4.0), 4.0, fat)
+        signals = 100 * (1 - fat), 100 * fat
+        compared = compare_maps(test, reference, LABELS, (1.0, 1.0, 4.0), 4.0, fat, signals)
         rows += [{'scan': f's{scan}', **row} for row in compared]
     return pd.DataFrame(rows)
 
@@ -91,4 +92,8 @@ def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
     assert beside[2]['reason'] == 'not in the test and the reference'
     assert isnan(beside[2]['dice'])
     found = agreements(pd.DataFrame([{'scan': 'a', **row} for row in beside]))
-    assert set(found.loc[found['measure'] == 'mfi_pct', 'reason']) == {'there is no fat fraction'}
+    for measure, reason in (
+        ('mfi_pct', 'there is no fat fraction'),
+        ('mfi_ratio_pct', 'there are no water and fat images'),
+    ):
+        assert set(found.loc[found['measure'] == measure, 'reason']) == {reason}
