@@ -9,8 +9,6 @@ outputs go; ``[science]``, all that may change a measure; ``[group]``, how a coh
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 import tomllib
 import types
@@ -277,15 +275,6 @@ class Settings:
         """Return what may change a number, as JSON-ready values, without `BY_CONTENT`."""
         table = self._table('science')
         return {key: value for key, value in table.items() if key not in BY_CONTENT}
-
-    def science_digest(self) -> str:
-        """Return the SHA-256 (hex) of the ``[science]`` table: all settings that change a number.
-
-        Threads, devices, paths and the choice of participants do not change it. What is chosen by
-        name (the model, the images) is identified by its own checksum beside this one.
-        """
-        science = json.dumps(self.science(), sort_keys=True)
-        return hashlib.sha256(science.encode()).hexdigest()
 
     def _table(self, table: str) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in _FIELDS if _table_of(name) == table}

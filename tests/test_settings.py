@@ -92,17 +92,6 @@ def test_toml_gives_the_same_settings_back(tmp_path: Path, values: dict[str, Any
     assert again.to_toml() == settings.to_toml()
 
 
-def test_only_the_science_changes_the_digest() -> None:
-    digest = Settings.from_sources(FLAGS).science_digest()
-    assert len(digest) == 64
-    for name, value in EVERYTHING.items():
-        # Only with a work folder may a plugin be named.
-        flags = {**FLAGS, 'work_dir': '/work', name: value}
-        changed = Settings.from_sources(flags).science_digest() != digest
-        science = ('bias_correction', 'fat_method', 'tta', 'fix_swaps', 'register')
-        assert changed == (name in science), name
-
-
 @pytest.mark.parametrize(
     ('name', 'value'),
     [

@@ -19,9 +19,13 @@ from bids_muscle.errors import OutputError, SchedulerError, UsageError
 from bids_muscle.segmentation.bundle import packaged_models
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.planning import find_models
+from bids_muscle.workflows.resume import settings_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from bids_muscle.dataset.records import ScanRecord
+    from bids_muscle.segmentation.bundle import ModelBundle
 
 #: Folder of the jobs in the output folder; each has a number.
 JOBS = 'logs/slurm'
@@ -86,26 +90,42 @@ class Job:
 def unfinished(settings: Settings, *, everybody: bool = False) -> tuple[list[str], int]:
     """Return the participants that are left to do, and how many are finished.
 
-    Finished are those whose scans are all recorded as done with these settings and this version.
-    That an image has changed since, or a new one has come, is noticed by the task alone, so
+    Finished are those whose scans are all recorded as done with these settings, these models and
+    this version, and who have no label map under ``--derivatives``. Only the task itself notices
+    that an image or such a map has changed, or that a new one has come, so
     ``everybody`` and ``--overwrite`` list all.
     """
     present, _ = select_participants(settings.bids_dir, settings.participants)
     if everybody or settings.overwrite:
         return present, 0
-    digest = settings.science_digest()
+    digest = settings_digest(settings)
+    models, _ = find_models(settings)
 
     def is_finished(label: str) -> bool:
         records = read_records(settings.output_dir, label)
-        return bool(records) and all(
-            record.status == 'done'
-            and record.settings_digest == digest
-            and record.versions.get('bids_muscle') == __version__
-            for record in records
+        return (
+            bool(records)
+            and not any(
+                next(folder.glob(f'sub-{label}/**/*_dseg.nii*'), None)
+                for folder in settings.derivatives
+            )
+            and all(
+                record.status == 'done'
+                and record.settings_digest == digest
+                and record.versions.get('bids_muscle') == __version__
+                and _has_model(record, models)
+                for record in records
+            )
         )
 
     left = [label for label in present if not is_finished(label)]
     return left, len(present) - len(left)
+
+
+def _has_model(record: ScanRecord, models: Mapping[str, ModelBundle]) -> bool:
+    """Return whether a scan was segmented by the model of its region, or by a person."""
+    model = models.get(record.region or '')
+    return not record.model or (model is not None and record.model['sha256'] == model.sha256)
 
 
 def with_model_path(settings: Settings) -> Settings:

@@ -29,7 +29,7 @@ from bids_muscle.dataset.writer import remove_torn, write_text
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
 from bids_muscle.workflows.planning import unforeseen
-from bids_muscle.workflows.resume import fingerprints, page_of, remove_page
+from bids_muscle.workflows.resume import fingerprints, page_of, remove_page, settings_digest
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
@@ -254,7 +254,7 @@ def make_record(
             'fitted_echoes': bool(scan.echoes),
         },
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
-        settings_digest=settings.science_digest(),
+        settings_digest=settings_digest(settings),
         steps=tuple(
             Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes
         ),

@@ -72,6 +72,23 @@ def fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
 
+def settings_digest(settings: Settings) -> str:
+    """Return the SHA-256 (hex) of all settings that may change an output.
+
+    Atlas and levels count by their content, the model has its own checksum in the record. Threads,
+    devices, paths and the choice of participants do not count.
+    """
+    parts = {
+        'science': settings.science(),
+        'atlas': {
+            region: _sha256(find_atlas(settings.atlas, region) / CARD) for region in REGIONS
+        },
+        'levels': _sha256(settings.levels) if settings.levels else None,
+        'loading': settings.loading_strength if settings.loading else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
     """Return what decides in the maps of vertebrae and discs of other programs, or of a person.
 
@@ -158,15 +175,20 @@ def finished_scans(
 
 
 def refresh(settings: Settings, scans: Sequence[Scan], finished: Mapping[str, ScanRecord]) -> None:
-    """Write the records of finished scans again where ``participants.tsv`` has changed since."""
+    """Write the records of finished scans again where what they say of the run has changed.
+
+    That is their row of ``participants.tsv``, and settings that did not concern them.
+    """
+    digest = settings_digest(settings) if finished else ''
     for scan in scans:
         record = finished.get(scan.name)
         if record is None:
             continue
         info = read_participant_info(settings.bids_dir, scan.participant)
-        if dict(record.participant_info) != info:
+        current = replace(record, participant_info=info, settings_digest=digest)
+        if current.as_dict() != record.as_dict():
             remove_page(settings.output_dir, scan.participant)
-            write_record(replace(record, participant_info=info), scan, settings.output_dir)
+            write_record(current, scan, settings.output_dir)
 
 
 def page_of(output_dir: Path, participant: str) -> Path:

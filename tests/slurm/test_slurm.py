@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from bids_muscle.cli.slurm import main
 from bids_muscle.cli.slurm_job import unfinished
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import ExitCode
-from bids_muscle.imaging.atlas import find_atlas
+from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.segmentation.bundle import packaged_models
 from bids_muscle.settings import Settings
+from bids_muscle.workflows.planning import find_models
+from bids_muscle.workflows.resume import settings_digest
 
 #: Stands for Apptainer: runs the command of the container here, if what it reads is mounted.
 APPTAINER = """#!{python}
@@ -254,7 +257,7 @@ def test_finished_means_all_scans_with_these_settings_and_this_version(
     now = settings(dataset, out, participants=labels)
     good = {
         'status': 'done',
-        'settings_digest': now.science_digest(),
+        'settings_digest': settings_digest(now),
         'versions': {'bids_muscle': __version__},
     }
     for label, changes in (
@@ -273,6 +276,54 @@ def test_finished_means_all_scans_with_these_settings_and_this_version(
     assert unfinished(now) == (['0002', '0003', '0004', '0005'], 1)
     everybody = settings(dataset, out, participants=labels, overwrite=True)
     assert unfinished(everybody) == unfinished(now, everybody=True) == (list(labels), 0)
+
+
+def test_another_model_levels_or_maps_leave_nobody_finished(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bids_muscle import __version__
+
+    out = tmp_path / 'out'
+    now = settings(dataset, out, participants=('0001',))
+    name = 'sub-0001_acq-dixon'
+    record = ScanRecord(
+        participant='0001',
+        session=None,
+        scan=name,
+        region='lumbar',
+        status='done',
+        model={'sha256': find_models(now)[0]['lumbar'].sha256},
+        settings_digest=settings_digest(now),
+        versions={'bids_muscle': __version__},
+    )
+    path = out / f'logs/sub-0001/{name}.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record.as_dict()))
+    assert unfinished(now) == ([], 1)
+
+    other = tmp_path / 'other'
+    shutil.copytree(packaged_models() / 'lumbar', other)
+    card = json.loads((other / 'model.json').read_text())
+    (other / 'model.json').write_text(json.dumps({**card, 'sha256': '0' * 64}))
+    levels = tmp_path / 'levels.tsv'
+    levels.write_text('slice\tlevel\n0\tL5\n')
+    atlas = tmp_path / 'atlas'
+    shutil.copytree(find_atlas(None, 'lumbar'), atlas)
+    with (atlas / CARD).open('a') as stream:
+        stream.write('\n')
+    maps = tmp_path / 'maps'
+    drawn = maps / 'sub-0001/anat/sub-0001_seg-vertebrae_dseg.nii.gz'
+    drawn.parent.mkdir(parents=True)
+    drawn.touch()
+    for change in (
+        {'model': str(other)},
+        {'levels': levels},
+        {'atlas': atlas},
+        {'loading': True},
+        {'fat_method': 'kmeans2'},
+        {'derivatives': (maps,)},
+    ):
+        assert unfinished(replace(now, **change)) == (['0001'], 0), change
 
 
 @pytest.mark.parametrize(
