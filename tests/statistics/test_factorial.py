@@ -33,12 +33,12 @@ def test_two_factors_agree_with_pingouin() -> None:
     ).set_index('Source')
     for ours, theirs in (('model', 'model'), ('muscle', 'muscle')):
         row, other = found.loc[ours], expected.loc[theirs]
-        assert row['f'] == pytest.approx(other['F'], rel=1e-6)
-        assert row['p_sphericity_assumed'] == pytest.approx(other['p_unc'], rel=1e-6)
-        assert row['p'] == pytest.approx(other['p_GG_corr'], rel=1e-6)
-        assert row['epsilon_greenhouse_geisser'] == pytest.approx(other['eps'], rel=1e-6)
+        assert row['f'] == pytest.approx(other['F'], rel=1e-6, abs=0)
+        assert row['p_sphericity_assumed'] == pytest.approx(other['p_unc'], rel=1e-6, abs=0)
+        assert row['p'] == pytest.approx(other['p_GG_corr'], rel=1e-6, abs=0)
+        assert row['epsilon_greenhouse_geisser'] == pytest.approx(other['eps'], rel=1e-6, abs=0)
     inner = found.loc['model x muscle']
-    assert inner['f'] == pytest.approx(expected.loc['model * muscle', 'F'], rel=1e-6)
+    assert inner['f'] == pytest.approx(expected.loc['model * muscle', 'F'], rel=1e-6, abs=0)
 
 
 def test_three_factors_agree_with_statsmodels() -> None:
