@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from abdomen import ABDOMEN, AFFINE
+from nibabel.affines import voxel_sizes
 
-from bids_muscle.imaging.bias import _sampling_steps, estimate_bias_field
+from bids_muscle.imaging.bias import _sampling_steps, _without_locally_dark, estimate_bias_field
 from bids_muscle.imaging.conform import make_image
 
 
@@ -66,3 +67,24 @@ def test_too_little_body_leaves_the_image_alone() -> None:
     assert (estimate_bias_field(img, mask) == 1).all()
     mask[4, 4, 4] = True
     assert (estimate_bias_field(img, mask) == 1).all()
+
+
+def test_what_lies_outside_the_body_does_not_count(biased: np.ndarray) -> None:
+    ramp = np.linspace(0, 3 * biased.max(), biased.shape[0], dtype=np.float32)
+    other = np.where(ABDOMEN.body, biased, ramp[:, None, None])
+    fields = [
+        estimate_bias_field(make_image(image, AFFINE), ABDOMEN.body, iterations=(5, 5))
+        for image in (biased, other)
+    ]
+    assert np.ptp(fields[0][ABDOMEN.body]) > 0.1
+    np.testing.assert_array_equal(*fields)
+
+
+def test_gas_and_bone_are_left_out_and_a_smooth_field_is_not(biased: np.ndarray) -> None:
+    gas = np.zeros(biased.shape, bool)
+    gas[60:64, 40:44] = True
+    gas &= ABDOMEN.body
+    values = np.where(gas, 0.05, 1.0) * ABDOMEN.field
+    kept = _without_locally_dark(values, ABDOMEN.body, np.array(voxel_sizes(AFFINE)))
+    assert gas.any()
+    np.testing.assert_array_equal(kept, ABDOMEN.body & ~gas)

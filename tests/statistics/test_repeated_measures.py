@@ -71,7 +71,9 @@ def test_two_balanced_groups_agree_with_pingouin() -> None:
     for name, source in (('muscle', 'muscle'), ('sex', 'sex'), ('muscle x sex', 'Interaction')):
         assert rows.loc[name, 'f'] == pytest.approx(expected.loc[source, 'F'], rel=1e-6, abs=0)
         chance = 'p' if name == 'sex' else 'p_sphericity_assumed'
-        assert rows.loc[name, chance] == pytest.approx(expected.loc[source, 'p_unc'], rel=1e-6, abs=0)
+        assert rows.loc[name, chance] == pytest.approx(
+            expected.loc[source, 'p_unc'], rel=1e-6, abs=0
+        )
         assert rows.loc[name, 'partial_eta_squared'] == pytest.approx(
             expected.loc[source, 'np2'], rel=1e-6, abs=0
         )
