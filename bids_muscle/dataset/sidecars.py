@@ -68,7 +68,7 @@ def preproc_sidecar(
         'Description': f'The {contrast} image of the scan on its own grid.',
         'Contrast': str(contrast),
         'Computed': computed,
-        'BiasCorrection': 'N4' if bias_correction else 'none',
+        **_setting_fields({'bias_correction': bias_correction}),
         'Units': 'arbitrary',
     }
 
@@ -329,8 +329,16 @@ def _maker_fields(scan: Scan, model: ModelBundle, settings: Mapping[str, Any]) -
         # Objects would pass for the definitions of columns in a data dictionary.
         'SoftwareVersion': f'bids_muscle {__version__}',
         **maker,
-        **{_camel(key): value for key, value in settings.items()},
+        **_setting_fields(settings),
     }
+
+
+def _setting_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as sidecar fields; a bias correction is named by its method."""
+    fields = {_camel(key): value for key, value in settings.items()}
+    if 'bias_correction' in settings:
+        fields['BiasCorrection'] = 'N4' if settings['bias_correction'] else 'none'
+    return fields
 
 
 def _camel(name: str) -> str:

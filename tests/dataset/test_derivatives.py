@@ -220,7 +220,7 @@ def test_pybids_opens_it(derivatives: Path, raw: Path) -> None:
     )
     metadata = found.get_metadata()
     assert metadata['ModelSHA256'] == '0123456789abcdef' * 4
-    assert metadata['BiasCorrection'] is True
+    assert metadata['BiasCorrection'] == 'N4'
     for uri in metadata['Sources']:
         assert (raw / uri.removeprefix('bids:raw:')).is_file()
     preprocessed = layout.get(

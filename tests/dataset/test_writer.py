@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_muscle.dataset.writer import (
+    remove_torn,
     write_bytes,
     write_image,
     write_json,
@@ -117,6 +119,22 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(FullDiskError, match='No space left'):
         write_text('new', path)
     assert path.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_file_do_not_meet_and_neither_is_swept(tmp_path: Path) -> None:
+    path = tmp_path / 'x.txt'
+    torn = tmp_path / '.y.txt.1-abc.tmp'
+    torn.write_text('of a writer that was killed')
+
+    def content() -> Iterator[bytes]:
+        yield b'first '
+        write_text('second', path)
+        remove_torn(tmp_path)
+        yield b'writer'
+
+    write_bytes(content(), path)
+    assert path.read_text() == 'first writer'
     assert list(tmp_path.iterdir()) == [path]
 
 

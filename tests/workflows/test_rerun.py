@@ -25,7 +25,8 @@ def again(run: Run, tmp_path: Path) -> tuple[Path, Path]:
     """Copy one person's raw data and outputs, to be changed."""
     bids_dir, output_dir = tmp_path / 'bids', tmp_path / 'out'
     shutil.copytree(run.bids_dir / 'sub-01', bids_dir / 'sub-01')
-    shutil.copy(run.bids_dir / 'dataset_description.json', bids_dir)
+    for name in ('dataset_description.json', 'participants.tsv'):
+        shutil.copy(run.bids_dir / name, bids_dir)
     shutil.copytree(run.output_dir / 'sub-01', output_dir / 'sub-01')
     shutil.copytree(run.output_dir / 'logs/sub-01', output_dir / 'logs/sub-01')
     return bids_dir, output_dir
@@ -85,8 +86,8 @@ def test_a_narrowed_run_leaves_the_other_scans_alone(again: tuple[Path, Path]) -
 
 def test_a_participant_who_is_not_there_sets_the_exit_code(again: tuple[Path, Path]) -> None:
     bids_dir, output_dir = again
-    words = ('--participant-label', '01', 'nobody', '--session-label', 'other')
-    result = call(bids_dir, output_dir, 'participant', *words)
+    result = call(bids_dir, output_dir, 'participant', '--participant-label', '01', 'nobody')
+    assert records(output_dir) == {'sub-01_acq-dixon': 'done'}
     assert result.returncode == ExitCode.NOTHING_SELECTED
     assert 'sub-nobody' in result.stderr
 
