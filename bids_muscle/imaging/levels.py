@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,6 +185,59 @@ def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: st
         np.where(sure, confidence, 0.0),
         source,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenLevels:
+    """The levels of a scan, of all that are known of it.
+
+    Parameters
+    ----------
+    levels
+        The likeliest of each slice, or those that a person marked.
+    shares
+        Probability of each level at each slice, by level; may be empty.
+    from_map
+        Position of the map of vertebrae that `shares` come from; None where it is the atlas.
+    """
+
+    levels: SliceLevels
+    shares: Mapping[str, np.ndarray]
+    from_map: int | None
+
+
+def choose_levels(
+    atlas: Mapping[str, np.ndarray],
+    maps: Iterable[Mapping[str, np.ndarray]],
+    marked: SliceLevels | None,
+    n_slices: int,
+) -> ChosenLevels:
+    """Choose whose levels a scan has: a person's, else a map's of its vertebrae, else the atlas's.
+
+    Parameters
+    ----------
+    atlas, maps
+        From :func:`slice_probabilities`. Of the maps the first with a level at the height of the
+        scan counts, and none after it is asked for; one of another region has no such level.
+    marked
+        From :func:`levels_from_marks`, or None where nobody marked any.
+    n_slices
+        Of the scan.
+
+    Examples
+    --------
+    >>> sure = {'L3': np.array([1.0])}
+    >>> choose_levels({'L4': np.array([1.0])}, [{}, sure], None, 1).levels.names
+    ('L3',)
+    """
+    shares, from_map = atlas, None
+    levels = likeliest(atlas, n_slices, 'atlas')
+    for position, drawn in enumerate(maps):
+        found = likeliest(drawn, n_slices, 'segmentation')
+        if any(found.names):
+            levels, shares, from_map = found, drawn, position
+            break
+    return ChosenLevels(marked or levels, shares, from_map)
 
 
 def through_middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:

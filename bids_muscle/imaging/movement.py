@@ -81,6 +81,39 @@ def moved(shift_mm: Sequence[float]) -> str | None:
     return ', '.join(said) or None
 
 
+def remarks(found: Movement, source: str, frames: Sequence[str | None]) -> list[str]:
+    """Say what makes it doubtful that muscles lie where their vertebrae seem to.
+
+    Parameters
+    ----------
+    found
+        From :func:`find_movement`.
+    source
+        Name of the other scan.
+    frames
+        Frame of reference (DICOM's FrameOfReferenceUID) of both scans, None where not known.
+
+    Examples
+    --------
+    >>> remarks(Movement((0.0, 1.0, 6.0), (1.0, 1.0, 1.0)), 'T2w', (None, None))
+    ['the patient moved between the scans: what T2w shows lies here 6 mm up']
+    """
+    said = []
+    if all(frames) and len(set(frames)) > 1:
+        said.append(
+            f'this scan has another frame of reference (FrameOfReferenceUID) than {source}, so '
+            'vertebrae and muscles may not lie where they seem to'
+        )
+    if found.shift_mm is None:
+        said.append(
+            f'whether the patient moved between this scan and {source} is not known: '
+            f'{found.reason}'
+        )
+    elif way := moved(found.shift_mm):
+        said.append(f'the patient moved between the scans: what {source} shows lies here {way}')
+    return said
+
+
 def find_movement(
     scans: Sequence[Nifti1Image], other: Nifti1Image, spine: Nifti1Image
 ) -> Movement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +16,13 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
 from bids_muscle.interfaces.base import ScanInput, load, load_all, sentence
+
+if TYPE_CHECKING:
+    from bids_muscle.anatomy.levels import SliceLevels
+    from bids_muscle.imaging.alignment import Alignment
+    from bids_muscle.imaging.atlas import Atlas
 
 
 class _AlignInput(ScanInput):
@@ -55,89 +61,39 @@ class AlignScan(SimpleInterface):
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.dataset.spine_maps import read_label_names
-        from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
         from bids_muscle.imaging import alignment
         from bids_muscle.imaging.atlas import read_atlas
-        from bids_muscle.imaging.conform import load_image
-        from bids_muscle.imaging.levels import (
-            level_rows,
-            levels_from_marks,
-            likeliest,
-            read_marks,
-            slice_probabilities,
-            through_middle,
-            vertebra_boundaries,
-        )
+        from bids_muscle.imaging.levels import choose_levels, level_rows, through_middle
 
         given, cwd = self.inputs, Path(runtime.cwd)
         atlas = read_atlas(Path(given.atlas_card).parent)
         images = load_all(given.corrected)
         labels, mask = load(given.labels), load(given.body_mask)
         found = alignment.align_scan(images, labels, mask, atlas, deformable=given.deformable)
-        n_slices, middle = labels.shape[2], through_middle(labels.affine, labels.shape)
-        shares = alignment.level_probabilities(found, atlas, labels)
-        levels = likeliest(shares, n_slices, 'atlas')
+        middle = through_middle(labels.affine, labels.shape)
+        chosen = choose_levels(
+            alignment.level_probabilities(found, atlas, labels),
+            (self._drawn_shares(Path(path), labels) for path in given.vertebrae),
+            self._marked(middle, labels.shape[2]),
+            labels.shape[2],
+        )
         movement: dict[str, Any] = {}
-        for path in map(Path, given.vertebrae):
-            drawn = load_image(path)
-            boundaries = vertebra_boundaries(
-                np.asarray(drawn.dataobj),
-                drawn.affine,
-                read_label_names(path, given.participant),
-            )
-            drawn_shares = slice_probabilities(boundaries, labels.affine, n_slices)
-            drawn_levels = likeliest(drawn_shares, n_slices, 'segmentation')
-            # Vertebrae of another region say nothing about this scan.
-            if any(drawn_levels.names):
-                shares, levels = drawn_shares, drawn_levels
-                movement = self._movement(path, drawn, images)
-                break
-        if given.levels_file:
-            marks = read_marks(Path(given.levels_file), given.participant, given.session)
-            if marks:
-                levels = levels_from_marks(marks, middle, n_slices)
-
-        files = {
-            'levels': cwd / 'levels.tsv',
-            'xfm': cwd / 'xfm.txt',
-            'atlas_image': cwd / 'image.nii.gz',
-            'atlas_dseg': cwd / 'dseg.nii.gz',
+        if chosen.from_map is not None:
+            movement = self._movement(Path(given.vertebrae[chosen.from_map]), images)
+        files = _write(found, atlas, images[found.contrasts[0]], labels, cwd)
+        files['levels'] = cwd / 'levels.tsv'
+        write_tsv(level_rows(chosen.levels, chosen.shares, middle), files['levels'])
+        carried = {
+            'labels': alignment.labels_in_scan(found, atlas, labels),
+            'image': alignment.template_in_scan(found, atlas, labels),
         }
-        write_tsv(level_rows(levels, shares, middle), files['levels'])
-        write_text(alignment.itk_affine(found.matrix), files['xfm'])
-        image = images[found.contrasts[0]]
-        write_image(alignment.image_in_atlas(found, atlas, image), files['atlas_image'])
-        write_image(alignment.image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
-        if found.warp:
-            files['xfm_field'] = cwd / 'field.nii.gz'
-            field = alignment.itk_field(found, atlas).to_bytes()
-            write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
-        carried = alignment.labels_in_scan(found, atlas, labels)
-        nib.save(nib.Nifti1Image(carried, labels.affine), cwd / 'atlas_labels.nii')
-        carried = alignment.template_in_scan(found, atlas, labels)
-        nib.save(nib.Nifti1Image(carried, labels.affine), cwd / 'atlas_image.nii')
-        facts: dict[str, Any] = {
-            'Atlas': atlas.name,
-            'AtlasSHA256': atlas.sha256,
-            'Transform': 'affine and SyN' if found.warp else 'affine',
-            'Contrast': found.contrasts[0],
-            'AtlasContrast': found.contrasts[1],
-            'MuscleDice': round(found.overlap, 4),
-            'InformationNats': round(found.information_nats, 4),
-            'VolumeFactor': round(alignment.volume_factor(found.matrix), 4),
-            'Trusted': found.trusted,
-            'Reasons': list(found.reasons),
-            'LevelSource': levels.source,
-            'SlicesWithLevel': int(np.count_nonzero(levels.confidence)),
-            **movement,
-        }
+        for name, data in carried.items():
+            nib.save(nib.Nifti1Image(data, labels.affine), cwd / f'atlas_{name}.nii')
         self._results = {
             'aligned': {key: str(path) for key, path in files.items()},
-            'alignment': facts,
+            'alignment': _facts(found, atlas, chosen.levels) | movement,
             'levels': str(files['levels']),
-            'atlas_labels': str(cwd / 'atlas_labels.nii'),
-            'atlas_image': str(cwd / 'atlas_image.nii'),
+            **{f'atlas_{name}': str(cwd / f'atlas_{name}.nii') for name in carried},
             'warnings': [
                 f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
                 for reason in found.reasons
@@ -146,39 +102,81 @@ class AlignScan(SimpleInterface):
         }
         return runtime
 
-    def _movement(
-        self, path: Path, vertebrae: nib.Nifti1Image, images: dict[str, nib.Nifti1Image]
-    ) -> dict[str, Any]:
-        """Say how far this scan lies from the one that a map of vertebrae was made from."""
+    def _marked(self, middle: np.ndarray, n_slices: int) -> SliceLevels | None:
+        from bids_muscle.imaging.levels import levels_from_marks, read_marks
+
+        if not self.inputs.levels_file:
+            return None
+        marks = read_marks(
+            Path(self.inputs.levels_file), self.inputs.participant, self.inputs.session
+        )
+        return levels_from_marks(marks, middle, n_slices) if marks else None
+
+    def _drawn_shares(self, path: Path, labels: nib.Nifti1Image) -> dict[str, np.ndarray]:
+        from bids_muscle.dataset.spine_maps import read_label_names
         from bids_muscle.imaging.conform import load_image
-        from bids_muscle.imaging.movement import find_movement, moved
+        from bids_muscle.imaging.levels import slice_probabilities, vertebra_boundaries
+
+        drawn = load_image(path)
+        names = read_label_names(path, self.inputs.participant)
+        boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
+        return slice_probabilities(boundaries, labels.affine, labels.shape[2])
+
+    def _movement(self, path: Path, images: dict[str, nib.Nifti1Image]) -> dict[str, Any]:
+        """Return how far this scan lies from the one that a map of vertebrae was made from."""
+        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.movement import find_movement, remarks
 
         source = self.inputs.sagittal.get(str(path))
         if source is None:
             return {}
         other = load_image(Path(source))
-        found = find_movement(list(images.values())[:2], other, vertebrae)
-        remarks = []
+        found = find_movement(list(images.values())[:2], other, load_image(path))
         frames = self.inputs.frame_of_reference, self.inputs.sagittal_frames.get(str(path))
-        if all(frames) and frames[0] != frames[1]:
-            remarks.append(
-                'this scan has another frame of reference (FrameOfReferenceUID) than '
-                f'{Path(source).name}, so vertebrae and muscles may not lie where they seem to'
-            )
-        if found.shift_mm is None:
-            remarks.append(
-                f'whether the patient moved between this scan and {Path(source).name} is not '
-                f'known: {found.reason}'
-            )
-        elif way := moved(found.shift_mm):
-            remarks.append(
-                f'the patient moved between the scans: what {Path(source).name} shows lies here '
-                f'{way}'
-            )
         return {
             'MovementFrom': Path(source).name,
             'MovementSpine': path.name.split('_seg-')[0],
             'MovementMm': list(found.shift_mm) if found.shift_mm else None,
             'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
-            'MovementRemarks': remarks,
+            'MovementRemarks': remarks(found, Path(source).name, frames),
         }
+
+
+def _facts(found: Alignment, atlas: Atlas, levels: SliceLevels) -> dict[str, Any]:
+    from bids_muscle.imaging.alignment import volume_factor
+
+    return {
+        'Atlas': atlas.name,
+        'AtlasSHA256': atlas.sha256,
+        'Transform': 'affine and SyN' if found.warp else 'affine',
+        'Contrast': found.contrasts[0],
+        'AtlasContrast': found.contrasts[1],
+        'MuscleDice': round(found.overlap, 4),
+        'InformationNats': round(found.information_nats, 4),
+        'VolumeFactor': round(volume_factor(found.matrix), 4),
+        'Trusted': found.trusted,
+        'Reasons': list(found.reasons),
+        'LevelSource': levels.source,
+        'SlicesWithLevel': int(np.count_nonzero(levels.confidence)),
+    }
+
+
+def _write(
+    found: Alignment, atlas: Atlas, image: nib.Nifti1Image, labels: nib.Nifti1Image, cwd: Path
+) -> dict[str, Path]:
+    """Write the transform, and the scan in the atlas; return the paths by key."""
+    from bids_muscle.imaging import alignment
+
+    files = {
+        'xfm': cwd / 'xfm.txt',
+        'atlas_image': cwd / 'image.nii.gz',
+        'atlas_dseg': cwd / 'dseg.nii.gz',
+    }
+    write_text(alignment.itk_affine(found.matrix), files['xfm'])
+    write_image(alignment.image_in_atlas(found, atlas, image), files['atlas_image'])
+    write_image(alignment.image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
+    if found.warp:
+        files['xfm_field'] = cwd / 'field.nii.gz'
+        field = alignment.itk_field(found, atlas).to_bytes()
+        write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
+    return files

@@ -10,6 +10,7 @@ from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.levels import (
     Boundary,
+    choose_levels,
     level_rows,
     levels_from_marks,
     likeliest,
@@ -109,3 +110,29 @@ def test_marks_of_another_scan_do_not_count() -> None:
     marks = [{'z_mm': '10', 'level': 'L4'}, {'z_mm': '500', 'level': 'C5'}]
     names = levels_from_marks(marks, np.diag([1.0, 1, 5, 1]), 6).names
     assert names == (None, None, 'L4', None, None, None)
+
+
+def test_a_person_wins_over_a_map_and_a_map_over_the_atlas() -> None:
+    atlas, here = ({level: np.array([0.9, 0.9])} for level in ('L4', 'L3'))
+    elsewhere = {'C4': np.array([0.0, 0.1])}
+    asked = []
+
+    def maps():
+        for each in (elsewhere, here, {'L1': np.ones(2)}):
+            asked.append(each)
+            yield each
+
+    chosen = choose_levels(atlas, maps(), None, 2)
+    assert (chosen.levels.source, chosen.from_map) == ('segmentation', 1)
+    assert chosen.levels.names == ('L3', 'L3')
+    assert chosen.shares is here
+    assert len(asked) == 2  # the third is not even read
+    chosen = choose_levels(atlas, [elsewhere], None, 2)
+    assert (chosen.levels.source, chosen.from_map) == ('atlas', None)
+    assert chosen.levels.names == ('L4', 'L4')
+    marked = SliceLevels((None, 'S1'), np.array([0.0, 1.0]), 'file')
+    chosen = choose_levels(atlas, [here], marked, 2)
+    assert chosen.levels is marked
+    # How the patient moved against the map is still of interest.
+    assert chosen.from_map == 0
+    assert choose_levels({}, [], None, 2).levels.names == (None, None)

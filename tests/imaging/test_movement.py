@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import gaussian_filter
 
-from bids_muscle.imaging.movement import find_movement, moved
+from bids_muscle.imaging.movement import Movement, find_movement, moved, remarks
 
 #: Edge of the voxels in which the body is drawn, mm, and planes of it in a slice.
 FINE_MM, THICK = 1.5, 3
@@ -114,3 +114,14 @@ def test_what_cannot_be_known_is_not_told() -> None:
 def test_only_what_is_long_is_called_a_movement() -> None:
     assert moved((4.9, -4.9, 0)) is None
     assert moved((-5, 0, 12.4)) == '5 mm to the left, 12 mm up'
+
+
+def test_what_makes_a_place_doubtful_is_said() -> None:
+    known = Movement((0.0, 1.0, -7.0), (1.0, 1.0, 1.0))
+    assert remarks(Movement((0.0, 1.0, -2.0), (1.0, 1.0, 1.0)), 'T2w', ('1.2', '1.2')) == []
+    assert remarks(known, 'T2w', ('1.2', None)) == [
+        'the patient moved between the scans: what T2w shows lies here 7 mm down'
+    ]
+    frame, unknown = remarks(Movement(None, reason='too dark'), 'T2w', ('1.2', '1.3'))
+    assert 'another frame of reference' in frame
+    assert unknown.endswith('T2w is not known: too dark')
