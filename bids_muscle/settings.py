@@ -92,6 +92,8 @@ class Settings:
         Table of participants, scans or muscles that do not count in the cohort.
     formula
         Linear model of the user, as in R.
+    session_order
+        Session labels without ``ses-`` in the order of time; empty to find it out.
     harmonise_sites
         Remove differences between sites where ``participants.tsv`` has a ``site``.
     work_dir
@@ -153,6 +155,7 @@ class Settings:
     qc_ratings: tuple[Path, ...] = field(default=(), metadata=GROUP)
     exclude: Path | None = field(default=None, metadata=GROUP)
     formula: str | None = field(default=None, metadata=GROUP)
+    session_order: tuple[str, ...] = field(default=(), metadata=GROUP)
     harmonise_sites: bool = field(default=True, metadata=GROUP)
 
     work_dir: Path | None = field(default=None, metadata=EXECUTION)
@@ -207,7 +210,7 @@ class Settings:
                 'With --use-plugin, steps may run on other machines.',
                 'Name a work folder that all of them see with --work-dir.',
             )
-        for label in (*self.participants, *self.sessions):
+        for label in (*self.participants, *self.sessions, *self.session_order):
             if not _LABEL.fullmatch(label):
                 raise UsageError(
                     f"'{label}' cannot be a BIDS label.",

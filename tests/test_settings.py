@@ -32,6 +32,7 @@ EVERYTHING: dict[str, Any] = {
     'qc_ratings': ['/ratings.tsv'],
     'exclude': '/exclude.tsv',
     'formula': 'volume_ml ~ age',
+    'session_order': ('pre', 'post'),
     'harmonise_sites': False,
     'atlas': '/atlas',
     'register': 'deformable',

@@ -268,6 +268,13 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         help="a linear model of your own, such as 'volume_ml ~ age * sex + muscle'",
     )
     group.add_argument(
+        '--session-order',
+        metavar='LABEL',
+        nargs='+',
+        help='sessions in the order of time, the earliest first (default: by acq_time, else a '
+        'number in sessions.tsv, else what the labels say)',
+    )
+    group.add_argument(
         '--no-harmonisation',
         dest='harmonise_sites',
         action='store_const',

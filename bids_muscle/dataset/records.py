@@ -68,6 +68,8 @@ class ScanRecord:
         and ``manual`` (the labels are a person's), true or false.
     participant_info
         The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
+    session_info
+        The session's row in ``sessions.tsv``, with the ``acq_time`` of ``scans.tsv``, likewise.
     settings_digest
         SHA-256 of the settings that may change a number.
     fingerprint
@@ -90,6 +92,7 @@ class ScanRecord:
     device: str = ''
     processing: Mapping[str, bool] = field(default_factory=dict)
     participant_info: Mapping[str, str] = field(default_factory=dict)
+    session_info: Mapping[str, str] = field(default_factory=dict)
     settings_digest: str = ''
     fingerprint: str = ''
     steps: tuple[Step, ...] = ()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_muscle.reports.outputs import MISSING, ScanOutputs
+from bids_muscle.statistics.sessions import label_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> p
             nothing[record.participant] = str(record.problem)
     rows = []
     for label, found in there.items():
-        for session, kind in sorted({*expected, *found}) or [('', '')]:
+        for session, kind in sorted({*expected, *found}, key=_place) or [('', '')]:
             cells = {
                 'participant_id': f'sub-{label}',
                 'session_id': f'ses-{session}' if session else MISSING,
@@ -57,6 +58,11 @@ def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> p
                 reason = nothing.get(label, 'no scan was processed')
                 rows.append({**cells, 'scan': MISSING, 'status': 'missing', 'reason': reason})
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def _place(cell: tuple[str, str]) -> tuple[Any, str]:
+    session, kind = cell
+    return label_key(session), kind
 
 
 def _kind(scan: ScanOutputs) -> str:

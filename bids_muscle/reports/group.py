@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
 from bids_muscle.reports.cohort import (
@@ -31,6 +32,7 @@ from bids_muscle.reports.scan_data import (
 )
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.cohort import CohortAnalysis
+from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
 
 
 def write_group(
@@ -41,6 +43,8 @@ def write_group(
     exclude: Path | None = None,
     formula: str | None = None,
     harmonise_sites: bool = True,
+    visits: RawVisits | None = None,
+    session_order: Sequence[str] = (),
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
 
@@ -57,6 +61,11 @@ def write_group(
         List of what does not count either.
     formula, harmonise_sites
         See :func:`bids_muscle.statistics.cohort.analyse`.
+    visits
+        What the raw dataset says of the sessions of each participant that it has; that of others
+        is what the participant level noted.
+    session_order
+        The order of sessions that the user gave.
 
     Returns
     -------
@@ -81,7 +90,10 @@ def write_group(
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     muscles = muscle_table(scans, people)
-    analyses = analyse_cohort(muscles, formula=formula, harmonise_sites=harmonise_sites)
+    order = order_sessions(_visits(scans, visits or {}), session_order)
+    analyses = analyse_cohort(
+        muscles, formula=formula, harmonise_sites=harmonise_sites, order=order
+    )
     tables = write_cohort_tables(scans, people, muscles, output_dir)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
@@ -94,7 +106,8 @@ def write_group(
             title='Cohort',
             **({'script': 'scans.js cohort.js'} if scans else {}),
             summary=_summary(scans, people),
-            notes=[*notes, *_mixed(scans)],
+            notes=[*notes, *_mixed(scans), *order.notes],
+            order=order.text if len(order.names) > 1 else '',
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
@@ -106,6 +119,7 @@ def write_group(
             outlier_z=OUTLIER_Z,
             data={
                 **data,
+                'sessions': order.names,
                 'outliers': outlier_data(scans),
                 'completeness': completeness_data(scans, people),
             },
@@ -119,6 +133,17 @@ def write_group(
             'Give rating files that were exported from the review page of this output folder.',
         )
     return [*tables, wall, page]
+
+
+def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
+    """Return what is known of each session of each participant."""
+    visits: dict[str, dict[str, Mapping[str, str]]] = {}
+    for record in (scan.record for scan in scans):
+        noted = {record.session: record.session_info}
+        info = raw.get(record.participant, noted).get(record.session, {})
+        own = visits.setdefault(f'sub-{record.participant}', {})
+        own[f'ses-{record.session}' if record.session else NO_SESSION] = info
+    return visits
 
 
 def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:

@@ -36,6 +36,7 @@ from bids_muscle.reports.page import (
 from bids_muscle.reports.slices import EDGES
 from bids_muscle.reports.spine import spine_sections
 from bids_muscle.reports.standing import Cohort, read_cohort
+from bids_muscle.statistics.sessions import label_key
 
 #: Right first, as it stands in the pictures.
 SIDES = ('right', 'left')
@@ -167,7 +168,7 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         title=f'sub-{participant}',
         script='viewer.js',
         light=participant_light(scans),
-        sessions=sorted({scan.record.session for scan in scans if scan.record.session}),
+        sessions=sorted({s.record.session for s in scans if s.record.session}, key=label_key),
         info=_shown_info(infos[0]) if infos else [],
         scans=[_scan_context(scan, place, cohort) for place, scan in enumerate(scans, start=1)],
         settings=settings,

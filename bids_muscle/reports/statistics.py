@@ -19,6 +19,7 @@ from bids_muscle.reports.page import format_value, heading
 from bids_muscle.statistics.agreement import MIN_PAIRS
 from bids_muscle.statistics.analysis import ALPHA, Points, dictionary, p_text
 from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +128,7 @@ FIGURES = {
 
 
 def analyse_cohort(
-    muscles: pd.DataFrame, *, formula: str | None, harmonise_sites: bool
+    muscles: pd.DataFrame, *, formula: str | None, harmonise_sites: bool, order: SessionOrder
 ) -> dict[str, CohortAnalysis]:
     """Analyse the rows of :func:`~bids_muscle.reports.cohort.muscle_table` that count.
 
@@ -141,7 +142,10 @@ def analyse_cohort(
     unused = [name for name in measures if name not in KEPT] if formula is None else []
     kept, counted = muscles.drop(columns=[*unused, *EXCLUSION]), muscles['excluded'] == 'no'
     return analyse(
-        kept if counted.all() else kept[counted], formula=formula, harmonise_sites=harmonise_sites
+        kept if counted.all() else kept[counted],
+        formula=formula,
+        harmonise_sites=harmonise_sites,
+        order=order,
     )
 
 

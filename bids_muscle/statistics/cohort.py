@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_muscle.anatomy.height import to_metres
-from bids_muscle.statistics.analysis import Analysis, Points
+from bids_muscle.statistics.analysis import Analysis, Points, listed
 from bids_muscle.statistics.comparisons import (
     change,
     muscle_summary,
@@ -21,6 +21,7 @@ from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.models import fit_formula, mixed_model
 from bids_muscle.statistics.pairs import compare_pairs
 from bids_muscle.statistics.repeated_measures import rm_ancova
+from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder, order_sessions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ MEASURES = (
 )
 COVARIATES = ('age', 'bmi')
 
-#: What is missing, as BIDS writes it; also the session of a dataset without sessions.
+#: What is missing, as BIDS writes it.
 _MISSING = 'n/a'
 _UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
 _IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
@@ -87,6 +88,8 @@ class Sample:
         of left and right.
     people
         ``sex``, ``age``, ``bmi`` by participant.
+    order
+        The sessions in the order of time.
     """
 
     region: str
@@ -94,18 +97,22 @@ class Sample:
     measure: str
     values: pd.DataFrame
     people: pd.DataFrame
+    order: SessionOrder
 
     @property
     def sessions(self) -> dict[str, pd.DataFrame]:
-        """Values by session, in the order of their labels."""
-        names = sorted(set(self.values.index.get_level_values(1)))
+        """Values by session, in the order of time; without those of scans without a session."""
+        names = self.order.present(self.values.index.get_level_values(1))
         return {name: self.values.xs(name, level=1) for name in names}
 
     @property
     def first(self) -> pd.DataFrame:
-        """Values of the first session of each participant."""
-        ordered = self.values.sort_index(level=[0, 1])
-        return ordered.groupby(level=0, sort=False).head(1).droplevel(1)
+        """Values of the first session of each participant (the index has both)."""
+        people, sessions = (self.values.index.get_level_values(level) for level in (0, 1))
+        place = {name: at for at, name in enumerate(self.order.names)}
+        places = [place.get(name, len(place)) for name in sessions]
+        ordered = self.values.iloc[np.lexsort([places, people])]
+        return ordered.groupby(level=0, sort=False).head(1)
 
 
 def analyse(
@@ -116,6 +123,7 @@ def analyse(
     centred: bool = True,
     harmonise_sites: bool = True,
     formula: str | None = None,
+    order: SessionOrder | None = None,
 ) -> dict[str, CohortAnalysis]:
     """Run all analyses that a cohort allows.
 
@@ -138,6 +146,8 @@ def analyse(
         :func:`bids_muscle.statistics.harmonise.harmonise`.
     formula
         The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
+    order
+        The sessions in the order of time; without it, by what their labels say.
 
     Returns
     -------
@@ -157,16 +167,17 @@ def analyse(
     measures = [name for name in measures if name in table.columns]
     frame = muscle_means(table, measures)
     people = participants(table, covariates)
+    order = order or _order_of(frame)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
     sites = harmonise_sites and people['site'].nunique() > 1
-    for sample in _samples(frame, people, measures):
+    for sample in _samples(frame, people, measures, order):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []
         if sites:
             sample, found = _harmonised(sample, covariates)
         for name, analysis in (*found, *_analyses(sample, covariates, centred)):
             parts.setdefault(name, []).append((key, analysis))
-    for key, analysis in compare_pairs(_scan_means(table, frame, measures), measures):
+    for key, analysis in compare_pairs(_scan_means(table, frame, measures), measures, order):
         parts.setdefault('agreement', []).append((key, analysis))
     if formula is not None:
         names = [name for name in _measure_columns(table) if name not in _IDENTITY]
@@ -262,28 +273,34 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
     return people
 
 
+def _order_of(frame: pd.DataFrame) -> SessionOrder:
+    """Order the sessions of a table, which knows no times, by their labels."""
+    groups = frame.groupby('participant_id', sort=False)['session_id'].unique()
+    return order_sessions({who: {name: {} for name in names} for who, names in groups.items()})
+
+
 def _samples(
-    frame: pd.DataFrame, people: pd.DataFrame, measures: Sequence[str]
+    frame: pd.DataFrame, people: pd.DataFrame, measures: Sequence[str], order: SessionOrder
 ) -> Iterator[Sample]:
     for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
-        order = list(dict.fromkeys(part['muscle']))
+        muscles = list(dict.fromkeys(part['muscle']))
         wide = part.set_index(['participant_id', 'session_id', 'muscle'])
         for measure in measures:
-            values = wide[measure].unstack('muscle')[order]
+            values = wide[measure].unstack('muscle')[muscles]
             # A muscle that nobody has is no muscle of this measure.
             values = values.dropna(axis=1, how='all').dropna(axis=0, how='all')
             if values.size:
                 who = people.loc[values.index.get_level_values(0).unique()]
-                yield Sample(str(region), str(contrast), measure, values, who)
+                yield Sample(str(region), str(contrast), measure, values, who, order)
 
 
 def _analyses(
     sample: Sample, covariates: Sequence[str], centred: bool
 ) -> Iterator[tuple[str, Analysis]]:
-    values, sessions = sample.first, sample.sessions
+    values, sessions = sample.first.droplevel(1), sample.sessions
     people = sample.people.loc[values.index]
     every = ('sex', *covariates)
-    yield 'means', muscle_summary(values)
+    yield 'means', muscle_summary(values, _which_first(sample))
     yield 'rm_ancova', rm_ancova(values, people, covariates, centred=centred)
     yield 'paired_t', paired_t(values)
     yield 'sex_differences', sex_differences(values, people, covariates)
@@ -293,15 +310,32 @@ def _analyses(
         partial_correlations(values, people, every, control=every, method='spearman'),
     )
     if len(sessions) > 1:
-        yield 'change', change(sessions)
-        yield 'mixed_model', mixed_model(sample.values, sample.people, covariates)
+        yield 'change', change(sessions, sample.order)
+        yield (
+            'mixed_model',
+            mixed_model(sample.values, sample.people, covariates, order=sample.order),
+        )
+
+
+def _which_first(sample: Sample) -> str:
+    """Say which sessions count as the first ones, where there are several."""
+    if len(set(sample.values.index.get_level_values(1))) < 2:
+        return ''
+    counts = sample.first.index.get_level_values(1).value_counts(sort=False)
+    names = sample.order.present(counts.index)
+    told = [f'{name} of {counts[name]}' for name in names]
+    if NO_SESSION in counts:
+        told.append(f'scans without a session of {counts[NO_SESSION]}')
+    return f' at the first session ({listed(told)}; order by {sample.order.source or "nothing"})'
 
 
 def _harmonised(
     sample: Sample, covariates: Sequence[str]
 ) -> tuple[Sample, list[tuple[str, Analysis]]]:
     """Remove the differences between sites, and tell what was removed."""
-    values, differences, removed = harmonise(sample.values, sample.people, covariates)
+    values, differences, removed = harmonise(
+        sample.values, sample.people, covariates, order=sample.order
+    )
     found = [('site_differences', differences), ('harmonisation', removed)]
     if values is sample.values:
         return sample, found

@@ -33,6 +33,7 @@ from bids_muscle.statistics.linear_model import (
     no_variance,
     unknown,
 )
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ _PAIRED = (
     'cohen_dz', 'cohen_dz_ci_low', 'cohen_dz_ci_high', 'reason',
 )  # fmt: skip
 PAIR_COLUMNS = ('muscle', 'other_muscle', *_PAIRED)
-CHANGE_COLUMNS = ('muscle', 'session', 'first_session', *_PAIRED)
+CHANGE_COLUMNS = ('muscle', 'session', 'first_session', 'session_order', *_PAIRED)
 SEX_COLUMNS = (
     'muscle', 'controlled', 'n_female', 'n_male', 'n_excluded', 'emm_female', 'emm_female_se',
     'emm_male', 'emm_male_se', *_DIFFERENCE, 'difference_se', 'f', 'df1', 'df2', 'p', 'p_holm',
@@ -60,13 +61,15 @@ CORRELATION_COLUMNS = (
 )  # fmt: skip
 
 
-def muscle_summary(values: pd.DataFrame) -> Analysis:
+def muscle_summary(values: pd.DataFrame, which: str = '') -> Analysis:
     """Describe each muscle: number, mean, standard deviation and standard error.
 
     Parameters
     ----------
     values
         One row per participant, one column per muscle.
+    which
+        Which values these are, for the sentence.
     """
     import pandas as pd
 
@@ -86,7 +89,7 @@ def muscle_summary(values: pd.DataFrame) -> Analysis:
         f'{row["muscle"]} {row["mean"]:.2f}' + (f' ({row["sd"]:.2f})' if row['n'] > 1 else '')
         for row in table.to_dict('records')
     ]
-    return Analysis(table, (f'Mean (SD), {counted(table["n"])}: {"; ".join(said)}.',))
+    return Analysis(table, (f'Mean (SD){which}, {counted(table["n"])}: {"; ".join(said)}.',))
 
 
 def paired_t(values: pd.DataFrame) -> Analysis:
@@ -120,13 +123,15 @@ def paired_t(values: pd.DataFrame) -> Analysis:
     return Analysis(table, (f'{sentence}.',))
 
 
-def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
+def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysis:
     """Compare each later session with the first, within participants.
 
     Parameters
     ----------
     sessions
         Session -> one row per participant, one column per muscle, in the order of time.
+    order
+        That order, and what says so.
     """
     first, *later = sessions
     rows = []
@@ -134,6 +139,7 @@ def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
         now, before = sessions[session].align(sessions[first], join='inner')
         rows += [
             {'muscle': muscle, 'session': session, 'first_session': first}
+            | {'session_order': order.text}
             | _paired(now[muscle], before[muscle])
             for muscle in now.columns
         ]
@@ -146,8 +152,8 @@ def change(sessions: Mapping[str, pd.DataFrame]) -> Analysis:
         for row in changed.to_dict('records')
     ]
     found = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
-    text = f'From {first} to {listed(later)} the measure {found} ({counted(table["n"])}).'
-    return Analysis(table, (text,))
+    text = f'From {first} to {listed(later)} the measure {found} ({counted(table["n"])}; '
+    return Analysis(table, (f'{text}order by {order.source}).',))
 
 
 def sex_differences(

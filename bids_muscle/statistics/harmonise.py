@@ -12,6 +12,7 @@ import numpy as np
 from bids_muscle.statistics.analysis import Analysis, counted, is_effect, listed
 from bids_muscle.statistics.effect_size import holm, partial_eta_squared
 from bids_muscle.statistics.linear_model import SEX_CODE, complete, is_collinear, unknown
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,11 @@ def _site_effect(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def harmonise(
-    values: pd.DataFrame, people: pd.DataFrame, covariates: Sequence[str] = ('age', 'bmi')
+    values: pd.DataFrame,
+    people: pd.DataFrame,
+    covariates: Sequence[str] = ('age', 'bmi'),
+    *,
+    order: SessionOrder | None = None,
 ) -> tuple[pd.DataFrame, Analysis, Analysis]:
     """Test the differences between sites and remove them.
 
@@ -120,6 +125,8 @@ def harmonise(
         ``site``, ``sex`` and covariates by participant.
     covariates
         Columns of `people`; these, sex and the session are kept.
+    order
+        The sessions in the order of time, or None where there is one only.
 
     Returns
     -------
@@ -141,7 +148,8 @@ def harmonise(
         for term in terms
     }
     sessions = kept.index.get_level_values(1)
-    later = sorted(set(sessions))[1:]
+    known_order = order.present(sessions) if order else []
+    later = [*known_order, *sorted(set(sessions) - {*known_order})][1:]
     columns |= {f'session {name}': (sessions == name).astype(float) for name in later}
     columns = {term: x - x.mean() for term, x in columns.items() if len(x) and np.ptp(x)}
     controlled = ', '.join(columns) or 'none'

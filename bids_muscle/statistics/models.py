@@ -20,15 +20,16 @@ from bids_muscle.statistics.analysis import (
 )
 from bids_muscle.statistics.effect_size import CONFIDENCE, holm, partial_eta_squared
 from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, unknown
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ESTIMATE = ('estimate', 'estimate_ci_low', 'estimate_ci_high')
 MIXED_COLUMNS = (
-    'muscle', 'term', 'controlled', 'n', 'n_observations', *_ESTIMATE, 'estimate_se',
-    'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high', 'sd_between', 'sd_within',
-    'reason',
+    'muscle', 'term', 'session_order', 'controlled', 'n', 'n_observations', *_ESTIMATE,
+    'estimate_se', 'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high',
+    'sd_between', 'sd_within', 'reason',
 )  # fmt: skip
 FORMULA_COLUMNS = (
     'formula', 'term', 'n', 'n_observations', *_ESTIMATE, 'estimate_se',
@@ -107,7 +108,11 @@ def random_intercept(y: np.ndarray, design: np.ndarray, groups: np.ndarray) -> R
 
 
 def mixed_model(
-    values: pd.DataFrame, people: pd.DataFrame, covariates: Sequence[str] = ('age', 'bmi')
+    values: pd.DataFrame,
+    people: pd.DataFrame,
+    covariates: Sequence[str] = ('age', 'bmi'),
+    *,
+    order: SessionOrder,
 ) -> Analysis:
     """Model each muscle over sessions, with a random intercept per participant.
 
@@ -121,6 +126,8 @@ def mixed_model(
         ``sex`` and covariates by participant; covariates are centred.
     covariates
         Columns of `people`.
+    order
+        The sessions in the order of time; values of others are left out.
 
     Returns
     -------
@@ -130,8 +137,12 @@ def mixed_model(
     """
     import pandas as pd
 
-    rows = [row for muscle in values for row in _mixed_rows(values[muscle], people, covariates)]
-    table = pd.DataFrame(rows, columns=list(MIXED_COLUMNS))
+    values = values[values.index.get_level_values(1).isin(order.names)]
+    rows = [
+        row for muscle in values for row in _mixed_rows(values[muscle], people, covariates, order)
+    ]
+    table = pd.DataFrame(rows, columns=list(MIXED_COLUMNS)).assign(session_order=order.text)
+    first = order.present(values.index.get_level_values(1))[0]
     table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
     found = table[table['term'].str.startswith('session') & table['p'].map(is_effect)]
     what = [
@@ -140,7 +151,8 @@ def mixed_model(
     ]
     text = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
     counts = f'{counted(table["n"])}, {counted(table["n_observations"])[4:]} values'
-    return Analysis(table, (f'In the mixed model the measure {text} ({counts} a muscle).',))
+    said = f'In the mixed model the measure {text} ({counts} a muscle; sessions against {first}, '
+    return Analysis(table, (f'{said}order by {order.source}).',))
 
 
 def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
@@ -232,12 +244,12 @@ def _coefficients(model: Any, who: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _mixed_rows(
-    values: pd.Series, people: pd.DataFrame, covariates: Sequence[str]
+    values: pd.Series, people: pd.DataFrame, covariates: Sequence[str], order: SessionOrder
 ) -> list[dict[str, Any]]:
     from scipy import stats
 
     participants, sessions = (values.index.get_level_values(i) for i in (0, 1))
-    later = sorted(set(sessions))[1:]
+    later = order.present(sessions)[1:]
     columns = {f'session {name}': (sessions == name).astype(float) for name in later}
     reason = None
     lacking = unknown(people, ['sex', *covariates])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_muscle.statistics.agreement import MIN_PAIRS, Agreement, agreement
 from bids_muscle.statistics.analysis import Analysis, counted
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ COLUMNS = ('muscle', 'test', 'reference', *(each.name for each in fields(Agreeme
 
 
 def compare_pairs(
-    frame: pd.DataFrame, measures: Sequence[str]
+    frame: pd.DataFrame, measures: Sequence[str], order: SessionOrder
 ) -> Iterator[tuple[dict[str, str], Analysis]]:
     """Compare each measure between scans of the same people.
 
@@ -30,6 +31,8 @@ def compare_pairs(
         of left and right.
     measures
         Columns to compare.
+    order
+        The sessions in the order of time; scans without one are not compared over time.
 
     Yields
     ------
@@ -45,25 +48,26 @@ def compare_pairs(
         for (region, contrast), part in known.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast), 'measure': measure}
             of_first = part[part['repeat'] == 1]
-            for some, people, levels in (
-                (of_first, ['participant_id'], 'session_id'),
-                (part, session, 'repeat'),
+            for some, people, levels, ordered in (
+                (of_first, ['participant_id'], 'session_id', order.present(part['session_id'])),
+                (part, session, 'repeat', sorted(set(part['repeat']))),
             ):
-                for _, analysis in _with_first(some, people, levels, measure):
+                for _, analysis in _with_first(some, people, levels, ordered, measure):
                     yield key, analysis
         for region, part in first.groupby('region', sort=True):
-            for contrast, analysis in _with_first(part, session, 'contrast', measure):
+            contrasts = sorted(set(part['contrast']))
+            for contrast, analysis in _with_first(part, session, 'contrast', contrasts, measure):
                 yield {'region': str(region), 'contrast': contrast, 'measure': measure}, analysis
 
 
 def _with_first(
-    part: pd.DataFrame, people: list[str], levels: str, measure: str
+    part: pd.DataFrame, people: list[str], levels: str, ordered: Sequence[Any], measure: str
 ) -> Iterator[tuple[str, Analysis]]:
     """Compare each further level with the first; gives the first and the agreement with it."""
     muscles = list(dict.fromkeys(part['muscle']))
     wide = part.set_index([*people, levels, 'muscle'])[measure].unstack('muscle')[muscles]
-    reference, *others = sorted(set(part[levels]))
-    for test in others:
+    for test in ordered[1:]:
+        reference = ordered[0]
         pair = [wide.xs(level, level=levels) for level in (test, reference)]
         ours, theirs = pair[0].align(pair[1], join='inner', axis=0)
         if len(ours) >= MIN_PAIRS:

@@ -25,6 +25,7 @@ from bids_muscle.dataset.records import (
     write_record,
 )
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.writer import remove_torn, write_text
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
@@ -254,6 +255,7 @@ def make_record(
             'fitted_echoes': bool(scan.echoes),
         },
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
+        session_info=read_session_info(settings.bids_dir, scan.participant, scan.session),
         settings_digest=settings_digest(settings),
         steps=tuple(
             Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes

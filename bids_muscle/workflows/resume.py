@@ -19,6 +19,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.errors import BidsMuscleError
 from bids_muscle.imaging.atlas import CARD, find_atlas
@@ -177,15 +178,19 @@ def finished_scans(
 def refresh(settings: Settings, scans: Sequence[Scan], finished: Mapping[str, ScanRecord]) -> None:
     """Write the records of finished scans again where what they say of the run has changed.
 
-    That is their row of ``participants.tsv``, and settings that did not concern them.
+    That is their rows in tables of the dataset, and settings that did not concern them.
     """
     digest = settings_digest(settings) if finished else ''
     for scan in scans:
         record = finished.get(scan.name)
         if record is None:
             continue
-        info = read_participant_info(settings.bids_dir, scan.participant)
-        current = replace(record, participant_info=info, settings_digest=digest)
+        current = replace(
+            record,
+            participant_info=read_participant_info(settings.bids_dir, scan.participant),
+            session_info=read_session_info(settings.bids_dir, scan.participant, scan.session),
+            settings_digest=digest,
+        )
         if current.as_dict() != record.as_dict():
             remove_page(settings.output_dir, scan.participant)
             write_record(current, scan, settings.output_dir)

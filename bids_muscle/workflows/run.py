@@ -18,6 +18,7 @@ from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.writer import write_dataset_files
 from bids_muscle.engine.outcome import RunReport
 from bids_muscle.errors import (
@@ -203,7 +204,9 @@ def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
     from bids_muscle.reports.group import write_group
 
-    _require_records(settings)
+    sessions: dict[str, set[str | None]] = {}
+    for record in _require_records(settings):
+        sessions.setdefault(record.participant, set()).add(record.session)
     written = write_group(
         settings.output_dir,
         settings.qc_ratings,
@@ -211,6 +214,8 @@ def run_group(settings: Settings) -> ExitCode:
         exclude=settings.exclude,
         formula=settings.formula,
         harmonise_sites=settings.harmonise_sites,
+        visits=read_visits(settings.bids_dir, sessions),
+        session_order=settings.session_order,
     )
     for path in written:
         print(path)

@@ -17,6 +17,7 @@ from bids_muscle.statistics.comparisons import (
 )
 from bids_muscle.statistics.effect_size import cohen_d_interval, holm, partial_eta_squared
 from bids_muscle.statistics.repeated_measures import rm_ancova
+from bids_muscle.statistics.sessions import SessionOrder
 
 
 def test_paired_t_agrees_with_scipy() -> None:
@@ -147,7 +148,7 @@ def test_change_is_later_minus_first() -> None:
     who = people()
     before = values(who)
     after = before.iloc[5:] + 0.5 + np.random.default_rng(0).normal(0, 0.1, (35, 4))
-    analysis = change({'ses-1': before, 'ses-2': after})
+    analysis = change({'ses-1': before, 'ses-2': after}, SessionOrder())
     assert set(analysis.table['n']) == {35}
     assert (analysis.table['difference_ci_low'] < 0.5).all()
     assert (analysis.table['difference_ci_high'] > 0.5).all()
@@ -200,7 +201,7 @@ def test_nobody_and_one_participant_have_reasons() -> None:
             paired_t(wide),
             sex_differences(wide, who.iloc[:n]),
             partial_correlations(wide, who.iloc[:n]),
-            change({'ses-1': wide, 'ses-2': wide}),
+            change({'ses-1': wide, 'ses-2': wide}, SessionOrder()),
         ):
             assert analysis.table['p'].isna().all()
             assert analysis.table['reason'].notna().all()

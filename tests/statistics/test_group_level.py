@@ -226,6 +226,77 @@ def test_a_bad_list_is_refused(tmp_path: Path, text: str | None, code: ExitCode)
     assert not (output_dir / 'group.html').exists()
 
 
+def in_sessions(n: int, *names: str) -> pd.DataFrame:
+    """Return a cohort with two sessions of these names."""
+    table = group_table(n, sessions=2)
+    labels = {f'ses-{at}': f'ses-{name}' for at, name in enumerate(names, start=1)}
+    return table.assign(session_id=table['session_id'].map(labels))
+
+
+def changes(output_dir: Path) -> list[float]:
+    """Return the changes of the paired test and of the mixed model, trapezius."""
+    change, mixed = stats(output_dir, 'change'), stats(output_dir, 'mixed_model')
+    of_session = mixed[mixed['term'].str.startswith('session')]
+    return [
+        *change[change['muscle'] == 'trapezius']['difference'],
+        *of_session[of_session['muscle'] == 'trapezius']['estimate'],
+    ]
+
+
+def test_before_comes_before_after(tmp_path: Path) -> None:
+    """Sessions were once sorted by the alphabet: the effect had the opposite sign."""
+    output_dir = write_outputs(in_sessions(20, 'pre', 'post'), tmp_path / 'out')
+    reference = write_outputs(in_sessions(20, '1', '2'), tmp_path / 'reference')
+    assert group(output_dir) == group(reference) == ExitCode.OK
+    assert changes(output_dir) == changes(reference)
+    assert all(change > 0.1 for change in changes(output_dir))
+    for name in ('means', 'rm_ancova'):
+        numbers = [stats(each, name).select_dtypes('number') for each in (output_dir, reference)]
+        pd.testing.assert_frame_equal(*numbers)
+    agreement = stats(output_dir, 'agreement')
+    assert set(agreement['test']) == {'ses-post'}
+    for name in ('change', 'mixed_model'):
+        assert set(stats(output_dir, name)['session_order']) == {
+            'ses-pre, ses-post (order by labels)'
+        }
+    findings = {row['analysis']: row['finding'] for row in rows(output_dir / 'group_findings.tsv')}
+    assert findings['change'].startswith('From ses-pre to ses-post the measure changed')
+    assert 'sessions against ses-pre, order by labels' in findings['mixed_model']
+    assert 'at the first session (ses-pre of 20; order by labels)' in findings['means']
+    page = (output_dir / 'group.html').read_text()
+    assert 'Sessions in the order of time: ses-pre, ses-post (order by labels).' in page
+    assert '"sessions": ["ses-pre", "ses-post"]' in page
+
+
+def test_dates_of_the_dataset_of_today_decide_and_are_kept(tmp_path: Path) -> None:
+    table = in_sessions(20, 'b', 'a')
+    output_dir = write_outputs(
+        table, tmp_path / 'out', session_info={'acq_time': '1999-01-01T10:00:00'}
+    )
+    bids_dir = tmp_path / 'bids'
+    for label in sorted({who.removeprefix('sub-') for who in table['participant_id']}):
+        for session, month in (('b', 1), ('a', 3)):
+            folder = bids_dir / f'sub-{label}/ses-{session}'
+            folder.mkdir(parents=True)
+            time = f'2020-0{month}-{label}T10:00:00'
+            (folder / f'{folder.parent.name}_{folder.name}_scans.tsv').write_text(
+                f'filename\tacq_time\nanat/x.nii.gz\t{time}\n'
+            )
+    assert group(output_dir, bids_dir=bids_dir) == ExitCode.OK
+    assert set(stats(output_dir, 'change')['first_session']) == {'ses-b'}
+    assert all(change > 0.1 for change in changes(output_dir))
+    assert 'order by acq_time' in (output_dir / 'group.html').read_text()
+    # A word of the user goes before the dates, and the page says what they say.
+    assert group(output_dir, '--session-order', 'ses-a', 'b', bids_dir=bids_dir) == ExitCode.OK
+    assert all(change < -0.1 for change in changes(output_dir))
+    assert 'In 20 of 20 participants' in (output_dir / 'group.html').read_text()
+    assert group(output_dir, '--session-order', 'b', bids_dir=bids_dir) == ExitCode.USAGE
+    # Without the raw data the records know; these have one time for both.
+    shutil.rmtree(bids_dir)
+    assert group(output_dir) == ExitCode.OK
+    assert 'is not sure' in (output_dir / 'group.html').read_text()
+
+
 def test_sites_and_late_covariates_come_from_the_raw_data_and_are_kept(tmp_path: Path) -> None:
     table = group_table(40)
     second = table['participant_id'].str[-1].isin(list('02468'))

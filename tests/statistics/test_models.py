@@ -9,6 +9,9 @@ from cohorts import people, values
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.models import fit_formula, mixed_model, random_intercept
+from bids_muscle.statistics.sessions import SessionOrder
+
+ORDER = SessionOrder(('ses-1', 'ses-2'), 'labels')
 
 
 def repeated(n: int = 40, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,7 +54,7 @@ def _log_likelihood(model, found, y, design, groups) -> float:
 
 
 def test_mixed_model_finds_the_planted_change() -> None:
-    table = mixed_model(*repeated()).table.set_index(['muscle', 'term'])
+    table = mixed_model(*repeated(), order=ORDER).table.set_index(['muscle', 'term'])
     row = table.loc[('muscle 0', 'session ses-2')]
     assert row['estimate_ci_low'] < 0.5 < row['estimate_ci_high']
     assert row['p'] < 1e-4
@@ -85,14 +88,16 @@ def test_what_cannot_be_modelled_has_a_reason(case: str, reason: str) -> None:
         both = both.groupby(level=0).transform('first')
     if case == 'one':
         both = both[both.index.get_level_values(0) == 'sub-010']
-    table = mixed_model(both, who).table
+    table = mixed_model(both, who, order=ORDER).table
     assert table['p'].isna().all()
     assert table['reason'].str.contains(reason).all()
 
 
 def test_an_unknown_covariate_loses_only_itself() -> None:
     both, who = repeated()
-    table = mixed_model(both, who.assign(bmi=np.nan)).table.set_index(['muscle', 'term'])
+    table = mixed_model(both, who.assign(bmi=np.nan), order=ORDER).table.set_index(
+        ['muscle', 'term']
+    )
     assert table.loc[('muscle 0', 'bmi'), 'reason'] == 'no participant has bmi'
     assert table.loc[('muscle 0', 'session ses-2'), 'controlled'] == 'sex, age'
     assert np.isfinite(table.loc[('muscle 0', 'session ses-2'), 'p'])
@@ -100,7 +105,7 @@ def test_an_unknown_covariate_loses_only_itself() -> None:
 
 def test_one_sex_loses_only_sex() -> None:
     both, who = repeated()
-    table = mixed_model(both, who.assign(sex='F')).table.set_index(['muscle', 'term'])
+    table = mixed_model(both, who.assign(sex='F'), order=ORDER).table.set_index(['muscle', 'term'])
     assert table.loc[('muscle 0', 'sex'), 'reason'] == 'sex is the same in all'
     assert np.isfinite(table.loc[('muscle 0', 'session ses-2'), 'p'])
 

@@ -94,7 +94,9 @@
   function strips(members, measure, group) {
     const { of } = GROUPS[group];
     const found = [];
-    const groups = [...new Set(members.map(of))].sort();
+    // Sessions in the order of time, all else by the alphabet.
+    const place = (name) => data.sessions.indexOf(name);
+    const groups = [...new Set(members.map(of))].sort().sort((a, b) => place(a) - place(b));
     const there = new Set(inSeries().flatMap((scan) => scan.rows));
     [...there].sort((a, b) => a - b).forEach((muscle) => {
       for (const name of groups) {

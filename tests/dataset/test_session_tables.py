@@ -1,0 +1,48 @@
+"""What sessions.tsv and scans.tsv say about a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_muscle.dataset.sessions import read_session_info, read_visits
+
+
+def write(path: Path, *rows: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join('\t'.join(row) + '\n' for row in rows), encoding='utf-8-sig')
+
+
+def test_the_time_of_scans_goes_before_that_of_the_session(tmp_path: Path) -> None:
+    folder = tmp_path / 'sub-01'
+    assert read_session_info(tmp_path, '01', 'pre') == {}
+    write(
+        folder / 'sub-01_sessions.tsv',
+        ('session_id', 'acq_time', 'days'),
+        ('ses-post', '2020-03-01', '60'),
+        ('pre', '2020-01-01', 'n/a'),
+    )
+    assert read_session_info(tmp_path, '01', 'pre') == {'acq_time': '2020-01-01'}
+    assert read_session_info(tmp_path, '01', 'post') == {'acq_time': '2020-03-01', 'days': '60'}
+    write(
+        folder / 'ses-post/sub-01_ses-post_scans.tsv',
+        ('filename', 'acq_time'),
+        ('anat/b.nii.gz', '2020-03-02T10:00:00'),
+        ('anat/c.nii.gz', 'n/a'),
+        ('anat/a.nii.gz', '2020-03-02T09:30:00'),
+    )
+    assert read_session_info(tmp_path, '01', 'post')['acq_time'] == '2020-03-02T09:30:00'
+    write(folder / 'sub-01_scans.tsv', ('filename', 'acq_time'), ('anat/a.nii.gz', '1999-01-01'))
+    assert read_session_info(tmp_path, '01', None) == {'acq_time': '1999-01-01'}
+
+
+def test_tables_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / 'sub-01'
+    for content in (b'', b'\xff\xfe\x00', b'session_id\nses-pre\textra\n', b'\n\n'):
+        folder.mkdir(exist_ok=True)
+        (folder / 'sub-01_sessions.tsv').write_bytes(content)
+        assert read_session_info(tmp_path, '01', 'pre') == {}
+
+
+def test_people_without_raw_data_are_left_to_their_records(tmp_path: Path) -> None:
+    (tmp_path / 'sub-01').mkdir()
+    assert read_visits(tmp_path, {'01': [None], '02': ['pre']}) == {'01': {None: {}}}
