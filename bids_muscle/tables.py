@@ -26,7 +26,7 @@ _DECIMAL_COMMA = re.compile(r'[+-]?\d+,\d+')
 _WHOLE = re.compile(r'[+-]?\d+')
 _THOUSANDS = re.compile(r'[+-]?[1-9]\d{0,2},\d{3}')
 #: That many lines, names or columns are named in a sentence.
-_MOST_NAMED = 10
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ def name_some(names: Iterable[str]) -> str:
     ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')
     """
     every = list(names)
-    more = len(every) - _MOST_NAMED
-    return ', '.join(every[:_MOST_NAMED]) + (f' and {more} more' if more > 0 else '')
+    more = len(every) - MOST_NAMED
+    return ', '.join(every[:MOST_NAMED]) + (f' and {more} more' if more > 0 else '')
 
 
 def _utf16(content: bytes) -> str | None:

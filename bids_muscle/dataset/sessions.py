@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from bids_muscle.dataset.labelled import read_scans_table, read_sessions
+from bids_muscle.tables import MISSING
 
 #: By participant and session label, what sessions.tsv and scans.tsv say.
 RawVisits = Mapping[str, Mapping[str | None, Mapping[str, str]]]
@@ -26,44 +28,39 @@ def read_session_info(bids_dir: Path, participant: str, session: str | None) -> 
         The row of ``sub-<label>_sessions.tsv``, whose ``acq_time`` gives way to the earliest one
         of ``sub-<label>[_ses-<label>]_scans.tsv``; empty where neither can be read.
     """
-    folder, stem = bids_dir / f'sub-{participant}', f'sub-{participant}'
-    info: dict[str, str] = {}
-    if session:
-        for row in _rows(folder / f'{stem}_sessions.tsv'):
-            if row.pop('session_id', '').removeprefix('ses-') == session:
-                info = row
-                break
-        folder, stem = folder / f'ses-{session}', f'{stem}_ses-{session}'
-    times = [row.get('acq_time', '') for row in _rows(folder / f'{stem}_scans.tsv')]
-    if known := [time for time in times if time[:1].isdigit()]:
-        info['acq_time'] = min(known)
-    return info
+    return _read(bids_dir, participant)[0].get(session, {})
 
 
-def read_visits(
-    bids_dir: Path, sessions: Mapping[str, Iterable[str | None]]
-) -> dict[str, dict[str | None, dict[str, str]]]:
+def read_visits(bids_dir: Path, participants: Iterable[str]) -> tuple[RawVisits, list[str]]:
     """Return what the raw dataset says of the sessions of each participant that is still there.
 
-    Parameters
-    ----------
-    bids_dir
-        The raw dataset.
-    sessions
-        Session labels by participant label.
+    Returns
+    -------
+    visits
+        As :func:`read_session_info`, by participant and session.
+    remarks
+        Sentences about how the tables were read.
     """
-    return {
-        participant: {each: read_session_info(bids_dir, participant, each) for each in known}
-        for participant, known in sessions.items()
-        if (bids_dir / f'sub-{participant}').is_dir()
-    }
+    visits, remarks = {}, []
+    for participant in participants:
+        if (bids_dir / f'sub-{participant}').is_dir():
+            visits[participant], said = _read(bids_dir, participant)
+            remarks += said
+    return visits, remarks
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """Give the rows of a table, as far as it can be read, without what is ``n/a``."""
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            for row in csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE):
-                yield {key: text for key, text in row.items() if key and text and text != 'n/a'}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return
+def _read(bids_dir: Path, participant: str) -> tuple[dict[str | None, dict[str, str]], list[str]]:
+    folder = bids_dir / f'sub-{participant}'
+    labels = sorted(path.name.removeprefix('ses-') for path in folder.glob('ses-*'))
+    table = read_sessions(bids_dir, participant, labels)
+    remarks = list(table.remarks)
+    found: dict[str | None, dict[str, str]] = {}
+    for session in (None, *labels):
+        info = dict(table.rows.get(session, {})) if session else {}
+        scans = read_scans_table(bids_dir, participant, session)
+        remarks += scans.remarks
+        times = [row.get('acq_time', MISSING) for row in scans.rows.values()]
+        if known := [time for time in times if time != MISSING]:
+            info['acq_time'] = min(known)
+        found[session] = {name: text for name, text in info.items() if text != MISSING}
+    return found, remarks

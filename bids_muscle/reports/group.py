@@ -33,6 +33,7 @@ from bids_muscle.reports.scan_data import (
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.cohort import CohortAnalysis
 from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
+from bids_muscle.tables import MOST_NAMED
 
 
 def write_group(
@@ -44,6 +45,7 @@ def write_group(
     formula: str | None = None,
     harmonise_sites: bool = True,
     visits: RawVisits | None = None,
+    remarks: Sequence[str] = (),
     session_order: Sequence[str] = (),
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
@@ -64,6 +66,8 @@ def write_group(
     visits
         What the raw dataset says of the sessions of each participant that it has; that of others
         is what the participant level noted.
+    remarks
+        Sentences about how the tables of the raw dataset were read.
     session_order
         The order of sessions that the user gave.
 
@@ -82,9 +86,10 @@ def write_group(
     """
     people = people or {}
     scans = read_scans(output_dir)
-    notes: list[str] = []
+    notes = [*remarks[:MOST_NAMED], *_more(len(remarks) - MOST_NAMED)]
     if exclude:
-        scans, notes = apply_exclusions(read_exclusions(exclude), scans)
+        scans, unfit = apply_exclusions(read_exclusions(exclude), scans)
+        notes += unfit
     given = read_ratings(ratings)
     review = merge_ratings(given, scans) if ratings else None
     if review:
@@ -144,6 +149,10 @@ def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
         own = visits.setdefault(f'sub-{record.participant}', {})
         own[f'ses-{record.session}' if record.session else NO_SESSION] = info
     return visits
+
+
+def _more(count: int) -> list[str]:
+    return [f'{count} more remarks concern other tables of sessions and scans.'] * (count > 0)
 
 
 def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:

@@ -13,13 +13,12 @@ from math import isfinite
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import listed
+from bids_muscle.tables import name_some
 
 #: The session of a scan without one, as BIDS writes what is missing.
 NO_SESSION = 'n/a'
 #: Two sessions come in the order that this share of the people with both times has.
 MAJORITY = 0.75
-#: So many people are named in a sentence.
-_NAMED = 10
 _UNSURE = 'labels, which is not sure'
 
 #: Stages of a study in the order of time. A label without such a word has stage 0.
@@ -263,10 +262,9 @@ class _Times:
         for one, other in combinations(order, 2):
             if people := sorted(self.votes.get((other, one), ())):
                 total = len(people) + len(self.votes.get((one, other), ()))
-                more = f' and {len(people) - _NAMED} more' if len(people) > _NAMED else ''
                 notes.append(
                     f'In {len(people)} of {total} participants with both times, {other} came '
-                    f'before {one} ({", ".join(people[:_NAMED])}{more}). All are analysed as '
+                    f'before {one} ({name_some(people)}). All are analysed as '
                     f'{one} before {other}: check the dates and labels.'
                 )
         return notes

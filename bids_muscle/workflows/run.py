@@ -204,9 +204,8 @@ def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
     from bids_muscle.reports.group import write_group
 
-    sessions: dict[str, set[str | None]] = {}
-    for record in _require_records(settings):
-        sessions.setdefault(record.participant, set()).add(record.session)
+    participants = sorted({record.participant for record in _require_records(settings)})
+    visits, remarks = read_visits(settings.bids_dir, participants)
     written = write_group(
         settings.output_dir,
         settings.qc_ratings,
@@ -214,7 +213,8 @@ def run_group(settings: Settings) -> ExitCode:
         exclude=settings.exclude,
         formula=settings.formula,
         harmonise_sites=settings.harmonise_sites,
-        visits=read_visits(settings.bids_dir, sessions),
+        visits=visits,
+        remarks=remarks,
         session_order=settings.session_order,
     )
     for path in written:

@@ -14,6 +14,8 @@ def write(path: Path, *rows: tuple[str, ...]) -> None:
 
 def test_the_time_of_scans_goes_before_that_of_the_session(tmp_path: Path) -> None:
     folder = tmp_path / 'sub-01'
+    for session in ('pre', 'post'):
+        (folder / f'ses-{session}').mkdir(parents=True)
     assert read_session_info(tmp_path, '01', 'pre') == {}
     write(
         folder / 'sub-01_sessions.tsv',
@@ -37,12 +39,22 @@ def test_the_time_of_scans_goes_before_that_of_the_session(tmp_path: Path) -> No
 
 def test_tables_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
     folder = tmp_path / 'sub-01'
+    (folder / 'ses-pre').mkdir(parents=True)
     for content in (b'', b'\xff\xfe\x00', b'session_id\nses-pre\textra\n', b'\n\n'):
-        folder.mkdir(exist_ok=True)
         (folder / 'sub-01_sessions.tsv').write_bytes(content)
         assert read_session_info(tmp_path, '01', 'pre') == {}
 
 
 def test_people_without_raw_data_are_left_to_their_records(tmp_path: Path) -> None:
     (tmp_path / 'sub-01').mkdir()
-    assert read_visits(tmp_path, {'01': [None], '02': ['pre']}) == {'01': {None: {}}}
+    assert read_visits(tmp_path, ['01', '02']) == ({'01': {None: {}}}, [])
+
+
+def test_how_a_table_was_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / 'sub-01/ses-02').mkdir(parents=True)
+    path = tmp_path / 'sub-01/sub-01_sessions.tsv'
+    path.write_text('session_id,acq_time\n2,2020-01-01\n7,2021-01-01\n', encoding='utf-16')
+    visits, remarks = read_visits(tmp_path, ['01'])
+    assert visits['01']['02'] == {'acq_time': '2020-01-01'}
+    assert any('UTF-16' in each for each in remarks)
+    assert any('fits no session of the dataset: 7' in each for each in remarks)
