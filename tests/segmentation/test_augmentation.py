@@ -68,3 +68,45 @@ def test_some_images_are_brightest_near_a_coil(generator: torch.Generator) -> No
     assert float(lit.max()) <= 1 + 3 * 4
     # The back of the body, where the second axis begins, is the brighter half.
     assert float(lit[changed][..., :12].mean()) > float(lit[changed][..., 12:].mean())
+
+
+def test_water_and_fat_cancel_where_a_pixel_has_both(generator: torch.Generator) -> None:
+    water, fat = torch.zeros(64, 1, 1, 3), torch.zeros(64, 1, 1, 3)
+    water[..., 0], fat[..., 2] = 1, 1
+    water[..., 1] = fat[..., 1] = 0.5
+    echo = augmentation.gradient_echo(generator, water, fat)
+    assert torch.allclose(echo[..., [0, 2]], torch.ones(64, 1, 1, 2))
+    border = echo[:, 0, 0, 1]
+    # In phase the border is as bright as both, opposed-phase it is dark.
+    assert float(border.min()) < 0.1
+    assert float(border.max()) > 0.95
+
+
+def test_vessels_leave_ghosts_of_the_brightest_parts_only(generator: torch.Generator) -> None:
+    image = torch.full((64, 1, 24, 24), 0.5)
+    image[:, :, 11, 11] = 1
+    ghosted = augmentation._flow(generator, image, 0.5)
+    changed = (ghosted != image).flatten(1)
+    assert 0.2 < float(changed.any(1).float().mean()) < 0.8
+    # One bright pixel has six copies.
+    assert int(changed.sum(1).max()) <= 6 + 1
+    assert bool((ghosted >= 0).all())
+
+
+def test_metal_leaves_a_void(generator: torch.Generator) -> None:
+    plain = torch.ones(64, 1, 48, 48)
+    voided = augmentation._void(generator, plain, 0.5)
+    changed = ((voided - 1).abs() > 0.05).flatten(1)
+    assert 0.2 < float(changed.any(1).float().mean()) < 0.8
+    assert float(voided.amin()) < 0.1
+    assert float(changed.float().mean(1).max()) < 0.3
+
+
+def test_the_brightest_part_of_some_images_is_saturated(generator: torch.Generator) -> None:
+    ramp = torch.linspace(0, 1, 400).view(1, 1, 20, 20).expand(64, -1, -1, -1)
+    clipped = augmentation._clip(generator, ramp, 0.5)
+    changed = (clipped != ramp).flatten(1).any(1)
+    assert 0.2 < float(changed.float().mean()) < 0.8
+    assert bool((clipped <= ramp).all())
+    assert bool((clipped.flatten(1).diff(dim=1) >= 0).all())
+    assert float(clipped[changed].flatten(1).amax(1).max()) < 0.99

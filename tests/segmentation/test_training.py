@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.errors import (
@@ -25,7 +26,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
 from bids_muscle.segmentation.model_card import model_card
-from bids_muscle.segmentation.training import trainer
+from bids_muscle.segmentation.training import sources, trainer
 from bids_muscle.segmentation.training.batches import make_batch
 from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.geometry import mirror
@@ -45,7 +46,9 @@ from bids_muscle.segmentation.training.sources import (
     find_cases,
     load_case,
     load_source,
+    recode,
 )
+from bids_muscle.segmentation.training.synthesis import AIR, BONE, paint_body
 from bids_muscle.segmentation.training.trainer import train
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
@@ -84,8 +87,6 @@ def test_a_batch_depends_on_seed_and_iteration_alone(recipe: Recipe, plane_set: 
 
 
 def test_mirroring_exchanges_right_and_left() -> None:
-    import torch
-
     for region in REGIONS:
         table = load_label_table(region).mirrored
         numbers = torch.tensor([[[i] for i in table]])
@@ -102,8 +103,6 @@ def test_mirroring_exchanges_right_and_left() -> None:
 
 
 def test_the_loss_does_not_ask_for_labels_that_are_not_annotated() -> None:
-    import torch
-
     target = torch.zeros((1, 4, 4), dtype=torch.int64)
     says_psoas = torch.zeros((1, 9, 4, 4))
     says_psoas[:, 5] = 20.0
@@ -225,8 +224,6 @@ def test_keeps_the_best_weights_and_stops_early(
 def test_the_validation_dice_is_one_where_the_network_is_right(
     recipe: Recipe, plane_set: PlaneSet
 ) -> None:
-    import torch
-
     seen = []
 
     class Oracle(torch.nn.Module):
@@ -259,8 +256,6 @@ def test_dropout_does_not_change_a_resumed_training(
 def test_a_cuda_device_that_is_not_there_is_said(
     recipe: Recipe, plane_set: PlaneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(DeviceError, match='--device cpu'):
         train(recipe, [plane_set], tmp_path / 'x', device='cuda')
@@ -281,8 +276,6 @@ def test_a_training_without_memory_says_so(
 def test_trains_in_half_precision_on_cuda_and_goes_on(
     recipe: Recipe, plane_set: PlaneSet, tmp_path: Path
 ) -> None:
-    import torch
-
     if not torch.cuda.is_available():
         pytest.skip('there is no CUDA device')
     longer = replace(recipe, iterations=60)
@@ -465,3 +458,35 @@ def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
 def test_names_the_missing_source(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match='--exclude x'):
         load_source(Source('x', 'none*.nii', {1: 1}, (1,), 1.0), [tmp_path])
+
+
+def test_a_map_says_which_tissues_surround_the_muscles() -> None:
+    codes = np.array([[0, 1, 2, 50, 51, 60]])
+    source = Source('complete', codes={1: 3}, annotated=(3,), tissues={50: 'bone', 51: 'air'})
+    labels = torch.from_numpy(recode(codes, source)).long()
+    painted = paint_body(
+        torch.Generator().manual_seed(1), labels[None], torch.zeros(1, 1, 6, 2), 'cervical'
+    )[0, 0].tolist()
+    assert painted[1] == 3
+    assert FIRST_OTHER <= painted[2] < AIR
+    assert painted[3:5] == [BONE, AIR]
+    assert FIRST_OTHER <= painted[5] < AIR
+    # In the background none of them is asked for.
+    assert bool((labels[0, 3:5] >= FIRST_OTHER).all())
+
+
+def test_labels_are_resampled_as_a_whole_plane_would_be() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.kron(rng.integers(0, 5, (12, 9)), np.ones((6, 6), int))
+    labels[:, :10] = 0
+    for zooms in ((0.4, 0.5), (0.8, 0.8), (1.3, 1.1)):
+        middle = np.array([20.0, 15.0])
+        found = sources._label_plane(labels, zooms, middle, False)
+        best = 1 - sources._plane((labels > 0).astype(np.float32), zooms, middle, 1)
+        wanted = np.zeros(found.shape)
+        for number in range(1, 5):
+            share = sources._plane((labels == number).astype(np.float32), zooms, middle, 1)
+            wanted[share > best] = number
+            best = np.maximum(best, share)
+        assert (found == wanted).all()
+        assert found.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
@@ -14,7 +15,11 @@ KNOTS = 5
 
 
 def random_contrast(
-    generator: torch.Generator, images: torch.Tensor, two_channels: bool, displaced: float = 0.0
+    generator: torch.Generator,
+    images: torch.Tensor,
+    two_channels: bool,
+    displaced: float = 0.0,
+    echoes: float = 0.0,
 ) -> torch.Tensor:
     """Turn water and fat, or one image, into one image of a random contrast.
 
@@ -29,6 +34,8 @@ def random_contrast(
         Whether the images are water and fat.
     displaced
         Share of the images with fat displaced against water.
+    echoes
+        Share of the images that are gradient echoes, see :func:`gradient_echo`.
 
     Returns
     -------
@@ -55,7 +62,24 @@ def random_contrast(
     )
     chances = torch.tensor([0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.2, 0.05])
     chosen = torch.multinomial(chances, len(images), replacement=True, generator=generator)
-    return torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+    found = torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+    if not echoes:
+        return found
+    there = torch.rand((len(images), 1, 1, 1), generator=generator) < echoes
+    return torch.where(there, gradient_echo(generator, water, scale * moved), found)
+
+
+def gradient_echo(
+    generator: torch.Generator, water: torch.Tensor, fat: torch.Tensor
+) -> torch.Tensor:
+    """Add water and fat, (n, c, x, y), at a random angle between their signals.
+
+    At echo times between in phase and opposed phase they cancel in part where a pixel has both:
+    muscles and fat of the same brightness are then parted by dark lines.
+    """
+    angle = uniform(generator, 0, math.pi, len(water), 1, 1, 1)
+    along = water + angle.cos() * fat
+    return (along**2 + (angle.sin() * fat) ** 2).sqrt()
 
 
 def displace(generator: torch.Generator, fat: torch.Tensor, share: float) -> torch.Tensor:
@@ -144,7 +168,15 @@ def add_fascia(
 
 
 def degrade(
-    generator: torch.Generator, images: torch.Tensor, ghosted: float = 0.0, coils: float = 0.0
+    generator: torch.Generator,
+    images: torch.Tensor,
+    ghosted: float = 0.0,
+    coils: float = 0.0,
+    *,
+    clipped: float = 0.0,
+    flowing: float = 0.0,
+    metal: float = 0.0,
+    faint: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
@@ -156,6 +188,14 @@ def degrade(
         Share of the images with ghosts.
     coils
         Share of the images that are brightest near single elements of a coil.
+    clipped
+        Share of the images whose brightest part is saturated.
+    flowing
+        Share of the images with ghosts of vessels.
+    metal
+        Share of the images with a void.
+    faint
+        Share of the images from the edge of a slab, where there is little signal above the noise.
 
     Returns
     -------
@@ -179,6 +219,7 @@ def degrade(
     ramp = torch.linspace(1, -1, shape[1]) * uniform(generator, 0, 1.2, n, 1, 1, 1)
     images = images * torch.exp(field * chance(0.7) + ramp * chance(0.35))
     images = _near_coils(generator, images, coils)
+    images = _void(generator, images, metal)
     sigma = uniform(generator, 0.05, 1.2, n, 2) * chance(0.5)[:, 0, 0]
     images = gaussian_blur(images, sigma)
     rows = []
@@ -189,11 +230,15 @@ def degrade(
             image = interpolate(small, size=shape, mode='bilinear')[0]
         rows.append(image)
     images = _ghosts(generator, torch.stack(rows), ghosted)
+    images = _flow(generator, images, flowing)
     level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
+    if faint:
+        level = torch.maximum(level, uniform(generator, 0, 0.2, n, 1, 1, 1) * chance(faint))
     top = images.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
     noise = level * top * torch.randn((n, 2, *shape), generator=generator)
     # Magnitude images: noise is Rician.
     images = ((images + noise[:, :1]) ** 2 + noise[:, 1:] ** 2).sqrt()
+    images = _clip(generator, images, clipped)
     inside = _field_of_view(generator, n, shape)
     return images * inside, inside[:, 0] > 0
 
@@ -233,6 +278,60 @@ def _ghosts(generator: torch.Generator, images: torch.Tensor, share: float) -> t
         there = float(torch.rand(1, generator=generator)) < share
         copies = image.roll(step, axis) + image.roll(-step, axis)
         rows.append(image + strength * copies if there else image)
+    return torch.stack(rows)
+
+
+def _flow(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
+    """Add a row of copies of the brightest parts of some images, as of pulsating vessels."""
+    import torch
+
+    if not share:
+        return images
+    rows = []
+    for image in images:
+        axis = 1 + int(torch.randint(2, (1,), generator=generator))
+        step = int(float(uniform(generator, 0.04, 0.25, 1)) * image.shape[axis])
+        strength = float(uniform(generator, 0.05, 0.5, 1))
+        there = float(torch.rand(1, generator=generator)) < share
+        moving = (image - image.quantile(0.97)).clamp(min=0)
+        copies = [(-1) ** k * moving.roll(k * step, axis) / abs(k) for k in (-3, -2, -1, 1, 2, 3)]
+        rows.append((image + strength * sum(copies)).abs() if there else image)
+    return torch.stack(rows)
+
+
+def _void(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
+    """Take the signal from a round place in some images, and brighten its rim, as metal does."""
+    import torch
+
+    if not share:
+        return images
+    width, height = images.shape[2:]
+    x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing='ij')
+    rows = []
+    for image in images:
+        across, along, size, stretch = uniform(generator, 0, 1, 4).tolist()
+        radius = width * (0.02 + 0.08 * size)
+        u = (x - (0.3 + 0.4 * across) * width) / (radius * (0.6 + stretch))
+        v = (y - (0.15 + 0.6 * along) * height) / radius
+        away = (u**2 + v**2).sqrt()
+        rim = float(uniform(generator, 0, 1, 1)) * torch.exp(-(((away - 1.2) / 0.15) ** 2))
+        there = float(torch.rand(1, generator=generator)) < share
+        rows.append(image * (torch.sigmoid(12 * (away - 1)) + rim) if there else image)
+    return torch.stack(rows)
+
+
+def _clip(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
+    """Saturate the brightest part of some images, suddenly or softly."""
+    import torch
+
+    if not share:
+        return images
+    rows = []
+    for image in images:
+        top = image.quantile(float(uniform(generator, 0.75, 0.98, 1))).clamp(min=1e-4)
+        soft, there = (torch.rand(2, generator=generator) < torch.tensor([0.5, share])).tolist()
+        flat = top * torch.tanh(image / top) if soft else image.clamp(max=float(top))
+        rows.append(flat if there else image)
     return torch.stack(rows)
 
 

@@ -87,7 +87,16 @@ def make_batch(
         labels.append(torch.where(view == UNKNOWN, IGNORED, target))
         annotated.append([label in planes.annotated for label in range(1, classes)])
     which = torch.rand(count, generator=generator) < 0.5
-    image, inside = degrade(generator, torch.cat(images), recipe.ghosted_share, recipe.coil_share)
+    image, inside = degrade(
+        generator,
+        torch.cat(images),
+        recipe.ghosted_share,
+        recipe.coil_share,
+        clipped=recipe.clipped_share,
+        flowing=recipe.flow_share,
+        metal=recipe.metal_share,
+        faint=recipe.faint_share,
+    )
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images
         image, label = mirror(image, label, which)
@@ -114,9 +123,9 @@ def _image(
         if planes.fat is not None:
             drawn = torch.from_numpy(planes.fat[k : k + 1]).long()
             fat = sample_nearest(drawn, points_mm, 0).float()
-        return synthesize(generator, view, points_mm, fat, region, displaced)
+        return synthesize(generator, view, points_mm, fat, region, displaced, recipe.echo_share)
     found = sample_linear(torch.from_numpy(planes.images[k : k + 1]), points_mm)
     two = found.shape[1] == 2
     channels = found if two else found.expand(-1, 2, -1, -1)
-    image = random_contrast(generator, channels, two, displaced)
+    image = random_contrast(generator, channels, two, displaced, recipe.echo_share)
     return tint(generator, image, view) if region == SPINE else image

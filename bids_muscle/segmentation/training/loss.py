@@ -85,19 +85,25 @@ def marginal_loss(
     from torch.nn.functional import nll_loss
 
     log_p = logits.log_softmax(1)
-    log_p = torch.cat([_with_missing(log_p, annotated), log_p[:, 1:]], 1)
+    if not bool(annotated.all()):
+        log_p = torch.cat([_with_missing(log_p, annotated), log_p[:, 1:]], 1)
     known = target != IGNORED
     if not bool(known.any()):
         return log_p.sum() * 0
     cross_entropy = nll_loss(log_p, target, ignore_index=IGNORED)
-    # Dice over the batch, so that a label absent from one view does no harm.
-    p = log_p[:, 1:].exp()
-    truth = torch.stack([target == label for label in range(1, log_p.shape[1])], 1).float()
-    counts = _spread(annotated, p).float() * known[:, None]
-    axes = (0, *range(2, p.ndim))
-    overlap = (p * truth * counts).sum(axes)
-    sizes = ((p + truth) * counts).sum(axes)
-    present = (truth * counts).sum(axes) > 0
+    # Dice over the batch, so that a label absent from one view does no harm. What overlaps is the
+    # probability of the true class of each pixel, summed by class.
+    p = log_p.exp()
+    classes, space = p.shape[1], tuple(range(2, p.ndim))
+    asked = torch.cat([annotated[:, :1], annotated], 1)
+    here = known & asked.gather(1, target.clamp(min=0).flatten(1)).view_as(target)
+    true_class = target[here]
+    of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][here]
+    overlap = torch.zeros(classes).to(p).index_add(0, true_class, of_truth)[1:]
+    truth = torch.bincount(true_class, minlength=classes)[1:]
+    guessed = p if bool(known.all()) else p * known[:, None]
+    sizes = (guessed.sum(space) * asked).sum(0)[1:] + truth
+    present = truth > 0
     dice = (2 * overlap + 1) / (sizes + 1)
     shown = present.sum().clamp(min=1)
     return cross_entropy + 1 - (dice * present).sum() / shown

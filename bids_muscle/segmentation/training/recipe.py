@@ -63,6 +63,9 @@ class Source:
         True where the map is complete, so that slices that lack some muscle, or all, are used too.
     unknown
         Numbers in the map of pixels that may be anything; the loss leaves them out.
+    tissues
+        Number in the map -> name of a tissue that is not muscle, of
+        :data:`~bids_muscle.segmentation.training.sources.TISSUE_NAMES`, for synthetic images.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Source:
     seg: str = ''
     contrasts: tuple[str, ...] = ()
     unknown: tuple[int, ...] = ()
+    tissues: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,10 @@ class Recipe:
         Share of the random views with fat displaced against water (chemical shift), of those
         with ghosts, of those brighter near elements of a coil, and of those with dark lines
         between the muscles.
+    echo_share, clipped_share, flow_share, metal_share, faint_share
+        Share of the random views that are gradient echoes at any echo time, of those with a
+        saturated brightest part, with ghosts of vessels, with a void as of metal, and of those
+        from the edge of a slab, with little signal above the noise.
     cpu_bfloat16
         Whether the network runs in bfloat16 also on the CPU: half the time on those that have it
         (AVX-512 BF16, AMX), slower on others.
@@ -225,6 +233,11 @@ class Recipe:
     ghosted_share: float = 0.0
     coil_share: float = 0.0
     fascia_share: float = 0.0
+    echo_share: float = 0.0
+    clipped_share: float = 0.0
+    flow_share: float = 0.0
+    metal_share: float = 0.0
+    faint_share: float = 0.0
     cpu_bfloat16: bool = False
     validate_every: int = 500
     patience: int = 0
@@ -382,6 +395,7 @@ def _source(entry: dict[str, Any]) -> Source:
             'slices': tuple(entry['slices']) if 'slices' in entry else None,
             'contrasts': tuple(entry.get('contrasts', ())),
             'unknown': tuple(entry.get('unknown', ())),
+            'tissues': {int(code): name for code, name in entry.get('tissues', {}).items()},
         }
     )
 

@@ -34,6 +34,21 @@ PLANE = (560, 360)
 CENTER = (280, 140)
 #: Number of known structures that are not muscles of the table start here.
 FIRST_OTHER = 20
+#: Numbers of tissues that are not muscle start here, in the order in which a recipe may name them.
+FIRST_TISSUE = 230
+TISSUE_NAMES = (
+    'air',
+    'skin fat',
+    'fat',
+    'wall',
+    'bone',
+    'canal',
+    'airway',
+    'thyroid',
+    'artery',
+    'gland',
+    'vein',
+)
 #: Number outside the field of view of the map, and of pixels that may be anything.
 OUTSIDE, UNKNOWN = 255, 254
 
@@ -49,8 +64,8 @@ class PlaneSet:
     name
         Name of the source.
     labels
-        uint8; 0 unknown tissue, 1.. labels of the table, 20.. other structures, 254 what may be
-        any label, 255 outside.
+        uint8; 0 unknown tissue, 1.. labels of the table, 20.. other structures, 230.. tissues
+        by name, 254 what may be any label, 255 outside.
     images
         float32 (n, channels, right, front) scaled to about 0..1, or None. Two channels are
         water and fat.
@@ -375,12 +390,14 @@ def _from_zip(case: Case, center_labels: Sequence[int]) -> PlaneSet:
 def recode(codes: np.ndarray, source: Source) -> np.ndarray:
     """Bring the numbers of a map to those of the label table; others become structures."""
     out = np.zeros(codes.shape, dtype=np.uint8)
-    known = {*source.codes, *source.unknown}
+    known = {*source.codes, *source.unknown, *source.tissues}
     others = [code for code in np.unique(codes) if code and code not in known]
     for number, code in enumerate(others):
         out[codes == code] = FIRST_OTHER + number % 200
     for code, label in source.codes.items():
         out[codes == code] = label
+    for code, name in source.tissues.items():
+        out[codes == code] = FIRST_TISSUE + TISSUE_NAMES.index(name)
     out[np.isin(codes, source.unknown)] = UNKNOWN
     return out
 
@@ -394,17 +411,38 @@ def _placement(
 
 
 def _plane(
-    values: np.ndarray, zooms: Sequence[float], middle_mm: np.ndarray, order: int
+    values: np.ndarray,
+    zooms: Sequence[float],
+    middle_mm: np.ndarray,
+    order: int,
+    box: tuple[slice, slice] = (slice(0, PLANE[0]), slice(0, PLANE[1])),
 ) -> np.ndarray:
+    """Resample a plane, or the part of it in a box of the common grid."""
     from scipy.ndimage import affine_transform, gaussian_filter
 
     step = PIXEL_MM / np.asarray(zooms, dtype=float)
     if order and (step > 1).any():
         values = gaussian_filter(values, 0.35 * np.maximum(step - 1, 0))
-    offset = middle_mm / np.asarray(zooms) - 0.5 - step * np.asarray(CENTER)
+    corner = np.array([part.start for part in box])
+    offset = middle_mm / np.asarray(zooms) - 0.5 + step * (corner - np.asarray(CENTER))
+    shape = tuple(part.stop - part.start for part in box)
     return affine_transform(
-        values, np.diag(step), offset, PLANE, order=order, mode='constant', cval=0.0
+        values, np.diag(step), offset, shape, order=order, mode='constant', cval=0.0
     )
+
+
+def _box_of(
+    mask: np.ndarray, zooms: Sequence[float], middle_mm: np.ndarray
+) -> tuple[slice, slice]:
+    """Return the part of the common grid that a mask reaches, smoothing included."""
+    step = PIXEL_MM / np.asarray(zooms, dtype=float)
+    margin = 2 + 1.5 * np.maximum(step - 1, 0)
+    where = np.argwhere(mask)
+    middle = middle_mm / np.asarray(zooms) - 0.5
+    low = np.floor((where.min(0) - margin - middle) / step + CENTER).astype(int)
+    high = np.ceil((where.max(0) + margin - middle) / step + CENTER).astype(int) + 1
+    low, high = np.clip(low, 0, PLANE), np.clip(high, 0, PLANE)
+    return slice(low[0], max(low[0], high[0])), slice(low[1], max(low[1], high[1]))
 
 
 def _label_plane(
@@ -414,9 +452,11 @@ def _label_plane(
     out = np.zeros(PLANE, dtype=np.uint8)
     best = 1 - _plane((labels > 0).astype(np.float32), zooms, middle_mm, order=1)
     for number in (int(n) for n in np.unique(labels) if n):
-        share = _plane((labels == number).astype(np.float32), zooms, middle_mm, order=1)
-        out[share > best] = number
-        best = np.maximum(best, share)
+        mask = labels == number
+        box = _box_of(mask, zooms, middle_mm)
+        share = _plane(mask.astype(np.float32), zooms, middle_mm, 1, box)
+        out[box][share > best[box]] = number
+        best[box] = np.maximum(best[box], share)
     if cropped:
         inside = _plane(np.ones(labels.shape, np.float32), zooms, middle_mm, order=0)
         out[inside < 0.5] = OUTSIDE

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bids_muscle.segmentation.training.augmentation import displace
+from bids_muscle.segmentation.training.augmentation import displace, gradient_echo
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
-from bids_muscle.segmentation.training.sources import FIRST_OTHER, OUTSIDE
+from bids_muscle.segmentation.training.sources import FIRST_OTHER, FIRST_TISSUE, OUTSIDE
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ def synthesize(
     fat: torch.Tensor,
     region: str = 'lumbar',
     displaced: float = 0.0,
+    echoes: float = 0.0,
 ) -> torch.Tensor:
     """Make one image for each view of a label map.
 
@@ -38,7 +39,8 @@ def synthesize(
     generator
         Source of randomness.
     labels
-        Shape (n, x, y): 0 unknown, 1..19 muscles, 20.. other structures, 255 outside the image.
+        Shape (n, x, y): 0 unknown, 1..19 muscles, 20.. other structures, 230.. tissues by name,
+        255 outside the image.
     points_mm
         Shape (n, x, y, 2): position (right, front) in mm from the middle of the back muscles.
     fat
@@ -47,6 +49,8 @@ def synthesize(
         ``'lumbar'`` or ``'cervical'``: the body to paint.
     displaced
         Share of the images with fat displaced against water.
+    echoes
+        Share of the images that are gradient echoes with fat about as bright as muscle.
 
     Returns
     -------
@@ -57,13 +61,26 @@ def synthesize(
 
     tissue = paint_body(generator, labels, points_mm, region)
     level, fat_level, spread = _signals(generator, len(labels))
+    echo = torch.zeros(len(labels), dtype=torch.bool)
+    if echoes:
+        echo = torch.rand(len(labels), generator=generator) < echoes
+        near = level[:, 1] * torch.exp(uniform(generator, -0.5, 0.9, len(labels)))
+        fat_level = torch.where(echo, near, fat_level)
+        for fatty_tissue in (SKIN_FAT, CAVITY):
+            level[:, fatty_tissue] = torch.where(echo, near, level[:, fatty_tissue])
     rows = torch.arange(len(labels)).view(-1, 1, 1)
     is_muscle = (labels > 0) & (labels < FIRST_OTHER)
     share = _fat_share(generator, tissue, is_muscle, fat)
     lean = (1 - share) * level[rows, tissue]
     fatty = (tissue == SKIN_FAT) | (tissue == CAVITY)
     of_fat = share * fat_level.view(-1, 1, 1) + lean * fatty
-    image = lean * ~fatty + displace(generator, of_fat[:, None], displaced)[:, 0]
+    water, of_fat = lean * ~fatty, displace(generator, of_fat[:, None], displaced)[:, 0]
+    image = water + of_fat
+    if bool(echo.any()):
+        # Pixels are larger than fascia is thin: both signals are in one before they cancel.
+        width = uniform(generator, 0.3, 0.9, len(labels), 1).expand(-1, 2)
+        parts = (gaussian_blur(part[:, None], width) for part in (water, of_fat))
+        image = torch.where(echo.view(-1, 1, 1), gradient_echo(generator, *parts)[:, 0], image)
     shape = (image.shape[1], image.shape[2])
     fine = torch.randn(image.shape, generator=generator)
     coarse = smooth_field(generator, len(labels), shape, (24, 16))[:, 0]
@@ -197,7 +214,10 @@ def paint_body(
     paint = _paint_neck if region == 'cervical' else _paint_organs
     paint(_ellipses(generator, tissue, x - column(middle), y), generator)
     known = labels > 0
-    tissue = torch.where(known & (labels != OUTSIDE), labels.clamp(max=AIR - 1), tissue)
+    said = torch.where(
+        labels < FIRST_TISSUE, labels.clamp(max=AIR - 1), labels - FIRST_TISSUE + AIR
+    )
+    tissue = torch.where(known & (labels != OUTSIDE), said, tissue)
     tissue[labels == OUTSIDE] = AIR
     return tissue
 

@@ -1,0 +1,60 @@
+"""Real necks with the outlines of ``references/neck``, as the recipe ``cervical-real`` reads them.
+
+    python benchmarks/neck_training.py DATA OUTPUT
+
+``DATA/neck`` has the scans. Each image on the grid of an outlined one gets its label map: the two
+gradient echoes of a person differ in contrast alone. Where a slice lacks some muscle of the table,
+all that is not outlined in it is unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from neck_references import Reference, image_path, rasterise, read_outlines
+
+#: Number of a pixel that may be anything.
+UNKNOWN = 99
+
+
+def known_labels(reference: Reference) -> np.ndarray:
+    """Return the label map with what nobody looked for as unknown."""
+    complete = reference.known[:, 1:].all(axis=1)
+    unknown = (reference.labels == 0) & ~complete
+    return np.where(unknown, UNKNOWN, reference.labels).astype(np.uint8)
+
+
+def main() -> None:
+    """Write the scans and their label maps as a BIDS dataset."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('data', type=Path)
+    parser.add_argument('output', type=Path)
+    options = parser.parse_args()
+    root = options.output / 'neck-outlined'
+    outlines = read_outlines()
+    for person in sorted({outline.participant for outline in outlines}):
+        drawn_on = image_path(options.data / 'neck', person, outlines)
+        drawn = nib.as_closest_canonical(nib.load(drawn_on))
+        mine = [o for o in outlines if (o.participant, o.reading) == (person, 1)]
+        labels = known_labels(rasterise(mine, drawn.shape))
+        for path in sorted(drawn_on.parent.glob('*.nii.gz')):
+            other = nib.as_closest_canonical(nib.load(path))
+            same = np.allclose(other.affine, drawn.affine, atol=0.01)
+            if other.shape != drawn.shape or not same:
+                print(f'{path.name} is not on the grid of {drawn_on.name} and is left out')
+                continue
+            scan = root / person / 'anat' / path.name
+            name = f'{path.name.rsplit("_", 1)[0]}_seg-outlines_dseg.nii.gz'
+            seg = root / 'derivatives/outlines' / person / 'anat' / name
+            for file in (scan, seg):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, scan)
+            nib.save(nib.Nifti1Image(labels, drawn.affine), seg)
+
+
+if __name__ == '__main__':
+    main()
