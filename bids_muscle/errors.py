@@ -5,11 +5,16 @@ The exit codes are those of the BIDS execution specification.
 
 from __future__ import annotations
 
+import errno
+import re
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 #: What readers of JSON and TOML raise; the second where brackets nest deeper than Python goes.
 PARSE_ERRORS = (ValueError, RecursionError)
+
+
+_UNFORESEEN = 'Run again, bids_muscle itself with -vv. If it fails again, report what it prints.'
 
 
 class ExitCode(IntEnum):
@@ -193,3 +198,65 @@ class NotEnoughMemoryError(TemporaryError):
 
 class WorkerDiedError(TemporaryError):
     """The process that ran a step was killed."""
+
+
+def problem_of(error: BaseException, what: str, remedy: str = _UNFORESEEN) -> Problem:
+    """Describe any exception to the user.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    what
+        What failed, as the beginning of a sentence: ``'The step sub_01.segment'``.
+    remedy
+        What to do about an error that nobody foresaw.
+
+    Returns
+    -------
+    Problem
+        That of the error itself if it is meant for the user.
+
+    Examples
+    --------
+    >>> problem_of(KeyError('x'), 'Reading the plan').message
+    "Reading the plan failed with KeyError: 'x'."
+    >>> int(problem_of(OSError(5, 'Input/output error'), 'The run').exit_code)
+    74
+    """
+    if isinstance(error, BidsMuscleError):
+        return error.problem
+    kind = type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        remedy = 'Run the same command again to go on.'
+        return Problem(kind, 'Interrupted.', remedy, ExitCode.TEMPORARY)
+    # torch's error of a full GPU is a RuntimeError of this name.
+    if isinstance(error, MemoryError) or kind == 'OutOfMemoryError':
+        return Problem(
+            kind,
+            f'{what} ran out of memory{f": {error}" if str(error) else ""}.',
+            'Run again with more memory or with a smaller --nprocs.',
+            ExitCode.TEMPORARY,
+        )
+    if kind == 'AcceleratorError' or (
+        isinstance(error, RuntimeError) and re.search('CUDA|cuDNN', str(error))
+    ):
+        return Problem(
+            kind,
+            f'{what} lost its GPU: {str(error).splitlines()[0]}.',
+            'Run again. If it fails again, use --device cpu.',
+            ExitCode.TEMPORARY,
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(
+            kind,
+            f'{what} found no space left to write: {error}.',
+            'Free space in the output and work folders and run again.',
+            ExitCode.IO_ERROR,
+        )
+    return Problem(
+        kind,
+        f'{what} failed with {kind}: {error}.',
+        remedy,
+        ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE,
+    )

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from bids_muscle.errors import BidsMuscleError, ExitCode
+from bids_muscle.errors import ExitCode, problem_of
 
 
 def run_command(
@@ -36,7 +36,8 @@ def run_command(
     except BrokenPipeError:
         # The reader, such as head, has seen enough; nothing is left to be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except BidsMuscleError as error:
-        print(f'{parser.prog}: {error}', file=sys.stderr)
-        return int(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        problem = problem_of(error, parser.prog)
+        print(f'{parser.prog}: {problem}', file=sys.stderr)
+        return int(problem.exit_code)
     return ExitCode.OK

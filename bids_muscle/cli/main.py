@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import parse
-from bids_muscle.errors import BidsMuscleError, ExitCode, Problem, UsageError
+from bids_muscle.errors import ExitCode, UsageError, problem_of
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -37,27 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbosity = settings.verbosity
         return int(_run(settings))
     except (Exception, KeyboardInterrupt) as error:
-        problem = problem_of(error)
+        problem = problem_of(error, 'The run')
         if verbosity > 1:
             traceback.print_exc()
         print(f'bids_muscle: {problem.message}\n{problem.remedy}', file=sys.stderr)
         return int(problem.exit_code)
-
-
-def problem_of(error: BaseException) -> Problem:
-    """Say what ended the run and what to do."""
-    if isinstance(error, BidsMuscleError):
-        return error.problem
-    kind = type(error).__name__
-    if isinstance(error, KeyboardInterrupt):
-        remedy = 'Run the same command again to go on.'
-        return Problem(kind, 'Interrupted.', remedy, ExitCode.TEMPORARY)
-    return Problem(
-        kind,
-        f'Something unforeseen went wrong: {kind}: {error}.',
-        'Run again with -vv and report what it prints.',
-        ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE,
-    )
 
 
 def _run(settings: Settings) -> ExitCode:

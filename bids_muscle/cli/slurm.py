@@ -12,11 +12,10 @@ from pathlib import Path
 from bids_muscle import __version__
 from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
-from bids_muscle.cli.main import problem_of
 from bids_muscle.cli.parser import memory_gb, parse
 from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
 from bids_muscle.cli.slurm_status import print_status
-from bids_muscle.errors import ExitCode, NothingSelectedError
+from bids_muscle.errors import ExitCode, NothingSelectedError, problem_of
 
 _DESCRIPTION = (
     'Write, and with --submit start, a job array with one task per participant (or per chunk of '
@@ -111,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return ExitCode.USAGE if stop.code else ExitCode.OK
     except Exception as error:
-        problem = problem_of(error)
+        problem = problem_of(error, 'bids_muscle-slurm')
         print(f'bids_muscle-slurm: {problem}', file=sys.stderr)
         return int(problem.exit_code)
 

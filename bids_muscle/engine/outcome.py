@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import BidsMuscleError, ExitCode, Problem
+from bids_muscle.errors import Problem, problem_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +75,7 @@ class RunReport:
         return {each.fullname: each for each in self.outcomes}[fullname]
 
 
-def problem_of(error: BaseException, step: str, crash_file: Path) -> Problem:
+def problem_of_step(error: BaseException, step: str, crash_file: Path) -> Problem:
     """Describe an error raised by a step.
 
     Parameters
@@ -88,42 +86,6 @@ def problem_of(error: BaseException, step: str, crash_file: Path) -> Problem:
         Full name of the node.
     crash_file
         File that holds the traceback of an error that nobody foresaw.
-
-    Returns
-    -------
-    Problem
-        That of the error itself if it is meant for the user.
     """
-    if isinstance(error, BidsMuscleError):
-        return error.problem
-    kind = type(error).__name__
-    # torch's error of a full GPU is a RuntimeError of this name.
-    if isinstance(error, MemoryError) or kind == 'OutOfMemoryError':
-        return Problem(
-            kind,
-            f'The step {step} ran out of memory{f": {error}" if str(error) else ""}.',
-            'Run again with more memory or with a smaller --nprocs.',
-            ExitCode.TEMPORARY,
-        )
-    if kind == 'AcceleratorError' or (
-        isinstance(error, RuntimeError) and re.search('CUDA|cuDNN', str(error))
-    ):
-        return Problem(
-            kind,
-            f'The step {step} lost its GPU: {str(error).splitlines()[0]}.',
-            'Run again, and if it stays use --device cpu.',
-            ExitCode.TEMPORARY,
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem(
-            kind,
-            f'The step {step} found no space left to write: {error}.',
-            'Free space in the output and work folders and run again.',
-            ExitCode.IO_ERROR,
-        )
-    return Problem(
-        kind,
-        f'The step {step} failed with {kind}: {error}.',
-        f'Read {crash_file} and report it if the input is not to blame.',
-        ExitCode.IO_ERROR if isinstance(error, OSError) else ExitCode.FAILURE,
-    )
+    remedy = f'Read {crash_file} and report it if the input is not to blame.'
+    return problem_of(error, f'The step {step}', remedy)

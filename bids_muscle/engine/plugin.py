@@ -16,7 +16,7 @@ import networkx as nx
 from nipype.pipeline.plugins.base import PluginBase
 
 from bids_muscle.engine.lease import Lease, lease_gpu
-from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
+from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of_step
 from bids_muscle.engine.watch import Watch
 from bids_muscle.engine.worker import run_node, start_forkserver, write_crash_file
 from bids_muscle.errors import NotEnoughMemoryError, Problem, WorkerDiedError
@@ -223,7 +223,7 @@ class ProcessPlugin(PluginBase):
         text = ''.join(traceback.format_exception(error))
         crash_file = self._crash_file(node)
         write_crash_file(crash_file, node, text)
-        problem = problem_of(error, node.itername, crash_file)
+        problem = problem_of_step(error, node.itername, crash_file)
         return _outcome(node, Status.FAILED, problem=problem, traceback=text)
 
     def _crash_file(self, node: Node) -> Path:

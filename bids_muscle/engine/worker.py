@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of
+from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ def outcome_of(node: Node, run: Callable[[], Any], crash_file: Path) -> tuple[No
         except BaseException as error:
             cause = raised[-1] if raised else error
             text = ''.join(traceback.format_exception(cause))
-            problem = problem_of(cause, node.itername, crash_file)
+            problem = problem_of_step(cause, node.itername, crash_file)
             if str(crash_file) in problem.remedy:
                 write_crash_file(crash_file, node, text)
     outcome = NodeOutcome(

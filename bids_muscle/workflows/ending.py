@@ -27,9 +27,8 @@ from bids_muscle.dataset.records import (
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.writer import remove_torn, write_text
-from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError
+from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError, problem_of
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
-from bids_muscle.workflows.planning import unforeseen
 from bids_muscle.workflows.resume import fingerprints, page_of, remove_page, settings_digest
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def refused(
     """Describe, but write nothing about, scans of a participant who could not be begun."""
     from bids_muscle.engine.outcome import RunReport
 
-    problem = unforeseen(error, f'removing the records of sub-{scans[0].participant}')
+    problem = problem_of(error, f'Removing the records of sub-{scans[0].participant}')
     print(f'bids_muscle: {problem}', file=sys.stderr)
     scans = [replace(scan, problem=scan.problem or problem) for scan in scans]
     return [make_record(settings, scan, models, RunReport(())) for scan in scans]
@@ -148,7 +147,7 @@ def finish_participant(
         path = settings.output_dir / participant_path(participant, 'settings')
         write_text(settings.to_toml(), path)
     except Exception as error:
-        problem = unforeseen(error, f'writing the records of sub-{participant}')
+        problem = problem_of(error, f'Writing the records of sub-{participant}')
         print(f'bids_muscle: {problem}', file=sys.stderr)
         return [replace(record, problem=record.problem or problem) for record in records]
     return records
@@ -189,7 +188,7 @@ def finish_page(settings: Settings, participant: str, scans: Sequence[Scan]) -> 
         else:
             print(page, flush=True)
     except Exception as error:
-        problem = unforeseen(error, f'making the page of sub-{participant}')
+        problem = problem_of(error, f'Making the page of sub-{participant}')
         print(f'bids_muscle: {problem}', file=sys.stderr)
         return [problem]
     return []

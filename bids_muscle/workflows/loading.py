@@ -12,8 +12,7 @@ from bids_muscle.dataset.names import spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
 from bids_muscle.dataset.writer import read_tsv, write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.errors import Problem
-from bids_muscle.workflows.planning import unforeseen
+from bids_muscle.errors import Problem, problem_of
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
         try:
             _measure(settings, participant, path)
         except Exception as error:
-            problems.append(unforeseen(error, f'computing the loads of {path.name}'))
+            problems.append(problem_of(error, f'Computing the loads of {path.name}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
     return problems
 

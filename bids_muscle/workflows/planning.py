@@ -18,6 +18,7 @@ from bids_muscle.errors import (
     ModelError,
     NothingSelectedError,
     Problem,
+    problem_of,
 )
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle, find_model
@@ -87,7 +88,7 @@ def plan_participant(
         )
         problem = None if scans else nothing_selected(settings, participant).problem
     except Exception as error:
-        scans, problem = [], unforeseen(error, f'looking up sub-{participant}')
+        scans, problem = [], problem_of(error, f'Looking up sub-{participant}')
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
     return [_with_correction(settings, scan, refusals.get(scan.region or '')) for scan in scans]
@@ -112,16 +113,4 @@ def nothing_selected(settings: Settings, participant: str | None = None) -> Noth
     return NothingSelectedError(
         f'Nothing of {where} fits the participants, sessions and filters asked for.',
         'Look with --dry-run, and check the labels, --bids-filter-file and --contrast-rules.',
-    )
-
-
-def unforeseen(error: Exception, doing: str) -> Problem:
-    """Describe an error of one participant, so that the others go on."""
-    if isinstance(error, BidsMuscleError):
-        return error.problem
-    kind = type(error).__name__
-    return Problem(
-        kind,
-        f'Something unforeseen went wrong when {doing}: {kind}: {error}.',
-        'Report it with the version of bids_muscle and this sentence.',
     )

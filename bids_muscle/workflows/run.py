@@ -27,6 +27,7 @@ from bids_muscle.errors import (
     NothingSelectedError,
     OutputError,
     Problem,
+    problem_of,
 )
 from bids_muscle.imaging.atlas import atlas_name
 from bids_muscle.segmentation.bundle import ModelBundle
@@ -44,7 +45,6 @@ from bids_muscle.workflows.planning import (
     find_models,
     nothing_selected,
     plan_participant,
-    unforeseen,
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 from bids_muscle.workflows.spine import join_planes, measure_spines
@@ -339,7 +339,7 @@ def _report_again(settings: Settings) -> ExitCode:
         try:
             make_page(settings.output_dir, participant)
         except Exception as error:
-            problem = unforeseen(error, f'making the page of sub-{participant}')
+            problem = problem_of(error, f'Making the page of sub-{participant}')
             print(f'bids_muscle: {problem}', file=sys.stderr)
             if settings.verbosity > 1:
                 traceback.print_exc()

@@ -14,8 +14,7 @@ from bids_muscle.dataset.names import io_spec, session_path, spine_path
 from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
-from bids_muscle.errors import Problem
-from bids_muscle.workflows.planning import unforeseen
+from bids_muscle.errors import Problem, problem_of
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
                 settings.output_dir / spine_path(maps.stem, key) for key in io_spec()['spine']
             }
         except Exception as error:
-            problems.append(unforeseen(error, f'measuring the spine of {maps.stem}'))
+            problems.append(problem_of(error, f'Measuring the spine of {maps.stem}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
     if not settings.sessions:
         for path in (settings.output_dir / f'sub-{participant}').rglob('*_desc-spine_morph.*'):
@@ -111,7 +110,7 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
             write_json({**dictionary('morph_joined'), **version}, sidecar)
             kept |= {path, sidecar}
         except Exception as error:
-            problems.append(unforeseen(error, f'joining vertebrae and muscles of {path.name}'))
+            problems.append(problem_of(error, f'Joining vertebrae and muscles of {path.name}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
     for path in (output_dir / f'sub-{participant}').rglob('*_desc-joined_morph.*'):
         if path not in kept:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status, problem_of
+from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status, problem_of_step
 from bids_muscle.engine.worker import _visible
 from bids_muscle.errors import DeviceError, ExitCode
 
@@ -34,7 +34,7 @@ def test_a_lease_counts_among_the_visible_devices(
 
 def test_a_full_gpu_is_a_temporary_failure() -> None:
     full = type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory')
-    assert problem_of(full, 'wf.step', Path('x')).exit_code == ExitCode.TEMPORARY
+    assert problem_of_step(full, 'wf.step', Path('x')).exit_code == ExitCode.TEMPORARY
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,17 @@ def test_a_full_gpu_is_a_temporary_failure() -> None:
     ],
 )
 def test_a_gpu_that_fails_is_a_temporary_failure(text: str) -> None:
-    problem = problem_of(RuntimeError(text), 'wf.step', Path('x'))
+    problem = problem_of_step(RuntimeError(text), 'wf.step', Path('x'))
     assert problem.exit_code == ExitCode.TEMPORARY
     assert '--device cpu' in problem.remedy
-    assert problem_of(RuntimeError('shapes'), 'wf.step', Path('x')).exit_code == ExitCode.FAILURE
+    assert (
+        problem_of_step(RuntimeError('shapes'), 'wf.step', Path('x')).exit_code == ExitCode.FAILURE
+    )
 
 
 def test_an_error_for_the_user_is_kept_whole() -> None:
     error = DeviceError('The GPU was lost.', 'Run again.')
-    assert problem_of(error, 'wf.step', Path('x')) == error.problem
+    assert problem_of_step(error, 'wf.step', Path('x')) == error.problem
 
 
 def test_peak_memory_is_in_mb_and_outlasts_the_use() -> None:
