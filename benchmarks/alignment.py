@@ -19,7 +19,8 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine
 
-from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
 from bids_muscle.imaging import alignment
 from bids_muscle.imaging.atlas import Atlas, classes_of, find_atlas, read_atlas

@@ -18,7 +18,8 @@ from typing import TypeVar
 import numpy as np
 from nibabel import Nifti1Image
 
-from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.label_maps import find_label_maps, scans_of
 from bids_muscle.imaging.alignment import align_scan
 from bids_muscle.imaging.atlas import find_atlas, read_atlas

@@ -15,7 +15,8 @@ from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
 from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
 from bids_muscle.cli.slurm_status import print_status
-from bids_muscle.errors import ExitCode, NothingSelectedError, problem_of
+from bids_muscle.errors import ExitCode, problem_of
+from bids_muscle.workflows.planning import choose_participants, left_out
 
 _DESCRIPTION = (
     'Write, and with --submit start, a job array with one task per participant (or per chunk of '
@@ -121,15 +122,11 @@ def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
     settings = with_model_path(replace(settings, level='participant'))
     check_input(settings)
     check_output(settings)
+    choose_participants(settings)
     labels, finished = unfinished(settings, everybody=args.all)
-    print(f'{len(labels)} participants to run, {finished} finished')
+    print(f'{left_out(settings.bids_dir)}{len(labels)} participants to run, {finished} finished')
     if not labels:
-        if finished:
-            return ExitCode.OK
-        raise NothingSelectedError(
-            f'{settings.bids_dir} has none of the participants asked for.',
-            'Check the dataset and --participant-label.',
-        )
+        return ExitCode.OK
     job = Job(
         settings=replace(settings, participants=()),
         participants=tuple(labels),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
-from bids_muscle.dataset.discovery import select_participants
+from bids_muscle.dataset.folders import select_participants
 from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.writer import write_json, write_text
 from bids_muscle.errors import OutputError, SchedulerError, UsageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
+from bids_muscle.dataset.folders import PARTICIPANT
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.regions import find_region
@@ -46,43 +47,6 @@ _THICK_SLICE_RATIO = 1.5
 _SLAB_MM, _SLAB_SHARE = 130.0, 0.6
 #: Headers and sidecars that differ by more than this angle do not describe the same scan.
 _TURNED_DEG = 10.0
-
-_PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
-
-
-def list_participants(bids_dir: Path) -> list[str]:
-    """List the participant labels of a dataset, sorted, without ``sub-``.
-
-    Raises
-    ------
-    MissingInputError
-        If the folder is absent or cannot be read.
-    """
-    try:
-        with os.scandir(bids_dir) as entries:
-            matches = [_PARTICIPANT.fullmatch(entry.name) for entry in entries if entry.is_dir()]
-    except OSError as error:
-        raise MissingInputError(
-            f'The dataset {bids_dir} cannot be read: {error.strerror}.',
-            'Check the path and its permissions.',
-        ) from error
-    return sorted(match[1] for match in matches if match)
-
-
-def select_participants(bids_dir: Path, labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the wanted participants that are there, and the wanted ones that are not.
-
-    Parameters
-    ----------
-    bids_dir
-        The dataset.
-    labels
-        With or without ``sub-``; empty for all.
-    """
-    present = list_participants(bids_dir)
-    wanted = sorted({label.removeprefix('sub-') for label in labels}) if labels else present
-    known = set(present)
-    return [w for w in wanted if w in known], [w for w in wanted if w not in known]
 
 
 def find_scans(
@@ -124,7 +88,7 @@ def find_scans(
     MissingInputError
         If the participant is not there.
     """
-    label = _PARTICIPANT.fullmatch(f'sub-{participant}')
+    label = PARTICIPANT.fullmatch(f'sub-{participant}')
     if not label or not (bids_dir / label[0]).is_dir():
         raise MissingInputError(
             f'The dataset {bids_dir} has no participant {participant!r}.',
@@ -135,6 +99,8 @@ def find_scans(
     groups: dict[tuple[tuple[str, str], ...], _Group] = defaultdict(_Group)
     for image in images:
         if sessions and image.entities.get('ses') not in sessions:
+            continue
+        if is_image_ignored(bids_dir, image.path.relative_to(bids_dir).as_posix()):
             continue
         try:
             found = classify(rules, image.suffix, image.entities, image.metadata)

@@ -28,7 +28,7 @@ class Labelled:
     ----------
     rows
         Cells by column for each label, without the column of the label; ``'n/a'`` for what is
-        missing.
+        missing. Rows that fit no label of the dataset have their own.
     remarks
         Sentences about how the table was read and what was left out.
     """
@@ -120,9 +120,12 @@ def read_labelled(
                 f'{path.name} has {len(own)} rows for {prefix}{label} that differ in '
                 f'{name_some(differing)}. That is left out. Keep one row.'
             )
+    unfit = [name for name in by_name if name not in fitting]
     if labels is not None:
-        unfit = [name for name in by_name if name not in fitting]
         remarks += _unmatched(path.name, prefix, unfit, sorted(set(labels) - set(rows)))
+    for name in unfit:
+        label = re.sub(f'^{prefix}', '', name, flags=re.IGNORECASE)
+        rows.setdefault(label, _join(by_name[name])[0])
     return Labelled(rows, tuple(remarks))
 
 

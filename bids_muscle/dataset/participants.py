@@ -2,57 +2,88 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from bids_muscle.anatomy.height import to_metres
+from bids_muscle.anatomy.people import find_column, plausible, sex_of
+from bids_muscle.dataset.folders import list_participants
+from bids_muscle.dataset.labelled import Labelled, read_labelled
 from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.writer import write_bytes
+from bids_muscle.dataset.writer import format_tsv, write_bytes
+from bids_muscle.errors import PARSE_ERRORS, MissingInputError
+from bids_muscle.tables import MISSING, decode, name_some, read_rows
+
+#: Units that may stand behind a number, in lower case; an age of DICOM is ``034Y``.
+_UNITS = {
+    'age': r'y|yo|yrs?|years?(?: old)?',
+    'height': r'c?m',
+    'weight': r'kgs?',
+    'bmi': r'kg/m\^?2|kg/m²',
+}
+#: Units of columns that are not those of the analyses.
+_OTHER_UNITS = re.compile(r'(lbs?|pounds?|inch(es)?|in|ft|feet|foot|months?|mo|weeks?|days?)\.?')
+#: As BIDS asks to write the age of people above 89, and words for sex that are neither.
+_AS_BIDS = {'age': {'89+'}, 'sex': {'o', 'other', 'x', 'unknown', MISSING}}
 
 
-def read_participants(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of a ``participants.tsv`` by label without ``sub-``.
+def read_participants(bids_dir: Path, others: Collection[str] = ()) -> Labelled:
+    """Return the rows of ``participants.tsv`` by label without ``sub-``.
 
-    Empty where the file cannot be read; of several rows of a participant the first one counts.
+    The file is read again only where it has changed since.
+
+    Parameters
+    ----------
+    bids_dir
+        A dataset, raw or derivative.
+    others
+        Labels of participants who are not, or no longer, among its folders.
     """
-    people: dict[str, dict[str, str]] = {}
-    try:
-        for label, info in _rows(path):
-            people.setdefault(label, info)
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
-    return people
+    paths = [bids_dir / dataset_path(key) for key in ('participants', 'participants_json')]
+    return _read(bids_dir, tuple(sorted(others)), *map(_state, (*paths, bids_dir)))
 
 
-def read_participant_info(bids_dir: Path, participant: str) -> dict[str, str]:
+def read_participant_info(bids_dir: Path, participant: str) -> Mapping[str, str]:
     """Return the row of a participant in ``participants.tsv``; empty where there is none."""
-    try:
-        rows = _rows(bids_dir / dataset_path('participants'))
-        return next((info for label, info in rows if label == participant), {})
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
+    return read_participants(bids_dir).rows.get(participant, {})
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    with path.open(encoding='utf-8-sig', newline='') as stream:
-        for row in csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE):
-            if label := (row.pop('participant_id', None) or '').removeprefix('sub-'):
-                yield label, {key: value for key, value in row.items() if key and value}
-
-
-def keep_participants(bids_dir: Path, output_dir: Path) -> dict[str, dict[str, str]]:
+def keep_participants(
+    bids_dir: Path, output_dir: Path, recorded: Collection[str] = ()
+) -> Labelled | None:
     """Copy ``participants.tsv`` of the raw dataset, and return its rows.
 
-    Where the raw data are gone the rows are those of the copy of an earlier run.
+    The file of today decides. Where the raw data are gone, the copy of an earlier run does.
+
+    Parameters
+    ----------
+    bids_dir, output_dir
+        The raw dataset and the derivatives.
+    recorded
+        Participants that have records.
+
+    Returns
+    -------
+    Labelled or None
+        None where there are neither raw data nor a copy.
     """
-    for key in ('participants', 'participants_json'):
-        source, kept = bids_dir / dataset_path(key), output_dir / dataset_path(key)
-        if source.is_file() and (key.endswith('_json') or read_participants(source)):
-            content = source.read_bytes()
-            if not kept.is_file() or kept.read_bytes() != content:
-                write_bytes(content, kept)
-    return read_participants(output_dir / dataset_path('participants'))
+    kept = [output_dir / dataset_path(key) for key in ('participants', 'participants_json')]
+    source = [bids_dir / path.name for path in kept]
+    if not source[0].is_file():
+        if _has_participants(bids_dir):
+            for path in kept:
+                path.unlink(missing_ok=True)
+            return Labelled()
+        return read_participants(output_dir, recorded) if kept[0].is_file() else None
+    table = read_participants(bids_dir, recorded)
+    if table.rows:
+        _keep(_as_bids(source[0], table.rows), kept[0])
+        if source[1].is_file():
+            _keep(source[1].read_bytes(), kept[1])
+    return table
 
 
 def height_m(info: Mapping[str, str]) -> float | None:
@@ -65,13 +96,10 @@ def height_m(info: Mapping[str, str]) -> float | None:
 
     Examples
     --------
-    >>> [height_m({'height': text}) for text in ('172', '1.72', 'n/a', '17')]
+    >>> [height_m({'Height_cm': text}) for text in ('172', '1.72', 'n/a', '17')]
     [1.72, 1.72, None, None]
     """
-    try:
-        return to_metres(float(info.get('height', '')))
-    except ValueError:
-        return None
+    return _number(info, 'height')
 
 
 def weight_kg(info: Mapping[str, str]) -> float | None:
@@ -87,11 +115,7 @@ def weight_kg(info: Mapping[str, str]) -> float | None:
     >>> [weight_kg({'weight': text}) for text in ('72.5', 'n/a', '72500')]
     [72.5, None, None]
     """
-    try:
-        weight = float(info.get('weight', ''))
-    except ValueError:
-        return None
-    return weight if 5 <= weight <= 400 else None
+    return _number(info, 'weight')
 
 
 def sex(info: Mapping[str, str]) -> str | None:
@@ -102,5 +126,144 @@ def sex(info: Mapping[str, str]) -> str | None:
     >>> [sex({'sex': text}) for text in ('F', 'male', 'O', 'n/a')]
     ['female', 'male', None, None]
     """
-    words = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male'}
-    return words.get(info.get('sex', '').strip().lower())
+    word = sex_of(info.get(find_column(info, 'sex') or '', ''))
+    return {'F': 'female', 'M': 'male'}.get(word or '')
+
+
+def _number(info: Mapping[str, str], what: str) -> float | None:
+    try:
+        return plausible(what, float(info[find_column(info, what) or '']))
+    except (KeyError, ValueError):
+        return None
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=4)
+def _read(bids_dir: Path, others: tuple[str, ...], *state: tuple[int, int] | None) -> Labelled:
+    try:
+        labels = {*list_participants(bids_dir), *others}
+    except MissingInputError:
+        labels = set(others)
+    path = bids_dir / dataset_path('participants')
+    table = read_labelled(path, 'participant_id', 'sub-', labels or None)
+    rows = {label: dict(row) for label, row in table.rows.items()}
+    definitions = _read_definitions(bids_dir / dataset_path('participants_json'))
+    remarks = [f'{path.name}: {each}' for each in _tidy(rows, definitions)]
+    return Labelled(rows, (*table.remarks, *remarks))
+
+
+def _has_participants(bids_dir: Path) -> bool:
+    try:
+        return bool(list_participants(bids_dir))
+    except MissingInputError:
+        return False
+
+
+def _as_bids(path: Path, rows: Mapping[str, Mapping[str, str]]) -> bytes:
+    """Return the table as it is where it keeps to BIDS, else as it was read."""
+    try:
+        strict = {row.pop('participant_id', ''): row for row in read_rows(path)}
+    except (OSError, ValueError):
+        strict = {}
+    if strict == {f'sub-{label}': row for label, row in rows.items()}:
+        return path.read_bytes()
+    people = [{'participant_id': f'sub-{label}', **row} for label, row in rows.items()]
+    return format_tsv(people).encode()
+
+
+def _read_definitions(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(decode(path.read_bytes())[0])
+    except (OSError, *PARSE_ERRORS):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _tidy(rows: dict[str, dict[str, str]], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """Write sex, ages and sizes so that all analyses understand them; say what was changed."""
+    columns = next(iter(rows.values()), {})
+    for what in ('sex', 'age', 'height', 'weight', 'bmi'):
+        if (name := find_column(columns, what)) is None:
+            continue
+        definition = definitions.get(name)
+        definition = definition if isinstance(definition, dict) else {}
+        unit = str(definition.get('Units', '')).strip()
+        if what in _UNITS and _OTHER_UNITS.fullmatch(unit.lower()):
+            for row in rows.values():
+                row[name] = MISSING
+            yield f'{name} is in {unit} and is not used. Give years, m or cm, and kg.'
+        yield from _tidy_column(rows, name, what, definition)
+
+
+def _tidy_column(
+    rows: dict[str, dict[str, str]], name: str, what: str, definition: Mapping[str, Any]
+) -> Iterator[str]:
+    read, impossible, unclear = {}, [], []
+    for label, row in rows.items():
+        cell = row[name]
+        if cell == MISSING or cell.lower() in _AS_BIDS.get(what, ()):
+            continue
+        text = _sex(cell, definition) if what == 'sex' else _amount(cell, what)
+        if text is None:
+            unclear.append(f'sub-{label} ({cell})')
+            continue
+        row[name] = text
+        if text == MISSING:
+            impossible.append(f'sub-{label} ({cell})')
+        elif text != cell:
+            read[cell] = text
+    if read:
+        yield f'{name} {name_some(f"{cell!r} is read as {text}" for cell, text in read.items())}.'
+    if impossible:
+        yield f'{name} is not possible, and is taken as missing, for {name_some(impossible)}.'
+    if unclear:
+        expected = 'F or M' if what == 'sex' else 'a number'
+        yield f'{name} is not {expected}, and is left out of analyses, for {name_some(unclear)}.'
+
+
+def _sex(cell: str, definition: Mapping[str, Any]) -> str | None:
+    """Return what a cell says about sex, by itself or by the levels of its definition.
+
+    Examples
+    --------
+    >>> _sex('Male', {}), _sex('W', {}), _sex('1', {}), _sex('1', {'Levels': {'1': 'male'}})
+    ('Male', 'F', None, 'M')
+    """
+    if cell.lower() in ('f', 'female', 'm', 'male'):
+        return cell
+    levels = definition.get('Levels')
+    meaning = levels.get(cell) if isinstance(levels, dict) else None
+    if isinstance(meaning, dict):
+        meaning = meaning.get('Description')
+    return sex_of(cell) or (sex_of(meaning) if isinstance(meaning, str) else None)
+
+
+def _amount(cell: str, what: str) -> str | None:
+    """Return a number without its unit, ``'n/a'`` where it is not possible, or None.
+
+    Examples
+    --------
+    >>> [_amount(cell, 'age') for cell in ('34.5', '034Y', '34 years', '-999', '>89')]
+    ['34.5', '34', '34', 'n/a', None]
+    """
+    match = re.fullmatch(rf'(.*?)\s*(?:{_UNITS[what]})', cell, re.IGNORECASE)
+    try:
+        value = float(match[1] if match else cell)
+    except ValueError:
+        return None
+    if plausible(what, value) is None:
+        return MISSING
+    return f'{value:.8g}' if match else cell
+
+
+def _keep(content: bytes, copy: Path) -> None:
+    """Write a copy unless it is there already."""
+    if not copy.is_file() or copy.read_bytes() != content:
+        write_bytes(content, copy)

@@ -185,7 +185,7 @@ def write_dataset_files(
     texts = {
         dataset_path('description'): _json(_description(output_dir, bids_dir, models)),
         dataset_path('bidsignore'): ''.join(f'{line}\n' for line in spec['bidsignore']),
-        dataset_path('descriptions'): _tsv(
+        dataset_path('descriptions'): format_tsv(
             [
                 {'desc_id': f'desc-{key}', 'description': text}
                 for key, text in spec['descriptions'].items()
@@ -252,7 +252,8 @@ def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
 
 
-def _tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
+def format_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
+    """Return a table as :func:`write_tsv` writes it."""
     return ''.join(_tsv_lines(table))
 
 

@@ -32,7 +32,11 @@ SCAN_COLUMNS = ('participant_id', 'session_id', 'scan', 'region', 'contrast')
 
 
 def write_cohort_tables(
-    scans: Sequence[ScanOutputs], people: People, muscles: pd.DataFrame, output_dir: Path
+    scans: Sequence[ScanOutputs],
+    people: People,
+    muscles: pd.DataFrame,
+    output_dir: Path,
+    unusable: Sequence[str] = (),
 ) -> list[Path]:
     """Write the tables of a cohort, each as TSV with its JSON data dictionary.
 
@@ -46,6 +50,8 @@ def write_cohort_tables(
         From :func:`muscle_table`.
     output_dir
         The derivatives dataset.
+    unusable
+        Folders of the raw dataset that look like participants and are none.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def write_cohort_tables(
         *_write(output_dir, 'group_wide', wide, spread),
         *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
         *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
-        *_write(output_dir, 'group_completeness', completeness(scans, people)),
+        *_write(output_dir, 'group_completeness', completeness(scans, people, unusable)),
         *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
     ]
 
@@ -291,23 +297,22 @@ def _wide_cells(scan: ScanOutputs, measures: Sequence[str]) -> dict[str, str]:
 def _people_columns(
     scans: Sequence[ScanOutputs], people: People, taken: Iterable[str]
 ) -> dict[str, list[str]]:
-    joined = joined_people(scans, people)
-    extra = _in_order(name for info in joined.values() for name in info)
-    taken, named = set(taken), [scan.record.participant for scan in scans]
+    named = [scan.record.participant for scan in scans]
+    extra = _in_order(name for label in named for name in people.get(label, ()))
+    taken = set(taken)
     return {
         # A column of participants.tsv never hides one of ours.
         f'participants_{name}' if name in taken else name: [
-            joined[label].get(name, MISSING) for label in named
+            people.get(label, {}).get(name, MISSING) for label in named
         ]
         for name in extra
         if name != 'participant_id'
     }
 
 
-def joined_people(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[str, str]]:
-    """Return the rows of participants.tsv; what the participant level noted fills its gaps."""
-    known = {scan.record.participant: scan.record.participant_info for scan in scans}
-    return {label: {**info, **people.get(label, {})} for label, info in known.items()}
+def recorded_people(scans: Sequence[ScanOutputs]) -> People:
+    """Return what the participant level noted about people, where there is no other source."""
+    return {scan.record.participant: scan.record.participant_info for scan in scans}
 
 
 def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:

@@ -15,7 +15,9 @@ COLUMNS = ('participant_id', 'session_id', 'kind', 'scan', 'status', 'reason')
 STATUSES = ('done', 'failed', 'excluded', 'missing')
 
 
-def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> pd.DataFrame:
+def completeness(
+    scans: Sequence[ScanOutputs], participants: Iterable[str], unusable: Sequence[str] = ()
+) -> pd.DataFrame:
     """Return one row per participant, session and scan that is there or should be.
 
     Expected of everybody is each kind of scan that anybody has in a session of that name. A kind
@@ -27,6 +29,8 @@ def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> p
         All scans of the dataset.
     participants
         Labels of further participants, as in ``participants.tsv``.
+    unusable
+        Folders of the raw dataset that look like participants and are none.
     """
     import pandas as pd
 
@@ -57,6 +61,18 @@ def completeness(scans: Sequence[ScanOutputs], participants: Iterable[str]) -> p
             if not members:
                 reason = nothing.get(label, 'no scan was processed')
                 rows.append({**cells, 'scan': MISSING, 'status': 'missing', 'reason': reason})
+    rows += [
+        {
+            'participant_id': name,
+            'session_id': f'ses-{session}' if session else MISSING,
+            'kind': kind or MISSING,
+            'scan': MISSING,
+            'status': 'missing',
+            'reason': 'the name of the folder is no BIDS label',
+        }
+        for name in unusable
+        for session, kind in expected or [('', '')]
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 

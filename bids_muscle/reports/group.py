@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from bids_muscle.errors import BadDataError
 from bids_muscle.reports.cohort import (
     People,
     muscle_table,
+    recorded_people,
     write_cohort_tables,
     write_review_tables,
 )
@@ -33,7 +35,7 @@ from bids_muscle.reports.scan_data import (
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.cohort import CohortAnalysis
 from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
-from bids_muscle.tables import MOST_NAMED
+from bids_muscle.tables import name_some
 
 
 def write_group(
@@ -41,6 +43,7 @@ def write_group(
     ratings: Sequence[Path] = (),
     *,
     people: People | None = None,
+    unusable: Sequence[str] = (),
     exclude: Path | None = None,
     formula: str | None = None,
     harmonise_sites: bool = True,
@@ -58,7 +61,9 @@ def write_group(
         Files exported from the review page; what they exclude keeps its rows in the tables, and
         is left out of the statistics.
     people
-        Rows of ``participants.tsv`` by participant.
+        Rows of ``participants.tsv`` by participant; None for what the participant level noted.
+    unusable
+        Folders of the raw dataset that look like participants and are none.
     exclude
         List of what does not count either.
     formula, harmonise_sites
@@ -67,7 +72,7 @@ def write_group(
         What the raw dataset says of the sessions of each participant that it has; that of others
         is what the participant level noted.
     remarks
-        Sentences about how the tables of the raw dataset were read.
+        Sentences about the tables of the raw dataset.
     session_order
         The order of sessions that the user gave.
 
@@ -84,12 +89,13 @@ def write_group(
         If the ratings, the list or the formula cannot be used; nothing is written then. Also,
         once all is written, if there are ratings and none is about a segmentation that is here.
     """
-    people = people or {}
     scans = read_scans(output_dir)
-    notes = [*remarks[:MOST_NAMED], *_more(len(remarks) - MOST_NAMED)]
+    people = recorded_people(scans) if people is None else people
+    unknown: list[str] = []
     if exclude:
-        scans, unfit = apply_exclusions(read_exclusions(exclude), scans)
-        notes += unfit
+        scans, unknown = apply_exclusions(read_exclusions(exclude), scans)
+        for sentence in unknown:
+            print(f'bids_muscle: {sentence}', file=sys.stderr)
     given = read_ratings(ratings)
     review = merge_ratings(given, scans) if ratings else None
     if review:
@@ -99,7 +105,7 @@ def write_group(
     analyses = analyse_cohort(
         muscles, formula=formula, harmonise_sites=harmonise_sites, order=order
     )
-    tables = write_cohort_tables(scans, people, muscles, output_dir)
+    tables = write_cohort_tables(scans, people, muscles, output_dir, unusable)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
     data = scan_data(scans, people)
@@ -110,9 +116,10 @@ def write_group(
         template.render(
             title='Cohort',
             **({'script': 'scans.js cohort.js'} if scans else {}),
-            summary=_summary(scans, people),
-            notes=[*notes, *_mixed(scans), *order.notes],
+            summary=_summary(scans, people, unusable),
+            notes=[*remarks, *unknown, *_mixed(scans), *order.notes],
             order=order.text if len(order.names) > 1 else '',
+            unusable=name_some(unusable),
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
@@ -126,7 +133,7 @@ def write_group(
                 **data,
                 'sessions': order.names,
                 'outliers': outlier_data(scans),
-                'completeness': completeness_data(scans, people),
+                'completeness': completeness_data(scans, people, unusable),
             },
         ),
         page,
@@ -151,11 +158,9 @@ def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
     return visits
 
 
-def _more(count: int) -> list[str]:
-    return [f'{count} more remarks concern other tables of sessions and scans.'] * (count > 0)
-
-
-def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, int]]:
+def _summary(
+    scans: Sequence[ScanOutputs], people: People, unusable: Sequence[str]
+) -> list[tuple[str, int]]:
     done = [scan for scan in scans if scan.done]
     counts = [
         ('Participants', len({scan.record.participant for scan in scans} | set(people))),
@@ -165,8 +170,11 @@ def _summary(scans: Sequence[ScanOutputs], people: People) -> list[tuple[str, in
         ('failed', len(scans) - len(done)),
         ('excluded', sum(bool(scan.exclusion()) for scan in done)),
     ]
-    manual = sum(scan.manual for scan in done)
-    return [*counts, ('drawn or corrected by hand', manual)] if manual else counts
+    if manual := sum(scan.manual for scan in done):
+        counts.append(('drawn or corrected by hand', manual))
+    if unusable:
+        counts.append(('folders that are no BIDS participants', len(unusable)))
+    return counts
 
 
 def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.imaging.quality import quality_dictionary
-from bids_muscle.reports.cohort import People, joined_people, measure_definitions
+from bids_muscle.reports.cohort import People, measure_definitions
 from bids_muscle.reports.completeness import STATUSES, completeness
 from bids_muscle.reports.outliers import (
     OUTLIER_Z,
@@ -106,12 +106,14 @@ def outlier_data(scans: Sequence[ScanOutputs]) -> list[list[Any]]:
     return [row(each) for each in find_outliers(scans, columns)]
 
 
-def completeness_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
+def completeness_data(
+    scans: Sequence[ScanOutputs], people: People, unusable: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the matrix of participants and kinds of scan, as places in ``statuses``.
 
     A cell has a place for each scan of the kind.
     """
-    table = completeness(scans, people)
+    table = completeness(scans, people, unusable)
     columns = list(dict.fromkeys(zip(table['session_id'], table['kind'], strict=True)))
     cells: dict[str, list[list[int]]] = {}
     found = zip(
@@ -124,7 +126,11 @@ def completeness_data(scans: Sequence[ScanOutputs], people: People) -> dict[str,
         'statuses': list(STATUSES),
         'columns': [', '.join(part for part in each if part != MISSING) for each in columns],
         'rows': [
-            {'name': name, 'page': page_of(name.removeprefix('sub-')), 'cells': row}
+            {
+                'name': name,
+                'page': '' if name in unusable else page_of(name.removeprefix('sub-')),
+                'cells': row,
+            }
             for name, row in cells.items()
         ],
     }
@@ -200,10 +206,10 @@ def _who(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[str, An
     """Return sex, site and covariates of each participant, None where they are unknown."""
     import pandas as pd
 
-    joined = joined_people(scans, people)
+    labels = dict.fromkeys(scan.record.participant for scan in scans)
     rows = [
-        {'participant_id': label, 'reason': '', **_only_text(info)}
-        for label, info in joined.items()
+        {'participant_id': label, 'reason': '', **_only_text(people.get(label, {}))}
+        for label in labels
     ]
     if not rows:
         return {}

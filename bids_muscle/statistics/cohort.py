@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.anatomy.height import to_metres
+from bids_muscle.anatomy.people import find_column, plausible, sex_of
 from bids_muscle.statistics.analysis import Analysis, Points, listed
 from bids_muscle.statistics.comparisons import (
     change,
@@ -43,8 +43,6 @@ COVARIATES = ('age', 'bmi')
 _MISSING = 'n/a'
 _UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
 _IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
-#: Spellings of sex that BIDS knows.
-_SEX = {'f': 'F', 'female': 'F', 'm': 'M', 'male': 'M'}
 
 
 @dataclass(frozen=True)
@@ -250,26 +248,26 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
     import pandas as pd
 
     rows = _participant_rows(table)
-    named = {str(name).lower().removeprefix('participants_'): name for name in rows.columns}
 
-    def column(*names: str) -> pd.Series:
-        for name in names:
-            if name in named:
-                return rows[named[name]]
-        return pd.Series(np.nan, index=rows.index)
+    def column(what: str) -> pd.Series:
+        name = find_column(map(str, rows.columns), what)
+        return rows[name] if name else pd.Series(np.nan, index=rows.index)
 
-    def numbers(*names: str) -> pd.Series:
-        values = pd.to_numeric(column(*names), errors='coerce').astype(float)
+    def numbers(what: str) -> pd.Series:
+        values = pd.to_numeric(column(what), errors='coerce').astype(float)
         return values.where(np.isfinite(values))
 
+    def possible(what: str, values: pd.Series) -> pd.Series:
+        return values.map(lambda value: plausible(what, value)).astype(float)
+
     people = pd.DataFrame(index=rows.index)
-    people['sex'] = column('sex', 'gender').astype(str).str.lower().map(_SEX).to_numpy()
+    people['sex'] = [sex_of(str(word)) for word in column('sex')]
     people['site'] = column('site').astype(object).replace(_MISSING, np.nan).to_numpy()
     for name in covariates:
         people[name] = numbers(name.lower()).to_numpy()
     if 'bmi' in covariates and people['bmi'].isna().all():
-        height = numbers('height', 'height_cm').map(to_metres).astype(float)
-        people['bmi'] = (numbers('weight', 'weight_kg') / height**2).to_numpy()
+        bmi = numbers('weight') / possible('height', numbers('height')) ** 2
+        people['bmi'] = possible('bmi', bmi).to_numpy()
     return people
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,13 @@ from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_ignored, list_unusable, select_participants
 from bids_muscle.dataset.index import read_filters
+from bids_muscle.dataset.participants import read_participants
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import (
     BidsMuscleError,
+    MissingInputError,
     ModelError,
     NothingSelectedError,
     Problem,
@@ -22,6 +26,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -107,10 +112,68 @@ def _with_correction(settings: Settings, scan: Scan, refusal: Problem | None) ->
         return replace(scan, problem=error.problem)
 
 
+def choose_participants(settings: Settings) -> tuple[list[str], bool]:
+    """Return the participants to run, and whether all that were asked for are there.
+
+    What has to be said about the dataset as a whole is said on standard error.
+
+    Raises
+    ------
+    NothingSelectedError
+        If there is none.
+    """
+    found, missing = select_participants(settings.bids_dir, settings.participants)
+    say_all(folder_remarks(settings.bids_dir))
+    say_all(read_participants(settings.bids_dir).remarks)
+    if not found:
+        raise nothing_selected(settings)
+    say_all(
+        f'sub-{label} is not in {settings.bids_dir} and is left out. Check --participant-label.'
+        for label in missing
+    )
+    return found, not missing
+
+
+def say_all(remarks: Iterable[str]) -> None:
+    """Print sentences on standard error."""
+    for remark in remarks:
+        print(f'bids_muscle: {remark}', file=sys.stderr)
+
+
+def left_out(bids_dir: Path) -> str:
+    """Return the number of folders that are no participants as part of a summary."""
+    count = len(list_unusable(bids_dir))
+    return f'{count} {"folders are" if count > 1 else "folder is"} left out; ' if count else ''
+
+
+def folder_remarks(bids_dir: Path) -> list[str]:
+    """Return sentences about folders and images of the raw dataset that nothing is done with.
+
+    None where the dataset is gone, as it may be at the group level.
+    """
+    try:
+        unusable, ignored = list_unusable(bids_dir), list_ignored(bids_dir)
+    except MissingInputError:
+        return []
+    remarks = []
+    if unusable:
+        are = (
+            'folders are no BIDS participants' if unusable[1:] else 'folder is no BIDS participant'
+        )
+        remarks.append(
+            f'{len(unusable)} {are} and left out: {name_some(unusable)}. '
+            'Rename to sub- with letters and digits, or list in .bidsignore.'
+        )
+    if ignored:
+        remarks.append(f'.bidsignore leaves out {name_some(ignored)}.')
+    return remarks
+
+
 def nothing_selected(settings: Settings, participant: str | None = None) -> NothingSelectedError:
     """Return the error for a participant, or a whole dataset, in which there is nothing to do."""
     where = f'sub-{participant} in {settings.bids_dir}' if participant else settings.bids_dir
     return NothingSelectedError(
         f'Nothing of {where} fits the participants, sessions and filters asked for.',
-        'Look with --dry-run, and check the labels, --bids-filter-file and --contrast-rules.',
+        'Look with --dry-run, and check the labels, --bids-filter-file, --contrast-rules and '
+        '.bidsignore.',
     )

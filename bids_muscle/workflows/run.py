@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import SPINE
-from bids_muscle.dataset.discovery import select_participants
+from bids_muscle.dataset.folders import list_unusable
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_plan
@@ -31,6 +31,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.imaging.atlas import atlas_name
 from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.tables import MOST_NAMED
 from bids_muscle.workflows.ending import (
     finish_page,
     finish_participant,
@@ -41,10 +42,13 @@ from bids_muscle.workflows.ending import (
 )
 from bids_muscle.workflows.loading import check_loading, measure_participant_loads
 from bids_muscle.workflows.planning import (
+    choose_participants,
     find_atlases,
     find_models,
-    nothing_selected,
+    folder_remarks,
+    left_out,
     plan_participant,
+    say_all,
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 from bids_muscle.workflows.spine import join_planes, measure_spines
@@ -62,7 +66,7 @@ def print_plan(settings: Settings) -> None:
     """Print what the participant level would do, and compute nothing."""
     models, refusals = find_models(settings)
     atlases = {region: atlas_name(folder) for region, folder in find_atlases(settings).items()}
-    participants, _ = _participants(settings)
+    participants, _ = choose_participants(settings)
     count = ready = finished = 0
     for participant in participants:
         scans = plan_participant(settings, participant, refusals)
@@ -89,7 +93,7 @@ def print_plan(settings: Settings) -> None:
     print(
         f'{ready} of {count} scans of {len(participants)} '
         f'{"participants" if len(participants) != 1 else "participant"} can be processed, '
-        f'{finished} of them finished before; outputs go to '
+        f'{finished} of them finished before; {left_out(settings.bids_dir)}outputs go to '
         f'{settings.output_dir}. Nothing was computed.'
     )
 
@@ -110,7 +114,7 @@ def run_participants(settings: Settings) -> ExitCode:
     """
     if settings.reports_only:
         return _report_again(settings)
-    participants, complete = _participants(settings)
+    participants, complete = choose_participants(settings)
     check_loading(settings)
     from bids_muscle.engine.resources import resolve_resources
     from bids_muscle.engine.worker import start_forkserver
@@ -204,12 +208,27 @@ def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
     from bids_muscle.reports.group import write_group
 
-    participants = sorted({record.participant for record in _require_records(settings)})
-    visits, remarks = read_visits(settings.bids_dir, participants)
+    records = _require_records(settings)
+    recorded = {record.participant for record in records}
+    table = keep_participants(settings.bids_dir, settings.output_dir, recorded)
+    remarks = list(table.remarks) if table else []
+    if table is None and any(record.participant_info for record in records):
+        remarks.append(
+            f'There is no participants.tsv in {settings.bids_dir}: what the participant level '
+            'noted about people is used.'
+        )
+    visits, others = read_visits(settings.bids_dir, sorted(recorded))
+    remarks += others[:MOST_NAMED]
+    if len(others) > MOST_NAMED:
+        more = len(others) - MOST_NAMED
+        remarks.append(f'{more} more remarks concern other tables of sessions and scans.')
+    unusable = list_unusable(settings.bids_dir) if settings.bids_dir.is_dir() else []
+    say_all([*folder_remarks(settings.bids_dir), *remarks])
     written = write_group(
         settings.output_dir,
         settings.qc_ratings,
-        people=keep_participants(settings.bids_dir, settings.output_dir),
+        people=table.rows if table else None,
+        unusable=unusable,
         exclude=settings.exclude,
         formula=settings.formula,
         harmonise_sites=settings.harmonise_sites,
@@ -236,20 +255,6 @@ def _require_records(settings: Settings) -> list[ScanRecord]:
             'Run the participant level first, with the same output folder.',
         )
     return records
-
-
-def _participants(settings: Settings) -> tuple[list[str], bool]:
-    """Return the participants to run, and whether all that were asked for are there."""
-    found, missing = select_participants(settings.bids_dir, settings.participants)
-    if not found:
-        raise nothing_selected(settings)
-    for label in missing:
-        print(
-            f'bids_muscle: sub-{label} is not in {settings.bids_dir} and is left out. '
-            'Check --participant-label.',
-            file=sys.stderr,
-        )
-    return found, not missing
 
 
 def _run_scans(

@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.writer import write_image

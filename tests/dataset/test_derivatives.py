@@ -18,7 +18,8 @@ import pytest
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.lookups import bids_lookup
-from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.names import (
     dataset_path,
     derivative_path,

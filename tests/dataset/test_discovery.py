@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 
 from bids_muscle.cli.folders import check_input
-from bids_muscle.dataset.discovery import (
-    find_scans,
-    list_participants,
-    select_participants,
-)
+from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import InvalidDatasetError, MissingInputError, UsageError
@@ -39,19 +35,6 @@ def images(*names: str, session: str = '', values: object = None) -> dict[str, o
     folder = f'sub-01/{session}/anat' if session else 'sub-01/anat'
     prefix = f'sub-01_{session}_' if session else 'sub-01_'
     return {f'{folder}/{prefix}{name}': values for name in names}
-
-
-def test_participants_are_folders(tiny_dataset: TinyDataset) -> None:
-    root = tiny_dataset({'sub-b/anat/sub-b_T1w': None, 'sub-02/anat/sub-02_T1w': None})
-    (root / 'sub-03').touch()
-    (root / 'sub-01 (copy)').mkdir()
-    (root / 'derivatives').mkdir()
-    (root / 'sub-link').symlink_to(root / 'sub-b')
-    assert list_participants(root) == ['02', 'b', 'link']
-    assert select_participants(root, []) == (['02', 'b', 'link'], [])
-    assert select_participants(root, ['sub-b', '99', 'b']) == (['b'], ['99'])
-    with pytest.raises(MissingInputError):
-        list_participants(root / 'none')
 
 
 def test_dixon_images_form_one_scan(tiny_dataset: TinyDataset) -> None:

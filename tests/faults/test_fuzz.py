@@ -156,9 +156,9 @@ def _description(path: Path) -> None:
 
 
 def _people(path: Path) -> None:
-    for info in read_participants(path).values():
-        height_m(info)
     path.replace(path.parent / 'participants.tsv')
+    for info in read_participants(path.parent).rows.values():
+        height_m(info)
     height_m(read_participant_info(path.parent, '01'))
 
 

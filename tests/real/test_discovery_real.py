@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_muscle.dataset.discovery import find_scans, list_participants
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.plan import format_plan
 
 

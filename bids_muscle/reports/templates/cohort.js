@@ -300,7 +300,7 @@
 
   const worst = (cells) => Math.max(-1, ...cells);
   const showMatrix = table($('matrix'), 'Scans of each participant', [
-    { title: 'Participant', get: (row) => row.name, show: (row) => link(row.name, row.page) },
+    { title: 'Participant', get: (row) => row.name, show: (row) => row.page ? link(row.name, row.page) : document.createTextNode(row.name) },
     ...kinds.map((kind, k) => ({
       title: kind || 'scan', get: (row) => worst(row.cells[k]), show: (row) => status(row.cells[k]),
     })),
