@@ -16,9 +16,27 @@ from bids_muscle.errors import UsageError
 REGIONS = ('cervical', 'lumbar')
 #: What sagittal scans show: its table has vertebral bodies, discs and the sacrum.
 SPINE = 'spine'
-#: Words of a label's name that tell the side, and words that tell nothing.
-_SIDES = {'left': 'left', 'l': 'left', 'right': 'right', 'r': 'right'}
-_FILLERS = ('', 'and', 'm', 'major', 'muscle', 'muscles')
+#: Words of a name that give the side, and words that distinguish no muscle from another.
+_SIDES = {'left': 'left', 'l': 'left', 'lt': 'left', 'right': 'right', 'r': 'right', 'rt': 'right'}
+_FILLERS = {'and', 'm', 'major', 'muscle', 'muscles', 'the'}
+
+
+def side_and_structure(name: str) -> tuple[str, frozenset[str]]:
+    """Split a name from elsewhere into the side and the words of the structure.
+
+    The side is empty where the name has none, or both.
+
+    Examples
+    --------
+    >>> side_and_structure('Psoas_major-L') == side_and_structure('the lt psoas muscle')
+    True
+    >>> side_and_structure('vertebra L1')[0]
+    ''
+    """
+    words = [word for word in re.findall('[a-z0-9]+', name.lower()) if not word.isdigit()]
+    sides = {_SIDES[word] for word in words if word in _SIDES}
+    structure = frozenset(word for word in words if word not in _SIDES and word not in _FILLERS)
+    return (sides.pop() if len(sides) == 1 else ''), structure
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,15 @@ class LabelTable:
         Examples
         --------
         >>> table = load_label_table('lumbar')
-        >>> [table.find(name).index for name in ('Multifidus_left', 'MF (R)', 'psoas right')]
-        [2, 1, 5]
+        >>> names = 'Multifidus_left', 'MF (R)', 'psoas right', 'left_erector_spinae_2'
+        >>> [table.find(name).index for name in names]
+        [2, 1, 5, 4]
         >>> table.find('left kidney')
         """
-        words = [word for word in re.split('[^a-z]+', name.lower()) if word not in _FILLERS]
-        sides = {_SIDES[word] for word in words if word in _SIDES}
-        muscle = ' '.join(word for word in words if word not in _SIDES)
+        side, structure = side_and_structure(name)
         for label in self.labels:
-            plain = ' '.join(w for w in label.muscle.split() if w not in _FILLERS)
-            if {label.side} == sides and muscle in (plain, label.abbreviation.lower()):
+            names = side_and_structure(label.muscle)[1], {label.abbreviation.lower()}
+            if label.side == side and structure in names:
                 return label
         return None
 

@@ -39,3 +39,25 @@ def test_number_colour_and_name_of_each_label(region: str) -> None:
 def test_what_is_in_the_middle_has_no_side() -> None:
     rows = bids_lookup(load_label_table('spine')).splitlines()
     assert rows[1].split('\t')[2] == 'VB'
+
+
+@pytest.mark.parametrize(
+    ('name', 'index'),
+    [
+        ('psoas major lt', 6),
+        ('rt multifidus', 1),
+        ('the left psoas major muscle', 6),
+        ('MF (R)', 1),
+        ('left_erector_spinae_2', 4),
+        ('M. quadratus lumborum, L', 8),
+        ('left right multifidus', None),
+        ('multifidus', None),
+        ('left psoas minor', None),
+        ('L1', None),
+    ],
+)
+def test_names_of_muscles_are_understood_in_one_way_everywhere(
+    name: str, index: int | None
+) -> None:
+    label = load_label_table('lumbar').find(name)
+    assert (label.index if label else None) == index

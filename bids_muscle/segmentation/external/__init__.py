@@ -10,11 +10,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle.anatomy.labels import LabelTable, load_label_table
+from bids_muscle.anatomy.labels import LabelTable, load_label_table, side_and_structure
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
-from bids_muscle.segmentation.external.spec import Spec, structure
+from bids_muscle.segmentation.external.spec import Spec
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.model import Model
@@ -122,19 +122,17 @@ def _read(path: Path) -> Spec:
 
 def _numbers(spec: Spec, table: LabelTable) -> tuple[int, ...]:
     """Give the number in the label table of each class, 0 for what is not in it."""
-    known = {structure(label.name): label.index for label in table}
-    return tuple(
-        known.get(structure(spec.classes.get(index, '')), 0) for index in range(spec.n_classes)
-    )
+    labels = [table.find(spec.classes.get(index, '')) for index in range(spec.n_classes)]
+    return tuple(label.index if label else 0 for label in labels)
 
 
 def _mirrored(spec: Spec) -> tuple[int, ...] | None:
     """Give the class of the same structure on the other side; None if one has no other side."""
-    known = {structure(name): index for index, name in spec.classes.items()}
+    known = {side_and_structure(name): index for index, name in spec.classes.items()}
     other = {'left': 'right', 'right': 'left', '': ''}
     out = list(range(spec.n_classes))
     for index, name in spec.classes.items():
-        side, words = structure(name)
+        side, words = side_and_structure(name)
         if (other[side], words) not in known:
             return None
         out[index] = known[other[side], words]

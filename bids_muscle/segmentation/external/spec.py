@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,6 @@ from bids_muscle.segmentation.model import ANY, Spacing
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-#: Words of a muscle's name that say nothing, and what others call some muscles.
-_EMPTY = {'and', 'muscle', 'm', 'the'}
-_ALIASES = {frozenset({'psoas'}): frozenset({'psoas', 'major'})}
-_SIDES = {'left': 'left', 'l': 'left', 'lt': 'left', 'right': 'right', 'r': 'right', 'rt': 'right'}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,22 +63,6 @@ class Spec:
     multiple_px: int = 1
     state: Callable[[Any], Mapping[str, Any]] = lambda loaded: loaded
     safe: tuple[Any, ...] = ()
-
-
-def structure(name: str) -> tuple[str, frozenset[str]]:
-    """Tell side and muscle from a name, however it is written.
-
-    Examples
-    --------
-    >>> structure('Psoas_major-L') == structure('left psoas')
-    True
-    >>> structure('sacrum')[0]
-    ''
-    """
-    words = re.findall('[a-z0-9]+', name.lower())
-    side = next((_SIDES[word] for word in words if word in _SIDES), '')
-    muscle = frozenset(word for word in words if word not in _SIDES and word not in _EMPTY)
-    return side, _ALIASES.get(muscle, muscle)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
