@@ -19,6 +19,7 @@ from bids_muscle.statistics.analysis import (
     p_text,
 )
 from bids_muscle.statistics.effect_size import CONFIDENCE, holm, partial_eta_squared
+from bids_muscle.statistics.formula import check_formula
 from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, unknown
 from bids_muscle.statistics.sessions import SessionOrder
 
@@ -175,17 +176,21 @@ def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
     Raises
     ------
     UsageError
-        If the formula cannot be read or names a column that is not there.
+        If the formula cannot be read, names a column that is not there or holds more than
+        :func:`bids_muscle.statistics.formula.check_formula` allows.
     """
     import pandas as pd
     import statsmodels.formula.api as smf
 
+    columns = f'Write outcome ~ terms with these columns: {", ".join(map(str, frame.columns))}.'
     try:
+        check_formula(formula, set(frame.columns))
         model = smf.ols(formula, frame)
+    except UsageError as error:
+        raise UsageError(error.message, f'{error.remedy} {columns}') from error
     except Exception as error:  # the formula is evaluated, so it may raise anything
         raise UsageError(
-            f'The formula {formula!r} cannot be used: {str(error).splitlines()[0]}.',
-            f'Write outcome ~ terms with these columns: {", ".join(map(str, frame.columns))}.',
+            f'The formula {formula!r} cannot be used: {str(error).splitlines()[0]}.', columns
         ) from error
     who = frame.loc[model.data.row_labels, 'participant_id']
     shared = {'formula': formula, 'n': who.nunique(), 'n_observations': len(who)}
