@@ -17,6 +17,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import Opener
 from nibabel.orientations import (
+    OrientationError,
     aff2axcodes,
     apply_orientation,
     inv_ornt_aff,
@@ -33,11 +34,10 @@ from bids_muscle.errors import (
     MissingInputError,
     UnreadableImageError,
 )
+from bids_muscle.imaging.extensions import MAX_HEADER_BYTES, check_extensions
 
 #: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
 MAX_VOXELS = 2**28
-#: Header with its extensions; a small gzip file may claim, and unpack to, far more.
-_MOST_HEADER_BYTES = 2**24
 
 #: Two grids are one when no corner lies farther apart than this share of the smallest voxel edge.
 CORNER_TOLERANCE_VOXELS = 0.1
@@ -286,10 +286,14 @@ def _open(path: Path) -> Nifti1Image:
     """Read the header of a NIfTI file."""
     path = Path(path)
     try:
+        # Opening a pipe would wait for ever.
+        if not path.is_file() and path.exists() and not path.is_dir():
+            raise UnreadableImageError(f'{path} is no regular file.', 'Copy the scan again.')
         with path.open('rb') as stream:
             empty = not stream.read(1)
         if empty:
             raise UnreadableImageError(f'{path} is an empty file.', 'Copy it again.')
+        check_extensions(path)
         img = nib.load(path)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise MissingInputError(
@@ -355,7 +359,10 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
         return tuple(said)
     try:
         qform = header.get_qform()
-    except HeaderDataError:
+        if not np.isfinite(qform).all():
+            raise ValueError('a direction is not a number')
+        aff2axcodes(qform)
+    except (HeaderDataError, OrientationError, ValueError, np.linalg.LinAlgError):
         return (*said, f'The qform of {path.name} is not a rotation: the sform is used.')
     mirrored = np.linalg.det(qform[:3, :3]) * np.linalg.det(affine[:3, :3]) < 0
     if said and not mirrored:  # with another spacing they disagree anyway
@@ -389,7 +396,7 @@ def _read_data(img: Nifti1Image, path: Path) -> np.ndarray:
     """Read all voxels as float32; a gzip file is read to its checksum."""
     try:
         proxy = cast('ArrayProxy', img.dataobj)
-        if proxy.offset > _MOST_HEADER_BYTES:
+        if proxy.offset > MAX_HEADER_BYTES:
             raise ValueError(f'its data would begin after {proxy.offset} bytes')
         if path.suffix != '.gz':
             return np.array(img.get_fdata(dtype=np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -230,6 +231,59 @@ def moved(*origin: float) -> np.ndarray:
     affine = AFFINE.copy()
     affine[:3, 3] = origin
     return affine
+
+
+@pytest.mark.parametrize('kind', [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize('claimed', [2**30, 2**24, 8, 0, -1, -(2**31)])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_an_extension_that_claims_too_much_is_refused_unread(
+    tmp_path: Path, kind: type, claimed: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = kind.header_class(endianness=order)
+    header.extensions.append(nib.nifti1.Nifti1Extension('comment', b'x' * 40))
+    nib.save(kind(DATA, np.eye(4), header), tmp_path / 'good.nii')
+    content = bytearray((tmp_path / 'good.nii').read_bytes())
+    size = kind.header_class.sizeof_hdr + 4
+    assert int.from_bytes(content[size : size + 4], 'little' if order == '<' else 'big') == 48
+    content[size : size + 4] = np.array(claimed, np.int32).astype(f'{order}i4').tobytes()
+    path = tmp_path / 'x.nii.gz'
+    path.write_bytes(gzip.compress(bytes(content)))
+    monkeypatch.setattr(nib, 'load', lambda path: pytest.fail('nibabel was asked'))
+    with pytest.raises(UnreadableImageError, match=f'extension claims {claimed} bytes'):
+        read_grid(path)
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_an_ordinary_extension_is_no_obstacle(tmp_path: Path, order: str) -> None:
+    data = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
+    header = nib.Nifti1Header(endianness=order)
+    for text in (b'x' * 40, b'y' * 70_000):
+        header.extensions.append(nib.nifti1.Nifti1Extension('comment', text))
+    nib.save(nib.Nifti1Image(data, np.eye(4), header), tmp_path / 'x.nii.gz')
+    np.testing.assert_array_equal(load_image(tmp_path / 'x.nii.gz').get_fdata(), data)
+
+
+@pytest.mark.parametrize('name', ['x.nii', 'x.nii.gz'])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UnreadableImageError, match='no regular file'):
+        read_grid(tmp_path / name)
+
+
+@pytest.mark.parametrize('quaternion', [(2.0, 0, 0), (np.nan, 0, 0), (np.inf, 1, 1), (1e30, 0, 0)])
+def test_a_damaged_quaternion_beside_a_good_sform_is_a_warning(
+    tmp_path: Path, quaternion: tuple[float, ...]
+) -> None:
+    image = nib.Nifti1Image(np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    image.set_qform(np.eye(4), 1)
+    for axis, value in zip('bcd', quaternion, strict=True):
+        image.header[f'quatern_{axis}'] = value
+    path = tmp_path / 'x.nii'
+    path.write_bytes(image.to_bytes())
+    loaded = load_image(path)
+    np.testing.assert_array_equal(loaded.affine, np.eye(4))
+    assert 'is not a rotation: the sform is used' in ' '.join(loaded.extra['warnings'])
 
 
 def test_equal_grids_need_no_word() -> None:
