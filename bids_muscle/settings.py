@@ -19,6 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelError, UsageError
+from bids_muscle.files import read_small
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
@@ -309,7 +310,7 @@ def read_config(path: Path) -> dict[str, Any]:
         If it is not TOML, or a table or key is unknown, or a value has the wrong type.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding='utf-8'))
+        document = tomllib.loads(read_small(path).decode())
     except OSError as error:
         raise MissingInputError(
             f'The settings file {path} cannot be read: {error.strerror}.', 'Check --config-file.'

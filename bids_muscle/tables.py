@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.files import MAX_TABLE_BYTES, read_small
 
 #: How a table says that there is no value.
 MISSING = 'n/a'
@@ -97,7 +98,7 @@ def read_table(path: Path) -> Table:
         If it is no table of text.
     """
     try:
-        text, encoding = decode(path.read_bytes())
+        text, encoding = decode(read_small(path, MAX_TABLE_BYTES))
     except OSError as error:
         raise MissingInputError(
             f'{path} cannot be read: {error.strerror}.', 'Check the path and its permissions.'

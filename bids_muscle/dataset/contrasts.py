@@ -11,6 +11,7 @@ from typing import Any
 
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+from bids_muscle.files import read_small
 
 #: Shift between the main fat peak and water, in parts per million (Dixon 1984).
 FAT_WATER_SHIFT_PPM = 3.4
@@ -87,7 +88,7 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
     """
     path = path or Path(str(resources.files('bids_muscle') / 'data/contrasts.tsv'))
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = read_small(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MissingInputError(
             f'The contrast rules {path} cannot be read: {error}.', 'Check --contrast-rules.'

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UsageError
+from bids_muscle.files import read_small
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
@@ -67,7 +68,7 @@ def read_filters(path: Path) -> Filters:
         If it is not such JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(read_small(path).decode())
     except OSError as error:
         raise MissingInputError(
             f'The filter file {path} cannot be read: {error.strerror}.',
@@ -177,7 +178,7 @@ def _read_image(file: Any, bids_dir: Path, broken: Mapping[str, str]) -> Indexed
 def _root_sidecars(bids_dir: Path) -> list[str]:
     with os.scandir(bids_dir) as entries:
         return sorted(
-            entry.name for entry in entries if entry.name.endswith('.json') and entry.is_file()
+            entry.name for entry in entries if entry.name.endswith('.json') and not entry.is_dir()
         )
 
 
@@ -191,7 +192,7 @@ def _broken_sidecars(bids_dir: Path, participant: str) -> dict[str, str]:
 
 def _why_broken(path: Path) -> str | None:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(read_small(path).decode())
     except OSError as error:
         return f'it cannot be read ({error.strerror})'
     except PARSE_ERRORS as error:

@@ -14,6 +14,7 @@ import nibabel as nib
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError, UnreadableImageError
+from bids_muscle.files import read_small
 
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
@@ -117,7 +118,7 @@ def _is_manual(path: Path, entities: Mapping[str, str]) -> bool:
         return True
     sidecar = path.with_name(f'{path.name.split(".")[0]}.json')
     try:
-        return json.loads(sidecar.read_text(encoding='utf-8')).get('Manual') is True
+        return json.loads(read_small(sidecar)).get('Manual') is True
     except (OSError, *PARSE_ERRORS, AttributeError):
         return False
 

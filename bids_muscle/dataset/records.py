@@ -14,6 +14,7 @@ from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, OutputError, Problem
+from bids_muscle.files import read_small
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def read_records(output_dir: Path, participant: str | None = None) -> list[ScanR
 
 def _read_record(path: Path) -> ScanRecord:
     try:
-        record = ScanRecord.from_dict(json.loads(path.read_text(encoding='utf-8')))
+        record = ScanRecord.from_dict(json.loads(read_small(path)))
         # Whatever a record says, it speaks of the scan that its place says.
         return replace(record, participant=path.parent.name.removeprefix('sub-'), scan=path.stem)
     except (OSError, *PARSE_ERRORS, TypeError, AttributeError) as error:

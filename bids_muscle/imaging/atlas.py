@@ -17,6 +17,7 @@ from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
+from bids_muscle.files import read_small
 from bids_muscle.imaging.levels import Boundary
 from bids_muscle.imaging.registration import Target
 
@@ -162,7 +163,7 @@ def _templates(folder: Path) -> list[Path]:
 
 def _read_card(folder: Path) -> dict[str, object]:
     try:
-        card = json.loads((folder / CARD).read_text(encoding='utf-8'))
+        card = json.loads(read_small(folder / CARD))
         if card['Region'] not in REGIONS or not isinstance(card['Files'], dict):
             raise KeyError('Region')
         if not re.fullmatch('[0-9A-Za-z+]+', card['Identifier']):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
+from bids_muscle.files import MAX_TABLE_BYTES, read_small
 from bids_muscle.statistics.raters import cohen_kappa
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def read_ratings(paths: Iterable[Path]) -> list[Rating]:
     ratings = []
     for path in paths:
         try:
-            text = path.read_text(encoding='utf-8-sig')
+            text = read_small(path, MAX_TABLE_BYTES).decode('utf-8-sig')
         except OSError as error:
             raise MissingInputError(
                 f'The rating file {path} cannot be read: {error.strerror}.', 'Check --qc-ratings.'
