@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +23,6 @@ from bids_muscle.errors import (
     ExitCode,
     MissingInputError,
     NothingSelectedError,
-    OutputError,
     Problem,
     problem_of,
 )
@@ -52,14 +49,13 @@ from bids_muscle.workflows.planning import (
 )
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 from bids_muscle.workflows.spine import join_planes, measure_spines
+from bids_muscle.workflows.work_folder import WORKFLOW, work_folder
 
 if TYPE_CHECKING:
     from bids_muscle.engine.nipype_plugin import NipypePlugin
     from bids_muscle.engine.outcome import NodeOutcome
     from bids_muscle.engine.resources import Resources
     from bids_muscle.settings import Settings
-
-WORKFLOW = 'bids_muscle_wf'
 
 
 def print_plan(settings: Settings) -> None:
@@ -150,7 +146,7 @@ def run_participants(settings: Settings) -> ExitCode:
             except Exception as error:
                 plans.pop(participant, None)
                 records += refused(settings, scans, models, error)
-        with _work_folder(settings) as work_dir:
+        with work_folder(settings.work_dir) as work_dir:
             # Sagittal scans first: their vertebrae tell the levels of the axial slices.
             report = RunReport(())
             for spines in (True, False):
@@ -368,20 +364,3 @@ def _graph_folder(work_dir: Path, participant: str) -> Path:
     from bids_muscle.workflows.participant import workflow_name
 
     return work_dir / WORKFLOW / workflow_name(f'sub-{participant}')
-
-
-@contextmanager
-def _work_folder(settings: Settings) -> Iterator[Path]:
-    """Give the folder for intermediate files; one that nobody asked for is removed."""
-    if settings.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix='bids_muscle-') as folder:
-            yield Path(folder)
-        return
-    try:
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f'The work folder {settings.work_dir} cannot be made: {error.strerror}.',
-            'Name a folder that can be written with --work-dir.',
-        ) from error
-    yield settings.work_dir
