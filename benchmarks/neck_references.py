@@ -219,7 +219,7 @@ def main() -> None:
     pixels = {p: float(np.prod(image.header.get_zooms()[:2])) for p, image in images.items()}
     print_table('Mean area (mm2)', {p: areas(truth[p], pixels[p]) for p in people}, '.0f')
     count = {p: {n.abbreviation: len(truth[p].slices(n.index)) for n in LABELS} for p in people}
-    print_table('Slices outlined', count, 'd')
+    print_table('Slices in which the muscle is known', count, 'd')
     twice = {
         p: mean_over_sides(repeatability(truth[p], again[p]))
         for p in people

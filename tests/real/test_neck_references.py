@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -79,10 +80,15 @@ def person(request: pytest.FixtureRequest, real_data: Path) -> tuple:
     return image, reference
 
 
+def drawn(reference: Any, label: int) -> np.ndarray:
+    """Slices with an outline of the muscle, without those in which it was looked for in vain."""
+    return np.flatnonzero(np.any(reference.labels == label, axis=(0, 1)))
+
+
 def test_outlines_are_inside_the_body(person: tuple) -> None:
     image, reference = person
     data = image.get_fdata()
-    for index in np.flatnonzero(reference.known.any(axis=1)):
+    for index in np.flatnonzero(reference.labels.any(axis=(0, 1))):
         plane = gaussian_filter(data[:, :, index], 1)
         inside = plane[reference.labels[:, :, index] > 0]
         noise = np.percentile(plane[:12, -12:], 95)
@@ -96,6 +102,8 @@ def test_left_is_left(person: tuple) -> None:
             continue
         for index in set(reference.slices(left)) & set(reference.slices(right)):
             plane = reference.labels[:, :, index]
+            if not {left, right} <= set(np.unique(plane)):
+                continue
             world = [
                 nib.affines.apply_affine(
                     image.affine, [*np.argwhere(plane == side).mean(0), index]
@@ -110,7 +118,7 @@ def test_areas_are_those_of_muscles(person: tuple) -> None:
     pixel_mm2 = float(np.prod(image.header.get_zooms()[:2]))
     for label in LABELS:
         low, high = AREAS_MM2[label.abbreviation]
-        for index in reference.slices(label.index):
+        for index in drawn(reference, label.index):
             area = np.sum(reference.labels[:, :, index] == label.index) * pixel_mm2
             assert low < area < high, (label.name, int(index), area)
 
@@ -120,7 +128,7 @@ def test_neighbouring_slices_follow_each_other(person: tuple) -> None:
     image, reference = person
     zooms = np.array(image.header.get_zooms())
     for label in LABELS:
-        for one, two in pairwise(reference.slices(label.index)):
+        for one, two in pairwise(drawn(reference, label.index)):
             masks = [reference.labels[:, :, k] == label.index for k in (one, two)]
             middles = [np.argwhere(mask).mean(0) * zooms[:2] for mask in masks]
             moved_mm = float(np.linalg.norm(middles[1] - middles[0]))
@@ -132,4 +140,4 @@ def test_neighbouring_slices_follow_each_other(person: tuple) -> None:
 def test_every_muscle_of_both_sides_is_outlined(person: tuple) -> None:
     _, reference = person
     for label in LABELS:
-        assert len(reference.slices(label.index)) >= 4, label.name
+        assert len(drawn(reference, label.index)) >= 4, label.name
