@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,8 @@ def run_command(
         args = parser.parse_args(argv)
     except SystemExit as stop:
         return ExitCode.USAGE if stop.code else ExitCode.OK
+    # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(args)
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing
 import multiprocessing.forkserver
@@ -14,13 +13,13 @@ import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of_step
+from bids_muscle.processes import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +44,6 @@ _MEMORY_VARIABLES = {
     'MALLOC_MMAP_THRESHOLD_': str(64 << 20),
     'MALLOC_TRIM_THRESHOLD_': str(128 << 20),
 }
-_PR_SET_PDEATHSIG = 1
 #: Characters of TMPDIR beyond which multiprocessing's sockets may not fit.
 _LONGEST_TMPDIR = 60
 
@@ -117,7 +115,7 @@ def run_node(
     log_level
         Level of Nipype's loggers.
     """
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
     os.dup2(2, 1)  # standard output belongs to the command's results
     limit_threads(threads)
@@ -187,20 +185,6 @@ def peak_mb() -> float:
         return int(re.findall(r'^VmHWM:\s*(\d+) kB', status, re.M)[0]) * 1024 / 1e6
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _end_with_parent() -> None:
-    """End this process when the main process ends, or the server, which then cannot report it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        threading.Thread(target=watch, daemon=True).start()
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_threads(threads: int) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from bids_muscle.phantom.options import Options
 from bids_muscle.phantom.participant import TRUTH, write_participant
 from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.shapes import load_atlas
+from bids_muscle.processes import end_with_parent
 
 #: Days between sessions, as written in sessions.tsv.
 DAYS_BETWEEN_SESSIONS = 365
@@ -67,22 +73,25 @@ def write_dataset(
     """
     options = Options(participants=participants, effects=effects or load_effects(), **settings)
     target = Path(bids_dir).absolute()
+    _sweep(target)
     _check_target(target, overwrite)
+    before = _listing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
+        staging = Path(tempfile.mkdtemp(prefix=_staging_prefix(target), dir=target.parent))
     except OSError as error:
         raise OutputError(
             f'The folder {target} cannot be made ({error.strerror}).',
             'Choose a folder in which you may write.',
         ) from error
     try:
-        # mkdtemp gives 0700; the dataset gets the permissions of any new folder.
-        umask = os.umask(0)
-        os.umask(umask)
-        staging.chmod(0o777 & ~umask)
-        _fill(staging, options, n_procs)
-        _publish(staging, target)
+        with _locked(staging):
+            # mkdtemp gives 0700; the dataset gets the permissions of any new folder.
+            umask = os.umask(0)
+            os.umask(umask)
+            staging.chmod(0o777 & ~umask)
+            _fill(staging, options, n_procs)
+            _publish(staging, target, before)
     except OSError as error:
         raise OutputError(
             f'The dataset {target} cannot be written ({error.strerror}).',
@@ -93,16 +102,68 @@ def write_dataset(
     return target
 
 
-def _publish(staging: Path, target: Path) -> None:
-    """Put the finished folder in place; an older one goes only when the new one is there."""
+def _staging_prefix(target: Path) -> str:
+    return f'.{target.name}.phantom-'
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, by which others see that it is in use."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: nobody sweeps there either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed runs for the same folder left; an older dataset gets its place back."""
+    for folder in target.parent.glob(f'{glob.escape(_staging_prefix(target))}*'):
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if folder.suffix == '.old' and not target.exists():
+                    folder.replace(target)
+                else:
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of everything in a folder, to see whether it has changed."""
+    if not folder.is_dir():
+        return {}
+    found = {str(path.relative_to(folder)): path.lstat() for path in folder.rglob('*')}
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+
+
+def _publish(staging: Path, target: Path, before: dict[str, tuple[int, int]]) -> None:
+    """Put the finished folder in place; an older one goes only when the new one is there.
+
+    Raises
+    ------
+    OutputError
+        If somebody has written there since the start.
+    """
     old = staging.with_name(f'{staging.name}.old')
-    if target.exists():
+    if before:
         target.replace(old)
     try:
-        staging.replace(target)
-    except OSError:
+        if before and _listing(old) != before:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        staging.replace(target)  # onto nothing or an empty folder; refused where files are
+    except OSError as error:
         if old.exists():
             old.replace(target)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise OutputError(
+                f'The folder {target} has changed since the start, so it is left alone.',
+                'Choose another folder, or run again when nobody writes there.',
+            ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -159,8 +220,18 @@ def _run_all(jobs: list[tuple[Path, Person, Options]], n_procs: int) -> list[lis
         return [_run_job(job) for job in jobs]
     # A forked child could inherit locks of the caller's threads; forkserver starts clean.
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context('forkserver')) as pool:
+        pool = ProcessPoolExecutor(
+            workers, mp_context=get_context('forkserver'), initializer=end_with_parent
+        )
+        try:
             return list(pool.map(_run_job, jobs))
+        except BaseException:  # also Ctrl-C, after which nobody waits for the others
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown()
     except BrokenProcessPool as error:
         raise WorkerDiedError(
             'A process that simulated a participant was killed, most likely for lack of memory.',

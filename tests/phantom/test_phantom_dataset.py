@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import pytest
@@ -264,3 +268,86 @@ def test_failed_replacement_keeps_the_old_dataset(
         write_dataset(target, participants=1, overwrite=True, shape=(24, 24, 6))
     assert digest(target) == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen while a phantom is being written."""
+    fill = dataset_module._fill
+
+    def fill_and_act(*args: Any) -> None:
+        fill(*args)
+        monkeypatch.setattr(dataset_module, '_fill', fill)
+        act()
+
+    monkeypatch.setattr(dataset_module, '_fill', fill_and_act)
+
+
+@pytest.mark.parametrize('kind', ['absent', 'empty', 'phantom'])
+def test_what_appeared_in_the_target_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    target = tmp_path / 'bids'
+    if kind == 'empty':
+        target.mkdir()
+    if kind == 'phantom':
+        write_dataset(target, participants=1, **TINY)
+    thesis = target / 'thesis.txt'
+
+    def write() -> None:
+        target.mkdir(exist_ok=True)
+        thesis.write_text('years of work')
+
+    _meanwhile(monkeypatch, write)
+    with pytest.raises(OutputError, match='changed since the start'):
+        write_dataset(target, participants=1, overwrite=True, **TINY)
+    assert thesis.read_text() == 'years of work'
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_of_two_phantoms_on_one_target_one_loses_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / 'bids'
+    _meanwhile(monkeypatch, lambda: write_dataset(target, participants=1, seed=1, **TINY))
+    with pytest.raises(OutputError, match='changed since the start'):
+        write_dataset(target, participants=1, seed=2, **TINY)
+    won = digest(target)
+    assert list(tmp_path.iterdir()) == [target]
+    shutil.rmtree(target)
+    assert digest(write_dataset(target, participants=1, seed=1, **TINY)) == won
+
+
+def test_what_killed_runs_left_is_swept_and_an_older_dataset_comes_back(tmp_path: Path) -> None:
+    target = write_dataset(tmp_path / 'bids', participants=1, **TINY)
+    target.rename(tmp_path / '.bids.phantom-abc.old')
+    (tmp_path / '.bids.phantom-abc').mkdir()
+    (tmp_path / '.bids.backup').mkdir()
+    with pytest.raises(OutputError, match='not empty'):
+        write_dataset(target, participants=1, **TINY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.bids.backup', 'bids']
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
+def test_a_stopped_run_leaves_no_process(tmp_path: Path, name: str) -> None:
+    words = [str(tmp_path / 'bids'), '--participants', '40', '--nprocs', '2']
+    command = [sys.executable, '-m', 'bids_muscle.cli.phantom', *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def members() -> list[str]:
+        listed = ['ps', '-o', 'pid=', '--sid', str(process.pid)]
+        return subprocess.run(listed, capture_output=True, text=True).stdout.split()
+
+    def wait_until(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not done() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert done()
+
+    wait_until(lambda: len(list(tmp_path.glob('.bids.*/sub-*'))) >= 1)
+    process.send_signal(getattr(signal, name))
+    process.wait(60)
+    wait_until(lambda: not members())
+    if name == 'SIGTERM':
+        assert process.returncode == 75
+        assert not any(tmp_path.iterdir())
+    process.stderr.close()
