@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.dataset.scan import Contrast
+from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
 from bids_muscle.files import read_small
 
@@ -20,12 +20,24 @@ PROTON_MHZ_PER_T = 42.577
 #: An echo counts as in phase or opposed when it is at most this far from it, in cycles.
 PHASE_TOLERANCE_CYCLES = 0.1
 
-_IGNORE = 'ignore'
+#: What is left alone, and how a warning says so; nothing is said of localizers.
+LEFT_ALONE = {
+    'ignore': '',
+    'nomagnitude': 'is no magnitude image (phase, real or imaginary part)',
+    'map': 'is a map of another quantity (R2*, T2*, field)',
+}
 _ANY = 'n/a'
 _PHASES = ('in', 'opposed')
 _FIXED_COLUMNS = ('contrast', 'suffix')
 _ENTITY_COLUMNS = ('acq', 'ce', 'rec', 'run', 'echo', 'part', 'chunk')
-_OTHER_COLUMNS = ('ImageType', 'phase')
+#: Columns that stand for two labels; the row is read once for each.
+_EITHER = {'acq or rec': ('acq', 'rec')}
+#: Columns of the sidecar: the keys each is compared with, the first that fits.
+_SIDECAR_COLUMNS = {
+    'ImageType': ('ImageType', 'ImageTypeText', 'ComplexImageComponent'),
+    'SeriesDescription': ('SeriesDescription', 'ProtocolName'),
+}
+_DIXON_WORD = re.compile(r'dixon|ideal|pdff|lava.?flex|fatsep|wfi', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,17 +52,20 @@ class ContrastRule:
         What the suffix of the file must be.
     entities
         What labels must be, by key.
-    image_type
-        What one of the values of ``ImageType`` must be, or None.
+    sidecar
+        What a value of the sidecar must be, by column: ``ImageType``, ``SeriesDescription``.
     phase
         ``'in'`` or ``'opposed'``: what the echo time must give, or None.
+    left_alone
+        A key of :data:`LEFT_ALONE` where there is no contrast.
     """
 
     contrast: Contrast | None
     suffix: re.Pattern[str]
     entities: Mapping[str, re.Pattern[str]]
-    image_type: re.Pattern[str] | None = None
+    sidecar: Mapping[str, re.Pattern[str]]
     phase: str | None = None
+    left_alone: str = ''
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,24 @@ class Classified:
         What it shows, or None if it is to be left out.
     entities
         Its labels without what names the contrast: equal for all images of one scan.
+    source
+        What tells the contrast: ``'name'``, or the key of the sidecar.
+    other, other_source
+        The image of a Dixon scan that the other of the two, name and sidecar, tells where it is
+        not `contrast`; else None.
+    left_alone
+        Why it is left out where that is worth a word, as in :data:`LEFT_ALONE`.
+    unclear
+        It belongs to a Dixon scan, but nothing tells which of its images it is.
     """
 
     contrast: Contrast | None
     entities: Mapping[str, str]
+    source: str = 'name'
+    other: Contrast | None = None
+    other_source: str = ''
+    left_alone: str = ''
+    unclear: bool = False
 
 
 def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
@@ -76,8 +105,9 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
     ----------
     path
         Table with tabs, a header and the columns ``contrast``, ``suffix``, and any of ``acq``,
-        ``ce``, ``rec``, ``run``, ``echo``, ``part``, ``chunk``, ``ImageType``, ``phase``; by
-        default the one in the package, ``data/contrasts.tsv``, which explains itself.
+        ``ce``, ``rec``, ``run``, ``echo``, ``part``, ``chunk``, ``acq or rec``, ``ImageType``,
+        ``SeriesDescription``, ``phase``; by default the one in the package,
+        ``data/contrasts.tsv``, which explains itself.
 
     Raises
     ------
@@ -103,7 +133,7 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
             f'The contrast rules {path} hold no rule.', 'Give a header and one row per rule.'
         )
     header_line, header = numbered[0]
-    known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_OTHER_COLUMNS)
+    known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_EITHER, *_SIDECAR_COLUMNS, 'phase')
     unknown = [column for column in header if column not in known]
     missing = [column for column in _FIXED_COLUMNS if column not in header]
     if unknown or missing or len(set(header)) < len(header):
@@ -112,10 +142,14 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
             f'Line {header_line} of the contrast rules {path} {wrong} among its columns.',
             f'Known columns are {", ".join(known)}, separated by tabs.',
         )
-    return tuple(_read_rule(path, number, header, cells) for number, cells in numbered[1:])
+    return tuple(
+        rule for number, cells in numbered[1:] for rule in _read_rules(path, number, header, cells)
+    )
 
 
-def _read_rule(path: Path, number: int, header: list[str], cells: list[str]) -> ContrastRule:
+def _read_rules(
+    path: Path, number: int, header: list[str], cells: list[str]
+) -> list[ContrastRule]:
     def bad(what: str, remedy: str) -> UsageError:
         return UsageError(f'Line {number} of the contrast rules {path} {what}.', remedy)
 
@@ -127,10 +161,10 @@ def _read_rule(path: Path, number: int, header: list[str], cells: list[str]) -> 
     row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     contrasts = {str(contrast).lower(): contrast for contrast in Contrast}
     contrast = row.pop('contrast').lower()
-    if contrast not in (*contrasts, _IGNORE):
+    if contrast not in (*contrasts, *LEFT_ALONE):
         raise bad(
             f"names the unknown contrast '{contrast}'",
-            f'Use one of {", ".join([*map(str, Contrast), _IGNORE])}.',
+            f'Use one of {", ".join([*map(str, Contrast), *LEFT_ALONE])}.',
         )
     phase = row.pop('phase', _ANY)
     if phase not in (*_PHASES, _ANY):
@@ -144,13 +178,23 @@ def _read_rule(path: Path, number: int, header: list[str], cells: list[str]) -> 
                 raise bad(
                     f"has the bad pattern '{cell}' ({error})", 'Correct the regular expression.'
                 ) from error
-    return ContrastRule(
+    rule = ContrastRule(
         contrast=contrasts.get(contrast),
         suffix=patterns.pop('suffix', re.compile('.*')),
-        image_type=patterns.pop('ImageType', None),
-        entities=patterns,
+        sidecar={name: patterns.pop(name) for name in _SIDECAR_COLUMNS if name in patterns},
+        entities={name: found for name, found in patterns.items() if name not in _EITHER},
         phase=None if phase == _ANY else phase,
+        left_alone=contrast if contrast in LEFT_ALONE else '',
     )
+    rules = [rule]
+    for column, keys in _EITHER.items():
+        if column in patterns:
+            rules = [
+                replace(each, entities={**each.entities, key: patterns[column]})
+                for each in rules
+                for key in keys
+            ]
+    return rules
 
 
 def classify(
@@ -160,6 +204,10 @@ def classify(
     metadata: Mapping[str, Any],
 ) -> Classified | None:
     """Tell what an image shows; the first rule that fits counts.
+
+    Rules that read the sidecar and rules that read the name are two witnesses: where they name
+    different images of a Dixon scan, that is said. A name that only the suffix speaks of (``T1w``)
+    names none.
 
     Parameters
     ----------
@@ -188,16 +236,66 @@ def classify(
     >>> found.contrast.value, found.entities
     ('water', {'sub': '1', 'acq': 'dixon'})
     """
+    first: Classified | None = None
+    other: Classified | None = None
     for rule in rules:
-        if not rule.suffix.fullmatch(suffix) or not _image_type_fits(rule, metadata):
+        # The second witness is the one that has not spoken yet.
+        if first and (bool(rule.sidecar) == (first.source != 'name') or rule.phase):
             continue
-        remaining = _match_entities(rule, entities)
-        if remaining is None:
+        found = _fit(rule, suffix, entities, metadata)
+        if found is None:
             continue
-        if rule.phase and rule.phase != echo_phase(*_echo_and_field(metadata)):
-            continue
-        return Classified(rule.contrast, remaining)
-    return None
+        if first is None:
+            first = found
+            if first.contrast not in DIXON:
+                return first
+        else:
+            other = found
+            break
+    if first is None or other is None or other.contrast not in DIXON:
+        return first
+    named = first if first.source == 'name' else other
+    if first.contrast == other.contrast:
+        return named
+    return replace(first, entities=named.entities, other=other.contrast, other_source=other.source)
+
+
+def _fit(
+    rule: ContrastRule,
+    suffix: str,
+    entities: Mapping[str, str],
+    metadata: Mapping[str, Any],
+) -> Classified | None:
+    """Return what an image shows by one rule, or None where that does not fit."""
+    if not rule.suffix.fullmatch(suffix):
+        return None
+    source = 'name'
+    for column, pattern in rule.sidecar.items():
+        key = _matching_key(_SIDECAR_COLUMNS[column], pattern, metadata)
+        if key is None:
+            return None
+        source = key
+    remaining = _match_entities(rule, entities)
+    if remaining is None:
+        return None
+    if rule.phase and rule.phase != echo_phase(*_echo_and_field(metadata)):
+        return None
+    asks_nothing = not (rule.entities or rule.sidecar)
+    plain = rule.contrast is not None and rule.contrast not in DIXON
+    return Classified(
+        rule.contrast,
+        remaining,
+        source,
+        left_alone=LEFT_ALONE.get(rule.left_alone, ''),
+        unclear=plain and asks_nothing and _has_dixon_word(entities, metadata),
+    )
+
+
+def _has_dixon_word(entities: Mapping[str, str], metadata: Mapping[str, Any]) -> bool:
+    """Say whether a label or the sidecar names a Dixon sequence."""
+    texts = [entities.get(key, '') for key in ('acq', 'rec')]
+    texts += [text for keys in _SIDECAR_COLUMNS.values() for text in _texts(keys, metadata)]
+    return any(_DIXON_WORD.search(text) for text in texts)
 
 
 def echo_phase(echo_time_s: float, field_t: float) -> str | None:
@@ -242,12 +340,19 @@ def _match_entities(rule: ContrastRule, entities: Mapping[str, str]) -> dict[str
     return remaining
 
 
-def _image_type_fits(rule: ContrastRule, metadata: Mapping[str, Any]) -> bool:
-    if rule.image_type is None:
-        return True
-    values = metadata.get('ImageType')
-    values = values if isinstance(values, list) else [values]
-    return any(isinstance(value, str) and rule.image_type.fullmatch(value) for value in values)
+def _matching_key(
+    keys: Sequence[str], pattern: re.Pattern[str], metadata: Mapping[str, Any]
+) -> str | None:
+    """Return the first key of the sidecar that has a value which fits."""
+    fits = (key for key in keys if any(map(pattern.fullmatch, _texts([key], metadata))))
+    return next(fits, None)
+
+
+def _texts(keys: Sequence[str], metadata: Mapping[str, Any]) -> list[str]:
+    """Return the texts under keys of the sidecar; DICOM separates values by a backslash."""
+    values = [metadata.get(key) for key in keys]
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [text.strip() for each in flat if isinstance(each, str) for text in each.split('\\')]
 
 
 def _echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
@@ -16,16 +14,20 @@ from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_
 from bids_muscle.dataset.folders import PARTICIPANT
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
+from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
 from bids_muscle.dataset.regions import find_region
+from bids_muscle.dataset.repeats import mark_unlike
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan, ScanImage
+from bids_muscle.dataset.witnesses import Entities, Group, join_partners, settle, word
 from bids_muscle.errors import (
     BadDataError,
     BidsMuscleError,
     IncompleteScanError,
     MissingInputError,
+    NothingSelectedError,
     UnknownRegionError,
 )
-from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
+from bids_muscle.imaging.conform import read_grid, reconcile_grids
 from bids_muscle.imaging.dixon import FatSource, fat_source
 from bids_muscle.imaging.multi_echo import EchoTrain
 
@@ -33,20 +35,18 @@ from bids_muscle.imaging.multi_echo import EchoTrain
 #: longer one when several are put together, and MuscleMap's ``_water`` is not BIDS.
 _DERIVED_SUFFIX = {'T2w': 'T2w', 'PDw': 'PDw', 'T2starw': 'T2starw', 'MEGRE': 'T2starw'}
 _ECHO_SUFFIX = 'MEGRE'
-#: How messages call the contrasts whose names are one word in file names.
-_WORDS = {Contrast.IN_PHASE: 'in-phase', Contrast.OPPOSED_PHASE: 'opposed-phase'}
+_UNCLEAR = (
+    'its name or sidecar speaks of a Dixon scan, but not of which image of it: it may be any of '
+    'them, so fat is not measured. Say with --contrast-rules what it shows'
+)
 #: Labels of acquisitions that suppress fat, and what DICOM calls it among the scan options.
 _FAT_SUPPRESSED = re.compile(
     r'.*(?:fatsat|fatsup|spair|spir|stir).*|fs(?!e|pgr).*|.*fs', re.IGNORECASE
 )
 _FAT_SATURATION = 'FS'
-#: Thick slices: the voxel is this much longer through the slice than in it.
-_THICK_SLICE_RATIO = 1.5
-#: A scan of equal voxels is sagittal where it is no wider than this, mm, and this share of its
-#: other extents: muscles of both sides are not in it.
-_SLAB_MM, _SLAB_SHARE = 130.0, 0.6
-#: Headers and sidecars that differ by more than this angle do not describe the same scan.
-_TURNED_DEG = 10.0
+
+#: Why an image that no contrast rule takes is left alone where that is worth a word.
+_MISNAMED = 'fits no contrast rule and has a name that BIDS does not allow'
 
 
 def find_scans(
@@ -96,9 +96,11 @@ def find_scans(
         )
     rules = load_contrast_rules() if rules is None else rules
     images, selected = index_participant(bids_dir, participant, filters)
-    groups: dict[tuple[tuple[str, str], ...], _Group] = defaultdict(_Group)
+    groups: dict[Entities, Group] = defaultdict(Group)
+    left_alone: dict[tuple[str | None, str], list[str]] = defaultdict(list)
     for image in images:
-        if sessions and image.entities.get('ses') not in sessions:
+        session = image.entities.get('ses')
+        if sessions and session not in sessions:
             continue
         if is_image_ignored(bids_dir, image.path.relative_to(bids_dir).as_posix()):
             continue
@@ -115,42 +117,54 @@ def find_scans(
             groups[_echo_entities(image)].echoes.append(image)
             continue
         if found is None or found.contrast is None:
+            if why := found.left_alone if found else _MISNAMED * bool(image.problem):
+                left_alone[session, why].append(image.path.name)
             continue
         if found.contrast in selected and image.path not in selected[found.contrast]:
             continue
         entities = _scan_entities(found.entities, found.contrast, image.suffix)
-        groups[entities].members.append((found.contrast, image))
+        groups[entities].members.append((found, image))
         if image.suffix == _ECHO_SUFFIX:
             groups[entities].echoes.append(image)
+    for group in groups.values():
+        settle(group)
+    join_partners(groups)
     # Echoes that nothing can be made of are worth a word only where there is nothing else.
     alone = not any(group.members for group in groups.values())
-    return sorted(
-        (
-            _make_scan(entities, group, region)
-            for entities, group in groups.items()
-            if group.members or group.unusable or alone
-        ),
-        key=lambda scan: scan.name,
-    )
+    scans = [
+        _make_scan(entities, group, region)
+        for entities, group in groups.items()
+        if group.members or group.unusable or alone
+    ]
+    scans = mark_unlike(sorted(scans, key=lambda scan: scan.name))
+    return _with_left_alone(scans, left_alone, participant)
 
 
-@dataclass
-class _Group:
-    """Images that belong to one scan."""
+def _with_left_alone(
+    scans: list[Scan], left_alone: Mapping[tuple[str | None, str], list[str]], participant: str
+) -> list[Scan]:
+    """Say which images are left alone and why, at the first scan of their session."""
+    for (session, why), names in left_alone.items():
+        shown = ', '.join(names[:3]) + (f' and {len(names) - 3} others' if names[3:] else '')
+        remark = f'Left alone: {shown}, since each {why}.'
+        if not scans:
+            problem = NothingSelectedError(
+                f'sub-{participant} has no image that is used. {remark}',
+                'Look with --dry-run, and say with --contrast-rules what the images show.',
+            ).problem
+            return [Scan((('sub', participant),), 'T1w', None, (), problem=problem)]
+        place = next((n for n, scan in enumerate(scans) if scan.session == session), 0)
+        scan = scans[place]
+        scans[place] = replace(scan, warnings=(*scan.warnings, remark))
+    return scans
 
-    members: list[tuple[Contrast, IndexedImage]] = field(default_factory=list)
-    unusable: list[tuple[IndexedImage, BadDataError]] = field(default_factory=list)
-    echoes: list[IndexedImage] = field(default_factory=list)
 
-
-def _echo_entities(image: IndexedImage) -> tuple[tuple[str, str], ...]:
+def _echo_entities(image: IndexedImage) -> Entities:
     unnamed = {key: value for key, value in image.entities.items() if key != 'echo'}
     return _scan_entities(unnamed, Contrast.IN_PHASE, image.suffix)
 
 
-def _scan_entities(
-    entities: Mapping[str, str], contrast: Contrast, suffix: str
-) -> tuple[tuple[str, str], ...]:
+def _scan_entities(entities: Mapping[str, str], contrast: Contrast, suffix: str) -> Entities:
     """Return the labels of a scan; ``acq`` says its kind, as label maps have no source suffix.
 
     Examples
@@ -172,17 +186,18 @@ def _scan_entities(
     return tuple((key, labels[key]) for key, _ in ENTITIES if key in labels)
 
 
-def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str | None) -> Scan:
+def _make_scan(entities: Entities, group: Group, region: str | None) -> Scan:
     """Put the images of a group together and check what can be checked without reading them."""
     name = '_'.join(f'{key}-{label}' for key, label in entities)
-    warnings: list[str] = []
-    problem: BidsMuscleError | None = None
+    warnings = list(group.remarks)
+    problem = next((image.problem for image in group.images if image.problem), None)
     images: dict[Contrast, IndexedImage] = {}
     suppressed: list[str] = []
     echoes: list[IndexedImage] = []
     train = None
     spine = False
     try:
+        _check_folders(group)
         train = _echo_train(group, warnings)
         echoes = group.echoes if train else []
         images = _one_per_contrast(group, warnings, fitted=bool(train))
@@ -192,15 +207,15 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         warnings += reconcile_grids(grids)[1]
         grid = next(iter(grids.values()))
         spine = is_sagittal(grid) and not set(images) & set(DIXON)
-        warnings += [] if spine else _plane_warnings(grid)
-        warnings += _turned(next(iter(images.values())), grid)
+        warnings += [] if spine else plane_warnings(grid)
+        warnings += turned(next(iter(images.values())), grid)
         suppressed = _fat_suppressed(images)
         warnings += [
             f'{name} is fat-suppressed: fat cannot be measured by thresholds.'
             for name in suppressed
         ]
     except BidsMuscleError as error:
-        problem = error
+        problem = problem or error.problem
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
     sources = sources or group.echoes
     labels = dict(entities)
@@ -213,7 +228,10 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         problem = UnknownRegionError(
             f'Nothing tells which body region {name} shows.',
             'Say it with --region cervical or --region lumbar, or as BodyPart in the sidecar.',
-        )
+        ).problem
+    unclear = not spine and any(found.unclear for found, _ in group.members)
+    if unclear:
+        warnings.append(f'What {sources[0].path.name} shows is not known: {_UNCLEAR}.')
     left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
     return Scan(
         entities=entities,
@@ -229,13 +247,25 @@ def _make_scan(entities: tuple[tuple[str, str], ...], group: _Group, region: str
         fat_suppressed=bool(suppressed),
         frame_of_reference=_frame_of_reference(sources),
         warnings=(*warnings, *left_out),
-        problem=problem.problem if problem else None,
+        problem=problem,
+        fat_doubt=_UNCLEAR if unclear else '',
     )
 
 
-def _echo_train(group: _Group, warnings: list[str]) -> EchoTrain | None:
+def _check_folders(group: Group) -> None:
+    """Raise BadDataError where images of several folders would be one scan."""
+    by_folder = {image.path.parent: image for image in group.images}
+    if len(by_folder) > 1:
+        first, second, *_ = (image.path for image in by_folder.values())
+        raise BadDataError(
+            f'{first} and {second} have the labels of one scan and lie in different folders.',
+            'Give them names that tell them apart, or leave one out with .bidsignore.',
+        )
+
+
+def _echo_train(group: Group, warnings: list[str]) -> EchoTrain | None:
     """Return the times of the echoes where fat can be fitted to them, else say why not."""
-    if not group.echoes or fat_source(contrast for contrast, _ in group.members) in (
+    if not group.echoes or fat_source(group.contrasts) in (
         FatSource.WATER_AND_FAT,
         FatSource.SCANNER,
     ):
@@ -268,7 +298,7 @@ def _frame_of_reference(images: Sequence[IndexedImage]) -> str | None:
 
 
 def _one_per_contrast(
-    group: _Group, warnings: list[str], *, fitted: bool
+    group: Group, warnings: list[str], *, fitted: bool
 ) -> dict[Contrast, IndexedImage]:
     """Choose one image per contrast: the earliest echo, in the order of :class:`Contrast`."""
     if not group.members and group.unusable:
@@ -281,7 +311,7 @@ def _one_per_contrast(
         )
     warnings += [str(remark) for _, remark in group.unusable]
     candidates: dict[Contrast, list[IndexedImage]] = defaultdict(list)
-    for contrast, image in group.members:
+    for contrast, (_, image) in zip(group.contrasts, group.members, strict=True):
         candidates[contrast].append(image)
     chosen = {}
     for contrast in sorted(candidates, key=list(Contrast).index):
@@ -317,71 +347,15 @@ def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -
         if lone not in images or partner in images:
             continue
         path = images[lone].path
-        word, other = (_WORDS.get(contrast, str(contrast)) for contrast in (lone, partner))
+        what, other = word(lone), word(partner)
         if source is None:
             raise IncompleteScanError(
-                f'{path} is the {word} image of a scan without {other} image.',
+                f'{path} is the {what} image of a scan without {other} image.',
                 f'Add the {other} image, or say with --contrast-rules how it is named.',
             )
         if source is FatSource.PHASES:
             warnings.append(f'{path.name} has no {other} partner and is not used.')
             del images[lone]
-
-
-def is_sagittal(grid: Grid) -> bool:
-    """Say whether a scan has sagittal slices, told by its affine.
-
-    The slices are where the voxels are long; where they are not, a slab from right to left that
-    is too narrow for the muscles of both sides is taken for sagittal.
-    """
-    world = np.abs(grid.affine[:3, :3]) @ np.eye(3)
-    across = int(np.argmax(world[0] / np.linalg.norm(world, axis=0)))
-    others = [axis for axis in range(3) if axis != across]
-    if grid.zooms[across] >= _THICK_SLICE_RATIO * max(grid.zooms[axis] for axis in others):
-        return True
-    if max(grid.zooms) >= _THICK_SLICE_RATIO * sorted(grid.zooms)[1]:
-        return False
-    extent = [n * zoom for n, zoom in zip(grid.shape, grid.zooms, strict=True)]
-    least = min(extent[axis] for axis in others)
-    return extent[across] <= min(_SLAB_MM, _SLAB_SHARE * least)
-
-
-def _plane_warnings(grid: Grid) -> list[str]:
-    """Warn where thick slices are not axial: muscles are segmented on axial slices."""
-    thickest = int(np.argmax(grid.zooms))
-    others = [zoom for axis, zoom in enumerate(grid.zooms) if axis != thickest]
-    world_axis = int(np.argmax(np.abs(grid.affine[:3, thickest])))
-    if world_axis == 2 or grid.zooms[thickest] < _THICK_SLICE_RATIO * max(others):
-        return []
-    plane = ('sagittal', 'coronal')[world_axis]
-    return [
-        f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
-        'axial slices, which are coarse here.'
-    ]
-
-
-def _turned(image: IndexedImage, grid: Grid) -> list[str]:
-    """Warn where the sidecar turns the slices otherwise than the header.
-
-    Axes are compared without their direction, since programs that store a volume in another voxel
-    order mend the header and not the sidecar: an exchange of left and right does not show.
-    """
-    try:
-        given = np.array(image.metadata.get('ImageOrientationPatientDICOM'), float)
-        row, column = given.reshape(2, 3)
-    except (TypeError, ValueError):
-        return []
-    axes = np.array([row, column, np.cross(row, column)]) * (-1, -1, 1)  # DICOM is LPS+
-    if not np.allclose(axes @ axes.T, np.eye(3), atol=0.01):
-        return []
-    cosines = np.abs(axes @ (grid.affine[:3, :3] / grid.zooms)).max(axis=1)
-    angle = np.rad2deg(np.arccos(min(cosines.min(), 1)))
-    if angle < _TURNED_DEG:
-        return []
-    return [
-        f'The header of {image.path.name} turns the slices by {angle:.0f} degrees against '
-        'ImageOrientationPatientDICOM in its sidecar. The header is used: check left and right.'
-    ]
 
 
 def _fat_suppressed(images: Mapping[Contrast, IndexedImage]) -> list[str]:

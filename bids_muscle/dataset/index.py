@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_muscle.dataset.image_names import read_labels
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
-from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, MissingInputError, Problem, UsageError
 from bids_muscle.files import read_small
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class IndexedImage:
         Sidecars, merged by the inheritance principle.
     warnings
         Sentences about sidecars that were left out.
+    problem
+        What is wrong with its name, or None.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class IndexedImage:
     entities: Mapping[str, str]
     metadata: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    problem: Problem | None = None
 
 
 def read_filters(path: Path) -> Filters:
@@ -135,14 +139,15 @@ def index_participant(
         images = [
             _read_image(file, bids_dir, broken)
             for file in layout.get(datatype='anat', extension=_EXTENSIONS)
-            if file.get_entities(metadata=False).get('part', 'mag') == 'mag'
         ]
         selected = {
             contrast: {bids_dir / file.relpath for file in _query(layout, query)}
             for contrast, query in (filters or {}).items()
         }
         layout.connection_manager.session.close()
-    return sorted(images, key=lambda image: image.path), selected
+    images += _unindexed(bids_dir, participant, {image.path for image in images})
+    magnitudes = [image for image in images if image.entities.get('part', 'mag') == 'mag']
+    return sorted(magnitudes, key=lambda image: image.path), selected
 
 
 def _query(layout: BIDSLayout, query: Mapping[str, Any]) -> list[Any]:
@@ -159,20 +164,31 @@ def _query(layout: BIDSLayout, query: Mapping[str, Any]) -> list[Any]:
 
 
 def _read_image(file: Any, bids_dir: Path, broken: Mapping[str, str]) -> IndexedImage:
-    named = file.get_entities(metadata=False)
     relative = Path(file.relpath)
+    labels, suffix, problem = read_labels(relative)
     return IndexedImage(
         path=bids_dir / relative,
-        suffix=named.get('suffix', ''),
-        # str keeps the zeros in front of a run number.
-        entities={key: str(named[name]) for key, name in ENTITIES if name in named},
+        suffix=suffix,
+        entities=labels,
         metadata=dict(file.get_metadata()),
+        problem=problem,
         warnings=tuple(
             f'The sidecar {name} is left out: {why}.'
             for name, why in broken.items()
             if _applies(Path(name), relative)
         ),
     )
+
+
+def _unindexed(bids_dir: Path, participant: str, indexed: set[Path]) -> list[IndexedImage]:
+    """Find images that pybids passes over for their names, such as ``ses-2019.01``."""
+    folder = bids_dir / f'sub-{participant}'
+    found = []
+    for path in (*folder.glob('anat/*.nii*'), *folder.glob('*/anat/*.nii*')):
+        labels, suffix, problem = read_labels(path.relative_to(bids_dir))
+        if path not in indexed and problem and path.name.endswith(tuple(_EXTENSIONS)):
+            found.append(IndexedImage(path, suffix, labels, {}, problem=problem))
+    return found
 
 
 def _root_sidecars(bids_dir: Path) -> list[str]:

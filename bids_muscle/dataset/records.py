@@ -71,6 +71,8 @@ class ScanRecord:
         The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
     session_info
         The session's row in ``sessions.tsv``, with the ``acq_time`` of ``scans.tsv``, likewise.
+    left_out
+        Why the scan does not count in the cohort, or empty.
     settings_digest
         SHA-256 of the settings that may change a number.
     fingerprint
@@ -94,6 +96,7 @@ class ScanRecord:
     processing: Mapping[str, bool] = field(default_factory=dict)
     participant_info: Mapping[str, str] = field(default_factory=dict)
     session_info: Mapping[str, str] = field(default_factory=dict)
+    left_out: str = ''
     settings_digest: str = ''
     fingerprint: str = ''
     steps: tuple[Step, ...] = ()

@@ -74,6 +74,10 @@ class Scan:
         Why nothing can be computed, or None.
     manual
         Label map that a person made, which takes the place of the network's, or None.
+    fat_doubt
+        Why no number of its fat can be trusted, or empty.
+    left_out
+        Why it does not count in the cohort, or empty.
     """
 
     entities: tuple[tuple[str, str], ...]
@@ -87,6 +91,8 @@ class Scan:
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
     manual: Path | None = None
+    fat_doubt: str = ''
+    left_out: str = ''
 
     @property
     def participant(self) -> str:

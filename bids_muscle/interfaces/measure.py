@@ -27,6 +27,8 @@ class _MeasureInput(ScanInput):
     fix_swaps = traits.Bool(mandatory=True, desc='swaps are exchanged back already')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
+    fat_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted, from the plan')
+    image_doubt = traits.Str('', usedefault=True, desc='and from the images')
     fat_method = traits.Str('auto', usedefault=True)
     quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
@@ -72,6 +74,7 @@ class MeasureScan(SimpleInterface):
             swap=swap,
             bounded=given.bounded,
             fat_suppressed=given.fat_suppressed,
+            fat_doubt=given.fat_doubt or given.image_doubt,
             fat_method=given.fat_method,
             height_m=given.height_m,
             levels=read_levels(Path(given.levels)),

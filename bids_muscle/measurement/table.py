@@ -66,6 +66,7 @@ def measure_scan(
     intensity: Nifti1Image | None = None,
     bounded: bool = False,
     fat_suppressed: bool = False,
+    fat_doubt: str = '',
     swap: NDArray[np.bool_] | None = None,
     levels: SliceLevels | None = None,
     fat_method: str = 'auto',
@@ -93,6 +94,8 @@ def measure_scan(
         Whether fat and water come from in- and opposed-phase magnitudes.
     fat_suppressed
         Whether fat is dark in `intensity`.
+    fat_doubt
+        Why no number of fat of this scan can be trusted, or empty: all of them are missing then.
     swap
         (X, Y, Z) mask, in the voxel order of `labels`, of where fat and water are exchanged; these
         voxels are left out of fat measures and counted.
@@ -149,6 +152,7 @@ def measure_scan(
             grid,
             bounded=bounded,
             fat_suppressed=fat_suppressed,
+            fat_doubt=fat_doubt,
             fat_method=fat_method,
             contrast=contrast,
         )
@@ -199,6 +203,7 @@ def _measure_muscle(
     *,
     bounded: bool,
     fat_suppressed: bool,
+    fat_doubt: str,
     fat_method: str,
     contrast: str,
 ) -> Muscle:
@@ -217,6 +222,8 @@ def _measure_muscle(
             values[name] = np.where(swapped, np.nan, values[name])
     if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
         values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
+    if fat_doubt:
+        values = {name: np.full(n_voxels, np.nan) for name in values}
     fat: Fat | None = None
     eroded: Fat | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
@@ -238,6 +245,7 @@ def _measure_muscle(
         reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
     if fat is None:
         reasons.insert(0, f'a {contrast} scan has no fat and water images, so no MFI')
+    reasons = [fat_doubt] if fat_doubt else reasons
     return Muscle(label, voxels, size, values, fat, eroded, n_swapped, thresholded, tuple(reasons))
 
 

@@ -102,10 +102,11 @@ class ScanOutputs:
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
-        if not (self.excluded or self.verdict):
+        if not self._has_exclusions:
             return ''
         name = row['name'] if row else ''
         reasons = [
+            self.record.left_out,
             self.excluded.get('', ''),
             self.excluded.get(name, '') if name else '',
             self.verdict.exclusion(name or None) if self.verdict else '',
@@ -113,9 +114,13 @@ class ScanOutputs:
         return '; '.join(reason for reason in reasons if reason)
 
     @property
+    def _has_exclusions(self) -> bool:
+        return bool(self.excluded or self.verdict or self.record.left_out)
+
+    @property
     def kept(self) -> tuple[Mapping[str, str], ...]:
         """The rows that count in the cohort."""
-        if not (self.excluded or self.verdict):
+        if not self._has_exclusions:
             return self.rows
         return tuple(row for row in self.rows if not self.exclusion(row))
 

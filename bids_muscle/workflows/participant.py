@@ -234,6 +234,7 @@ def init_scan_wf(
             region=region,
             contrast=kind,
             fat_suppressed=scan.fat_suppressed,
+            fat_doubt=scan.fat_doubt,
             fix_swaps=settings['fix_swaps'],
             fat_method=settings['fat_method'],
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),

@@ -40,7 +40,8 @@ def images(*names: str, session: str = '', values: object = None) -> dict[str, o
 def test_dixon_images_form_one_scan(tiny_dataset: TinyDataset) -> None:
     names = [f'acq-dixon{c}_T1w' for c in ('fat', 'water', 'out', 'in', 'ff')]
     root = tiny_dataset(
-        images(*names, 'T2w', 'acq-ax_T2w'), {'T1w.json': LUMBAR, 'T2w.json': LUMBAR}
+        images(*names, 'T2w') | images('acq-ax_T2w', values=np.ones((5, 4, 3), np.uint8)),
+        {'T1w.json': LUMBAR, 'T2w.json': LUMBAR},
     )
     scans = {scan.name: scan for scan in find_scans(root, '01')}
     assert list(scans) == ['sub-01_acq-T2w', 'sub-01_acq-axT2w', 'sub-01_acq-dixon']
@@ -385,7 +386,8 @@ def test_relative_dataset_path(tiny_dataset: TinyDataset, monkeypatch) -> None:
 def test_broken_sidecar_is_left_out_with_a_warning(
     tiny_dataset: TinyDataset, content: str
 ) -> None:
-    root = tiny_dataset(images('acq-a_T2w', 'acq-b_T2w', 'T1w'), {'T2w.json': LUMBAR})
+    other = images('acq-b_T2w', values=np.ones((5, 4, 3), np.uint8))
+    root = tiny_dataset(images('acq-a_T2w', 'T1w') | other, {'T2w.json': LUMBAR})
     (root / 'sub-01/anat/sub-01_acq-a_T2w.json').write_text(content, encoding='latin-1')
     (root / 'T1w.json').write_text(content, encoding='latin-1')
     scans = {scan.name: scan for scan in find_scans(root, '01')}

@@ -1,0 +1,99 @@
+"""Labels of raw images as their names and folders write them, also where BIDS does not allow it.
+
+pybids reads a label as far as it is allowed: ``ses-2019-01`` and ``ses-2019-02`` are both session
+2019 to it, and water of one date would meet fat of the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bids_muscle.dataset.names import ENTITIES
+from bids_muscle.errors import BadDataError, Problem
+
+_KEY = re.compile(r'[a-z]+')
+_NOT_ALLOWED = re.compile(r'[^0-9A-Za-z+]+')
+#: Labels that are numbers.
+_NUMBERS = ('run', 'echo', 'chunk')
+
+
+def read_labels(relative: Path) -> tuple[dict[str, str], str, Problem | None]:
+    """Read the labels of an image from its name, and from its folders those of sub and ses.
+
+    Parameters
+    ----------
+    relative
+        Path of the image in the dataset.
+
+    Returns
+    -------
+    labels : dict
+        By key, those of :data:`~bids_muscle.dataset.names.ENTITIES` only, in their order; without
+        characters that BIDS does not allow.
+    suffix : str
+        What stands behind the last underscore.
+    problem : Problem or None
+        What is wrong with the name.
+
+    Examples
+    --------
+    >>> name = 'sub-1/ses-pre_op/anat/sub-1_ses-pre_op_run-01_T1w.nii.gz'
+    >>> labels, suffix, problem = read_labels(Path(name))
+    >>> labels, suffix, problem.remedy
+    ({'sub': '1', 'ses': 'preop', 'run': '01'}, 'T1w', 'Name it ses-preop, file and folder alike.')
+    """
+    *pieces, suffix = relative.name.split('.nii')[0].split('_')
+    written: dict[str, str] = {}
+    doubled, last = False, ''
+    for piece in pieces:
+        key, dash, label = piece.partition('-')
+        if dash and _KEY.fullmatch(key):
+            doubled |= key in written
+            last = key
+            written.setdefault(key, label)
+        else:
+            written[last] = f'{written[last]}_{piece}' if last in written else piece
+    folders = dict(
+        part.split('-', 1) for part in relative.parts[:-1] if part.startswith(('sub-', 'ses-'))
+    )
+    read = {**written, **folders}
+    labels = {key: _NOT_ALLOWED.sub('', read[key]) for key, _ in ENTITIES if key in read}
+    return labels, suffix, _problem(relative, written, folders, doubled=doubled)
+
+
+def _problem(
+    relative: Path,
+    written: Mapping[str, str],
+    folders: Mapping[str, str],
+    *,
+    doubled: bool,
+) -> Problem | None:
+    for key, label in folders.items():
+        if key in written and written[key] != label:
+            return BadDataError(
+                f'{relative} is of {key}-{written[key]} by its name and of {key}-{label} by its '
+                'folder.',
+                'Correct the name, or move the file.',
+            ).problem
+    for key, label in {**written, **folders}.items():
+        clean = _NOT_ALLOWED.sub('', label)
+        if not key or clean != label or not label:
+            shown = f'{key}-{label}' if key else label
+            where = 'file and folder alike' if key in folders else 'letters and digits only'
+            return BadDataError(
+                f'{relative} has {shown!r} in its name: BIDS does not allow such a label, and '
+                'programs cut it.',
+                f'Name it {key or "acq"}-{clean}, {where}.',
+            ).problem
+        if key in _NUMBERS and not label.isdecimal():
+            return BadDataError(
+                f'{relative} has {key}-{label} in its name: BIDS asks for a number there.',
+                f'Name it {key}-1, {key}-2 and so on.',
+            ).problem
+    if doubled:
+        return BadDataError(
+            f'{relative} has a key twice in its name.', 'Give each key one label.'
+        ).problem
+    return None

@@ -1,0 +1,72 @@
+"""How the slices of a scan lie, by its header and by its sidecar."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bids_muscle.dataset.index import IndexedImage
+from bids_muscle.imaging.conform import Grid
+
+#: Thick slices: the voxel is this much longer through the slice than in it.
+_THICK_SLICE_RATIO = 1.5
+#: A scan of equal voxels is sagittal where it is no wider than this, mm, and this share of its
+#: other extents: muscles of both sides are not in it.
+_SLAB_MM, _SLAB_SHARE = 130.0, 0.6
+#: Headers and sidecars that differ by more than this angle do not describe the same scan.
+_TURNED_DEG = 10.0
+
+
+def is_sagittal(grid: Grid) -> bool:
+    """Say whether a scan has sagittal slices, told by its affine.
+
+    The slices are where the voxels are long; where they are not, a slab from right to left that
+    is too narrow for the muscles of both sides is taken for sagittal.
+    """
+    world = np.abs(grid.affine[:3, :3]) @ np.eye(3)
+    across = int(np.argmax(world[0] / np.linalg.norm(world, axis=0)))
+    others = [axis for axis in range(3) if axis != across]
+    if grid.zooms[across] >= _THICK_SLICE_RATIO * max(grid.zooms[axis] for axis in others):
+        return True
+    if max(grid.zooms) >= _THICK_SLICE_RATIO * sorted(grid.zooms)[1]:
+        return False
+    extent = [n * zoom for n, zoom in zip(grid.shape, grid.zooms, strict=True)]
+    least = min(extent[axis] for axis in others)
+    return extent[across] <= min(_SLAB_MM, _SLAB_SHARE * least)
+
+
+def plane_warnings(grid: Grid) -> list[str]:
+    """Warn where thick slices are not axial: muscles are segmented on axial slices."""
+    thickest = int(np.argmax(grid.zooms))
+    others = [zoom for axis, zoom in enumerate(grid.zooms) if axis != thickest]
+    world_axis = int(np.argmax(np.abs(grid.affine[:3, thickest])))
+    if world_axis == 2 or grid.zooms[thickest] < _THICK_SLICE_RATIO * max(others):
+        return []
+    plane = ('sagittal', 'coronal')[world_axis]
+    return [
+        f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
+        'axial slices, which are coarse here.'
+    ]
+
+
+def turned(image: IndexedImage, grid: Grid) -> list[str]:
+    """Warn where the sidecar turns the slices otherwise than the header.
+
+    Axes are compared without their direction, since programs that store a volume in another voxel
+    order mend the header and not the sidecar: an exchange of left and right does not show.
+    """
+    try:
+        given = np.array(image.metadata.get('ImageOrientationPatientDICOM'), float)
+        row, column = given.reshape(2, 3)
+    except (TypeError, ValueError):
+        return []
+    axes = np.array([row, column, np.cross(row, column)]) * (-1, -1, 1)  # DICOM is LPS+
+    if not np.allclose(axes @ axes.T, np.eye(3), atol=0.01):
+        return []
+    cosines = np.abs(axes @ (grid.affine[:3, :3] / grid.zooms)).max(axis=1)
+    angle = np.rad2deg(np.arccos(min(cosines.min(), 1)))
+    if angle < _TURNED_DEG:
+        return []
+    return [
+        f'The header of {image.path.name} turns the slices by {angle:.0f} degrees against '
+        'ImageOrientationPatientDICOM in its sidecar. The header is used: check left and right.'
+    ]

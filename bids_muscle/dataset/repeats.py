@@ -1,0 +1,76 @@
+"""Which scans of a session are repeats, and which only look like it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.scan import DIXON, Scan
+from bids_muscle.imaging.conform import Grid, read_grid
+
+#: Affines of one acquisition differ by no more than this, mm.
+_SAME_MM = 0.01
+
+
+def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
+    """Leave out of the cohort what looks like repeats and is not.
+
+    Images of one contrast and one grid in a session come from one acquisition, or from several
+    with another setting, if anything but ``run-`` tells their names apart: the mean of them is of
+    nothing. Images with fat suppression are compared with such images only.
+
+    Parameters
+    ----------
+    scans
+        All scans of a participant.
+    """
+    kinds: dict[tuple[object, ...], list[Scan]] = defaultdict(list)
+    for scan in scans:
+        if not scan.problem and scan.region != SPINE and scan.images[0].contrast not in DIXON:
+            image = scan.images[0]
+            kinds[scan.session, scan.region, image.contrast, scan.fat_suppressed].append(scan)
+    unlike: dict[str, str] = {}
+    for members in kinds.values():
+        grids = [read_grid(scan.images[0].path) for scan in members] if len(members) > 1 else []
+        for scan, grid in zip(members, grids, strict=False):
+            others = [
+                other.name
+                for other, its in zip(members, grids, strict=True)
+                if other is not scan and _is_same(grid, its) and not _is_repeat(scan, other)
+            ]
+            if others:
+                unlike[scan.name] = _reason(scan, others)
+    return [
+        replace(
+            scan,
+            left_out=reason,
+            warnings=(*scan.warnings, f'It does not count in the cohort: {reason}'),
+        )
+        if (reason := unlike.get(scan.name))
+        else scan
+        for scan in scans
+    ]
+
+
+def _is_same(one: Grid, other: Grid) -> bool:
+    return one.shape == other.shape and np.allclose(one.affine, other.affine, atol=_SAME_MM)
+
+
+def _is_repeat(one: Scan, other: Scan) -> bool:
+    """Say whether only ``run-`` tells two scans apart, and neither is an unnamed Dixon image."""
+    labels = [{pair for pair in scan.entities if pair[0] != 'run'} for scan in (one, other)]
+    return labels[0] == labels[1] and not (one.fat_doubt or other.fat_doubt)
+
+
+def _reason(scan: Scan, others: Sequence[str]) -> str:
+    contrast = scan.images[0].contrast
+    shown = ', '.join(others[:3]) + (' and others' if len(others) > 3 else '')
+    return (
+        f'it lies on the grid of {shown}, is {contrast} as well and no repeat by its name '
+        '(run-), so that a mean of them would be of different images. Say with --contrast-rules '
+        'what each shows, or keep one with --bids-filter-file.'
+    )

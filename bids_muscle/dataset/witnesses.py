@@ -1,0 +1,166 @@
+"""Name and sidecar as two witnesses of what an image of a Dixon scan shows, scan by scan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bids_muscle.dataset.contrasts import Classified, echo_phase
+from bids_muscle.dataset.index import IndexedImage
+from bids_muscle.dataset.names import ENTITIES
+from bids_muscle.dataset.scan import DIXON, Contrast
+from bids_muscle.errors import BadDataError
+from bids_muscle.imaging.dixon import fat_source
+
+Entities = tuple[tuple[str, str], ...]
+_ORDER = [key for key, _ in ENTITIES]
+#: How messages call the contrasts whose names are one word in file names.
+WORDS = {
+    Contrast.IN_PHASE: 'in-phase',
+    Contrast.OPPOSED_PHASE: 'opposed-phase',
+    Contrast.FAT_FRACTION: 'fat fraction',
+}
+
+
+@dataclass
+class Group:
+    """Images that belong to one scan.
+
+    Parameters
+    ----------
+    members
+        Images, each with what it shows.
+    unusable
+        Echoes of which nothing can be made, and why.
+    echoes
+        All echoes.
+    remarks
+        Sentences about which witness is believed.
+    """
+
+    members: list[tuple[Classified, IndexedImage]] = field(default_factory=list)
+    unusable: list[tuple[IndexedImage, BadDataError]] = field(default_factory=list)
+    echoes: list[IndexedImage] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """What the images show."""
+        return [found.contrast for found, _ in self.members if found.contrast]
+
+    @property
+    def images(self) -> list[IndexedImage]:
+        """Every image of it."""
+        used = [image for _, image in self.members] + [image for image, _ in self.unusable]
+        return used + [image for image in self.echoes if image not in used]
+
+
+def settle(group: Group) -> None:
+    """Decide between name and sidecar where they contradict each other, and say it.
+
+    The witness that the contrast rules read first is believed, unless two images of the scan would
+    be the same by it and not by the other: one sidecar for all images says nothing of each.
+    """
+    first, second = (
+        [found.contrast for found, _ in group.members],
+        [found.other or found.contrast for found, _ in group.members],
+    )
+    if first != second:
+        turned = len(set(first)) < len(first) and len(set(second)) == len(second)
+        group.remarks += [
+            _contradiction(found, image, turned=turned)
+            for found, image in group.members
+            if found.other
+        ]
+        if turned:
+            group.members = [
+                (replace(found, contrast=found.other or found.contrast), image)
+                for found, image in group.members
+            ]
+    _settle_echo_times(group)
+
+
+def _contradiction(found: Classified, image: IndexedImage, *, turned: bool) -> str:
+    sources = {found.source: found.contrast, found.other_source: found.other}
+    said = ' and its '.join(f'{source} {word(contrast)}' for source, contrast in sources.items())
+    if turned:
+        believed = (
+            f'The {found.other_source} is believed, since by the {found.source} two images of the '
+            'scan would be the same.'
+        )
+    elif found.source == 'name':
+        believed = 'The name is believed, since the contrast rules ask it first.'
+    else:
+        believed = f'The {found.source} is believed, since the scanner wrote it.'
+    return f'{image.path.name} contradicts its sidecar: its {said}. {believed} Correct one.'
+
+
+def word(contrast: Contrast | None) -> str:
+    """Return how messages call a contrast."""
+    return WORDS.get(contrast, str(contrast)) if contrast else 'nothing'
+
+
+def _settle_echo_times(group: Group) -> None:
+    """Exchange in- and opposed-phase where both echo times contradict both names.
+
+    Images that the scanner computed from several echoes often share an echo time; that tells
+    nothing.
+    """
+    pair = {
+        found.contrast: image
+        for found, image in group.members
+        if found.source == 'name' and image not in group.echoes
+    }
+    phases = (Contrast.IN_PHASE, Contrast.OPPOSED_PHASE)
+    if not all(contrast in pair for contrast in phases):
+        return
+    if [_phase(pair[contrast].metadata) for contrast in phases] != ['opposed', 'in']:
+        return
+    exchanged: dict[Contrast | None, Contrast] = dict(zip(phases, reversed(phases), strict=True))
+    group.members = [
+        (replace(found, contrast=exchanged.get(found.contrast, found.contrast)), image)
+        for found, image in group.members
+    ]
+    group.remarks.append(
+        f'By their EchoTime {pair[phases[0]].path.name} is the opposed-phase and '
+        f'{pair[phases[1]].path.name} the in-phase image, against their names. The echo times are '
+        'believed, since the scanner wrote them. Correct the names or the sidecars.'
+    )
+
+
+def _phase(metadata: Mapping[str, Any]) -> str | None:
+    values = [metadata.get(key) for key in ('EchoTime', 'MagneticFieldStrength')]
+    if not all(isinstance(value, int | float) for value in values):
+        return None
+    return echo_phase(*map(float, values))  # type: ignore[arg-type]
+
+
+def join_partners(groups: dict[Entities, Group]) -> None:
+    """Join lone images of a Dixon scan that only the sidecars know, whatever their labels.
+
+    Converters number what they cannot name: water is ``run-1`` and fat ``run-2``. That is done
+    where a folder has each image once.
+    """
+    places: dict[Any, list[Entities]] = defaultdict(list)
+    for entities, group in groups.items():
+        if group.members and all(
+            found.source != 'name' and not found.other and found.contrast in DIXON
+            for found, _ in group.members
+        ):
+            image = group.members[0][1]
+            places[image.path.parent, image.suffix].append(entities)
+    for keys in places.values():
+        contrasts = [contrast for key in keys for contrast in groups[key].contrasts]
+        lone = any(fat_source(groups[key].contrasts) is None for key in keys)
+        shared = tuple(pair for pair in keys[0] if all(pair in key for key in keys))
+        if not any(key == 'acq' for key, _ in shared):
+            shared = tuple(
+                sorted((*shared, ('acq', 'dixon')), key=lambda pair: _ORDER.index(pair[0]))
+            )
+        if len(keys) > 1 and lone and len(set(contrasts)) == len(contrasts):
+            if shared in groups and shared not in keys:
+                continue
+            parts = [groups.pop(key) for key in keys]
+            groups[shared] = Group(members=[pair for part in parts for pair in part.members])

@@ -1,0 +1,337 @@
+"""Names and sidecars that mislead: what is believed, what is left alone, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_muscle.dataset.contrasts import Classified, classify, load_contrast_rules
+from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.scan import Scan
+
+TinyDataset = Callable[..., Path]
+RULES = load_contrast_rules()
+ANAT = 'sub-01/anat/sub-01_'
+BOTH = ('W', 'F')
+
+
+def read(name: str, **metadata: object) -> Classified:
+    *parts, suffix = f'sub-1_{name}'.split('_')
+    found = classify(RULES, suffix, dict(part.split('-') for part in parts), metadata)
+    assert found is not None
+    return found
+
+
+def scans_of(root: Path, **options: object) -> list[Scan]:
+    return find_scans(root, '01', region='lumbar', **options)
+
+
+def contents(scan: Scan) -> dict[str, str]:
+    return {str(image.contrast): image.path.name for image in scan.images}
+
+
+def volume(width: int = 8) -> nib.Nifti1Image:
+    data = np.random.default_rng(width).integers(1, 999, (width, 8, 4), np.uint16)
+    return nib.Nifti1Image(data, np.diag([1.0, 1, 4, 1]))
+
+
+@pytest.mark.parametrize(
+    ('acq', 'contrast', 'left'),
+    [
+        ('FatIDEALIQ', 'fat', 'IDEALIQ'),
+        ('WaterIDEALIQ', 'water', 'IDEALIQ'),
+        ('FatFracIDEALIQ', 'fatfraction', 'IDEALIQ'),
+        ('InPhaseIDEALIQ', 'inphase', 'IDEALIQ'),
+        ('OutPhaseIDEALIQ', 'opposedphase', 'IDEALIQ'),
+        ('R2StarIDEALIQ', None, 'R2StarIDEALIQ'),
+        ('dixonF1', 'fat', 'dixon1'),
+        ('dixonW1', 'water', 'dixon1'),
+        ('dixonopp2', 'opposedphase', 'dixon2'),
+        # The series of Siemens without its underscores.
+        ('t1vibedixontrabhW', 'water', 't1vibedixontrabh'),
+        ('t1vibedixontraF', 'fat', 't1vibedixontra'),
+        ('t1vibedixontrain', 'inphase', 't1vibedixontra'),
+        ('t1vibedixontraopp', 'opposedphase', 't1vibedixontra'),
+        ('mDIXONquantFF', 'fatfraction', 'mDIXONquant'),
+        ('Wdixon', 'water', 'dixon'),
+        ('IPmdixon', 'inphase', 'mdixon'),
+        ('lavaflexW', 'water', 'lavaflex'),
+        ('LAVAFlexInPhase', 'inphase', 'LAVAFlex'),
+        ('wfiF', 'fat', 'wfi'),
+        ('dixonT2star', None, 'dixonT2star'),
+        ('vibe3D', 'T1w', 'vibe3D'),
+        ('flexion', 'T1w', 'flexion'),
+        ('spin', 'T1w', 'spin'),
+    ],
+)
+def test_dixon_images_named_in_another_way(acq: str, contrast: str | None, left: str) -> None:
+    found = read(f'acq-{acq}_T1w')
+    assert (found.contrast, found.entities) == (contrast, {'sub': '1', 'acq': left})
+    assert not found.unclear
+
+
+@pytest.mark.parametrize(
+    'acq', ['dixon', 'vibedixonQ', 'IDEAL', 'dixonTE1', 'DixonFatSat', 'dixonwaterfat', 'mdixon7']
+)
+def test_a_dixon_word_that_no_rule_takes(acq: str) -> None:
+    found = read(f'acq-{acq}_T1w')
+    assert found.contrast == 'T1w'
+    assert found.unclear
+
+
+@pytest.mark.parametrize(
+    ('text', 'contrast'),
+    [
+        ('WATER: Ax T2 FSE IDEAL', 'water'),
+        ('FAT: AX IDEAL', 'fat'),
+        ('Water:Ax LAVA-Flex', 'water'),
+        ('InPhase: Ax LAVA-Flex', 'inphase'),
+        ('OutPhase: Ax LAVA', 'opposedphase'),
+        ('FatFrac: IDEAL IQ', 'fatfraction'),
+        ('R2Star: IDEAL IQ', None),
+        ('t1_vibe_dixon_tra_bh_W', 'water'),
+        ('t1_vibe_dixon_tra_F', 'fat'),
+        ('t1_vibe_dixon_tra_in', 'inphase'),
+        ('t1_vibe_dixon_tra_opp_ND', 'opposedphase'),
+        ('t1_vibe_q-dixon_tra_FF', 'fatfraction'),
+        ('t1_vibe_q-dixon_tra_R2*', None),
+        ('mDIXON-W', 'water'),
+        ('sWIP mDIXON_IP SENSE', 'inphase'),
+        ('WFS Water', 'water'),
+        ('FatSep Fat', 'fat'),
+        ('t1_gre_wfi_tra_W', 'water'),
+        ('Ax T1 in phase', 'inphase'),
+        ('Ax T1 out of phase', 'opposedphase'),
+        ('AX T2 FAT SAT', 'T1w'),
+        ('T1 without fat', 'T1w'),
+        ('water excitation', 'T1w'),
+        ('AX DUAL IN/OUT PHASE', 'T1w'),
+        ('GRE-MT0', 'T1w'),
+    ],
+)
+@pytest.mark.parametrize('key', ['SeriesDescription', 'ProtocolName'])
+def test_series_of_other_vendors(text: str, contrast: str | None, key: str) -> None:
+    assert read('acq-vol_T1w', **{key: text}).contrast == contrast
+
+
+@pytest.mark.parametrize(
+    ('values', 'contrast'),
+    [
+        (['ORIGINAL', 'PRIMARY', 'M', 'ND'], 'T1w'),
+        (['ORIGINAL', 'PRIMARY', 'M_FFE', 'M', 'FFE'], 'T1w'),
+        (['DERIVED', 'PRIMARY', 'DIXON', 'WATER', 'DIS2D'], 'water'),
+        (['DERIVED', 'PRIMARY', 'W', 'W', 'DERIVED'], 'water'),
+        ('DERIVED\\PRIMARY\\IP\\IP\\DERIVED', 'inphase'),
+        (['ORIGINAL', 'PRIMARY', 'OUT OF PHASE'], 'opposedphase'),
+        (['DERIVED', 'PRIMARY', 'FF', 'FF', 'DERIVED'], 'fatfraction'),
+        (['DERIVED', 'PRIMARY', 'T2_STAR', 'UNSPECIFIED'], None),
+        (['DERIVED', 'PRIMARY', 'Q', 'Q', 'DERIVED'], None),
+        (['ORIGINAL', 'PRIMARY', 'P', 'ND'], None),
+        (['ORIGINAL', 'PRIMARY', 'PHASE MAP', 'P', 'FFE'], None),
+        (['ORIGINAL', 'PRIMARY', 'R_FFE', 'R', 'FFE'], None),
+        (['ORIGINAL', 'PRIMARY', 'OTHER', 'IMAGINARY'], None),
+    ],
+)
+@pytest.mark.parametrize('key', ['ImageType', 'ImageTypeText'])
+def test_kinds_of_images(values: object, contrast: str | None, key: str) -> None:
+    assert read('acq-vol_T1w', **{key: values}).contrast == contrast
+
+
+def test_the_sidecar_names_a_pair_that_names_do_not(tiny_dataset: TinyDataset) -> None:
+    """Numbered runs, numbered labels, and one of them with the contrast in the protocol."""
+    for names in (('run-1', 'run-2'), ('acq-vol1', 'acq-vol2'), ('acq-vol_echo-1', 'acq-vol')):
+        root = tiny_dataset(
+            {f'{ANAT}{name}_T1w': None for name in names},
+            {
+                f'{ANAT}{names[0]}_T1w.json': {'ImageTypeText': ['DERIVED', 'PRIMARY', 'W']},
+                f'{ANAT}{names[1]}_T1w.json': {'ProtocolName': 't1_vibe_dixon_tra_F'},
+            },
+            name='_'.join(names),
+        )
+        (scan,) = scans_of(root)
+        assert list(contents(scan)) == ['water', 'fat']
+        assert scan.problem is None
+        assert scan.warnings == ()
+
+
+@pytest.mark.parametrize('kind', ['P', 'PHASE', 'REAL', 'I'])
+def test_images_that_are_no_magnitudes_are_left_alone(
+    tiny_dataset: TinyDataset, kind: str
+) -> None:
+    pair = {f'{ANAT}acq-dixon{c}_T1w': None for c in BOTH}
+    root = tiny_dataset(
+        {**pair, **{f'{ANAT}acq-dixon{c}_rec-2_T1w': None for c in BOTH}},
+        {
+            f'{ANAT}acq-dixon{c}_rec-2_T1w.json': {'ImageType': ['ORIGINAL', 'PRIMARY', kind]}
+            for c in BOTH
+        },
+    )
+    (scan,) = scans_of(root)
+    assert scan.name == 'sub-01_acq-dixon'
+    (warning,) = scan.warnings
+    assert 'acq-dixonW_rec-2' in warning
+    assert 'no magnitude' in warning
+
+
+@pytest.mark.parametrize('name', ['rec-phase_T1w', 'acq-dixonph_T1w', 'T1w_e1', 'acq-x_T1w_real'])
+def test_nothing_but_phase_images_is_said(tiny_dataset: TinyDataset, name: str) -> None:
+    (scan,) = scans_of(tiny_dataset({f'{ANAT}{name}': None}))
+    assert scan.problem is not None
+    assert scan.problem.kind == 'NothingSelectedError'
+    assert name in scan.problem.message
+
+
+@pytest.mark.parametrize('sessions', [('2019-01', '2019-02'), ('pre_op', 'pre_scan')])
+def test_sessions_that_bids_does_not_allow_never_meet(
+    tiny_dataset: TinyDataset, sessions: tuple[str, str]
+) -> None:
+    first, second = sessions
+    root = tiny_dataset(
+        {
+            f'sub-01/ses-{first}/anat/sub-01_ses-{first}_acq-dixonwater_T1w': None,
+            f'sub-01/ses-{second}/anat/sub-01_ses-{second}_acq-dixonfat_T1w': None,
+        }
+    )
+    scans = scans_of(root)
+    clean = [session.replace('-', '').replace('_', '') for session in sessions]
+    assert [scan.session for scan in scans] == clean
+    for scan, session, allowed in zip(scans, sessions, clean, strict=True):
+        assert session in scan.problem.message
+        assert f'ses-{allowed}' in scan.problem.remedy
+        assert len(scan.images) == 1
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'sub-01/ses-1.5/anat/sub-01_ses-1.5_T2w',
+        'sub-01/anat/sub-01_acq-axial slow_T2w',
+        'sub-01/anat/sub-01_acq-ax_2_T2w',
+        'sub-01/anat/sub-01_run-1b_T2w',
+        'sub-01/anat/sub-01_run-a_T2w',
+        'sub-01/anat/sub-01_run-1_run-2_T2w',
+        'sub-01/anat/sub-02_T2w',
+        'sub-01/ses-1/anat/sub-01_ses-2_T2w',
+        'sub-01/anat/sub-01_acq-_T2w',
+    ],
+)
+def test_labels_that_programs_would_cut(tiny_dataset: TinyDataset, name: str) -> None:
+    (scan,) = scans_of(tiny_dataset({name: None}))
+    assert scan.problem is not None
+    assert scan.problem.remedy
+    assert Path(name).name in scan.problem.message
+
+
+def test_images_of_two_folders_are_no_scan(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        {
+            'sub-01/anat/sub-01_acq-dixonwater_T1w': None,
+            'sub-01/anat/old/sub-01_acq-dixonfat_T1w': None,
+        }
+    )
+    (scan,) = scans_of(root)
+    assert 'different folders' in scan.problem.message
+
+
+def sidecars(**kinds: object) -> dict[str, object]:
+    return {f'{ANAT}acq-dixon{name}_T1w.json': content for name, content in kinds.items()}
+
+
+def pair(*names: str) -> dict[str, None]:
+    return {f'{ANAT}acq-dixon{name}_T1w': None for name in names}
+
+
+def test_a_sidecar_that_contradicts_the_name_is_believed(tiny_dataset: TinyDataset) -> None:
+    names = {'water': 'FAT', 'fat': 'WATER', 'in': 'OPP_PHASE', 'out': 'IN_PHASE'}
+    root = tiny_dataset(
+        pair(*names), sidecars(**{name: {'ImageType': [kind]} for name, kind in names.items()})
+    )
+    (scan,) = scans_of(root)
+    assert contents(scan) == {
+        'water': 'sub-01_acq-dixonfat_T1w.nii.gz',
+        'fat': 'sub-01_acq-dixonwater_T1w.nii.gz',
+        'inphase': 'sub-01_acq-dixonout_T1w.nii.gz',
+        'opposedphase': 'sub-01_acq-dixonin_T1w.nii.gz',
+    }
+    assert len(scan.warnings) == 4
+    assert all('ImageType is believed' in warning for warning in scan.warnings)
+
+
+@pytest.mark.parametrize('shared', [{'ImageType': ['W']}, {'SeriesDescription': 'dixon_W'}])
+def test_one_sidecar_for_all_images_tells_nothing(
+    tiny_dataset: TinyDataset, shared: dict[str, object]
+) -> None:
+    (scan,) = scans_of(tiny_dataset(pair('water', 'fat'), {'T1w.json': shared}))
+    assert contents(scan) == {
+        'water': 'sub-01_acq-dixonwater_T1w.nii.gz',
+        'fat': 'sub-01_acq-dixonfat_T1w.nii.gz',
+    }
+    (warning,) = scan.warnings
+    assert 'The name is believed' in warning
+
+
+def test_echo_times_that_contradict_names(tiny_dataset: TinyDataset) -> None:
+    in_s, opposed_s = 0.0023, 0.00115
+    for times, turned in (((in_s, opposed_s), False), ((opposed_s, in_s), True)):
+        root = tiny_dataset(
+            pair('in', 'out'),
+            {
+                'T1w.json': {'MagneticFieldStrength': 3},
+                **sidecars(**{'in': {'EchoTime': times[0]}, 'out': {'EchoTime': times[1]}}),
+            },
+            name=f'turned{turned}',
+        )
+        (scan,) = scans_of(root)
+        assert contents(scan)['inphase'].endswith(f'{"out" if turned else "in"}_T1w.nii.gz')
+        assert bool(scan.warnings) == turned == any('EchoTime' in w for w in scan.warnings)
+
+
+def test_images_that_share_an_echo_time_contradict_nothing(tiny_dataset: TinyDataset) -> None:
+    shared = {'T1w.json': {'MagneticFieldStrength': 3, 'EchoTime': 0.00115}}
+    (scan,) = scans_of(tiny_dataset(pair('in', 'out', 'water', 'fat'), shared))
+    assert scan.warnings == ()
+    assert contents(scan)['inphase'].endswith('in_T1w.nii.gz')
+
+
+def test_a_dixon_image_nobody_knows_has_no_fat(tiny_dataset: TinyDataset) -> None:
+    (scan,) = scans_of(tiny_dataset({f'{ANAT}acq-vibedixonX_T1w': None}))
+    assert scan.problem is None
+    assert 'Dixon' in scan.fat_doubt
+    assert not scan.left_out
+
+
+@pytest.mark.parametrize(
+    ('names', 'unlike'),
+    [
+        (('acq-a_T1w', 'acq-b_T1w'), True),
+        (('rec-1_T1w', 'rec-2_T1w', 'rec-3_T1w'), True),
+        (('run-1_T1w', 'run-2_T1w'), False),
+        (('acq-dixonX_run-1_T1w', 'acq-dixonX_run-2_T1w'), True),
+        (('acq-ax_T2w', 'acq-axfs_T2w'), False),
+        (('T1w', 'T2w'), False),
+    ],
+)
+def test_images_of_one_grid_are_not_averaged(
+    tiny_dataset: TinyDataset, names: tuple[str, ...], *, unlike: bool
+) -> None:
+    scans = scans_of(tiny_dataset({f'{ANAT}{name}': None for name in names}))
+    assert len(scans) == len(names)
+    assert {bool(scan.left_out) for scan in scans} == {unlike}
+    assert all(any('cohort' in w for w in scan.warnings) == unlike for scan in scans)
+
+
+def test_other_grids_may_be_averaged(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset({f'{ANAT}acq-a_T1w': volume(8), f'{ANAT}acq-b_T1w': volume(9)})
+    assert not any(scan.left_out for scan in scans_of(root))
+
+
+def test_a_plain_rule_of_the_user_settles_it(tiny_dataset: TinyDataset, tmp_path: Path) -> None:
+    table = tmp_path / 'rules.tsv'
+    table.write_text('contrast\tsuffix\tacq\nT1w\tT1w\tvibedixonX\n')
+    root = tiny_dataset({f'{ANAT}acq-vibedixonX_T1w': None})
+    (scan,) = scans_of(root, rules=load_contrast_rules(table))
+    assert not scan.fat_doubt
