@@ -15,9 +15,13 @@ from bids_muscle.imaging import dixon
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
 from bids_muscle.imaging.dixon import FatSource
+from bids_muscle.imaging.impossible import check_images, doubt_negatives
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
 from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
+
+#: More than this share of a body that is all water would be noise; skin and marrow are fat.
+_MOSTLY_INVERTED_PCT = 90.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Prepared:
         Whether swaps could be told.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
+    fat_doubt
+        Why no number of fat can be trusted, or empty; the fat fraction is NaN then.
     warnings
         Sentences for the report.
     """
@@ -57,6 +63,7 @@ class Prepared:
     swap: Nifti1Image | None
     swap_searched: bool
     bounded: bool
+    fat_doubt: str = ''
     warnings: tuple[str, ...] = ()
 
 
@@ -80,7 +87,8 @@ def prepare_scan(
     bias_correction
         Whether the bias field is estimated; without it `corrected` equals `images`, but for NaN.
     fix_swaps
-        Exchange water and fat where the scanner did; without it such places are only marked.
+        Exchange water and fat where the scanner did, and in- and opposed-phase; without it such
+        places are only marked.
 
     Returns
     -------
@@ -93,6 +101,8 @@ def prepare_scan(
         If the images do not share a grid.
     EmptyImageError
         If water and fat are nowhere above 0.
+    BadDataError
+        If an image has both signs throughout.
     """
     names = {key: _file_name(img, key) for key, img in images.items()}
     grids = {names[key]: grid_of(img) for key, img in images.items()}
@@ -114,6 +124,12 @@ def prepare_scan(
     grid_affine = next(iter(canonical.values())).affine
 
     source = dixon.fat_source([*arrays, *FatSource.ECHOES.value] if echo_train else arrays)
+    echo_arrays = [
+        np.asarray(to_canonical(_with_affine(img, affine, located)).dataobj) for img in echoes
+    ]
+    checked = check_images(arrays, source, echoes=echo_arrays, fix_swaps=fix_swaps)
+    given, arrays = arrays, dict(checked.arrays)
+    warnings += checked.warnings
     bounded = source is FatSource.PHASES
     if bounded:
         arrays['water'], arrays['fat'] = dixon.water_fat_from_phases(
@@ -123,10 +139,8 @@ def prepare_scan(
     driver = _bias_driver(arrays)
     bright_skin = {'water', 'fat'} <= arrays.keys() or 'inphase' in arrays
     mask = body_mask(driver, voxel_sizes(grid_affine), bright_skin=bright_skin)
+    doubt = checked.doubt or doubt_negatives(given, checked.arrays, mask)
     if source is FatSource.ECHOES and echo_train:
-        echo_arrays = [
-            np.asarray(to_canonical(_with_affine(img, affine, located)).dataobj) for img in echoes
-        ]
         arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
         warnings.append(
             f'Water and fat are fitted to the magnitudes of {len(echoes)} echoes. Where noise is '
@@ -139,6 +153,8 @@ def prepare_scan(
             f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
             'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
         )
+        if inverted_pct > _MOSTLY_INVERTED_PCT and not doubt:
+            doubt = 'nearly everywhere the opposed-phase exceeds the in-phase signal'
     corrected = {key: _defined(data) for key, data in arrays.items()}
     if bias_correction and set(arrays) != {'fatfraction'}:
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
@@ -157,6 +173,8 @@ def prepare_scan(
                     )
 
     fraction, found = _fat_fraction(arrays, source, mask)
+    if fraction is not None and doubt:
+        fraction = np.full_like(fraction, np.nan)
     return Prepared(
         native=native,
         images={key: make_image(data, grid_affine) for key, data in arrays.items()},
@@ -172,6 +190,7 @@ def prepare_scan(
         ),
         swap_searched=swaps is not None,
         bounded=bounded,
+        fat_doubt=doubt,
         warnings=(*warnings, *found),
     )
 

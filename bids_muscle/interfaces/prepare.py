@@ -36,6 +36,7 @@ class _PrepareOutput(TraitedSpec):
     swap = traits.Either(File(exists=True), None, desc='where water and fat are exchanged')
     swap_searched = traits.Bool(desc='whether swaps could be told')
     bounded = traits.Bool(desc='fat and water come from in- and opposed-phase magnitudes')
+    image_doubt = traits.Str(desc='why no number of fat can be trusted, or empty')
     warnings = traits.List(traits.Str)
 
 
@@ -79,6 +80,7 @@ class PrepareScan(SimpleInterface):
             'swap': None if swap is None else save(swap, 'swap'),
             'swap_searched': prepared.swap_searched,
             'bounded': prepared.bounded,
+            'image_doubt': prepared.fat_doubt,
             'warnings': list(prepared.warnings),
         }
         return runtime

@@ -260,7 +260,11 @@ def init_scan_wf(
             (align, measure, _same('levels')),
             (align, figures, _same('atlas_image', 'atlas_labels')),
             (align, publish, _same('aligned', 'alignment')),
-            (prepare, measure, _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap')),
+            (
+                prepare,
+                measure,
+                _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap', 'image_doubt'),
+            ),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),
             (prepare, quality, _same('raw', 'corrected', 'body_mask', 'swap', 'swap_searched')),

@@ -297,6 +297,28 @@ def test_fat_fraction_alone_gives_the_mean_of_voxels_only() -> None:
     assert 'fat fraction only' in rows.loc[0, 'reason']
 
 
+@pytest.mark.parametrize('contrast', ['dixon', 'T1w'])
+def test_fat_that_cannot_be_trusted_is_missing_everywhere(contrast: str) -> None:
+    labels, water, fat = phantom()
+    given = {'water': image(water), 'fat': image(fat)} if contrast == 'dixon' else {}
+    noise = np.random.default_rng(0).normal(0, 5, SHAPE)
+    found = measure_scan(
+        image(labels),
+        TABLE,
+        **given,
+        intensity=image(np.where(fat > 30, 300, 100) + noise),
+        fat_doubt='one is a copy of the other',
+        contrast=contrast,
+    )
+    for table in (found.muscles, found.slices):
+        columns = [name for name in table if name.startswith(('mfi_', 'fat_', 'threshold_fat'))]
+        values = table[columns].drop(columns=['mfi_excluded_voxels', 'mfi_swapped_voxels'])
+        assert values.shape[1] >= 3
+        assert values.isna().all(axis=None)
+    assert (found.muscles.loc[[0, 1], 'volume_ml'] > 0).all()
+    assert all('copy' in reason for reason in found.muscles.loc[[0, 1], 'reason'])
+
+
 @pytest.mark.parametrize('fault', ['shape', 'affine'])
 def test_another_grid_is_refused(fault: str) -> None:
     """MuscleMap compares shapes only."""

@@ -84,3 +84,25 @@ def test_a_truncated_copy(real_data: Path, tmp_path: Path, n_bytes: int) -> None
         'sub-11_acq-dixon': ('lumbar', ['inphase', 'opposedphase'], problem),
         'sub-11_acq-spirT2w': ('lumbar', ['T2w'], None),
     }
+
+
+def test_real_scans_are_warned_of_with_cause_only(real_data: Path) -> None:
+    """Each warning about names, sidecars and repeats is one that the README calls for."""
+    warnings = {
+        scan.name: scan.warnings
+        for folder in (
+            'dixon-lumbar',
+            'inout-abdomen',
+            'neck',
+            'oblique-lumbar',
+            'sagittal-lumbar',
+        )
+        for label in list_participants(real_data / folder)
+        for scan in find_scans(real_data / folder, label, region='lumbar')
+    }
+    said = {name: ' '.join(each) for name, each in warnings.items() if each}
+    pairs = {f'sub-{s}_acq-MT{state}T1w' for s in ('01', '03') for state in ('off', 'on')}
+    assert {name for name, text in said.items() if 'cohort' in text} == pairs
+    others = {name for name in said if name not in pairs}
+    assert others == {'sub-TUM01_acq-dixon', 'sub-10_acq-spirT2w', 'sub-11_acq-spirT2w'}
+    assert all(len(warnings[name]) == 1 for name in said)

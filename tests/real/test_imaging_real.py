@@ -11,6 +11,8 @@ import pytest
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.conform import load_image, make_image, read_grid, reconcile_grids
+from bids_muscle.imaging.dixon import fat_source
+from bids_muscle.imaging.impossible import check_images
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.prepare import Prepared, prepare_scan
 from bids_muscle.measurement.table import measure_scan
@@ -141,3 +143,23 @@ def test_correction_of_the_coil_fall_off(real_data: Path) -> None:
     ]
     assert ratio[0] > 3
     assert ratio[1] < 0.5 * ratio[0]
+
+
+def test_real_images_are_neither_copies_nor_exchanged_nor_signed(real_data: Path) -> None:
+    paths = [path for path in real_data.glob('*/sub-*/anat/*.nii.gz') if 'sag' not in path.name]
+    single = [path for path in paths if 'dixon' not in path.name]
+    groups = [{'T1w': path} for path in single]
+    anat = real_data / 'inout-abdomen/sub-11/anat/sub-11_acq-dixon'
+    groups.append({'inphase': Path(f'{anat}in_T1w.nii.gz')})
+    groups[-1]['opposedphase'] = Path(f'{anat}out_T1w.nii.gz')
+    anat = real_data / 'dixon-lumbar/sub-TUM01/anat/sub-TUM01_acq-dixon'
+    groups.append({key: Path(f'{anat}{key}_T1w.nii.gz') for key in ('water', 'fat')})
+    assert len(groups) >= 10
+    for group in groups:
+        arrays = {key: array(load_image(path)) for key, path in group.items()}
+        checked = check_images(arrays, fat_source(arrays))
+        assert (checked.doubt, checked.warnings) == ('', ()), group
+    phases = groups[-2]
+    turned = dict(zip(phases, reversed(phases.values()), strict=True))
+    arrays = {key: array(load_image(path)) for key, path in turned.items()}
+    assert 'exchanged' in check_images(arrays, fat_source(arrays)).doubt

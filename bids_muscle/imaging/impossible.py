@@ -1,0 +1,222 @@
+"""What images of one scan cannot be: signed magnitudes, copies of each other, exchanged phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_muscle.errors import BadDataError
+from bids_muscle.imaging.dixon import FatSource
+
+#: A voxel is clearly below 0 where it is so by this many medians of the dark ones (6 standard
+#: deviations of noise around 0), but at least and at most by these shares of the bright signal.
+_BELOW_NOISE, _LEAST, _MOST = 9.0, 0.05, 0.2
+#: From this share of the voxels with signal on, an image is no magnitude image at all: phase has
+#: one half, a real part up to as much.
+_SIGNED = 0.05
+#: From this share of the body on, fat cannot be trusted: values that wrapped are the brightest.
+_UNTRUSTED = 0.001
+#: What is below this has wrapped from above 32767.
+_WRAPPED = -20000.0
+#: Images are copies where they agree to this share of the signal in all but that share of voxels.
+_AGREE, _DIFFERENT = 0.02, 0.01
+#: Voxels darker than this share of the bright signal say nothing of a ratio.
+_DARK = 0.15
+#: Where fat and water share a voxel the opposed phase falls below this share of the in-phase.
+#: They are exchanged where so many times more voxels, and that share of all, do the opposite: a
+#: real scan has it 15 times more often as named (18 and 1 % of the tissue).
+_LOSS, _MORE, _ENOUGH = 0.5, 3.0, 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Images as they are used, and what is wrong with them.
+
+    Parameters
+    ----------
+    arrays
+        Images by contrast, NaN where undefined.
+    doubt
+        Why no number of fat can be trusted, or empty.
+    warnings
+        Sentences for the report.
+    """
+
+    arrays: dict[str, np.ndarray]
+    doubt: str
+    warnings: tuple[str, ...]
+
+
+def check_images(
+    arrays: Mapping[str, np.ndarray],
+    source: FatSource | None,
+    *,
+    echoes: Sequence[np.ndarray] = (),
+    fix_swaps: bool = False,
+) -> Checked:
+    """Check the images of a scan against each other.
+
+    Parameters
+    ----------
+    arrays
+        Magnitudes, or a fat fraction, by contrast, on one grid; NaN where undefined.
+    source
+        Images that the fat fraction is taken from.
+    echoes
+        Images that water and fat are fitted to.
+    fix_swaps
+        Exchange in- and opposed-phase where they are exchanged.
+
+    Raises
+    ------
+    BadDataError
+        If an image has both signs throughout.
+    """
+    cleaned: dict[str, np.ndarray] = {}
+    warnings: list[str] = []
+    for name, data in arrays.items():
+        cleaned[name], found = _without_negatives(name, data)
+        warnings += found
+    used = set(source.value) if source else set()
+    if source is FatSource.ECHOES:
+        used |= {'inphase', 'opposedphase'}
+    doubts, copies = _copies(cleaned, used)
+    warnings += copies
+    if source is FatSource.SCANNER and _is_level(cleaned['fatfraction']):
+        doubts.append('the fat fraction image has one value in all tissue')
+        warnings.append('The fat fraction image has one value in all tissue: fat is not measured.')
+    if any(np.array_equal(one, other) for one, other in combinations(echoes, 2)):
+        doubts.append('two echoes are copies of each other')
+        warnings.append('Two echoes are copies of each other: fat is not measured.')
+    if not copies and phases_exchanged(cleaned):
+        told = 'In- and opposed-phase are exchanged: signal is lost in the in-phase image'
+        if fix_swaps and source is not FatSource.ECHOES:
+            cleaned['inphase'], cleaned['opposedphase'] = (
+                cleaned[name] for name in ('opposedphase', 'inphase')
+            )
+            warnings.append(f'{told}. They are exchanged back.')
+        else:
+            remedy = (
+                'correct EchoTime in the sidecars'
+                if source is FatSource.ECHOES
+                else '--fix-swaps exchanges them back'
+            )
+            if {'inphase', 'opposedphase'} <= used:
+                doubts.append(f'in- and opposed-phase images are exchanged; {remedy}')
+                remedy = f'fat is not measured; {remedy}'
+            warnings.append(f'{told}: {remedy}.')
+    return Checked(cleaned, doubts[0] if doubts else '', tuple(warnings))
+
+
+def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Set magnitudes that are clearly below 0 to NaN; noise around 0 counts as it is."""
+    if name == 'fatfraction' or not np.nanmin(data) < 0:
+        return data, []
+    size = np.abs(data[np.isfinite(data) & (data != 0)])
+    bright = float(np.percentile(size, 99))
+    dark = size[size < _MOST * bright]
+    noise = float(np.median(dark)) if dark.size else 0.0
+    limit = float(np.clip(_BELOW_NOISE * noise, _LEAST * bright, _MOST * bright))
+    below = data < -limit
+    n_below = int(np.count_nonzero(below))
+    if n_below > _SIGNED * np.count_nonzero(size > limit):
+        raise BadDataError(
+            f'The {name} image has both signs ({n_below} voxels are far below 0): it is a phase, '
+            'real or imaginary image, or its values have wrapped.',
+            'Use the magnitude image, convert the scan again, or leave it out with '
+            '--bids-filter-file.',
+        )
+    if not n_below:
+        return data, []
+    wrapped = ': values above 32767 have wrapped' if np.nanmin(data) < _WRAPPED else ''
+    warning = (
+        f'The {name} image has {n_below} voxels far below 0, which no magnitude is{wrapped}. They '
+        'are left out. Convert the scan again.'
+    )
+    return np.where(below, np.float32(np.nan), data), [warning]
+
+
+def doubt_negatives(
+    raw: Mapping[str, np.ndarray], used: Mapping[str, np.ndarray], body: NDArray[np.bool_]
+) -> str:
+    """Say why fat cannot be trusted where voxels far below 0 lie in the body, or nothing.
+
+    Parameters
+    ----------
+    raw, used
+        Images before and after :func:`check_images`.
+    body
+        The body.
+    """
+    for name, data in raw.items():
+        lost = np.count_nonzero(np.isnan(used[name]) & ~np.isnan(data) & body)
+        if lost > _UNTRUSTED * np.count_nonzero(body):
+            return f'{lost} voxels of the {name} image inside the body are far below 0'
+    return ''
+
+
+def _copies(arrays: Mapping[str, np.ndarray], used: set[str]) -> tuple[list[str], list[str]]:
+    """Find images that are copies of each other, up to a constant factor."""
+    doubts, warnings = [], []
+    for one, other in combinations(arrays, 2):
+        factor = _constant_ratio(arrays[one], arrays[other])
+        if factor is None:
+            continue
+        what = (
+            f'the {other} image is a copy of the {one} image'
+            if abs(factor - 1) < _AGREE
+            else f'the {other} image is everywhere {factor:.3g} times the {one} image'
+        )
+        doubted = bool({one, other} & used)
+        doubts += [what] if doubted else []
+        warnings.append(
+            f'{what[0].upper()}{what[1:]}: one of them is not what its name says. '
+            + ('Fat is not measured. ' if doubted else '')
+            + 'Convert the scan again.'
+        )
+    return doubts, warnings
+
+
+def _is_level(fraction: np.ndarray) -> bool:
+    low, high = np.percentile(fraction[fraction > 0], [5, 95])
+    return bool(high - low < _AGREE * high)
+
+
+def _constant_ratio(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return the factor between two images where it is the same in all tissue, else None."""
+    known = np.isfinite(one) & np.isfinite(other)
+    if not known.any():
+        return None
+    tops = [max(float(np.percentile(data[known], 99)), 0.0) for data in (one, other)]
+    known &= (one > _DARK * tops[0]) | (other > _DARK * tops[1])
+    a, b = (data[known].astype(np.float64) for data in (one, other))
+    if not a.size or not np.median(a) > 0 or not np.median(b) > 0:
+        return None
+    factor = float(np.median(b) / np.median(a))
+    # Whole numbers are rounded, so that a factor is met to one unit only.
+    unit = 1.0 if np.array_equal(b, np.rint(b)) else 0.0
+    differ = np.abs(b - factor * a) > _AGREE * factor * a + unit
+    return factor if np.mean(differ) < _DIFFERENT else None
+
+
+def phases_exchanged(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Say whether in- and opposed-phase are exchanged, told by where signal is lost.
+
+    Fat and water cancel each other where they share a voxel: around each muscle and organ, in
+    marrow. That half of the signal is missing in the in-phase image happens for noise and flow
+    only; T2* takes far less. How much fat a person has does not matter.
+    """
+    if not {'inphase', 'opposedphase'} <= arrays.keys():
+        return False
+    one, other = (np.nan_to_num(arrays[name]) for name in ('inphase', 'opposedphase'))
+    brighter = np.maximum(one, other)
+    tissue = brighter > _DARK * np.percentile(brighter, 99)
+    if not tissue.any():
+        return False
+    lost = np.mean(other[tissue] < _LOSS * one[tissue])
+    gained = np.mean(one[tissue] < _LOSS * other[tissue])
+    return bool(gained > _ENOUGH and gained > _MORE * lost)

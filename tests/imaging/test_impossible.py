@@ -1,0 +1,185 @@
+"""Copies, signed magnitudes and exchanged phases are found, and nothing is in clean scans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from abdomen import ABDOMEN, AFFINE
+from dixon_phantom import DixonPhantom, make_dixon
+from scipy import ndimage
+
+from bids_muscle.errors import BadDataError
+from bids_muscle.imaging.conform import make_image
+from bids_muscle.imaging.dixon import FatSource, fat_source
+from bids_muscle.imaging.impossible import Checked, check_images
+from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.phantom.scanner import complex_noise
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope='module', params=['lumbar', 'cervical'])
+def scan(request: pytest.FixtureRequest) -> DixonPhantom:
+    return make_dixon(request.param, (96, 96, 8))
+
+
+def images_of(scan: DixonPhantom, snr: float = 20.0) -> Arrays:
+    """Water, fat and both phases with noise of their own, as magnitudes."""
+    rng = np.random.default_rng(0)
+    sigma = float(np.median(scan.water[scan.labels > 0])) / snr
+    signals = {
+        'water': scan.water,
+        'fat': scan.fat,
+        'inphase': scan.water + scan.fat,
+        'opposedphase': scan.water - scan.fat,
+    }
+    return {
+        name: np.abs(data + complex_noise(data.shape, sigma, rng)).astype(np.float32)
+        for name, data in signals.items()
+    }
+
+
+def check(arrays: Arrays, **options: object) -> Checked:
+    return check_images(arrays, fat_source(arrays), **options)
+
+
+def only(arrays: Arrays, *names: str) -> Arrays:
+    return {name: arrays[name] for name in names}
+
+
+@pytest.mark.parametrize('snr', [50.0, 20.0, 5.0])
+def test_clean_scans_raise_nothing(scan: DixonPhantom, snr: float) -> None:
+    images = images_of(scan, snr)
+    # Reconstructions may keep the sign of noise in water and fat.
+    signed = images | {
+        'fat': (scan.fat + (images['water'] - scan.water)).astype(np.float32),
+    }
+    for arrays in (images, signed, only(images, 'inphase', 'opposedphase')):
+        checked = check(arrays)
+        assert (checked.doubt, checked.warnings) == ('', ())
+        assert all(np.array_equal(checked.arrays[name], data) for name, data in arrays.items())
+
+
+def test_a_lean_person_of_water_raises_nothing(scan: DixonPhantom) -> None:
+    """A thin rim of fat is all there is: nothing is a copy, nothing exchanged."""
+    lean = DixonPhantom(
+        np.where(scan.labels > 0, scan.water + scan.fat, scan.water),
+        np.where(scan.labels > 0, 0, 0.3 * scan.fat),
+        scan.swap,
+        scan.labels,
+        scan.affine,
+    )
+    images = images_of(lean)
+    for names in (('water', 'fat'), ('inphase', 'opposedphase')):
+        checked = check(only(images, *names))
+        assert (checked.doubt, checked.warnings) == ('', ())
+
+
+@pytest.mark.parametrize('factor', [1.0, 0.5, 3.0])
+@pytest.mark.parametrize(
+    ('given', 'copied', 'doubted'),
+    [
+        (('water', 'fat'), ('water', 'fat'), True),
+        (('inphase', 'opposedphase'), ('inphase', 'opposedphase'), True),
+        (('water', 'fat', 'inphase'), ('inphase', 'fat'), True),
+        (('water', 'fat', 'inphase', 'opposedphase'), ('inphase', 'opposedphase'), False),
+    ],
+)
+def test_copies(
+    scan: DixonPhantom,
+    given: tuple[str, ...],
+    copied: tuple[str, str],
+    *,
+    doubted: bool,
+    factor: float,
+) -> None:
+    arrays = only(images_of(scan), *given)
+    source, target = copied
+    arrays[target] = np.rint(factor * arrays[source]).astype(np.float32)
+    checked = check(arrays)
+    assert bool(checked.doubt) == doubted
+    (warning,) = checked.warnings
+    assert source in warning
+    assert target in warning
+    assert ('copy' in warning) == (factor == 1)
+
+
+def test_copies_of_echoes_and_a_level_fat_fraction(scan: DixonPhantom) -> None:
+    images = images_of(scan)
+    echoes = [images['inphase'], images['opposedphase']]
+    assert not check_images({}, FatSource.ECHOES, echoes=echoes).doubt
+    assert 'echoes' in check_images({}, FatSource.ECHOES, echoes=[*echoes, echoes[0]]).doubt
+    total = images['water'] + images['fat']
+    fraction = {'fatfraction': images['fat'] / total}
+    assert not check(fraction).doubt
+    assert 'one value' in check({'fatfraction': np.where(total > 50, 0.5, 0)}).doubt
+
+
+def test_phases_that_are_exchanged(scan: DixonPhantom) -> None:
+    images = images_of(scan)
+    turned = {'inphase': images['opposedphase'], 'opposedphase': images['inphase']}
+    checked = check(turned)
+    assert 'exchanged' in checked.doubt
+    assert '--fix-swaps' in checked.doubt
+    fixed = check(turned, fix_swaps=True)
+    assert not fixed.doubt
+    assert np.array_equal(fixed.arrays['inphase'], images['inphase'])
+    assert 'exchanged back' in fixed.warnings[0]
+    # Water and fat of the scanner do not need them.
+    beside = check(turned | only(images, 'water', 'fat'))
+    assert not beside.doubt
+    assert 'exchanged' in beside.warnings[0]
+
+
+@pytest.mark.parametrize('kind', ['phase', 'real', 'imaginary'])
+def test_what_is_no_magnitude_is_refused(scan: DixonPhantom, kind: str) -> None:
+    images = images_of(scan)
+    x = np.linspace(0, 6, scan.water.shape[0])[:, None, None]
+    angle = np.angle(np.exp(1j * (x + np.zeros(scan.water.shape))))
+    turned = {'phase': 4096 * angle / np.pi, 'real': np.cos(angle), 'imaginary': np.sin(angle)}
+    data = turned[kind] if kind == 'phase' else images['water'] * turned[kind]
+    with pytest.raises(BadDataError, match='both signs'):
+        check({'water': data.astype(np.float32), 'fat': images['fat']})
+
+
+def test_values_that_wrapped(scan: DixonPhantom) -> None:
+    images = images_of(scan)
+    top = np.percentile(images['fat'], 99.5)
+    for name in ('water', 'fat'):
+        scaled = np.rint(images[name] * 32767 / top).astype(np.int64)
+        images[name] = scaled.astype(np.int16).astype(np.float32)
+    assert (images['fat'] < 0).any()
+    checked = check(only(images, 'water', 'fat'))
+    assert any('32767' in warning for warning in checked.warnings)
+    assert not (checked.arrays['fat'] < 0).any()
+
+
+def prepared(arrays: Arrays, affine: np.ndarray = AFFINE) -> Prepared:
+    images = {name: make_image(data.astype(np.float32), affine) for name, data in arrays.items()}
+    return prepare_scan(images, bias_correction=False)
+
+
+@pytest.mark.parametrize('inside', [True, False])
+def test_negative_voxels_are_left_out(*, inside: bool) -> None:
+    """In the body they cost the trust in all fat; in the air only a warning."""
+    fat = ABDOMEN.fat + ABDOMEN.air_noise(1)
+    near = ndimage.binary_dilation(ABDOMEN.body, iterations=4)
+    where = np.argwhere(ABDOMEN.body if inside else ~near)[::40]
+    fat[tuple(where.T)] = -60
+    scan = prepared({'water': ABDOMEN.water + ABDOMEN.air_noise(2), 'fat': fat})
+    assert any(f'{len(where)} voxels far below 0' in warning for warning in scan.warnings)
+    assert bool(scan.fat_doubt) == inside
+    fraction = np.asarray(scan.fat_fraction.dataobj)
+    assert np.isnan(fraction).all() == inside
+
+
+def test_no_fat_fraction_of_copies_and_exchanged_phases(scan: DixonPhantom) -> None:
+    images = images_of(scan)
+    for arrays in (
+        {'water': images['water'], 'fat': images['water']},
+        {'inphase': images['opposedphase'], 'opposedphase': images['inphase']},
+    ):
+        found = prepared(arrays, scan.affine)
+        assert found.fat_doubt
+        assert np.isnan(np.asarray(found.fat_fraction.dataobj)).all()
+        assert any(word in ' '.join(found.warnings) for word in ('copy', 'exchanged'))
