@@ -7,16 +7,18 @@ FROM ${BASE} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/bids_muscle
 ENV PATH=/opt/bids_muscle/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# The build of torch depends on the index, so its hash cannot be pinned; those of all others are.
-RUN pip install torch==2.13.0 ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}}
 ARG EXTRAS=
 COPY requirements*.lock /src/
 RUN pip install --no-deps --require-hashes -r /src/requirements.lock ${EXTRAS:+-r /src/requirements-${EXTRAS}.lock}
+# The build of torch depends on the index, so its hash cannot be pinned. What it needs is there by now,
+# but for the libraries of a CUDA build.
+RUN pip install torch==2.13.0 ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}}
 COPY . /src
 # What only building and testing need is left out; data that do not have their checksum stop here.
 RUN pip install --no-deps --no-build-isolation /src \
     && rm -rf /opt/bids_muscle/lib/python3.11/site-packages/torch/include \
         /opt/bids_muscle/lib/python3.11/site-packages/pip \
+    && cp /src/LICENSE /src/NOTICE /src/sbom.cdx.json /opt/bids_muscle/ \
     && python -P /src/tests/container/check_data.py
 
 FROM ${BASE}
@@ -38,4 +40,6 @@ ENV PATH=/opt/bids_muscle/bin:$PATH \
     NO_ET=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Nobody in particular; --user "$(id -u):$(id -g)" makes the outputs yours.
+USER 65534:65534
 ENTRYPOINT ["bids_muscle"]

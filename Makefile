@@ -1,5 +1,6 @@
 # make demo   a small simulated cohort through participant and group level, in its own venv
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
+# make fuzz   the tests of hostile files, for about an hour
 # make test   all checks: formatting, types, spelling, layers, tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo test lint clean container-test
+.PHONY: demo test lint clean container-test fuzz
 
 # torch goes first and alone: pinned, and from the CPU index, so that no CUDA packages follow.
 $(VENV)/.installed: setup.py pyproject.toml
@@ -41,6 +42,9 @@ lint: $(VENV)/.installed-test
 
 test: $(VENV)/.installed-test lint
 	$(RUN)/pytest -n 2 --dist loadfile
+
+fuzz: $(VENV)/.installed-test
+	FUZZ_TIMES=100 $(RUN)/pytest -q tests/faults/test_fuzz.py
 
 container-test: $(VENV)/.installed
 	$(PIP) 'spython>=0.3.14,<0.4'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import metadata
 from pathlib import Path
@@ -53,3 +54,39 @@ def test_the_recipes_start_from_one_image_pinned_by_its_digest() -> None:
     }
     assert len(bases) == 1
     assert re.fullmatch(r'python:[\w.-]+@sha256:[0-9a-f]{64}', bases.pop())
+
+
+def _pinned() -> dict[str, str]:
+    lines = [
+        line.split()[0].split('==')
+        for path in ROOT.glob('requirements*.lock')
+        for line in path.read_text().splitlines()
+        if not line.startswith('#')
+    ]
+    torch = re.search("'(torch==[^']+)'", (ROOT / 'setup.py').read_text())
+    assert torch
+    return dict([*lines, torch[1].split('==')])
+
+
+def test_the_notice_names_every_package_with_its_licence_and_holds_what_must_be_passed_on() -> (
+    None
+):
+    text = (ROOT / 'NOTICE').read_text()
+    named = dict(re.findall(r'^([\w.-]+) (\S+): \S', text, re.M))
+    assert named == _pinned(), 'run .ci/notice'
+    for words in ('GNU LESSER GENERAL PUBLIC LICENSE', 'Mozilla Public License'):
+        assert words in text.replace('\n', ' ')
+
+
+def test_the_bill_of_materials_is_the_lock() -> None:
+    content = json.loads((ROOT / 'sbom.cdx.json').read_text())
+    assert content['bomFormat'] == 'CycloneDX'
+    found = {each['name']: each['version'] for each in content['components']}
+    assert found == _pinned(), 'run .ci/notice'
+
+
+@pytest.mark.parametrize('recipe', ['Dockerfile', 'singularity.def'])
+def test_the_recipes_verify_all_but_torch_before_torch_brings_them_unverified(recipe: str) -> None:
+    text = (ROOT / recipe).read_text()
+    assert text.index('--require-hashes') < text.index('torch==')
+    assert 'NOTICE /src/sbom.cdx.json /opt/bids_muscle/' in text

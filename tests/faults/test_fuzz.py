@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ from bids_muscle.reports.ratings import COLUMNS, FORMAT, RATINGS, read_ratings
 from bids_muscle.segmentation.bundle import find_model
 from bids_muscle.settings import Settings, read_config
 
-quick = settings(max_examples=60)
+#: `make fuzz` tries many times as much.
+TIMES = int(os.environ.get('FUZZ_TIMES', '1'))
+quick = settings(max_examples=60 * TIMES)
 
 #: Deeper than Python's parsers go.
 DEEP = b'[' * 100_000
@@ -76,7 +79,7 @@ def wanted(image: nib.Nifti1Image) -> None:
     assert abs(np.linalg.det(image.affine[:3, :3])) > 0
 
 
-@settings(max_examples=400)
+@settings(max_examples=400 * TIMES)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 351), st.binary(min_size=1, max_size=4))),
     keep=st.none() | st.integers(0, 592),
@@ -127,7 +130,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_read_to_its_image_only(folder
 _KEYS = ('EchoTime', 'MagneticFieldStrength', 'ImageType', 'BodyPart', 'ScanOptions', 'run')
 
 
-@settings(max_examples=30)  # pybids takes its time
+@settings(max_examples=30 * TIMES)  # pybids takes its time
 @given(
     sidecar=st.one_of(
         st.dictionaries(st.sampled_from(_KEYS), json_values, max_size=4).map(json.dumps),
