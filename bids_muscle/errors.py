@@ -5,16 +5,21 @@ The exit codes are those of the BIDS execution specification.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
+import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from pathlib import Path
 
 #: What readers of JSON and TOML raise; the second where brackets nest deeper than Python goes.
 PARSE_ERRORS = (ValueError, RecursionError)
 
-
 _UNFORESEEN = 'Run again, bids_muscle itself with -vv. If it fails again, report what it prints.'
+#: A disk with less free space is full: images take more.
+_HARDLY_ANY_BYTES = 2**24
 
 
 class ExitCode(IntEnum):
@@ -200,6 +205,17 @@ class WorkerDiedError(TemporaryError):
     """The process that ran a step was killed."""
 
 
+def _full_folders(error: OSError) -> list[Path]:
+    """Return those of the folders that a step writes into in which no space is left."""
+    folders = [Path(error.filename).parent] if isinstance(error.filename, str) else []
+    full = []
+    for folder in (*folders, Path.cwd(), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(folder).free < _HARDLY_ANY_BYTES:
+                full.append(folder)
+    return full
+
+
 def problem_of(error: BaseException, what: str, remedy: str = _UNFORESEEN) -> Problem:
     """Describe any exception to the user.
 
@@ -248,10 +264,12 @@ def problem_of(error: BaseException, what: str, remedy: str = _UNFORESEEN) -> Pr
             ExitCode.TEMPORARY,
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = _full_folders(error)
         return Problem(
             kind,
-            f'{what} found no space left to write: {error}.',
-            'Free space in the output and work folders and run again.',
+            f'{what} found no space left to write{f" in {full[0]}" if full else ""}: {error}.',
+            'Free space there and run again. Intermediate files go to --work-dir, or else to '
+            'TMPDIR.',
             ExitCode.IO_ERROR,
         )
     return Problem(

@@ -1,4 +1,4 @@
-"""Reading small files of a person: sidecars, tables, settings."""
+"""Reading files of a person: small ones, and those whose content is elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 
 #: No sidecar comes near this size, and no table of a cohort; more would fill the memory of a job.
 MAX_BYTES, MAX_TABLE_BYTES = 2**24, 2**28
+
+_ANNEX = '.git/annex/objects'
+#: How the notes begin that stand in for the content, and what fetches it.
+_NOTES = {b'/annex/objects/': 'datalad get', b'version https://git-lfs': 'git lfs pull --include'}
 
 
 def read_small(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -36,3 +40,31 @@ def read_small(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, 'rb') as stream:
         return stream.read(max_bytes)
+
+
+def how_to_fetch(path: Path) -> str | None:
+    """Return what to do about a file whose content is elsewhere, or None where it is here.
+
+    git-annex (DataLad) leaves a link to nothing or a note, Git LFS a note.
+
+    Parameters
+    ----------
+    path
+        A file, or a link to nothing.
+    """
+    try:
+        if path.is_symlink() and not path.exists():
+            is_annexed = _ANNEX in path.readlink().as_posix()
+            return _sentence('datalad get', path) if is_annexed else None
+        if not path.is_file():
+            return None
+        with path.open('rb') as stream:
+            start = stream.read(64)
+    except OSError:
+        return None
+    commands = (command for note, command in _NOTES.items() if start.startswith(note))
+    return next((_sentence(command, path) for command in commands), None)
+
+
+def _sentence(command: str, path: Path) -> str:
+    return f'Its content is not on this computer. Fetch it: {command} {path.name}.'

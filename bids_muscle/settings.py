@@ -33,6 +33,18 @@ TABLES = ('input', 'science', 'group', 'execution')
 #: Paths that are not files or folders of the user beside the dataset.
 _OWN_PLACES = {'bids_dir', 'output_dir', 'work_dir'}
 
+#: Fields of the tables of the participant level that the group level needs or may ignore.
+_BOTH_LEVELS = {'bids_dir', 'output_dir', 'level', 'skip_bids_validation'}
+#: How the participant level alone is run; limits of CPUs and memory hold for both.
+_PARTICIPANT_EXECUTION = {
+    'clean_workdir',
+    'overwrite',
+    'reports_only',
+    'stop_on_first_crash',
+    'use_plugin',
+    'write_graph',
+}
+
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
 _DEVICE = re.compile(r'auto|cpu|cuda(:[0-9]+)?')
 
@@ -287,6 +299,21 @@ class Settings:
 
 _FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings)}
 _TYPES = get_type_hints(Settings)
+
+
+def only_at(level: str) -> frozenset[str]:
+    """Return the fields that have an effect at one level only.
+
+    Examples
+    --------
+    >>> 'formula' in only_at('group'), 'region' in only_at('participant')
+    (True, True)
+    >>> 'nprocs' in only_at('participant') | only_at('group')
+    False
+    """
+    tables = {'participant': ('input', 'science'), 'group': ('group',)}.get(level, ())
+    fields = {name for name in _FIELDS if _table_of(name) in tables} - _BOTH_LEVELS
+    return frozenset(fields | _PARTICIPANT_EXECUTION if level == 'participant' else fields)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_muscle.errors import BadDataError, MissingInputError
-from bids_muscle.files import MAX_TABLE_BYTES, read_small
+from bids_muscle.files import MAX_TABLE_BYTES, how_to_fetch, read_small
 
 #: How a table says that there is no value.
 MISSING = 'n/a'
@@ -97,6 +98,8 @@ def read_table(path: Path) -> Table:
     BadDataError
         If it is no table of text.
     """
+    if fetch := how_to_fetch(path):
+        raise MissingInputError(f'{path} is a placeholder of git-annex or Git LFS.', fetch)
     try:
         text, encoding = decode(read_small(path, MAX_TABLE_BYTES))
     except OSError as error:
@@ -162,6 +165,59 @@ def name_some(names: Iterable[str]) -> str:
     every = list(names)
     more = len(every) - MOST_NAMED
     return ', '.join(every[:MOST_NAMED]) + (f' and {more} more' if more > 0 else '')
+
+
+def fit_labels(
+    names: Iterable[str], prefix: str, labels: Collection[str] | None
+) -> dict[str, str]:
+    """Return the label of each name that fits one, written as in the dataset or nearly so.
+
+    Parameters
+    ----------
+    names
+        What a person wrote, with or without the prefix.
+    prefix
+        Such as ``'sub-'``.
+    labels
+        Those of the dataset, without prefix; None to take all names as they are.
+
+    Examples
+    --------
+    >>> fit_labels(['sub-01', 'SUB-2', '3.0', 'C_4', 'x'], 'sub-', ['01', '002', '3', 'C4', '5'])
+    {'sub-01': '01', 'SUB-2': '002', '3.0': '3', 'C_4': 'C4'}
+    >>> fit_labels(['1', 'sub-A', '04'], 'sub-', ['01', '001', 'A', 'a', '4', '04'])
+    {'sub-A': 'A', '04': '04'}
+    """
+    names = list(names)
+    if labels is None:
+        return {name: name.removeprefix(prefix) for name in names}
+    known = set(labels)
+    exact = {name: label for name in names if (label := name.removeprefix(prefix)) in known}
+    near_labels, near_names = _by_core(labels, prefix), _by_core(names, prefix)
+    fitting = {}
+    for name in names:
+        if name in exact:
+            fitting[name] = exact[name]
+            continue
+        core = _core(name, prefix)
+        if len(near_labels.get(core, ())) == 1 == len(near_names[core]):
+            fitting[name] = near_labels[core][0]
+    return fitting
+
+
+def _by_core(names: Iterable[str], prefix: str) -> dict[str, list[str]]:
+    cores: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        cores[_core(name, prefix)].append(name)
+    return cores
+
+
+def _core(name: str, prefix: str) -> str:
+    """Return what is left of a label without what people and spreadsheets change in it."""
+    text = re.sub(r'^(\d+)\.0+$', r'\1', name.casefold())
+    text = re.sub(r'[-_ ]', '', text.removeprefix(prefix))
+    text = text.removeprefix(prefix.rstrip('-')) if prefix else text
+    return re.sub(r'0*(\d+)', r'\1', text)
 
 
 def _utf16(content: bytes) -> str | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from bids_muscle.cli.process import own_process
 from bids_muscle.errors import ExitCode, problem_of
 
 
@@ -33,14 +33,11 @@ def run_command(
         return ExitCode.USAGE if stop.code else ExitCode.OK
     # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as head, has seen enough; nothing is left to be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (Exception, KeyboardInterrupt) as error:
-        problem = problem_of(error, parser.prog)
-        print(f'{parser.prog}: {problem}', file=sys.stderr)
-        return int(problem.exit_code)
+    with own_process():
+        try:
+            run(args)
+        except (Exception, KeyboardInterrupt) as error:
+            problem = problem_of(error, parser.prog)
+            print(f'{parser.prog}: {problem}', file=sys.stderr)
+            return int(problem.exit_code)
     return ExitCode.OK

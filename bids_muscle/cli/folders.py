@@ -15,6 +15,8 @@ from bids_muscle.errors import (
     MissingInputError,
     OutputError,
 )
+from bids_muscle.files import how_to_fetch, read_small
+from bids_muscle.tables import decode
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -103,6 +105,27 @@ def check_output(settings: Settings) -> None:
                     f'The folder {folder} cannot be written: {error.strerror}.',
                     f'Give another {option}, or make it writable.',
                 ) from error
+    _check_own(settings.output_dir)
+
+
+def _check_own(output_dir: Path) -> None:
+    """Raise if a folder holds the dataset of another program."""
+    path = output_dir / 'dataset_description.json'
+    try:
+        content = json.loads(decode(read_small(path))[0])
+    except (OSError, *PARSE_ERRORS):  # a file that says nothing is written anew
+        return
+    if not isinstance(content, dict):
+        return
+    makers = content.get('GeneratedBy')
+    makers = makers if isinstance(makers, list) else []
+    names = [str(each.get('Name')) for each in makers if isinstance(each, dict)]
+    if 'bids_muscle' not in names:
+        whose = ', '.join(names) or content.get('Name', 'another program')
+        raise OutputError(
+            f'The folder {output_dir} holds the dataset of {whose}.',
+            f'Give a folder of its own, such as {output_dir / "bids_muscle"}.',
+        )
 
 
 def _check_present(folder: Path) -> None:
@@ -125,8 +148,10 @@ def _check_apart(folder: Path, bids_dir: Path, option: str) -> None:
 
 
 def _read_json(path: Path) -> object:
+    if fetch := how_to_fetch(path):
+        raise MissingInputError(f'{path} is a placeholder of git-annex or Git LFS.', fetch)
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(decode(read_small(path))[0])
     except OSError as error:
         raise MissingInputError(
             f'{path} cannot be read: {error.strerror}.', 'Check its permissions.'

@@ -8,8 +8,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bids_muscle.cli.folders import check_input, check_output
-from bids_muscle.cli.parser import parse
+from bids_muscle.cli.process import own_process, silence
 from bids_muscle.errors import ExitCode, UsageError, problem_of
 
 if TYPE_CHECKING:
@@ -32,16 +31,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbosity = 0
     # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        settings = parse(sys.argv[1:] if argv is None else argv)
-        verbosity = settings.verbosity
-        return int(_run(settings))
-    except (Exception, KeyboardInterrupt) as error:
-        problem = problem_of(error, 'The run')
-        if verbosity > 1:
-            traceback.print_exc()
-        print(f'bids_muscle: {problem.message}\n{problem.remedy}', file=sys.stderr)
-        return int(problem.exit_code)
+    with own_process() as stdout:
+        try:
+            from bids_muscle.cli.parser import parse
+
+            settings = parse(sys.argv[1:] if argv is None else argv)
+            verbosity = settings.verbosity
+            if settings.dry_run:  # what it prints is all that it does
+                sys.stdout = stdout
+            code = _run(settings)
+            sys.stdout.flush()
+            return int(code)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, BrokenPipeError) and sys.stdout is stdout:
+                silence(stdout)  # the reader, such as head, has seen enough
+                return int(ExitCode.OK)
+            problem = problem_of(error, 'The run')
+            if verbosity > 1:
+                traceback.print_exc()
+            print(f'bids_muscle: {problem.message}\n{problem.remedy}', file=sys.stderr)
+            return int(problem.exit_code)
 
 
 def _run(settings: Settings) -> ExitCode:
@@ -49,6 +58,8 @@ def _run(settings: Settings) -> ExitCode:
         raise UsageError(
             'The group level has no plan to print.', 'Use --dry-run with participant.'
         )
+    from bids_muscle.cli.folders import check_input, check_output
+
     needs_raw = settings.level == 'participant' and not settings.reports_only
     if needs_raw:
         check_input(settings)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bids_muscle import __version__
 from bids_muscle.errors import UsageError
 from bids_muscle.measurement.methods import FAT_METHODS
-from bids_muscle.settings import Settings, read_config
+from bids_muscle.settings import Settings, only_at, read_config
 
 _PREFIXES = {'k': 1, 'm': 2, 'g': 3, 't': 4}
 _BYTES = {
@@ -97,8 +97,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(argv: Sequence[str]) -> Settings:
+def parse(argv: Sequence[str], *, both_levels: bool = False) -> Settings:
     """Return the settings from the words of the command line and the settings file they name.
+
+    Parameters
+    ----------
+    argv
+        Words after the command.
+    both_levels
+        Allow options of the other level; in a settings file they always are.
 
     Raises
     ------
@@ -109,16 +116,29 @@ def parse(argv: Sequence[str]) -> Settings:
     SystemExit
         After ``--help`` and ``--version``.
     """
-    flags = vars(make_parser().parse_args([_with_dashes(word) for word in argv]))
+    parser = make_parser()
+    flags = vars(parser.parse_args([_with_dashes(word) for word in argv]))
+    if not both_levels:
+        _check_level(parser, flags)
     config_file = flags.pop('config_file')
     flags.pop('notrack', None)
-    # In a settings file they may stand for the group level that follows.
-    if (flags['qc_ratings'] or flags['exclude']) and flags['level'] == 'participant':
-        raise UsageError(
-            'Ratings and exclusions are used at the group level only.',
-            'Use --qc-ratings and --exclude with group.',
-        )
     return Settings.from_sources(flags, read_config(config_file) if config_file else None)
+
+
+def _check_level(parser: argparse.ArgumentParser, flags: Mapping[str, Any]) -> None:
+    """Raise UsageError where an option has no effect at the level that is to run."""
+    level = flags['level']
+    other = {'participant': 'group', 'group': 'participant'}.get(level, '')
+    foreign = [
+        action.option_strings[-1]
+        for action in parser._actions
+        if flags.get(action.dest) is not None and action.dest in only_at(other)
+    ]
+    if foreign:
+        names = ', '.join(foreign)
+        raise UsageError(
+            f'At the {level} level {names} would have no effect.', f'Use it with {other}.'
+        )
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:

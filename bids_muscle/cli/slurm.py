@@ -13,6 +13,7 @@ from bids_muscle import __version__
 from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
+from bids_muscle.cli.process import own_process
 from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
 from bids_muscle.cli.slurm_status import print_status
 from bids_muscle.errors import ExitCode, problem_of
@@ -96,29 +97,36 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if words[:1] == ['status']:
-            parser = argparse.ArgumentParser(prog='bids_muscle-slurm status')
-            parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
-            return int(print_status(parser.parse_args(words[1:]).output_dir.absolute()))
-        if words in (['boutiques'], ['tracker']):
-            content = boutiques_descriptor() if words == ['boutiques'] else tracker()
-            print(json.dumps(content, indent=2))
-            return int(ExitCode.OK)
-        split = words.index('--') if '--' in words else len(words)
-        args = build_parser().parse_args(words[:split])
-        return int(_write(args, words[split + 1 :]))
-    except SystemExit as stop:
-        return ExitCode.USAGE if stop.code else ExitCode.OK
-    except Exception as error:
-        problem = problem_of(error, 'bids_muscle-slurm')
-        print(f'bids_muscle-slurm: {problem}', file=sys.stderr)
-        return int(problem.exit_code)
+    with own_process():
+        try:
+            return int(_run(words))
+        except SystemExit as stop:
+            return ExitCode.USAGE if stop.code else ExitCode.OK
+        except (Exception, KeyboardInterrupt) as error:
+            problem = problem_of(error, 'bids_muscle-slurm')
+            print(f'bids_muscle-slurm: {problem}', file=sys.stderr)
+            return int(problem.exit_code)
+
+
+def _run(words: Sequence[str]) -> ExitCode:
+    if words[:1] == ['status']:
+        parser = argparse.ArgumentParser(prog='bids_muscle-slurm status')
+        parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
+        return print_status(parser.parse_args(words[1:]).output_dir.absolute())
+    if words in (['boutiques'], ['tracker']):
+        content = boutiques_descriptor() if words == ['boutiques'] else tracker()
+        print(json.dumps(content, indent=2))
+        return ExitCode.OK
+    split = words.index('--') if '--' in words else len(words)
+    args = build_parser().parse_args(words[:split])
+    return _write(args, words[split + 1 :])
 
 
 def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
     # Options of both levels may be given.
-    settings = parse([str(args.bids_dir), str(args.output_dir), 'group', *options])
+    settings = parse(
+        [str(args.bids_dir), str(args.output_dir), 'group', *options], both_levels=True
+    )
     settings = with_model_path(replace(settings, level='participant'))
     check_input(settings)
     check_output(settings)

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from bids_muscle.files import read_small
 from bids_muscle.tables import decode
 
 #: Suffixes of images that BIDS knows: one of these is ignored on purpose, others for their name.
@@ -42,7 +43,7 @@ def is_image_ignored(bids_dir: Path, relative: str) -> bool:
 @lru_cache(maxsize=2)
 def _read(path: Path, _changed_ns: int) -> tuple[tuple[re.Pattern[str], bool], ...]:
     try:
-        lines = decode(path.read_bytes())[0].splitlines()
+        lines = decode(read_small(path))[0].splitlines()
     except (OSError, ValueError):
         return ()
     rules = (line.strip() for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bids_muscle.dataset.witnesses import Entities, Group, join_partners, settle
 from bids_muscle.errors import (
     BadDataError,
     BidsMuscleError,
+    ImageShapeError,
     IncompleteScanError,
     MissingInputError,
     NothingSelectedError,
@@ -215,7 +216,8 @@ def _make_scan(entities: Entities, group: Group, region: str | None) -> Scan:
             for name in suppressed
         ]
     except BidsMuscleError as error:
-        problem = problem or error.problem
+        # A file of several volumes may lack its partner, or an echo time, for that reason alone.
+        problem = problem or (_shape_problem(group.images) or error).problem
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
     sources = sources or group.echoes
     labels = dict(entities)
@@ -261,6 +263,17 @@ def _check_folders(group: Group) -> None:
             f'{first} and {second} have the labels of one scan and lie in different folders.',
             'Give them names that tell them apart, or leave one out with .bidsignore.',
         )
+
+
+def _shape_problem(images: Iterable[IndexedImage]) -> ImageShapeError | None:
+    for image in images:
+        try:
+            read_grid(image.path)
+        except ImageShapeError as error:
+            return error
+        except BidsMuscleError:
+            continue
+    return None
 
 
 def _echo_train(group: Group, warnings: list[str]) -> EchoTrain | None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from bids_muscle.dataset.image_names import read_labels
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, Problem, UsageError
-from bids_muscle.files import read_small
+from bids_muscle.files import how_to_fetch, read_small
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
@@ -128,13 +128,15 @@ def index_participant(
     """
     from bids import BIDSLayout, BIDSLayoutIndexer
 
-    broken = _broken_sidecars(bids_dir, participant)
+    sidecars, loops = _walk(bids_dir, participant)
+    broken = _broken_sidecars(bids_dir, sidecars)
     with tempfile.TemporaryDirectory(prefix='bids_muscle-') as folder:
         view = Path(folder)
         for name in (f'sub-{participant}', *_root_sidecars(bids_dir)):
             if name not in broken:
                 (view / name).symlink_to((bids_dir / name).absolute())
-        ignore = [_OTHER_DATATYPES, *(re.compile(f'^/{re.escape(name)}$') for name in broken)]
+        hidden = (re.compile(f'^/{re.escape(name)}$') for name in (*broken, *loops))
+        ignore = [_OTHER_DATATYPES, *hidden]
         layout = BIDSLayout(view, validate=False, indexer=BIDSLayoutIndexer(ignore=ignore))
         images = [
             _read_image(file, bids_dir, broken)
@@ -198,15 +200,37 @@ def _root_sidecars(bids_dir: Path) -> list[str]:
         )
 
 
-def _broken_sidecars(bids_dir: Path, participant: str) -> dict[str, str]:
+def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
+    """Return the sidecars of a participant, and links in its folders that lead back above them.
+
+    As pybids does, this goes through links. Paths are relative to the dataset.
+    """
+    sidecars, loops = [], []
+    top = bids_dir / f'sub-{participant}'
+    for folder, names, files in os.walk(top, followlinks=True):
+        place = Path(folder)
+        above = {parent.resolve() for parent in (place, *place.parents)}
+        back = [name for name in names if (place / name).resolve() in above]
+        names[:] = [name for name in names if name not in back]
+        loops += [(place / name).relative_to(bids_dir).as_posix() for name in back]
+        sidecars += [
+            (place / name).relative_to(bids_dir).as_posix()
+            for name in files
+            if name.endswith('.json')
+        ]
+    return sidecars, loops
+
+
+def _broken_sidecars(bids_dir: Path, sidecars: Sequence[str]) -> dict[str, str]:
     """Find sidecars on which pybids would stop, and why, by path relative to the dataset."""
-    inside = (bids_dir / f'sub-{participant}').rglob('*.json')
-    names = [*_root_sidecars(bids_dir), *(str(path.relative_to(bids_dir)) for path in inside)]
-    reasons = {name: _why_broken(bids_dir / name) for name in sorted(names)}
+    names = sorted([*_root_sidecars(bids_dir), *sidecars])
+    reasons = {name: _why_broken(bids_dir / name) for name in names}
     return {name: why for name, why in reasons.items() if why}
 
 
 def _why_broken(path: Path) -> str | None:
+    if fetch := how_to_fetch(path):
+        return f'it is a placeholder of git-annex or Git LFS. {fetch.rstrip(".")}'
     try:
         content = json.loads(read_small(path).decode())
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from bids_muscle.errors import BidsMuscleError
-from bids_muscle.tables import MISSING, Table, name_some, read_table
+from bids_muscle.tables import MISSING, Table, fit_labels, name_some, read_table
 
 #: Names of the column that says whom a row is about, without case, blanks and dashes.
 _ALIASES = {
@@ -89,7 +89,8 @@ def read_labelled(
     try:
         table = read_table(path)
     except BidsMuscleError as error:
-        return Labelled({}, (f'{error.message} It is not used.',) if path.exists() else ())
+        is_there = path.exists() or path.is_symlink()
+        return Labelled({}, (f'{error} It is not used.',) if is_there else ())
     remarks = table.remarks(path.name)
     key = _find_column(table, column)
     if key is None:
@@ -101,7 +102,7 @@ def read_labelled(
     for row in table.rows:
         if row[key].removeprefix(prefix) not in ('', MISSING):
             by_name[row[key]].append({name: row[name] for name in table.columns if name != key})
-    fitting = _fit(by_name, prefix, labels)
+    fitting = fit_labels(by_name, prefix, labels)
     changed = [
         f'{name!r} as {prefix}{label}'
         for name, label in fitting.items()
@@ -135,48 +136,6 @@ def _find_column(table: Table, column: str) -> str | None:
         return column
     plain = {re.sub(r'[\W_]', '', name).lower(): name for name in reversed(table.columns)}
     return next((plain[alias] for alias in _ALIASES[column] if alias in plain), None)
-
-
-def _fit(names: Iterable[str], prefix: str, labels: Collection[str] | None) -> dict[str, str]:
-    """Return the label of each name that fits one.
-
-    Examples
-    --------
-    >>> _fit(['sub-01', 'SUB-2', '3.0', 'C_4', 'x'], 'sub-', ['01', '002', '3', 'C4', '5'])
-    {'sub-01': '01', 'SUB-2': '002', '3.0': '3', 'C_4': 'C4'}
-    >>> _fit(['1', 'sub-A', '04'], 'sub-', ['01', '001', 'A', 'a', '4', '04'])
-    {'sub-A': 'A', '04': '04'}
-    """
-    names = list(names)
-    if labels is None:
-        return {name: name.removeprefix(prefix) for name in names}
-    known = set(labels)
-    exact = {name: label for name in names if (label := name.removeprefix(prefix)) in known}
-    near_labels, near_names = _by_core(labels, prefix), _by_core(names, prefix)
-    fitting = {}
-    for name in names:
-        if name in exact:
-            fitting[name] = exact[name]
-            continue
-        core = _core(name, prefix)
-        if len(near_labels.get(core, ())) == 1 == len(near_names[core]):
-            fitting[name] = near_labels[core][0]
-    return fitting
-
-
-def _by_core(names: Iterable[str], prefix: str) -> dict[str, list[str]]:
-    cores: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        cores[_core(name, prefix)].append(name)
-    return cores
-
-
-def _core(name: str, prefix: str) -> str:
-    """Return what is left of a label without what people and spreadsheets change in it."""
-    text = re.sub(r'^(\d+)\.0+$', r'\1', name.casefold())
-    text = re.sub(r'[-_ ]', '', text.removeprefix(prefix))
-    text = text.removeprefix(prefix.rstrip('-')) if prefix else text
-    return re.sub(r'0*(\d+)', r'\1', text)
 
 
 def _join(rows: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], list[str]]:

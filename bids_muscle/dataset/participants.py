@@ -15,6 +15,7 @@ from bids_muscle.dataset.labelled import Labelled, read_labelled
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import format_tsv, write_bytes
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError
+from bids_muscle.files import read_small
 from bids_muscle.tables import MISSING, decode, name_some, read_rows
 
 #: Units that may stand behind a number, in lower case; an age of DICOM is ``034Y``.
@@ -180,7 +181,7 @@ def _as_bids(path: Path, rows: Mapping[str, Mapping[str, str]]) -> bytes:
 
 def _read_definitions(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(decode(path.read_bytes())[0])
+        content = json.loads(decode(read_small(path))[0])
     except (OSError, *PARSE_ERRORS):
         return {}
     return content if isinstance(content, dict) else {}

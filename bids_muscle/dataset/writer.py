@@ -70,7 +70,7 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FullDiskError(
                 f'{path} could not be written: {error.strerror}.',
-                'Free space in the output folder and run again.',
+                f'Free space in {path.parent} and run again.',
             ) from error
         raise OutputError(
             f'{path} could not be written: {error.strerror or error}.',

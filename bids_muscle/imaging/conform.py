@@ -34,6 +34,7 @@ from bids_muscle.errors import (
     MissingInputError,
     UnreadableImageError,
 )
+from bids_muscle.files import how_to_fetch
 from bids_muscle.imaging.extensions import MAX_HEADER_BYTES, check_extensions
 
 #: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
@@ -285,6 +286,8 @@ def to_native(img: Nifti1Image, like: Nifti1Image) -> Nifti1Image:
 def _open(path: Path) -> Nifti1Image:
     """Read the header of a NIfTI file."""
     path = Path(path)
+    if fetch := how_to_fetch(path):
+        raise MissingInputError(f'{path} is a placeholder of git-annex or Git LFS.', fetch)
     try:
         # Opening a pipe would wait for ever.
         if not path.is_file() and path.exists() and not path.is_dir():
@@ -321,7 +324,8 @@ def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
         size = ' x '.join(str(n) for n in shape)
         raise ImageShapeError(
             f'{path} is {len(shape)}-dimensional ({size}), not three-dimensional.',
-            'Give one volume per file.',
+            'Split it into one volume per file, each named by what it shows, such as '
+            'acq-water_T1w and acq-fat_T1w.',
         )
     if np.prod(shape, dtype=float) > MAX_VOXELS:
         raise ImageShapeError(

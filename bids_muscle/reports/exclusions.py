@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import BadDataError
 from bids_muscle.reports.outputs import ScanOutputs
-from bids_muscle.reports.ratings import MISSING
+from bids_muscle.tables import MISSING, fit_labels, read_table
 
 COLUMNS = ('participant_id', 'session_id', 'scan', 'muscle', 'reason')
 _UNSAID = 'excluded by the list'
@@ -61,19 +60,16 @@ def read_exclusions(path: Path) -> list[Exclusion]:
         If it is no TSV with a column ``participant_id``, or a column is unknown.
     """
     try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=''))
-    except OSError as error:
-        raise MissingInputError(
-            f'The list of exclusions {path} cannot be read: {error.strerror}.', 'Check --exclude.'
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        table = read_table(path)
+    except BadDataError as error:
         raise _not_a_list(path) from error
+    if table.rows and ('participant_id' not in table.columns or set(table.columns) - set(COLUMNS)):
+        raise _not_a_list(path)
+    if table.left_out:  # what is not understood must not count after all
+        raise BadDataError(f'{path}: {" ".join(table.left_out)}', 'Correct the list.')
     exclusions = []
-    for number, row in enumerate(rows, 1):
-        if 'participant_id' not in row or not set(row) <= set(COLUMNS):
-            raise _not_a_list(path)
-        cells = {name: row.get(name, '').strip() for name in COLUMNS}
+    for number, row in enumerate(table.rows, 1):
+        cells = {name: row.get(name, MISSING) for name in COLUMNS}
         cells = {name: '' if text == MISSING else text for name, text in cells.items()}
         place = f'{path}, row {number}'
         if not cells['participant_id']:
@@ -101,13 +97,24 @@ def apply_exclusions(
     scans : list of ScanOutputs
         Each with what is excluded of it.
     notes : list of str
-        Rows of the list that speak of nothing in the dataset.
+        Rows of the list that speak of nothing in the dataset, and ids that were understood.
 
     Raises
     ------
     BadDataError
         If a muscle is not in the tables of the scans it is excluded from.
     """
+    labels = {scan.record.participant for scan in scans}
+    fitting = fit_labels({each.participant for each in exclusions}, 'sub-', labels)
+    notes = [
+        f'{each.place}: {each.participant} is read as sub-{fitting[each.participant]}.'
+        for each in exclusions
+        if fitting.get(each.participant, each.participant) != each.participant
+    ]
+    exclusions = [
+        replace(each, participant=fitting.get(each.participant, each.participant))
+        for each in exclusions
+    ]
     by_participant: dict[str, list[Exclusion]] = {}
     for exclusion in exclusions:
         by_participant.setdefault(exclusion.participant, []).append(exclusion)
@@ -122,7 +129,7 @@ def apply_exclusions(
                     known = reasons.get(name)
                     reasons[name] = f'{known}; {exclusion.reason}' if known else exclusion.reason
         marked.append(replace(scan, excluded=reasons) if reasons else scan)
-    notes = [
+    notes += [
         f'{each.place} excludes sub-{each.participant}, of whom there is no such scan.'
         for each in exclusions
         if each not in used

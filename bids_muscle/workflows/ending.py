@@ -136,7 +136,8 @@ def finish_participant(
     records = [_sealed(record, prints, after) for record in records]
     for record in records:
         if record.problem:
-            print(f'bids_muscle: {record.scan} failed. {record.problem}', file=sys.stderr)
+            end = 'has nothing to do.' if is_empty(record) else 'failed.'
+            print(f'bids_muscle: {record.scan} {end} {record.problem}', file=sys.stderr)
     try:
         _remove_stale(settings, participant, earlier.values(), scans, records)
         others = read_records(settings.output_dir, participant)

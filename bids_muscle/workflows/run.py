@@ -101,7 +101,8 @@ def run_participants(settings: Settings) -> ExitCode:
     -------
     ExitCode
         OK if every scan is done; the code of the problem where all problems share one; else
-        FAILURE. Where all is done but a participant asked for is not there, NOTHING_SELECTED.
+        FAILURE. Where all is done but a participant asked for by name is not there, or has no
+        scan, NOTHING_SELECTED.
 
     Raises
     ------
@@ -189,6 +190,8 @@ def run_participants(settings: Settings) -> ExitCode:
         if settings.stop_on_first_crash and not report.ok:
             break
     code = _exit_code(records, problems)
+    # Who is asked for by name is missed; of all, some may have other scans only.
+    complete = complete and not (settings.participants and any(map(is_empty, records)))
     return code if complete or code else ExitCode.NOTHING_SELECTED
 
 

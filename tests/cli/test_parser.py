@@ -67,13 +67,14 @@ BASE = ['/in', '/out', 'participant']
     ],
 )
 def test_each_option_reaches_its_setting(words: str, name: str, value: Any) -> None:
-    base = ['/in', '/out', 'group']  # at which all are allowed
-    settings = parse([*base, *words.split()])
+    base = ['/in', '/out', 'group']
+    settings = parse([*base, *words.split()], both_levels=True)
     assert getattr(settings, name) == value
     # Before and between the positionals it means the same, unless labels swallow them.
     if name not in ('participants', 'sessions', 'qc_ratings', 'derivatives'):
-        assert parse([*words.split(), *base]) == settings
-        assert parse([*base[:2], *words.split(), base[2]]) == settings
+        assert parse([*words.split(), *base], both_levels=True) == settings
+        between = [*base[:2], *words.split(), base[2]]
+        assert parse(between, both_levels=True) == settings
 
 
 def test_options_win_over_the_settings_file(tmp_path: Path) -> None:
@@ -102,6 +103,31 @@ def test_a_mistake_is_a_usage_error_that_names_it(words: str, said: str) -> None
     with pytest.raises(UsageError) as caught:
         parse([*BASE, *words.split()])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('level', 'words', 'code'),
+    [
+        ('group', '--participant-label 01', 64),
+        ('group', '--region lumbar', 64),
+        ('group', '--fat-method gmm2', 64),
+        ('group', '--overwrite', 64),
+        ('group', '--nprocs 2 --mem 4G --device cpu -w /w -v --skip-bids-validation --notrack', 0),
+        ('group', '--formula mfi~age --no-harmonisation --exclude x.tsv', 0),
+        ('participant', '--formula mfi~age', 64),
+        ('participant', '--no-harmonisation', 64),
+        ('participant', '--qc-ratings r.tsv', 64),
+        ('participant', '--region lumbar --overwrite', 0),
+    ],
+)
+def test_options_of_the_other_level_are_refused(level: str, words: str, code: int) -> None:
+    if not code:
+        parse(['/in', '/out', level, *words.split()])
+        return
+    with pytest.raises(UsageError, match='would have no effect') as caught:
+        parse(['/in', '/out', level, *words.split()])
+    assert words.split()[0] in str(caught.value)
+    parse(['/in', '/out', level, *words.split()], both_levels=True)
 
 
 def test_labels_that_swallow_the_folders_are_explained() -> None:

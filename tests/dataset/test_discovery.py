@@ -401,6 +401,63 @@ def test_broken_sidecar_is_left_out_with_a_warning(
     assert scans['sub-01_acq-bT2w'].warnings == ()
 
 
+def test_broken_sidecar_behind_a_link(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset({'store/sub-01_T2w': None})
+    (root / 'store/sub-01_T2w.json').write_text('{broken')
+    (root / 'sub-01').mkdir()
+    (root / 'sub-01/anat').symlink_to(root / 'store')
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert scan.problem is None
+    assert 'sub-01_T2w.json is left out: it is not JSON' in scan.warnings[0]
+    # A link that leads back shows no image twice.
+    for target in (root / 'sub-01', root / 'store'):
+        (root / 'store/back').symlink_to(target)
+        (scan,) = find_scans(root, '01', region='lumbar')
+        assert scan.problem is None
+        (root / 'store/back').unlink()
+
+
+@pytest.mark.parametrize(
+    'name', ['acq-dixon_T1w', 'acq-dixonwater_T1w', 'acq-dixonopp_T1w', 'MEGRE', 'T2w']
+)
+def test_several_volumes_in_a_file_are_the_problem_that_is_said(
+    tiny_dataset: TinyDataset, name: str
+) -> None:
+    image = nib.Nifti1Image(np.ones((8, 8, 4, 2), np.int16), np.diag([1, 1, 4, 1]))
+    (scan,) = find_scans(tiny_dataset(images(name, values=image)), '01', region='lumbar')
+    assert scan.problem is not None
+    assert scan.problem.kind == 'ImageShapeError'
+    assert '4-dimensional (8 x 8 x 4 x 2)' in scan.problem.message
+    assert 'one volume per file' in scan.problem.remedy
+
+
+@pytest.mark.parametrize(
+    ('note', 'command'),
+    [
+        ('', 'datalad get'),
+        ('/annex/objects/MD5E-s123--ab.nii.gz\n', 'datalad get'),
+        ('version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+    ],
+)
+def test_content_that_is_elsewhere_is_to_be_fetched(
+    tiny_dataset: TinyDataset, note: str, command: str
+) -> None:
+    root = tiny_dataset({'sub-01/anat/sub-01_acq-x_T2w': None})
+    for name in ('sub-01/anat/sub-01_T2w.nii.gz', 'sub-01/anat/sub-01_T2w.json', 'T2w.json'):
+        if note:
+            (root / name).write_text(note)
+        else:
+            (root / name).symlink_to('../../.git/annex/objects/Xx/Yy/MD5E-s1--ab')
+    scans = {scan.name: scan for scan in find_scans(root, '01', region='lumbar')}
+    scan = scans['sub-01_acq-T2w']
+    assert scan.problem is not None
+    assert (scan.problem.kind, scan.problem.exit_code) == ('MissingInputError', 66)
+    assert f'{command}' in scan.problem.remedy
+    assert 'sub-01_T2w.nii.gz' in scan.problem.remedy
+    assert sum(command in warning for warning in scan.warnings) == 2
+    assert scans['sub-01_acq-xT2w'].problem is None
+
+
 def test_sidecars_cannot_rename_outputs(tiny_dataset: TinyDataset) -> None:
     """Keys that pybids calls entities come from the file name only."""
     sidecar = {'acq': '../../x', 'sub': '..', 'label': '../x', 'desc': '..', 'BodyPart': 'LSPINE'}

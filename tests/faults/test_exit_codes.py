@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+import tempfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bids_muscle.cli.main import main
-from bids_muscle.errors import ExitCode
+from bids_muscle.errors import ExitCode, problem_of
 
 
 def _junk(path: Path) -> None:
@@ -21,6 +26,43 @@ def _not_fetched(path: Path) -> None:
 
 def _absent(path: Path) -> None:
     """Leave nothing."""
+
+
+def test_who_has_nothing_to_do_has_not_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir, out = tmp_path / 'bids', tmp_path / 'out'
+    for label in ('1', '2'):
+        (bids_dir / f'sub-{label}/anat').mkdir(parents=True)
+    shape, affine = (40, 40, 4), np.diag([4.0, 4.0, 10.0, 1.0])
+    values = np.random.default_rng(0).random(shape).astype('float32')
+    nib.save(nib.Nifti1Image(values, affine), bids_dir / 'sub-1/anat/sub-1_T2w.nii.gz')
+    words = [str(bids_dir), str(out), 'participant', '--skip-bids-validation']
+    words += ['--region', 'lumbar', '--nprocs', '1']
+    assert main(words) == ExitCode.OK
+    said = capsys.readouterr().err
+    assert 'sub-2 has nothing to do. Nothing of sub-2' in said
+    assert 'sub-2 failed' not in said
+    assert main([*words, '--participant-label', '2']) == ExitCode.NOTHING_SELECTED
+
+
+@pytest.mark.parametrize(
+    ('full', 'said'), [(True, 'no space left to write in /somewhere/full'), (False, 'to write: ')]
+)
+def test_the_disk_that_is_full_is_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, full: bool, said: str
+) -> None:
+    monkeypatch.setattr(tempfile, 'gettempdir', lambda: '/somewhere/full')
+    usage = shutil.disk_usage('.')
+
+    def disk_usage(folder: Path) -> object:
+        return usage._replace(free=0 if full and 'full' in str(folder) else 10**12)
+
+    monkeypatch.setattr(shutil, 'disk_usage', disk_usage)
+    problem = problem_of(OSError(errno.ENOSPC, 'No space left on device'), 'The step')
+    assert said in problem.message
+    assert 'TMPDIR' in problem.remedy
+    assert problem.exit_code == ExitCode.IO_ERROR
 
 
 @pytest.mark.parametrize(

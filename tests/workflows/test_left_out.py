@@ -80,6 +80,23 @@ def test_only_folders_that_are_no_participants(
         assert '1 folder is no BIDS participant and left out: Sub-05.' in _said(capsys)[1][0]
 
 
+def test_an_exclusion_that_fits_nobody_is_said(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, exclude = tmp_path / 'out', tmp_path / 'exclude.csv'
+    words = [str(dataset), str(out), 'participant', '--region', 'lumbar', '--nprocs', '1']
+    assert main(words) == ExitCode.BAD_DATA
+    exclude.write_bytes('participant_id;reason\n1;Übelkeit\nsub-77;moved\n'.encode('latin-1'))
+    capsys.readouterr()
+    assert main([*words[:2], 'group', '--exclude', str(exclude)]) == ExitCode.OK
+    said = '\n'.join(_said(capsys)[1])
+    assert 'row 1: 1 is read as sub-01.' in said
+    assert 'row 2 excludes sub-77, of whom there is no such scan.' in said
+    assert 'row 1 excludes' not in said
+    exclude.write_text('participant_id,scan,reason\n1,,too fat, too tired\n')
+    assert main([*words[:2], 'group', '--exclude', str(exclude)]) == ExitCode.BAD_DATA
+
+
 def test_an_old_record_never_fills_a_gap_of_today(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
