@@ -239,6 +239,12 @@ def expected_outputs(
     return paths
 
 
+def joined_outputs(scan: Scan) -> list[PurePosixPath]:
+    """List the files of a joined scan, each table with its data dictionary."""
+    keys = ('morph', 'morph_slices', 'morph_levels')
+    return [derivative_path(scan, f'{key}{end}') for key in keys for end in ('', '_json')]
+
+
 def _templates(scan: Scan) -> dict[str, str]:
     templates: dict[str, str] = io_spec()['sagittal' if scan.region == SPINE else 'scan']
     return templates

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.dataset.names import expected_outputs
+from bids_muscle.dataset.names import expected_outputs, joined_outputs
+from bids_muscle.dataset.parts import PartSet, find_part_sets
 from bids_muscle.dataset.scan import Scan
 
 if TYPE_CHECKING:
@@ -48,7 +49,20 @@ def format_plan(
         _format_scan(scan, models, bids_dir, atlas=names.get(scan.region or ''), **choices)
         for scan in scans
     ]
+    blocks += [_format_parts(each) for each in find_part_sets(scans)]
     return '\n\n'.join(blocks) + '\n'
+
+
+def _format_parts(parts: PartSet) -> str:
+    lines = [parts.scan.name]
+    lines += [
+        f'  {"" if place else "joins":<8} {scan.name}' for place, scan in enumerate(parts.members)
+    ]
+    lines += [
+        f'  {"" if place else "output":<8} {path}'
+        for place, path in enumerate(joined_outputs(parts.scan))
+    ]
+    return '\n'.join(lines)
 
 
 def _format_scan(

@@ -75,6 +75,10 @@ class ScanRecord:
         Why the scan does not count in the cohort, or empty.
     settings_digest
         SHA-256 of the settings that may change a number.
+    parts
+        Names of all scans that show a part of a joined scan; empty for other scans.
+    aside
+        Those of them that show a part again and were not joined.
     fingerprint
         SHA-256 of all that decides the outputs; a finished scan with the same one is skipped.
     steps
@@ -97,6 +101,8 @@ class ScanRecord:
     participant_info: Mapping[str, str] = field(default_factory=dict)
     session_info: Mapping[str, str] = field(default_factory=dict)
     left_out: str = ''
+    parts: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
     settings_digest: str = ''
     fingerprint: str = ''
     steps: tuple[Step, ...] = ()
@@ -120,7 +126,7 @@ class ScanRecord:
         content = dict(content)
         problem = content.get('problem')
         content['problem'] = Problem(**problem) if problem else None
-        for name in ('warnings', 'outputs'):
+        for name in ('warnings', 'outputs', 'parts', 'aside'):
             content[name] = tuple(content.get(name, ()))
         content['steps'] = tuple(Step(**step) for step in content.get('steps', ()))
         record = cls(**content)

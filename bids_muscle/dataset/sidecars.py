@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -43,6 +43,17 @@ def source_uris(scan: Scan, bids_dir: Path) -> list[str]:
     """
     paths = dict.fromkeys([*(image.path for image in scan.images), *scan.echoes])
     return [_uri(path, bids_dir) for path in paths]
+
+
+def own_uri(path: PurePath) -> str:
+    """Return the BIDS URI of a file of the derivatives dataset.
+
+    Examples
+    --------
+    >>> own_uri(PurePath('sub-1/anat/sub-1_acq-dixon_fatfrac.nii.gz'))
+    'bids::sub-1/anat/sub-1_acq-dixon_fatfrac.nii.gz'
+    """
+    return f'bids::{quote(path.as_posix(), safe="/+")}'
 
 
 def preproc_sidecar(
@@ -255,6 +266,48 @@ def morph_sidecar(
         **{column: dict(definition) for column, definition in columns.items()},
         'Sources': source_uris(scan, bids_dir),
         **_maker_fields(scan, model, settings),
+    }
+
+
+def joined_sidecar(
+    parts: Sequence[Scan],
+    sources: Sequence[str],
+    columns: Mapping[str, Mapping[str, Any]],
+    model: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the data dictionary of a table of measures over several parts of one body.
+
+    Parameters
+    ----------
+    parts
+        The scans that were joined, from superior to inferior.
+    sources
+        BIDS URIs of what was read.
+    columns
+        As in :func:`morph_sidecar`.
+    model
+        Name, version and SHA-256 of the model that outlined the parts; empty where people did.
+    settings
+        As in :func:`dseg_sidecar`.
+    """
+    return {
+        **{column: dict(definition) for column, definition in columns.items()},
+        'Sources': list(sources),
+        'Parts': [scan.name for scan in parts],
+        'Joining': (
+            'The parts are put on the grid of the finest of them, by their headers. Where they '
+            'overlap a voxel counts once. Slices are counted over all parts. Where the muscles of '
+            'the parts differ in brightness, by half or more in water and fat images, their '
+            'signals are brought to one scale.'
+        ),
+        'Manual': any(scan.manual for scan in parts),
+        'SoftwareVersion': f'bids_muscle {__version__}',
+        **{
+            f'Model{key.upper() if key == "sha256" else _camel(key)}': v
+            for key, v in model.items()
+        },
+        **{_camel(key): value for key, value in settings.items()},
     }
 
 

@@ -342,7 +342,7 @@ def _level_row(
     }
     reasons = []
     middle = slices[(len(slices) - 1) // 2]
-    if slices[0] == 0 or slices[-1] == grid.shape[2] - 1:
+    if grid.cuts_slices(slices):
         reasons.append(_CUT_LEVEL)
     elif middle not in size.slices:
         reasons.append(_NOT_IN_MIDDLE)

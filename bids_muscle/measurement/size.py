@@ -23,10 +23,13 @@ class Grid:
         Voxels along each axis.
     affine
         (4, 4) voxel index to world RAS+ mm.
+    covered
+        (X, Y, Z) voxels that were imaged, where parts are joined; None for all.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
+    covered: np.ndarray | None = None
 
     @cached_property
     def normal(self) -> np.ndarray:
@@ -47,6 +50,26 @@ class Grid:
     def spacing_mm(self) -> float:
         """Distance of slices along their normal; with `pixel_mm2` it gives |det|."""
         return float(self.normal @ self.affine[:3, 2])
+
+    def cuts(self, voxels: np.ndarray) -> bool:
+        """Say whether voxels (N, 3) reach the edge of what was imaged."""
+        low, high = voxels.min(axis=0), voxels.max(axis=0)
+        if (low == 0).any() or (high == np.array(self.shape) - 1).any():
+            return True
+        if self.covered is None:
+            return False
+        beside = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+        return any(not self.covered[tuple((voxels + step).T)].all() for step in beside)
+
+    def cuts_slices(self, slices: np.ndarray) -> bool:
+        """Say whether slices reach the edge of what was imaged, or a gap parts them."""
+        low, high = int(slices.min()), int(slices.max())
+        if low == 0 or high == self.shape[2] - 1:
+            return True
+        return (
+            self.covered is not None
+            and not self.covered[..., low - 1 : high + 2].any(axis=(0, 1)).all()
+        )
 
     def to_world(self, voxels: np.ndarray) -> np.ndarray:
         """Return the world coordinates (N, 3) of voxel coordinates (N, 3)."""
@@ -110,7 +133,6 @@ def measure_size(voxels: np.ndarray, grid: Grid) -> Size:
     sums = np.stack([np.bincount(place, voxels[:, axis]) for axis in range(3)], axis=1)
     centroids = grid.to_world(sums / counts[:, None])
     tilt = axis_tilt(slices, centroids, counts, grid.normal)
-    low, high = voxels.min(axis=0), voxels.max(axis=0)
     return Size(
         slices=slices,
         counts=counts,
@@ -121,7 +143,7 @@ def measure_size(voxels: np.ndarray, grid: Grid) -> Size:
         volume_ml=len(voxels) * grid.pixel_mm2 * grid.spacing_mm / 1000,
         length_mm=float(slices[-1] - slices[0] + 1) * grid.spacing_mm,
         centroid_ras_mm=grid.to_world(voxels.mean(axis=0)[None])[0],
-        truncated=bool((low == 0).any() or (high == np.array(grid.shape) - 1).any()),
+        truncated=grid.cuts(voxels),
     )
 
 

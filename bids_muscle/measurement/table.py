@@ -72,6 +72,7 @@ def measure_scan(
     fat_method: str = 'auto',
     height_m: float | None = None,
     contrast: str,
+    covered: NDArray[np.bool_] | None = None,
 ) -> Measures:
     """Measure all muscles of a scan.
 
@@ -108,6 +109,9 @@ def measure_scan(
         Height of the participant in metres, for the muscle index.
     contrast
         What the scan is: ``'dixon'``, ``'T1w'``, ``'T2w'`` or ``'PDw'``.
+    covered
+        (X, Y, Z) voxels that were imaged, in the voxel order of `labels`; None for all. A muscle
+        that reaches the edge of them is cut.
 
     Raises
     ------
@@ -137,7 +141,11 @@ def measure_scan(
     order = io_orientation(labels.affine)
     numbers = apply_orientation(numbers, order)
     signals = {name: apply_orientation(data, order) for name, data in signals.items()}
-    grid = Grid(numbers.shape, labels.affine @ inv_ornt_aff(order, labels.shape))
+    grid = Grid(
+        numbers.shape,
+        labels.affine @ inv_ornt_aff(order, labels.shape),
+        None if covered is None else apply_orientation(covered, order),
+    )
     if levels is not None and len(levels.names) != grid.shape[2]:
         raise GridMismatchError(
             f'There are levels of {len(levels.names)} slices for a scan of {grid.shape[2]}.',

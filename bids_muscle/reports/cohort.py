@@ -104,7 +104,8 @@ def write_review_tables(
             (output_dir / dataset_path(key)).unlink(missing_ok=True)
         yaml.unlink(missing_ok=True)
         return []
-    redo = [scan for scan in scans if scan.exclusion() or (scan.verdict and scan.verdict.muscles)]
+    redo = [scan for scan in scans if scan.judgement() or (scan.verdict and scan.verdict.muscles)]
+    redo = [scan for scan in redo if not scan.record.parts]
     images = [_main_image(scan) for scan in redo if scan.record.inputs]
     # A JSON string is a YAML string, whatever is in it.
     lines = [f'- {json.dumps(name)}\n' for name in images]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.reports.outputs import MISSING, ScanOutputs
+from bids_muscle.reports.parts import kind_of
 from bids_muscle.statistics.sessions import label_key
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def completeness(
 ) -> pd.DataFrame:
     """Return one row per participant, session and scan that is there or should be.
 
-    Expected of everybody is each kind of scan that anybody has in a session of that name. A kind
-    is the name of a scan without participant, session and run: ``acq-dixon``.
+    Expected of everybody is each kind of scan that anybody has in a session of that name. Parts
+    of a joined scan are no scans of their own.
 
     Parameters
     ----------
@@ -34,8 +35,9 @@ def completeness(
     """
     import pandas as pd
 
+    scans = [scan for scan in scans if not scan.part_of]
     expected = sorted(
-        {(scan.record.session or '', kind) for scan in scans if (kind := _kind(scan))}
+        {(scan.record.session or '', kind) for scan in scans if (kind := kind_of(scan))}
     )
     there: dict[str, dict[tuple[str, str], list[ScanOutputs]]] = {
         label: {} for label in sorted({*participants, *(s.record.participant for s in scans)})
@@ -43,7 +45,7 @@ def completeness(
     nothing = {}
     for scan in scans:
         record = scan.record
-        if kind := _kind(scan):
+        if kind := kind_of(scan):
             place = (record.session or '', kind)
             there[record.participant].setdefault(place, []).append(scan)
         elif record.problem:
@@ -79,12 +81,6 @@ def completeness(
 def _place(cell: tuple[str, str]) -> tuple[Any, str]:
     session, kind = cell
     return label_key(session), kind
-
-
-def _kind(scan: ScanOutputs) -> str:
-    """Return the name of a scan without participant, session and run."""
-    parts = scan.record.scan.split('_')
-    return '_'.join(part for part in parts if part.split('-')[0] not in ('sub', 'ses', 'run'))
 
 
 def _status(scan: ScanOutputs) -> dict[str, str]:

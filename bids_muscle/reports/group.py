@@ -24,6 +24,7 @@ from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.outliers import OUTLIER_Z
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
 from bids_muscle.reports.page import environment, format_value, heading, page_of
+from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
 from bids_muscle.reports.review import write_review
 from bids_muscle.reports.scan_data import (
@@ -100,6 +101,7 @@ def write_group(
     review = merge_ratings(given, scans) if ratings else None
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
+    scans = settle_parts(scans)
     muscles = muscle_table(scans, people)
     order = order_sessions(_visits(scans, visits or {}), session_order)
     analyses = analyse_cohort(
@@ -168,8 +170,10 @@ def _summary(
         ('Scans', len(scans)),
         ('done', len(done)),
         ('failed', len(scans) - len(done)),
-        ('excluded', sum(bool(scan.exclusion()) for scan in done)),
+        ('excluded', sum(bool(scan.judgement()) for scan in done)),
     ]
+    if parts := sum(bool(scan.part_of) for scan in scans):
+        counts.append(('parts of a joined scan', parts))
     if manual := sum(scan.manual for scan in done):
         counts.append(('drawn or corrected by hand', manual))
     if unusable:
@@ -193,12 +197,12 @@ def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, A
             {
                 'scan': scan.record.scan,
                 'page': page_of(scan.record.participant),
-                'what': 'whole scan' if scan.exclusion() else ', '.join(scan.verdict.muscles),
+                'what': 'whole scan' if scan.judgement() else ', '.join(scan.verdict.muscles),
                 'raters': ', '.join(scan.verdict.raters),
                 'comments': ' '.join(scan.verdict.comments),
             }
             for scan in scans
-            if scan.verdict and (scan.exclusion() or scan.verdict.muscles)
+            if scan.verdict and (scan.judgement() or scan.verdict.muscles)
         ],
     }
 
@@ -250,7 +254,7 @@ def _series_context(
         'region': region,
         'contrast': contrast,
         'analyses': statistics_context(analyses, region, contrast, definitions),
-        'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans),
+        'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans if not scan.part_of),
         'definitions': [
             (heading(name, definitions), definitions[name])
             for name in shown_measures(scans)

@@ -124,6 +124,14 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
                 f'of each slice comes from: {scan.alignment.source}.'
             )
         )
+    if scan.record.parts:
+        sentences.append(
+            Sentence(
+                f'{len(set(scan.record.parts) - set(scan.record.aside))} parts of the body were '
+                'put on one grid by their headers and measured as one; voxels that several parts '
+                'show counted once.'
+            )
+        )
     sentences += _measure_sentences(scan)
     return tuple(sentences)
 

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from bids_muscle.reports.ratings import MISSING, Verdict
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
+
+_ALONE = 'Its chunk label calls it a part of a larger image, and no other part was found.'
 
 Definitions = Mapping[str, Mapping[str, str]]
 
@@ -85,6 +87,8 @@ class ScanOutputs:
         Measures of the image, such as its noise, by name.
     flags
         What is likely to be wrong with the image, in words.
+    part_of
+        Name of the joined scan that it is a part of, or nothing.
     """
 
     record: ScanRecord
@@ -99,9 +103,15 @@ class ScanOutputs:
     excluded: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    part_of: str = ''
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
+        part = f'part of {self.part_of}' if self.part_of else ''
+        return '; '.join(reason for reason in (part, self.judgement(row)) if reason)
+
+    def judgement(self, row: Mapping[str, str] | None = None) -> str:
+        """Say what speaks against the scan, or one row of its table, but that it is a part."""
         if not self._has_exclusions:
             return ''
         name = row['name'] if row else ''
@@ -120,7 +130,7 @@ class ScanOutputs:
     @property
     def kept(self) -> tuple[Mapping[str, str], ...]:
         """The rows that count in the cohort."""
-        if not self._has_exclusions:
+        if not (self._has_exclusions or self.part_of):
             return self.rows
         return tuple(row for row in self.rows if not self.exclusion(row))
 
@@ -149,7 +159,8 @@ class ScanOutputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Everything a reader should know about a finished scan."""
-        return (*self.record.warnings, *self.flags, *self.missing)
+        alone = '_chunk-' in self.record.scan and not self.part_of
+        return (*self.record.warnings, *self.flags, *self.missing, *[_ALONE] * alone)
 
 
 def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOutputs]:
@@ -164,7 +175,11 @@ def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOut
     """
     records = read_records(output_dir, participant)
     records.sort(key=lambda record: (record.participant, record.scan))
-    return [_read_scan(output_dir, record) for record in records]
+    whole = {name: record.scan for record in records for name in record.parts}
+    return [
+        replace(_read_scan(output_dir, record), part_of=whole.get(record.scan, ''))
+        for record in records
+    ]
 
 
 def number(text: str) -> float | None:
@@ -220,6 +235,11 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     missing: list[str] = []
     rows = _read_table(morph, missing)
     definitions = _read_definitions(sidecar, missing) if rows else {}
+    if record.parts:
+        # Its pictures are those of the parts.
+        dice = {row['name']: number(row.get('dice_predicted', MISSING)) for row in rows}
+        known = {name: value for name, value in dice.items() if value is not None}
+        return ScanOutputs(record, rows, definitions, {}, tuple(missing), known)
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')

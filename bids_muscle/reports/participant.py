@@ -235,6 +235,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         'light': scan_light(scan),
         'spine': record.region == SPINE,
         'manual': scan.manual,
+        'part_of': scan.part_of,
         'notes': scan.notes,
         'flags': scan.flags,
         'contrast': scan.contrast,

@@ -66,13 +66,18 @@ def forget_records(
         If one cannot be removed; the participant must not run then.
     """
     planned = {scan.name for scan in scans}
+    known = {*planned, *finished}
     narrowed = bool(settings.sessions or settings.bids_filter_file)
     removed = {}
     for record in read_records(settings.output_dir, participant):
         nameless = record.scan == f'sub-{participant}'
         if record.scan in finished:
             continue
-        if record.scan in planned or nameless or not narrowed:
+        # A joined scan stays while nothing happens to its parts.
+        touched = not planned.isdisjoint(record.parts)
+        if record.parts and not touched and known.issuperset(record.parts):
+            continue
+        if record.scan in planned or nameless or touched or not narrowed:
             remove_record(record, settings.output_dir)
             removed[record.scan] = record
     if scans or removed:

@@ -38,6 +38,7 @@ from bids_muscle.workflows.ending import (
     refused,
 )
 from bids_muscle.workflows.loading import check_loading, measure_participant_loads
+from bids_muscle.workflows.parts import join_scans
 from bids_muscle.workflows.planning import (
     choose_participants,
     find_atlases,
@@ -182,6 +183,8 @@ def run_participants(settings: Settings) -> ExitCode:
                 if settings.clean_workdir and not any(record.problem for record in ended):
                     shutil.rmtree(_graph_folder(work_dir, participant), ignore_errors=True)
         for participant in chosen:
+            if participant in plans:
+                problems += join_scans(settings, participant, known[participant])
             problems += measure_spines(settings, participant)
             problems += join_planes(settings, participant)
             problems += measure_participant_loads(settings, participant)

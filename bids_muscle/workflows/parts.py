@@ -1,0 +1,276 @@
+"""Parts of one body joined: one table of muscles over all of them, beside those of the parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.dataset import sidecars
+from bids_muscle.dataset.names import derivative_path, joined_outputs
+from bids_muscle.dataset.participants import height_m, read_participant_info
+from bids_muscle.dataset.parts import PartSet, check_places, find_part_sets
+from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
+from bids_muscle.errors import IncompleteScanError, Problem, problem_of
+from bids_muscle.workflows.resume import remove_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from nibabel import Nifti1Image
+
+    from bids_muscle.measurement.parts import Joined, Part
+    from bids_muscle.settings import Settings
+
+
+def join_scans(settings: Settings, participant: str, scans: Sequence[Scan]) -> list[Problem]:
+    """Join the parts among the scans of a participant, unless an earlier run has done it.
+
+    Each joined scan has a record of its own. Where a part failed, or the parts cannot be put
+    together, it says why.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    participant
+        Label without ``sub-``.
+    scans
+        All scans of the participant, with their records written.
+
+    Returns
+    -------
+    list of Problem
+        What went wrong with other things than a part.
+    """
+    problems = []
+    records = {record.scan: record for record in read_records(settings.output_dir, participant)}
+    for parts in find_part_sets(scans):
+        members = [records[scan.name] for scan in parts.members if scan.name in records]
+        if not members:
+            continue
+        state = _fingerprint(members)
+        earlier = records.get(parts.scan.name)
+        if earlier and earlier.fingerprint == state and _is_there(settings, earlier):
+            continue
+        remove_page(settings.output_dir, participant)
+        record = _describe(parts, members, state)
+        try:
+            used, problem = _choose(parts, records)
+            own = problem or check_places(used)
+            problems += [] if problem or not own else [own]
+            if own is None:
+                warnings, outputs = _measure(settings, parts, used, record.model)
+                record = replace(
+                    record,
+                    warnings=tuple(warnings),
+                    outputs=tuple(outputs),
+                    aside=tuple(scan.name for scan in parts.members if scan not in used),
+                )
+        except Exception as error:
+            own = problem_of(error, f'Joining the parts of {parts.scan.name}')
+            problems.append(own)
+        if own:
+            record = replace(record, status='failed', problem=own)
+            print(f'bids_muscle: {record.scan} failed. {own}', file=sys.stderr)
+        write_record(record, parts.scan, settings.output_dir)
+    return problems
+
+
+def _is_there(settings: Settings, record: ScanRecord) -> bool:
+    return all((settings.output_dir / name).is_file() for name in record.outputs)
+
+
+def _fingerprint(members: Sequence[ScanRecord]) -> str:
+    """Return the SHA-256 (hex) of all that decides what a joined scan is."""
+    state = [
+        {key: value for key, value in record.as_dict().items() if key != 'steps'}
+        for record in members
+    ]
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=dict).encode()).hexdigest()
+
+
+def _describe(parts: PartSet, members: Sequence[ScanRecord], fingerprint: str) -> ScanRecord:
+    """Return the record of a joined scan, as if nothing went wrong."""
+    first = next((record for record in members if record.status == 'done'), members[0])
+    manual = any(record.processing.get('manual') for record in members)
+    return replace(
+        first,
+        scan=parts.scan.name,
+        status='done',
+        problem=None,
+        parts=tuple(scan.name for scan in parts.members),
+        left_out='',
+        warnings=(),
+        outputs=(),
+        steps=(),
+        processing={**first.processing, 'manual': manual},
+        fingerprint=fingerprint,
+    )
+
+
+def _choose(
+    parts: PartSet, records: Mapping[str, ScanRecord]
+) -> tuple[list[Scan], Problem | None]:
+    """Return the first finished scan at each place, or why there is none."""
+    used = []
+    for place in parts.places:
+        done = [scan for scan in place if scan.name in records]
+        done = [scan for scan in done if records[scan.name].status == 'done']
+        if not done:
+            names = ' and '.join(scan.name for scan in place)
+            return [], IncompleteScanError(
+                f'The parts are not joined: {names} failed.',
+                'See what is said about this part, and run again.',
+            ).problem
+        used.append(done[0])
+    return used, None
+
+
+def _measure(
+    settings: Settings, parts: PartSet, used: Sequence[Scan], model: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Measure parts as one and write the tables; return warnings, and the files written."""
+    from bids_muscle.measurement.parts import join_parts
+    from bids_muscle.measurement.rows import dictionary
+    from bids_muscle.measurement.table import measure_scan
+
+    read = [_read(settings, scan) for scan in used]
+    if len({frozenset(each.part.signals) for each in read}) > 1:
+        raise IncompleteScanError(
+            f'The parts of {parts.scan.name} do not show the same: one has images that another '
+            'one lacks.',
+            'Leave such images out with --bids-filter-file.',
+        )
+    joined = join_parts([each.part for each in read])
+    images = joined.signals
+    swap = images.get('swap')
+    first = used[0]
+    shown = first.images[0].contrast
+    measures = measure_scan(
+        joined.labels,
+        load_label_table(first.region or ''),
+        water=images.get('water'),
+        fat=images.get('fat'),
+        fat_fraction=images.get('fat fraction'),
+        intensity=images.get('intensity'),
+        swap=None if swap is None else np.asarray(swap.dataobj) > 0,
+        bounded=any(each.bounded for each in read),
+        fat_suppressed=first.fat_suppressed,
+        fat_doubt=next((each.fat_doubt for each in read if each.fat_doubt), ''),
+        levels=joined.levels,
+        fat_method=settings.fat_method,
+        height_m=height_m(read_participant_info(settings.bids_dir, first.participant)),
+        contrast='dixon' if shown in DIXON else str(shown),
+        covered=joined.covered,
+    )
+    measures.muscles['dice_predicted'] = _predicted_dice(
+        measures.muscles, [_table(settings, scan, 'morph') for scan in used]
+    )
+    sources = [path for each in read for path in each.sources]
+    tables = {
+        'morph': measures.muscles,
+        'morph_slices': measures.slices,
+        'morph_levels': measures.levels,
+    }
+    for name, table in tables.items():
+        write_tsv(table, settings.output_dir / derivative_path(parts.scan, name))
+        columns = dictionary(name)
+        content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())
+        write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
+    return _warnings(parts, used, joined), [str(path) for path in joined_outputs(parts.scan)]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A part as it is measured, where it comes from, and what limits its fat."""
+
+    part: Part
+    sources: list[str]
+    bounded: bool
+    fat_doubt: str
+
+
+def _read(settings: Settings, scan: Scan) -> _Read:
+    """Read a part: its raw images as the scan itself was measured by, and what was published."""
+    import nibabel as nib
+
+    from bids_muscle.imaging.conform import load_image, to_canonical
+    from bids_muscle.imaging.levels import read_levels
+    from bids_muscle.imaging.prepare import prepare_scan
+    from bids_muscle.measurement.methods import BRIGHT_FAT
+    from bids_muscle.measurement.parts import Part
+
+    sources = sidecars.source_uris(scan, settings.bids_dir)
+
+    def published(key: str, contrast: Contrast | None = None) -> Nifti1Image:
+        path = derivative_path(scan, key, contrast=contrast)
+        sources.append(sidecars.own_uri(path))
+        return to_canonical(nib.Nifti1Image.from_filename(settings.output_dir / path))
+
+    prepared = prepare_scan(
+        {str(contrast): load_image(path) for contrast, path in scan.paths.items()},
+        echoes=[load_image(path) for path in scan.echoes],
+        echo_train=scan.echo_train,
+        bias_correction=False,
+        fix_swaps=settings.fix_swaps,
+    )
+    labels = published('dseg')
+    signals: dict[str, Nifti1Image] = {}
+    if {'water', 'fat'} <= set(prepared.images):
+        signals = {name: prepared.images[name] for name in ('water', 'fat')}
+    if prepared.fat_fraction:
+        signals['fat fraction'] = prepared.fat_fraction
+    if prepared.swap and not settings.fix_swaps:
+        signals['swap'] = published('swap_mask')
+    for contrast in set(scan.paths) & set(BRIGHT_FAT):
+        signals['intensity'] = published('preproc', Contrast(contrast))
+    levels = read_levels(settings.output_dir / derivative_path(scan, 'levels'))
+    return _Read(
+        Part(labels, signals, levels),
+        sources,
+        prepared.bounded,
+        scan.fat_doubt or prepared.fat_doubt,
+    )
+
+
+def _table(settings: Settings, scan: Scan, key: str) -> pd.DataFrame:
+    return read_tsv(settings.output_dir / derivative_path(scan, key))
+
+
+def _predicted_dice(muscles: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[float]:
+    """Return the mean of what is predicted of the parts, by their voxels of each muscle.
+
+    Missing where it is not known of a part that has the muscle.
+    """
+    import pandas as pd
+
+    columns = ['name', 'n_voxels', 'dice_predicted']
+    rows = pd.concat([part.reindex(columns=columns) for part in parts])
+    rows[columns[1:]] = rows[columns[1:]].apply(pd.to_numeric, errors='coerce')
+    rows = rows[rows['n_voxels'] > 0]
+    weighted = (
+        (rows['dice_predicted'] * rows['n_voxels'])
+        .groupby(rows['name'])
+        .agg(lambda values: values.sum(skipna=False))
+    )
+    return (weighted / rows.groupby('name')['n_voxels'].sum()).reindex(muscles['name']).to_list()
+
+
+def _warnings(parts: PartSet, used: Sequence[Scan], joined: Joined) -> list[str]:
+    found = list(joined.warnings)
+    if joined.gap_mm:
+        found.append(
+            f'{joined.gap_mm:.0f} mm between the parts were not imaged: what lies there is in no '
+            'volume.'
+        )
+    if aside := [scan.name for scan in parts.members if scan not in used]:
+        found.append(f'{" and ".join(aside)} shows a part again and is not joined.')
+    return found

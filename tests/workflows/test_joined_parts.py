@@ -1,0 +1,438 @@
+"""Parts of one body through both levels, with known outlines in the place of the network's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.cli.main import main
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.scan import Contrast, Scan
+from bids_muscle.dataset.writer import write_image, write_json, write_tsv
+from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status
+from bids_muscle.errors import BadDataError, ExitCode
+from bids_muscle.imaging.conform import load_image
+from bids_muscle.imaging.levels import level_rows
+from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.table import measure_scan
+from bids_muscle.workflows import run as running
+from bids_muscle.workflows.participant import workflow_name
+
+TABLE = load_label_table('lumbar')
+SHAPE, VOXEL_MM = (40, 30, 30), (4.0, 4.0, 6.0)
+MULTIFIDUS = 'right multifidus'
+LEVELS = ('L5', 'L4', 'L3', 'L2', 'L1')
+
+
+def world(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    grid = np.moveaxis(np.array(np.meshgrid(*map(np.arange, shape), indexing='ij')), 0, -1)
+    return np.moveaxis(nib.affines.apply_affine(affine, grid), -1, 0)
+
+
+def outlines(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Eight leaning muscles."""
+    x, y, z = world(affine, shape)
+    numbers = np.zeros(shape, np.uint8)
+    for place, label in enumerate(TABLE):
+        pair, side = divmod(place, 2)
+        middle = (1 if side else -1) * (10 + 18 * pair) + (z - 90) * 0.03
+        inside = (np.abs(x - middle) < 8) & (np.abs(y) < 20 + 3 * pair + 5 * side)
+        numbers[inside & (z > 8) & (z < 166)] = label.index
+    return numbers
+
+
+def fraction(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    x, _, z = world(affine, shape)
+    return 0.35 - z / 700 + 0.05 * np.sin(x / 9)
+
+
+def add(bids_dir: Path, name: str, low: int = 0, high: int = SHAPE[2], gain: float = 1.0) -> None:
+    """Write slices of the body as water and fat images (``{}`` in the name), or as one image."""
+    who = name.split('_')[0]
+    folder = bids_dir / who / 'anat'
+    folder.mkdir(parents=True, exist_ok=True)
+    description = bids_dir / 'dataset_description.json'
+    description.write_text('{"Name": "parts", "BIDSVersion": "1.10.0"}')
+    shape = (*SHAPE[:2], high - low)
+    affine = np.diag([*VOXEL_MM, 1.0])
+    affine[:3, 3] = [-80, -60, low * VOXEL_MM[2]]
+    fat = fraction(affine, shape)
+    bright = 1000 * gain * (1 + 0.1 * np.cos(world(affine, shape)[1] / 20))
+    images = {'water': (1 - fat) * bright, 'fat': fat * bright}
+    if '{}' not in name:
+        rng = np.random.default_rng(0)
+        spots = rng.random(SHAPE)[..., low:high] < fat
+        images = {'': np.where(spots, 900, 300) * gain + rng.normal(0, 20, shape)}
+    for contrast, data in images.items():
+        image = nib.Nifti1Image(data.astype(np.float32), affine)
+        nib.save(image, folder / f'{name.format(contrast)}.nii.gz')
+
+
+def publish(scan: Scan, output_dir: Path) -> list[str]:
+    """Write what the steps of a scan leave, with the true outlines."""
+    images = {contrast: load_image(path) for contrast, path in scan.paths.items()}
+    first = next(iter(images.values()))
+    names: list[str] = []
+
+    def place(key: str, **fields: Any) -> Path:
+        path = derivative_path(scan, key, **fields)
+        names.append(str(path))
+        return output_dir / path
+
+    def image(data: np.ndarray) -> nib.Nifti1Image:
+        return nib.Nifti1Image(data, first.affine, first.header)
+
+    signals = {}
+    for contrast, each in images.items():
+        write_image(each, place('preproc', contrast=contrast))
+    labels = image(outlines(first.affine, first.shape))
+    write_image(labels, place('dseg'))
+    if Contrast.WATER in images:
+        signals = {'water': images[Contrast.WATER], 'fat': images[Contrast.FAT]}
+        fat, water = (np.asarray(signals[name].dataobj) for name in ('fat', 'water'))
+        write_image(image(fat / (fat + water)), place('fat_fraction'))
+        write_image(image(np.zeros(first.shape, np.uint8)), place('swap_mask'))
+    else:
+        signals = {'intensity': next(iter(images.values()))}
+    z = first.affine[2, 3] + np.arange(first.shape[2]) * VOXEL_MM[2]
+    at = np.clip(((z - 5) // 35).astype(int), 0, len(LEVELS) - 1)
+    known = SliceLevels(tuple(LEVELS[k] for k in at), np.full(len(z), 0.9), 'atlas')
+    write_tsv(level_rows(known, {}, first.affine), place('levels'))
+    kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
+    measures = measure_scan(labels, TABLE, **signals, levels=known, contrast=kind)
+    measures.muscles['dice_predicted'] = 0.9
+    for key, table in (
+        ('morph', measures.muscles),
+        ('morph_slices', measures.slices),
+        ('morph_levels', measures.levels),
+    ):
+        write_tsv(table, place(key))
+        write_json(dictionary(key), place(f'{key}_json'))
+    return names
+
+
+@pytest.fixture(autouse=True)
+def run_of_scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put outlines in the place of the steps of scans; return which were run."""
+    ran: list[str] = []
+
+    def steps(settings, resources, plans, models, atlases, told, work_dir, plugin) -> RunReport:
+        outcomes = []
+        for scan in (scan for scans in plans.values() for scan in scans if not scan.problem):
+            ran.append(scan.name.split('_', 1)[1])
+            full = f'{workflow_name(scan.name)}.publish'
+            try:
+                paths = publish(scan, settings.output_dir)
+                outcomes.append(
+                    NodeOutcome(
+                        name='publish', fullname=full, status=Status.DONE, outputs={'paths': paths}
+                    )
+                )
+            except BadDataError as error:
+                outcomes.append(
+                    NodeOutcome(
+                        name='publish', fullname=full, status=Status.FAILED, problem=error.problem
+                    )
+                )
+        return RunReport(tuple(outcomes))
+
+    monkeypatch.setattr(running, '_run_scans', steps)
+    monkeypatch.setattr('bids_muscle.engine.worker.start_forkserver', lambda: None)
+    return ran
+
+
+def participant(bids_dir: Path, *words: object) -> int:
+    words = (bids_dir, bids_dir.parent / 'out', 'participant', '--region', 'lumbar', *words)
+    return main([*map(str, words), '--nprocs', '1'])
+
+
+def records(bids_dir: Path) -> dict[str, ScanRecord]:
+    found = read_records(bids_dir.parent / 'out')
+    return {record.scan.split('_', 1)[1]: record for record in found}
+
+
+def table(bids_dir: Path, scan: str, key: str = '', who: str = 'sub-01') -> pd.DataFrame:
+    folder = bids_dir.parent / 'out' / who / 'anat'
+    path = folder / f'{who}_{scan}_seg-lumbarmuscles{key}_morph.tsv'
+    return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)
+
+
+def muscle(bids_dir: Path, scan: str, who: str = 'sub-01') -> pd.Series:
+    return table(bids_dir, scan, who=who).set_index('name').loc[MULTIFIDUS]
+
+
+def assert_alike(joined: pd.Series, whole: pd.Series, columns: Sequence[str]) -> None:
+    for name in columns:
+        assert joined[name] == pytest.approx(whole[name], rel=0.01), name
+
+
+MEASURES = (
+    'volume_ml', 'mfi_ratio_of_means_pct', 'mfi_mean_of_voxels_pct', 'mean_csa_cm2',
+    'max_csa_cm2', 'length_mm', 'volume_asymmetry_pct', 'mfi_asymmetry_points', 'dice_predicted',
+)  # fmt: skip
+
+
+def test_the_joined_scan_is_the_whole(tmp_path: Path, run_of_scans: list[str]) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-whole_acq-dixon{}_T1w')
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 13)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 16, gain=0.2)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-dixonjoined')
+    whole = muscle(bids_dir, 'acq-dixon', 'sub-whole')
+    assert_alike(joined, whole, MEASURES)
+    assert (joined['truncated'], joined['levels']) == (False, 'L1 L2 L3 L4 L5')
+    assert muscle(bids_dir, 'acq-dixon_chunk-1')['truncated']
+    slices, of_whole = (
+        table(bids_dir, scan, '_desc-slices', who)
+        for scan, who in (('acq-dixonjoined', 'sub-01'), ('acq-dixon', 'sub-whole'))
+    )
+    assert slices['csa_cm2'].to_list() == pytest.approx(of_whole['csa_cm2'].to_list())
+    assert slices['level'].to_list() == of_whole['level'].to_list()
+    record = records(bids_dir)['acq-dixonjoined']
+    assert record.parts == ('sub-01_acq-dixon_chunk-1', 'sub-01_acq-dixon_chunk-2')
+    sidecar = json.loads((tmp_path / 'out' / record.outputs[1]).read_text())
+    assert 'bids:raw:sub-01/anat/sub-01_acq-dixonfat_chunk-2_T1w.nii.gz' in sidecar['Sources']
+    own = 'bids::sub-01/anat/sub-01_acq-dixon_chunk-1_seg-lumbarmuscles_dseg.nii.gz'
+    assert own in sidecar['Sources']
+    page = (tmp_path / 'out/sub-01.html').read_text()
+    assert 'Joined from parts of one body' in page
+    assert page.count('This is a part of <code>sub-01_acq-dixonjoined</code>') == 2
+    # Nothing changed, so nothing is done again.
+    before = (tmp_path / 'out/logs/sub-01/sub-01_acq-dixonjoined.json').stat().st_mtime_ns
+    run_of_scans.clear()
+    assert participant(bids_dir) == ExitCode.OK
+    assert run_of_scans == []
+    after = (tmp_path / 'out/logs/sub-01/sub-01_acq-dixonjoined.json').stat().st_mtime_ns
+    assert after == before
+
+
+def test_fat_by_thresholds_over_parts_of_other_brightness(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-whole_T1w')
+    add(bids_dir, 'sub-01_run-1_T1w', 14)
+    add(bids_dir, 'sub-01_run-2_T1w', 0, 15, gain=1.4)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-T1wjoined')
+    whole = muscle(bids_dir, 'acq-T1w', 'sub-whole')
+    assert_alike(joined, whole, ['volume_ml', 'fat_kmeans2_pct', 'fat_gmm2_pct'])
+
+
+def test_a_part_that_changes_or_vanishes(tmp_path: Path, run_of_scans: list[str]) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    before = muscle(bids_dir, 'acq-dixonjoined')['volume_ml']
+    run_of_scans.clear()
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 5, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    assert run_of_scans == ['acq-dixon_chunk-2']
+    assert muscle(bids_dir, 'acq-dixonjoined')['volume_ml'] < 0.9 * before
+    # A table that was lost is made again, from the parts as they are.
+    lost = tmp_path / 'out' / records(bids_dir)['acq-dixonjoined'].outputs[0]
+    lost.unlink()
+    run_of_scans.clear()
+    assert participant(bids_dir) == ExitCode.OK
+    assert lost.is_file()
+    assert run_of_scans == []
+    for path in bids_dir.glob('sub-01/anat/*chunk-2*'):
+        path.unlink()
+    assert participant(bids_dir) == ExitCode.OK
+    assert list(records(bids_dir)) == ['acq-dixon_chunk-1']
+    assert not list((tmp_path / 'out').rglob('*joined*'))
+    page = (tmp_path / 'out/sub-01.html').read_text()
+    assert 'no other part was found' in page
+
+
+def test_a_narrowed_run_leaves_the_joined_scan_of_others_alone(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    chosen = tmp_path / 'filter.json'
+    chosen.write_text(json.dumps({name: {'chunk': 1} for name in ('water', 'fat')}))
+    assert participant(bids_dir, '--bids-filter-file', chosen) == ExitCode.OK
+    assert 'acq-dixonjoined' in records(bids_dir)
+    # What is about to change is no longer joined until all its parts are run.
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 14)
+    assert participant(bids_dir, '--bids-filter-file', chosen) == ExitCode.OK
+    assert 'acq-dixonjoined' not in records(bids_dir)
+    assert not list((tmp_path / 'out').rglob('*joined*'))
+    assert participant(bids_dir) == ExitCode.OK
+    assert 'acq-dixonjoined' in records(bids_dir)
+
+
+def test_a_part_that_fails_leaves_no_sum_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir = tmp_path / 'bids'
+    for chunk, (low, high) in enumerate([(20, 30), (10, 20), (0, 10)], start=1):
+        add(bids_dir, f'sub-01_acq-dixon{{}}_chunk-{chunk}_T1w', low, high)
+    assert participant(bids_dir) == ExitCode.OK
+    lost = bids_dir / 'sub-01/anat/sub-01_acq-dixonfat_chunk-2_T1w.nii.gz'
+    kept = lost.read_bytes()
+    lost.unlink()
+    assert participant(bids_dir) == ExitCode.BAD_DATA
+    record = records(bids_dir)['acq-dixonjoined']
+    assert record.status == 'failed'
+    assert record.problem is not None
+    assert 'sub-01_acq-dixon_chunk-2 failed' in record.problem.message
+    assert 'sub-01_acq-dixonjoined failed' in capsys.readouterr().err
+    assert not list((tmp_path / 'out/sub-01').rglob('*joined*'))
+    assert main([str(bids_dir), str(tmp_path / 'out'), 'group']) == ExitCode.OK
+    counted = pd.read_csv(tmp_path / 'out/group_muscles.tsv', sep='\t', keep_default_na=False)
+    assert set(counted['excluded']) == {'yes'}
+    lost.write_bytes(kept)
+    assert participant(bids_dir) == ExitCode.OK
+    assert muscle(bids_dir, 'acq-dixonjoined')['volume_ml'] > 0
+
+
+def test_doubt_about_the_fat_of_one_part_is_one_about_the_joined_scan(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    water, fat = (
+        bids_dir / f'sub-01/anat/sub-01_acq-dixon{name}_chunk-2_T1w.nii.gz'
+        for name in ('water', 'fat')
+    )
+    fat.write_bytes(water.read_bytes())
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-dixonjoined')
+    assert joined['volume_ml'] > 0
+    assert np.isnan([joined['mfi_ratio_of_means_pct'], joined['mfi_mean_of_voxels_pct']]).all()
+    assert 'copy' in joined['reason']
+
+
+def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 0, 16)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 2, 18)
+    assert participant(bids_dir) == ExitCode.BAD_DATA
+    problem = records(bids_dir)['acq-dixonjoined'].problem
+    assert problem is not None
+    assert 'at one place' in problem.message
+
+
+def test_a_gap_and_a_repeated_part_are_said(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_run-1_T1w', 17)
+    add(bids_dir, 'sub-01_acq-dixon{}_run-2_T1w', 0, 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_run-3_T1w', 16)
+    assert participant(bids_dir) == ExitCode.OK
+    record = records(bids_dir)['acq-dixonjoined']
+    assert record.aside == ('sub-01_acq-dixon_run-3',)
+    assert any(warning.startswith('12 mm between the parts') for warning in record.warnings)
+    assert any('run-3 shows a part again' in warning for warning in record.warnings)
+    assert muscle(bids_dir, 'acq-dixonjoined')['truncated']
+
+
+def test_the_plan_names_the_joined_scan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir, '--dry-run') == ExitCode.OK
+    said = capsys.readouterr().out
+    assert 'sub-01_acq-dixonjoined\n' in said
+    assert 'sub-01_acq-dixonjoined_seg-lumbarmuscles_morph.tsv' in said
+
+
+def cohort(bids_dir: Path, scans: Mapping[str, tuple[int, int]], n: int = 4) -> None:
+    for person in range(1, n + 1):
+        for name, (low, high) in scans.items():
+            add(bids_dir, f'sub-{person:02d}_{name}', low, high)
+
+
+def group(bids_dir: Path, *words: object) -> pd.DataFrame:
+    assert main([str(bids_dir), str(bids_dir.parent / 'out'), 'group', *map(str, words)]) == 0
+    path = bids_dir.parent / 'out/group_muscles.tsv'
+    return pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
+
+
+def test_the_cohort_counts_the_joined_scan_and_no_part(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    parts = {'acq-dixon{}_chunk-1_T1w': (15, 30), 'acq-dixon{}_chunk-2_T1w': (0, 15)}
+    cohort(bids_dir, parts)
+    add(bids_dir, 'sub-05_acq-dixon{}_T1w')
+    add(bids_dir, 'sub-06_acq-dixon{}_chunk-1_T1w', 15)
+    assert participant(bids_dir) == ExitCode.OK
+    rows = group(bids_dir)
+    counts = rows[rows['excluded'] == 'no']
+    assert set(counts['scan']) == {
+        *(f'sub-0{person}_acq-dixonjoined' for person in range(1, 5)), 'sub-05_acq-dixon',
+    }  # fmt: skip
+    reasons = rows.set_index('scan')['exclusion_reason'].to_dict()
+    assert reasons['sub-01_acq-dixon_chunk-1'] == 'part of sub-01_acq-dixonjoined'
+    assert 'a part alone' in reasons['sub-06_acq-dixon_chunk-1']
+    means = pd.read_csv(tmp_path / 'out/group_stats_means.tsv', sep='\t')
+    volume = means[(means['measure'] == 'volume_ml') & (means['muscle'] == 'multifidus')]
+    assert volume['n'].item() == 5
+    joined = table(bids_dir, 'acq-dixonjoined').set_index('name')['volume_ml']
+    expected = joined[['left multifidus', 'right multifidus']].mean()
+    assert volume['mean'].item() == pytest.approx(expected, rel=1e-6)
+    assert not (tmp_path / 'out/group_stats_agreement.tsv').exists()
+    there = pd.read_csv(tmp_path / 'out/group_completeness.tsv', sep='\t', keep_default_na=False)
+    assert set(there['kind']) == {'acq-dixon'}
+    assert sorted(there['status']) == ['done'] * 5 + ['excluded']
+    page = (tmp_path / 'out/group.html').read_text()
+    assert 'parts of a joined scan' in page
+
+
+def test_what_is_excluded_of_a_part_is_excluded_of_the_joined_scan(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    cohort(bids_dir, {'acq-dixon{}_run-1_T1w': (15, 30), 'acq-dixon{}_run-2_T1w': (0, 15)}, 3)
+    assert participant(bids_dir) == ExitCode.OK
+    listed = tmp_path / 'exclude.tsv'
+    listed.write_text(
+        'participant_id\tscan\tmuscle\treason\n'
+        'sub-01\tsub-01_acq-dixon_run-2\tn/a\tmotion\n'
+        'sub-02\tsub-02_acq-dixon_run-1\tleft multifidus\toutline\n'
+    )
+    rows = group(bids_dir, '--exclude', listed)
+    joined = rows[rows['scan'].str.endswith('joined')].set_index(['participant_id', 'name'])
+    assert set(joined.loc['sub-01']['exclusion_reason']) == {'sub-01_acq-dixon_run-2: motion'}
+    excluded = joined.loc['sub-02'].query('excluded == "yes"')
+    assert list(excluded.index) == ['left multifidus']
+    assert set(joined.loc['sub-03']['excluded']) == {'no'}
+
+
+def test_repeats_of_all_parts_agree_as_joined_scans(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    cohort(
+        bids_dir,
+        {
+            f'acq-dixon{{}}_run-{run}_chunk-{chunk}_T1w': (low, low + 15)
+            for run in (1, 2)
+            for chunk, low in ((1, 15), (2, 0))
+        },
+    )
+    assert participant(bids_dir) == ExitCode.OK
+    rows = group(bids_dir)
+    assert set(rows[rows['excluded'] == 'no']['scan'].str.split('_').str[-1]) == {'run-1', 'run-2'}
+    found = pd.read_csv(tmp_path / 'out/group_stats_agreement.tsv', sep='\t')
+    assert set(found['test']) == {'scan 2'}
+    assert set(found['n']) == {4}
+
+
+def test_times_of_files_change_nothing(tmp_path: Path, run_of_scans: list[str]) -> None:
+    bids_dir = tmp_path / 'bids'
+    cohort(bids_dir, {'run-1_T1w': (15, 30), 'run-2_T1w': (0, 15)}, 1)
+    assert participant(bids_dir) == ExitCode.OK
+    for path in bids_dir.rglob('*.nii.gz'):
+        os.utime(path, (1, 1))
+    run_of_scans.clear()
+    assert participant(bids_dir) == ExitCode.OK
+    assert run_of_scans == []
