@@ -106,7 +106,7 @@ def wedge_deg(body: np.ndarray, above: np.ndarray, spacing_mm: Sequence[float]) 
     # Beside the middle the corners of a body are round.
     points = points[np.abs(points[:, 0]) <= 8.0]
     along, height = points @ ahead, points @ up
-    edges = np.linspace(*np.quantile(along, [0.1, 0.9]), 9)
+    edges = np.linspace(np.quantile(along, 0.1), np.quantile(along, 0.9), 9)
     part = np.digitize(along, edges)
     plates = []
     for share in (0.95, 0.05):
