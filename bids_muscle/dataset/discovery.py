@@ -12,6 +12,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.folders import PARTICIPANT
+from bids_muscle.dataset.image_names import allowed
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
@@ -101,7 +102,7 @@ def find_scans(
     left_alone: dict[tuple[str | None, str], list[str]] = defaultdict(list)
     for image in images:
         session = image.entities.get('ses')
-        if sessions and session not in sessions:
+        if sessions and session not in {allowed(each) for each in sessions}:
             continue
         if is_image_ignored(bids_dir, image.path.relative_to(bids_dir).as_posix()):
             continue

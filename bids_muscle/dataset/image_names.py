@@ -19,6 +19,17 @@ _NOT_ALLOWED = re.compile(r'[^0-9A-Za-z+]+')
 _NUMBERS = ('run', 'echo', 'chunk')
 
 
+def allowed(label: str) -> str:
+    """Return a label without characters that BIDS does not allow.
+
+    Examples
+    --------
+    >>> allowed('2019-01')
+    '201901'
+    """
+    return _NOT_ALLOWED.sub('', label)
+
+
 def read_labels(relative: Path) -> tuple[dict[str, str], str, Problem | None]:
     """Read the labels of an image from its name, and from its folders those of sub and ses.
 
@@ -59,7 +70,7 @@ def read_labels(relative: Path) -> tuple[dict[str, str], str, Problem | None]:
         part.split('-', 1) for part in relative.parts[:-1] if part.startswith(('sub-', 'ses-'))
     )
     read = {**written, **folders}
-    labels = {key: _NOT_ALLOWED.sub('', read[key]) for key, _ in ENTITIES if key in read}
+    labels = {key: allowed(read[key]) for key, _ in ENTITIES if key in read}
     return labels, suffix, _problem(relative, written, folders, doubled=doubled)
 
 
@@ -78,7 +89,7 @@ def _problem(
                 'Correct the name, or move the file.',
             ).problem
     for key, label in {**written, **folders}.items():
-        clean = _NOT_ALLOWED.sub('', label)
+        clean = allowed(label)
         if not key or clean != label or not label:
             shown = f'{key}-{label}' if key else label
             where = 'file and folder alike' if key in folders else 'letters and digits only'

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource
 
-#: A voxel is clearly below 0 where it is so by this many medians of the dark ones (6 standard
-#: deviations of noise around 0), but at least and at most by these shares of the bright signal.
-_BELOW_NOISE, _LEAST, _MOST = 9.0, 0.05, 0.2
+#: A voxel is clearly below 0 where it is so by this many times the 20th percentile of all (5 to 12
+#: standard deviations of noise around 0, by how much air there is), but at least and at most by
+#: these shares of the bright signal: splines that resampled an image go below 0 by a tenth and more.
+_BELOW_NOISE, _LEAST, _MOST = 12.0, 0.15, 0.2
 #: From this share of the voxels with signal on, an image is no magnitude image at all: phase has
 #: one half, a real part up to as much.
-_SIGNED = 0.05
+_SIGNED = 0.2
 #: From this share of the body on, fat cannot be trusted: values that wrapped are the brightest.
 _UNTRUSTED = 0.001
 #: What is below this has wrapped from above 32767.
@@ -117,9 +118,7 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
     if name == 'fatfraction' or not np.nanmin(data) < 0:
         return data, []
     size = np.abs(data[np.isfinite(data) & (data != 0)])
-    bright = float(np.percentile(size, 99))
-    dark = size[size < _MOST * bright]
-    noise = float(np.median(dark)) if dark.size else 0.0
+    noise, bright = np.percentile(size, [20, 99])
     limit = float(np.clip(_BELOW_NOISE * noise, _LEAST * bright, _MOST * bright))
     below = data < -limit
     n_below = int(np.count_nonzero(below))

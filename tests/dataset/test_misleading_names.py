@@ -197,6 +197,7 @@ def test_sessions_that_bids_does_not_allow_never_meet(
         }
     )
     scans = scans_of(root)
+    assert [scan.session for scan in scans_of(root, sessions=[first])] == [scans[0].session]
     clean = [session.replace('-', '').replace('_', '') for session in sessions]
     assert [scan.session for scan in scans] == clean
     for scan, session, allowed in zip(scans, sessions, clean, strict=True):

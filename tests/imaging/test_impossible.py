@@ -142,6 +142,23 @@ def test_what_is_no_magnitude_is_refused(scan: DixonPhantom, kind: str) -> None:
         check({'water': data.astype(np.float32), 'fat': images['fat']})
 
 
+def test_resampling_by_splines_raises_nothing(scan: DixonPhantom) -> None:
+    images = images_of(scan, snr=50)
+    moved = {name: ndimage.shift(data, (0.5, 0.5, 0)) for name, data in images.items()}
+    assert (moved['fat'] < 0).sum() > 1000
+    assert check(only(moved, 'water', 'fat')).warnings == ()
+
+
+def test_thousands_of_negative_voxels(scan: DixonPhantom) -> None:
+    images = only(images_of(scan), 'water', 'fat')
+    where = np.random.default_rng(1).choice(scan.fat.size, 2000, replace=False)
+    images['fat'].flat[where] = -0.3 * np.percentile(images['fat'], 99)
+    checked = check(images)
+    (warning,) = checked.warnings
+    assert '2000 voxels' in warning
+    assert np.isnan(checked.arrays['fat']).sum() == 2000
+
+
 def test_values_that_wrapped(scan: DixonPhantom) -> None:
     images = images_of(scan)
     top = np.percentile(images['fat'], 99.5)
@@ -171,6 +188,14 @@ def test_negative_voxels_are_left_out(*, inside: bool) -> None:
     assert bool(scan.fat_doubt) == inside
     fraction = np.asarray(scan.fat_fraction.dataobj)
     assert np.isnan(fraction).all() == inside
+
+
+def test_an_opposed_phase_that_exceeds_the_in_phase_everywhere() -> None:
+    total = (ABDOMEN.water + ABDOMEN.fat) * ABDOMEN.body
+    opposed = total * (1.05 + 0.3 * ABDOMEN.field / ABDOMEN.field.max())
+    scan = prepared({'inphase': total, 'opposedphase': opposed})
+    assert 'exceeds' in scan.fat_doubt
+    assert np.isnan(np.asarray(scan.fat_fraction.dataobj)).all()
 
 
 def test_no_fat_fraction_of_copies_and_exchanged_phases(scan: DixonPhantom) -> None:
