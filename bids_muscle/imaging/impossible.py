@@ -19,6 +19,8 @@ _BELOW_NOISE, _LEAST, _MOST = 12.0, 0.15, 0.2
 #: From this share of the voxels with signal on, an image is no magnitude image at all: phase has
 #: one half, a real part up to as much.
 _SIGNED = 0.2
+#: Up to this share they are single voxels at sharp edges of a resampled image, and stay.
+_SINGLE = 0.0005
 #: From this share of the body on, fat cannot be trusted: values that wrapped are the brightest.
 _UNTRUSTED = 0.001
 #: What is below this has wrapped from above 32767.
@@ -122,14 +124,15 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
     limit = float(np.clip(_BELOW_NOISE * noise, _LEAST * bright, _MOST * bright))
     below = data < -limit
     n_below = int(np.count_nonzero(below))
-    if n_below > _SIGNED * np.count_nonzero(size > limit):
+    n_signal = np.count_nonzero(size > limit)
+    if n_below > _SIGNED * n_signal:
         raise BadDataError(
             f'The {name} image has both signs ({n_below} voxels are far below 0): it is a phase, '
             'real or imaginary image, or its values have wrapped.',
             'Use the magnitude image, convert the scan again, or leave it out with '
             '--bids-filter-file.',
         )
-    if not n_below:
+    if n_below <= _SINGLE * n_signal:
         return data, []
     wrapped = ': values above 32767 have wrapped' if np.nanmin(data) < _WRAPPED else ''
     warning = (
