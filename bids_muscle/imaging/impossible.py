@@ -14,7 +14,7 @@ from bids_muscle.imaging.dixon import FatSource
 
 #: A voxel is clearly below 0 where it is so by this many times the 20th percentile of all (5 to 12
 #: standard deviations of noise around 0, by how much air there is), but at least and at most by
-#: these shares of the bright signal: splines that resampled an image go below 0 by a tenth and more.
+#: these shares of the bright signal: splines that resampled an image go below 0 by a tenth.
 _BELOW_NOISE, _LEAST, _MOST = 12.0, 0.15, 0.2
 #: From this share of the voxels with signal on, an image is no magnitude image at all: phase has
 #: one half, a real part up to as much.
