@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bids_muscle.segmentation.bundle import ModelBundle, load_networks
 from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_planes
 from bids_muscle.segmentation.networks import divisor
+from bids_muscle.segmentation.postprocess import BRIDGE_MM
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,9 @@ class Model:
         ``'axial'`` or ``'sagittal'``.
     postprocess
         Steps of :func:`~bids_muscle.segmentation.postprocess.postprocess`.
+    bridge_mm
+        How far muscles of one group lie apart at most; see
+        :func:`~bids_muscle.segmentation.postprocess.keep_muscles`.
     """
 
     networks: tuple[nn.Module, ...]
@@ -81,6 +85,7 @@ class Model:
     background_weight: float = 1.0
     plane: str = 'axial'
     postprocess: tuple[str, ...] = ('muscles',)
+    bridge_mm: float = BRIDGE_MM
 
 
 def load_model(bundle: ModelBundle) -> Model:
@@ -123,4 +128,5 @@ def load_model(bundle: ModelBundle) -> Model:
         background_weight=bundle.background_weight,
         plane=card.get('plane', 'axial'),
         postprocess=tuple(card.get('postprocess', ['muscles'])),
+        bridge_mm=float(card.get('bridge_mm', BRIDGE_MM)),
     )

@@ -8,21 +8,27 @@ import numpy as np
 
 from bids_muscle.errors import ModelError
 
-#: Muscles whose outlines are closer than this belong to one body of muscles, mm. In the neck the
-#: vertebra lies between longus colli and all others.
-BRIDGE_MM, NECK_BRIDGE_MM = 16.0, 40.0
+#: Muscles whose outlines are closer than this belong to one body of muscles, mm.
+BRIDGE_MM = 16.0
 #: A piece of a muscle smaller than this share of its largest piece is dropped.
 LEAST_SHARE = 0.1
-#: A group apart from the largest one counts from this share of it on.
+#: Of a label that the main group has less of than this share of what lies apart, the piece apart
+#: may be the muscle.
 APART_SHARE = 0.25
-
+#: How far beyond the sides of the main group the middle of such a piece may lie, and how far in
+#: front or behind, mm. A psoas lies beside the vertebra, in front of the back muscles, up to 50 mm
+#: away at L5/S1; an arm lies farther to the side, the bowel farther in front.
+BESIDE_MM, IN_FRONT_MM = 30.0, 70.0
 
 #: Standard deviation of the Gaussian that smooths edges, mm.
 SMOOTH_MM = 1.0
 
 
 def postprocess(
-    labels: np.ndarray, zooms_mm: Sequence[float], steps: Sequence[str] = ('muscles',)
+    labels: np.ndarray,
+    zooms_mm: Sequence[float],
+    steps: Sequence[str] = ('muscles',),
+    bridge_mm: float = BRIDGE_MM,
 ) -> np.ndarray:
     """Apply the steps that a model names to a label map, in their order.
 
@@ -33,9 +39,10 @@ def postprocess(
     zooms_mm
         Voxel size.
     steps
-        ``'muscles'`` for :func:`keep_muscles`, ``'neck'`` for the same with 40 mm; ``'smooth'``,
-        ``'fill'`` and ``'largest'`` for :func:`smooth_edges`, :func:`fill_holes` and
-        :func:`largest_components` (Hess 2022).
+        ``'muscles'`` for :func:`keep_muscles`; ``'smooth'``, ``'fill'`` and ``'largest'`` for
+        :func:`smooth_edges`, :func:`fill_holes` and :func:`largest_components` (Hess 2022).
+    bridge_mm
+        See :func:`keep_muscles`.
 
     Raises
     ------
@@ -43,8 +50,7 @@ def postprocess(
         If a step is unknown.
     """
     known = {
-        'muscles': keep_muscles,
-        'neck': lambda found, zooms: keep_muscles(found, zooms, NECK_BRIDGE_MM),
+        'muscles': lambda found, zooms: keep_muscles(found, zooms, bridge_mm),
         'smooth': smooth_edges,
         'fill': lambda found, _: fill_holes(found),
         'largest': lambda found, _: largest_components(found),
@@ -132,12 +138,13 @@ def keep_muscles(
 ) -> np.ndarray:
     """Remove what lies apart from the muscles, judged over all muscles together.
 
-    The largest group of muscle is kept, where parts nearer than `bridge_mm` in plane, or in
-    touching slices, belong to one group; so a false patch larger than one true muscle does not
-    displace it, as the largest component of each label by itself would let it. The two sides of a
-    body may lie apart: of another group that is a quarter as large, the labels that the largest
-    lacks are kept too. Then, within each label, pieces below a tenth of its largest piece are
-    dropped.
+    The main group of muscles is kept, that of the greatest size times the number of its labels,
+    where parts nearer than `bridge_mm` in plane, or in touching slices, belong to one group; so
+    neither a false patch larger than one true muscle nor an arm displaces it. A muscle may lie
+    apart from all others, as a psoas does in a slice at L5/S1: of a label that the main group
+    lacks, what lies apart is kept where anatomy lets it be (:data:`BESIDE_MM`). Where the main
+    group is a single muscle, anatomy says nothing, and what it lacks is kept. Then, within each
+    label, pieces below a tenth of its largest piece are dropped.
 
     Parameters
     ----------
@@ -168,14 +175,18 @@ def keep_muscles(
     box = tuple(slice(w.min(), w.max() + 1) for w in np.nonzero(labels))
     inner = labels[box]
     group = _groups(inner > 0, zooms_mm, bridge_mm)
-    sizes = np.bincount(group[inner > 0])
-    large = [
-        int(g) for g in np.argsort(-sizes, kind='stable') if sizes[g] >= APART_SHARE * sizes.max()
-    ]
-    kept = np.where(group == large[0], inner, 0).astype(labels.dtype)
-    for other in large[1:]:
-        lacking = (group == other) & ~np.isin(inner, np.unique(kept))
-        kept[lacking] = inner[lacking]
+    muscle, base = inner > 0, int(inner.max()) + 1
+    pairs, counts = np.unique(group[muscle] * base + inner[muscle], return_counts=True)
+    groups, numbers = np.divmod(pairs, base)
+    main = (np.bincount(groups, counts) * np.bincount(groups)).argmax()
+    has = dict(zip(numbers[groups == main], counts[groups == main], strict=True))
+    around = muscle & (group == main)
+    kept = np.where(around, inner, 0).astype(labels.dtype)
+    for other, number, count in zip(groups, numbers, counts, strict=True):
+        if other != main and has.get(number, 0) < APART_SHARE * count:
+            piece = (group == other) & (inner == number)
+            if len(has) == 1 or _belongs(piece, around, zooms_mm):
+                kept[piece] = number
     for number, part in enumerate(find_objects(kept), start=1):
         if part is not None:
             _drop_specks(kept[part], number)
@@ -200,8 +211,21 @@ def _groups(muscle: np.ndarray, zooms_mm: Sequence[float], bridge_mm: float) -> 
         ],
         axis=2,
     )
-    numbers, _ = label(near, structure=np.ones((3, 3, 3)))
+    numbers, _ = label(near, structure=np.ones((3, 3, 3)), output=np.int64)
     return numbers[pad[0] : -pad[0], pad[1] : -pad[1]]
+
+
+def _belongs(piece: np.ndarray, main: np.ndarray, zooms_mm: Sequence[float]) -> bool:
+    """Whether a piece lies beside the spine, as seen from the main group of muscles."""
+    (low, high), (back, front) = (
+        (zoom * where.min(), zoom * where.max())
+        for where, zoom in zip(np.nonzero(main)[:2], zooms_mm, strict=False)
+    )
+    x, y = (
+        zoom * where.mean() for where, zoom in zip(np.nonzero(piece)[:2], zooms_mm, strict=False)
+    )
+    beside = low - BESIDE_MM <= x <= high + BESIDE_MM
+    return bool(beside and back - IN_FRONT_MM <= y <= front + IN_FRONT_MM)
 
 
 def _drop_specks(labels: np.ndarray, number: int) -> None:

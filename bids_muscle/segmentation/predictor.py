@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, floor
 from typing import Any
 
 import nibabel as nib
@@ -22,7 +23,7 @@ from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_me
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model, load_model
-from bids_muscle.segmentation.postprocess import postprocess
+from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes
 
@@ -195,7 +196,7 @@ class Predictor:
         ]
         zooms = [float(first.header.get_zooms()[axis]) for axis in axes]
         shape = volumes[0][0].shape
-        box = self._localize(volumes, zooms, compute)
+        box = self._snapped(self._localize(volumes, zooms, compute), zooms, shape)
         inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
         labels, confidence = (np.zeros(shape, dtype=np.uint8) for _ in range(2))
         labels[box], confidence[box] = inner.labels, inner.confidence
@@ -243,8 +244,7 @@ class Predictor:
             return whole
         slices = np.unique(np.linspace(0, shape[2] - 1, LOCALIZER_SLICES).round().astype(int))
         first_look = self._label(volumes, slices, whole, zooms, compute).labels
-        together = 'neck' if 'neck' in model.postprocess else 'muscles'
-        muscle = postprocess(first_look, zooms, (together,))
+        muscle = keep_muscles(first_look, zooms, model.bridge_mm)
         if not muscle.any():
             raise _nothing_found(model.plane)
         box = []
@@ -258,6 +258,26 @@ class Predictor:
             )
             box.append(slice(max(int(middle - half), 0), min(int(middle + half), shape[axis])))
         return box[0], box[1]
+
+    def _snapped(self, box: Box, zooms: Sequence[float], shape: Sequence[int]) -> Box:
+        """Move a box to whole steps of the network from the corner of the plane.
+
+        What a network of strides finds depends on where its pixels fall; a box that is some pixels
+        larger or smaller must not change that. The margin has room for the way moved.
+        """
+        moved = []
+        for axis in (0, 1):
+            part, extent = box[axis], shape[axis]
+            if part == slice(0, extent):
+                moved.append(part)
+                continue
+            multiple = self.model.multiple_px[axis]
+            step = multiple * (self.model.spacing_mm[axis] or zooms[axis]) / zooms[axis]
+            first = round(part.start / step)
+            least = -(-self.model.least_px[axis] // multiple)
+            last = first + max(round((part.stop - part.start) / step), least)
+            moved.append(slice(ceil(first * step), min(floor(last * step), extent)))
+        return moved[0], moved[1]
 
     def _label(
         self,

@@ -113,7 +113,11 @@ def bundle(
     network = build_network(recipe.network)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     labels = np.stack(
-        [draw((32, 24), (15.5 + 0.7 * i, 11.5 - 0.7 * i), 4.0) for i in range(-6, 7)]
+        [
+            draw((32, 24), (15.5 + 0.7 * i, 11.5 + 0.7 * way * i), 4.0)
+            for way in (-1, 1)
+            for i in range(-6, 7)
+        ]
     )
     brightness = signal(labels)
     # Air at the sides, and a plane of nothing but air.
@@ -121,9 +125,9 @@ def bundle(
     labels[brightness == 0] = 0
     images = normalize_planes(torch.from_numpy(brightness)[:, None])
     target = torch.from_numpy(labels).long()
-    annotated = torch.ones((len(labels), 8), dtype=torch.bool)
-    for _ in range(60):
-        loss = marginal_loss(network(images), target, annotated)
+    asked = torch.arange(1, 9).expand(len(labels), -1)
+    for _ in range(120):
+        loss = marginal_loss(network(images), target, asked)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -110,3 +110,15 @@ def test_the_brightest_part_of_some_images_is_saturated(generator: torch.Generat
     assert bool((clipped <= ramp).all())
     assert bool((clipped.flatten(1).diff(dim=1) >= 0).all())
     assert float(clipped[changed].flatten(1).amax(1).max()) < 0.99
+
+
+def test_some_images_fade_to_the_front_and_some_have_a_band(generator: torch.Generator) -> None:
+    flat = torch.ones(200, 1, 24, 24)
+    faded = augmentation._fade(generator, flat, 0.3)
+    changed = (faded - flat).abs().flatten(1).amax(1) > 0.01
+    assert 0.3 < float(changed.float().mean()) < 0.7  # one or the other
+    assert torch.equal(faded[~changed].round(decimals=2), flat[~changed])
+    assert bool((faded >= 0).all())
+    back, front = faded[..., :4].mean(), faded[..., -4:].mean()
+    assert float(front) < float(back) - 0.05
+    assert augmentation._fade(generator, flat, 0.0) is flat

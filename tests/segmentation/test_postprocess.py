@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
+from bids_muscle.phantom.anatomy import build_anatomy
+from bids_muscle.phantom.effects import load_effects
+from bids_muscle.phantom.person import draw_person
+from bids_muscle.segmentation.postprocess import LEAST_SHARE, keep_muscles, postprocess
 
 ZOOMS = (1.0, 1.0, 4.0)
 
@@ -65,6 +69,79 @@ def test_keeps_both_sides_however_far_apart() -> None:
 
 def test_longus_colli_is_kept_though_the_vertebra_lies_between() -> None:
     labels = np.zeros((60, 80, 4), np.uint8)
-    labels[10:50, 5:25], labels[26:34, 55:61] = 1, 3
-    assert not (keep_muscles(labels, (1, 1, 4)) == 3).any()
-    assert np.array_equal(postprocess(labels, (1, 1, 4), ['neck']), labels)
+    labels[10:50, 5:25], labels[16:24, 27:33], labels[26:34, 55:61] = 1, 3, 3
+    assert not keep_muscles(labels, (1, 1, 4))[:, 55:].any()
+    assert np.array_equal(postprocess(labels, (1, 1, 4), ['muscles'], bridge_mm=40.0), labels)
+
+
+def test_distances_are_in_mm_not_in_pixels() -> None:
+    labels = np.zeros((60, 20, 2), np.uint8)
+    labels[5:15, 5:15], labels[27:30, 5:15] = 1, 1  # 12 pixels apart
+    assert np.array_equal(keep_muscles(labels, (1, 1, 4)), labels)
+    assert not keep_muscles(labels, (2, 2, 4))[27:].any()
+    assert np.array_equal(keep_muscles(labels, (2, 2, 4), bridge_mm=26.0), labels)
+
+
+LEVELS = ('T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'S1')
+ANATOMY_MM = (1.5, 1.5, 4.0)
+
+
+@pytest.fixture(scope='module')
+def person() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Muscles and body of a simulated person, (right, front, up), and the slice of each level."""
+    drawn = draw_person(
+        3,
+        1,
+        age_years=(45.0, 10.0),
+        female_share=0.5,
+        bmi=(26.0, 3.0),
+        sites=tuple(load_effects().sites),
+        digits=2,
+    )
+    anatomy = build_anatomy('lumbar', drawn, in_plane_mm=ANATOMY_MM[0], slice_mm=ANATOMY_MM[2])
+    labels = anatomy.muscle_index[anatomy.classes].transpose(1, 2, 0)
+    where = {
+        level: int(np.clip((z - anatomy.origin_mm[0]) // ANATOMY_MM[2], 1, len(labels.T) - 2))
+        for level, z in zip(anatomy.spine.level_names, anatomy.spine.centre_mm, strict=True)
+    }
+    return labels, anatomy.classes.transpose(1, 2, 0) > 0, where
+
+
+def with_arms(labels: np.ndarray, body: np.ndarray, numbers: tuple[int, int]) -> np.ndarray:
+    """Draw muscles onto arms that lie along the body, one label on either side."""
+    wide = np.pad(labels, ((80, 80), (0, 0), (0, 0)))
+    sides = np.nonzero(body.any((1, 2)))[0] + 80
+    x, y = np.mgrid[: wide.shape[0], : wide.shape[1]]
+    level = np.nonzero(labels)[1].mean()
+    for edge, number, out in ((sides.max(), numbers[0], 1), (sides.min(), numbers[1], -1)):
+        arm = (x - edge - out * 30) ** 2 + (y - level - 15) ** 2 < 24**2
+        wide[arm] = number
+    return wide
+
+
+@pytest.mark.parametrize('depth', [1, 3])
+@pytest.mark.parametrize('level', LEVELS)
+def test_what_the_network_finds_of_a_person_is_kept_and_arms_are_not(
+    person: tuple[np.ndarray, np.ndarray, dict[str, int]], level: str, depth: int
+) -> None:
+    labels, body, where = person
+    chosen = slice(where[level] - depth // 2, where[level] + depth // 2 + 1)
+    truth = labels[..., chosen]
+    cleaned = keep_muscles(truth, ANATOMY_MM)
+    for number in np.unique(truth[truth > 0]):
+        found, known = (cleaned == number).sum(), (truth == number).sum()
+        assert found > (1 - LEAST_SHARE) * known, number
+    for numbers in ((5, 6), (6, 5), (7, 8), (3, 4), (1, 2)):
+        armed = with_arms(truth, body[..., chosen], numbers)
+        assert np.array_equal(keep_muscles(armed, ANATOMY_MM)[80:-80], cleaned), numbers
+        assert not keep_muscles(armed, ANATOMY_MM)[:80].any(), numbers
+
+
+def test_both_psoas_are_kept_in_front_of_the_sacrum() -> None:
+    labels = np.zeros((200, 140, 1), np.uint8)
+    labels[60:140, 20:60] = 3
+    labels[45:70, 100:125], labels[130:155, 100:125] = 5, 6  # 40 mm in front
+    labels[64, 70] = 5  # a speck of the same muscle among the back muscles
+    cleaned = keep_muscles(labels, (1, 1, 4))
+    labels[64, 70] = 0
+    assert np.array_equal(cleaned, labels)

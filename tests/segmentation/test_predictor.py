@@ -67,6 +67,25 @@ def test_finds_the_muscles_off_the_middle_of_a_wide_field_of_view(
     assert min(dices(found, np.pad(truth, room))) > 0.8
 
 
+def test_the_second_look_is_cut_to_whole_steps_of_the_network(
+    bundle: ModelBundle, make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(bundle)
+    zooms, shape = (1.0, 2.0, 4.0), (300, 150, 3)  # a step is 8 pixels of 4 mm
+    cut = predictor._snapped((slice(40, 180), slice(33, 83)), zooms, shape)
+    assert cut == (slice(32, 160), slice(32, 80))
+    whole = (slice(0, 300), slice(0, 150))
+    assert predictor._snapped(whole, zooms, shape) == whole
+    image, _ = make_scan((260, 240, 3))
+    found = []
+    for pixels in (0, 1, 4):
+        box = (slice(70 - pixels, 200 + pixels), slice(75 - pixels, 170 + pixels))
+        monkeypatch.setattr(predictor, '_localize', lambda *_, box=box: box)
+        found.append(np.asarray(predictor.segment({'T1w': image}).labels.dataobj))
+    assert all(np.array_equal(found[0], other) for other in found)
+    assert found[0].any()
+
+
 def test_labels_do_not_depend_on_batches_or_threads(
     bundle: ModelBundle, make_scan: MakeScan
 ) -> None:

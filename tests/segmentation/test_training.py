@@ -30,7 +30,7 @@ from bids_muscle.segmentation.training import sources, trainer
 from bids_muscle.segmentation.training.batches import make_batch
 from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.geometry import mirror
-from bids_muscle.segmentation.training.loss import marginal_loss
+from bids_muscle.segmentation.training.loss import IGNORED, marginal_loss
 from bids_muscle.segmentation.training.recipe import (
     Recipe,
     Source,
@@ -42,13 +42,15 @@ from bids_muscle.segmentation.training.sources import (
     CENTER,
     FIRST_OTHER,
     PIXEL_MM,
+    PLANE,
     PlaneSet,
+    counts_as,
     find_cases,
     load_case,
     load_source,
     recode,
 )
-from bids_muscle.segmentation.training.synthesis import AIR, BONE, paint_body
+from bids_muscle.segmentation.training.synthesis import AIR, BONE, FIRST_ORGAN, paint_body
 from bids_muscle.segmentation.training.trainer import train
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
@@ -394,6 +396,45 @@ def test_reads_label_maps_in_any_orientation(tmp_path: Path) -> None:
     right = (np.argwhere(plane == 1).mean(0) - np.asarray(CENTER)) * PIXEL_MM
     assert right == pytest.approx([15, 0], abs=1)
     assert (plane == FIRST_OTHER).any()
+
+
+def test_structures_of_a_map_may_be_tissues_and_muscles_joined(tmp_path: Path) -> None:
+    labels = np.zeros((60, 50, 2), dtype=np.int16)
+    labels[35:40, 20:25], labels[20:25, 20:25] = 11, 12
+    labels[5:15, 5:15], labels[45:55, 35:45] = 50, 60
+    nib.save(nib.Nifti1Image(labels, np.diag([2.0, 2.0, 4.0, 1.0])), tmp_path / 'ras.nii')
+    source = Source(
+        'x',
+        'ras.nii',
+        {11: 3, 12: 4},
+        (3, 4),
+        1.0,
+        joined={1: 3, 2: 4},
+        tissues={50: 'bone', 60: 'bowel'},
+    )
+    planes = load_source(source, [tmp_path])[0]
+    assert counts_as(planes, 9) == [3, 4, 3, 4, 0, 0, 0, 0]
+    view = torch.from_numpy(planes.labels[:1]).long()
+    axes = [(torch.arange(n) - c) * PIXEL_MM for n, c in zip(PLANE, CENTER, strict=True)]
+    points = torch.stack(torch.meshgrid(*axes, indexing='ij'), -1)[None]
+    tissue = paint_body(torch.Generator().manual_seed(0), view, points, 'lumbar')
+    mine = {int(n) for n in np.unique(planes.labels)} - {0, 3, 4}
+    assert {int(tissue[view == n].unique()) for n in mine} == {BONE, FIRST_ORGAN + 1}
+
+
+def test_views_of_a_batch_have_one_size_that_varies(recipe: Recipe, plane_set: PlaneSet) -> None:
+    varied = replace(recipe, jitter_px=8)
+    shapes = {tuple(make_batch([plane_set], varied, i)[0].shape[2:]) for i in range(12)}
+    assert {width for width, _ in shapes} == {24, 32, 40}
+    assert {height for _, height in shapes} == {16, 24, 32}
+
+
+def test_the_border_in_doubt_is_not_learned(recipe: Recipe, plane_set: PlaneSet) -> None:
+    doubtful = replace(recipe, doubt_px=1)
+    plain, left_out = (make_batch([plane_set], r, 3)[1] for r in (recipe, doubtful))
+    assert bool((left_out == IGNORED).any())
+    assert torch.equal(plain[left_out != IGNORED], left_out[left_out != IGNORED])
+    assert set(plain[left_out == IGNORED].tolist()) <= {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize(

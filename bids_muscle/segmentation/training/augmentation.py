@@ -177,6 +177,7 @@ def degrade(
     flowing: float = 0.0,
     metal: float = 0.0,
     faint: float = 0.0,
+    faded: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
@@ -196,6 +197,8 @@ def degrade(
         Share of the images with a void.
     faint
         Share of the images from the edge of a slab, where there is little signal above the noise.
+    faded
+        Share of the images that are dark and noisy to the front, or have a saturation band.
 
     Returns
     -------
@@ -239,6 +242,7 @@ def degrade(
     # Magnitude images: noise is Rician.
     images = ((images + noise[:, :1]) ** 2 + noise[:, 1:] ** 2).sqrt()
     images = _clip(generator, images, clipped)
+    images = _fade(generator, images, faded)
     inside = _field_of_view(generator, n, shape)
     return images * inside, inside[:, 0] > 0
 
@@ -261,6 +265,38 @@ def _near_coils(generator: torch.Generator, images: torch.Tensor, share: float) 
             field += 4 * strength / (1 + squared / radius**2) ** 1.5
         there = float(torch.rand(1, generator=generator)) < share
         rows.append(image * field if there else image)
+    return torch.stack(rows)
+
+
+def _fade(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
+    """Let some images fade and get noisy to the front, and darken a band across others.
+
+    Surface coils see little of the front. Once the brightness is corrected, the noise is left.
+    """
+    import torch
+
+    if not share:
+        return images
+    width, height = images.shape[2:]
+    x, y = torch.meshgrid(
+        torch.linspace(-1, 1, width), torch.linspace(0, 1, height), indexing='ij'
+    )
+    rows = []
+    for image in images:
+        fall, corrected, level, turn, where, size, depth = uniform(generator, 0, 1, 7).tolist()
+        noise = torch.randn((2, *image.shape), generator=generator)
+        fades, banded = (torch.rand(2, generator=generator) < share).tolist()
+        if fades:
+            field = torch.exp(-(0.5 + 2.5 * fall) * y)
+            floor = 0.04 * level**2 * float(image.quantile(0.95))
+            image = ((image * field + floor * noise[0]) ** 2 + (floor * noise[1]) ** 2).sqrt()
+            image = image / field**corrected
+        if banded:
+            # Mostly in front of the spine, tilted, with soft edges.
+            along = y + 0.5 * (turn - 0.5) * x
+            edge = (0.03 + 0.2 * size - (along - 0.35 - 0.55 * where).abs()) / 0.03
+            image = image * (1 - (0.3 + 0.65 * depth) * torch.sigmoid(edge))
+        rows.append(image)
     return torch.stack(rows)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.segmentation.intensity import normalize_planes
+from bids_muscle.segmentation.networks import divisor
 from bids_muscle.segmentation.training.augmentation import add_fascia, degrade, random_contrast
 from bids_muscle.segmentation.training.geometry import (
     mirror,
@@ -15,9 +16,14 @@ from bids_muscle.segmentation.training.geometry import (
     sample_linear,
     sample_nearest,
 )
-from bids_muscle.segmentation.training.loss import IGNORED
+from bids_muscle.segmentation.training.loss import IGNORED, leave_out_border
 from bids_muscle.segmentation.training.recipe import Recipe
-from bids_muscle.segmentation.training.sources import OUTSIDE, UNKNOWN, PlaneSet
+from bids_muscle.segmentation.training.sources import (
+    OUTSIDE,
+    UNKNOWN,
+    PlaneSet,
+    counts_as,
+)
 from bids_muscle.segmentation.training.synthesis import synthesize, synthesize_complete, tint
 from bids_muscle.segmentation.training.volumes import VolumeSet, make_patches
 
@@ -63,8 +69,8 @@ def make_batch(
         float32 (n, 1, x, y), normalised.
     labels
         int64 (n, x, y).
-    annotated
-        bool (n, classes - 1).
+    asked
+        int64 (n, classes - 1): the label that each label counts as, see :func:`counts_as`.
     """
     import torch
 
@@ -72,9 +78,9 @@ def make_batch(
     weights = torch.tensor([s.weight for s in sets])
     count = recipe.batch_size
     chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
-    window = (recipe.window_px[0], recipe.window_px[1])
+    window = _window(generator, recipe)
     points = random_views(generator, count, window, recipe.spacing_mm, recipe.region)
-    images, labels, annotated = [], [], []
+    images, labels, asked = [], [], []
     classes = int(recipe.network['out_channels'])
     for i, number in enumerate(chosen):
         planes = sets[int(number)]
@@ -84,8 +90,9 @@ def make_batch(
         image = _image(generator, planes, k, view, here, recipe)
         images.append(add_fascia(generator, image, view, recipe.fascia_share))
         target = torch.where(view < classes, view, torch.zeros_like(view))
-        labels.append(torch.where(view == UNKNOWN, IGNORED, target))
-        annotated.append([label in planes.annotated for label in range(1, classes)])
+        target = torch.where(view == UNKNOWN, IGNORED, target)
+        labels.append(leave_out_border(target, recipe.doubt_px) if recipe.doubt_px else target)
+        asked.append(counts_as(planes, classes))
     which = torch.rand(count, generator=generator) < 0.5
     image, inside = degrade(
         generator,
@@ -96,11 +103,25 @@ def make_batch(
         flowing=recipe.flow_share,
         metal=recipe.metal_share,
         faint=recipe.faint_share,
+        faded=recipe.faded_share,
     )
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images
         image, label = mirror(image, label, which)
-    return normalize_planes(image), label, torch.tensor(annotated)
+    return normalize_planes(image), label, torch.tensor(asked)
+
+
+def _window(generator: torch.Generator, recipe: Recipe) -> tuple[int, int]:
+    """Extent of the views of a batch, in whole steps of the network."""
+    import torch
+
+    step = divisor(recipe.network)
+    most = recipe.jitter_px // step
+    width, height = (
+        extent + step * int(torch.randint(-most, most + 1, (1,), generator=generator))
+        for extent in recipe.window_px[:2]
+    )
+    return width, height
 
 
 def _image(

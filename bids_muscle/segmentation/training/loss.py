@@ -21,13 +21,13 @@ IGNORED = -100
 
 
 def make_loss(recipe: Recipe) -> Loss:
-    """Return the loss that a recipe names, a function of logits, target and annotated labels.
+    """Return the loss that a recipe names, a function of logits, target and labels asked for.
 
     ``'marginal'`` is :func:`marginal_loss`; ``'dice_ce'`` the sum of Dice, sample by sample, and
     cross-entropy of Wesselink 2022 and Xia 2019; ``'dice_hinge'`` that of Weber 2021;
     ``'dice_sigmoid'`` and ``'weighted_dice_sigmoid'`` those of Hess 2022. All take logits
-    (n, classes, x, y[, z]), target int64 (n, x, y[, z]) and annotated bool (n, classes - 1), and
-    give a scalar.
+    (n, classes, x, y[, z]), target int64 (n, x, y[, z]) and the label that each label counts as,
+    int64 (n, classes - 1), and give a scalar.
 
     Raises
     ------
@@ -49,13 +49,12 @@ def make_loss(recipe: Recipe) -> Loss:
     return losses[recipe.loss]
 
 
-def marginal_loss(
-    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
-) -> torch.Tensor:
+def marginal_loss(logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
     """Mean of cross-entropy and soft Dice, marginal over labels that are not annotated.
 
     Where a label is not annotated its probability counts as background, since the pixels of that
-    muscle are background in the map (Shi 2021, marginal loss for partially labelled data).
+    muscle are background in the map (Shi 2021, marginal loss for partially labelled data). Where
+    it is joined to another, its probability counts as that label's.
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ def marginal_loss(
         Shape (n, classes, x, y) or (n, classes, x, y, z).
     target
         Shape (n, x, y) or (n, x, y, z), int64; 0, annotated labels, and :data:`IGNORED`.
-    annotated
-        Shape (n, classes - 1), bool.
+    asked
+        Shape (n, classes - 1), int64: the label that each label counts as, 0 for background.
 
     Returns
     -------
@@ -76,18 +75,19 @@ def marginal_loss(
     >>> import torch
     >>> logits = torch.zeros(1, 3, 1, 1)
     >>> target = torch.zeros(1, 1, 1, dtype=torch.int64)
-    >>> both = marginal_loss(logits, target, torch.tensor([[True, True]]))
-    >>> one = marginal_loss(logits, target, torch.tensor([[True, False]]))
+    >>> both = marginal_loss(logits, target, torch.tensor([[1, 2]]))
+    >>> one = marginal_loss(logits, target, torch.tensor([[1, 0]]))
     >>> bool(one < both)
     True
     """
-    import torch
     from torch.nn.functional import nll_loss
 
-    log_p = logits.log_softmax(1)
-    if not bool(annotated.all()):
-        log_p = torch.cat([_with_missing(log_p, annotated), log_p[:, 1:]], 1)
+    log_p = merged(logits.log_softmax(1), asked)
     known = target != IGNORED
+    counts_as = torch.cat([torch.zeros_like(asked[:, :1]), asked], 1)
+    target = torch.where(
+        known, counts_as.gather(1, target.clamp(min=0).flatten(1)).view_as(target), IGNORED
+    )
     if not bool(known.any()):
         return log_p.sum() * 0
     cross_entropy = nll_loss(log_p, target, ignore_index=IGNORED)
@@ -95,32 +95,28 @@ def marginal_loss(
     # probability of the true class of each pixel, summed by class.
     p = log_p.exp()
     classes, space = p.shape[1], tuple(range(2, p.ndim))
-    asked = torch.cat([annotated[:, :1], annotated], 1)
-    here = known & asked.gather(1, target.clamp(min=0).flatten(1)).view_as(target)
-    true_class = target[here]
-    of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][here]
+    true_class = target[known]
+    of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][known]
     overlap = torch.zeros(classes).to(p).index_add(0, true_class, of_truth)[1:]
     truth = torch.bincount(true_class, minlength=classes)[1:]
     guessed = p if bool(known.all()) else p * known[:, None]
-    sizes = (guessed.sum(space) * asked).sum(0)[1:] + truth
+    sizes = guessed.sum(space).sum(0)[1:] + truth
     present = truth > 0
     dice = (2 * overlap + 1) / (sizes + 1)
     shown = present.sum().clamp(min=1)
     return cross_entropy + 1 - (dice * present).sum() / shown
 
 
-def dice_ce_loss(
-    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
-) -> torch.Tensor:
+def dice_ce_loss(logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
     """Soft Dice of each sample plus cross-entropy, background included: MONAI's ``DiceCELoss``."""
     from monai.losses import DiceCELoss
 
     loss = DiceCELoss(softmax=True, to_onehot_y=True)
-    return loss(_without_missing(logits, annotated), target[:, None])
+    return loss(merged(logits, asked), target[:, None])
 
 
 def dice_hinge_loss(
-    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+    logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor
 ) -> torch.Tensor:
     """Soft Dice with two hinges, which pull hard on classes that are all but missed.
 
@@ -132,7 +128,7 @@ def dice_hinge_loss(
     """
     import torch
 
-    p = _without_missing(logits, annotated).softmax(1)
+    p = merged(logits, asked).softmax(1)
     truth = torch.stack([target == label for label in range(p.shape[1])], 1).float()
     axes = (0, *range(2, p.ndim))
     size = truth.sum(axes)
@@ -145,7 +141,7 @@ def dice_hinge_loss(
 
 
 def dice_sigmoid_loss(
-    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+    logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor
 ) -> torch.Tensor:
     """Soft Dice of structures that are independent of each other, over the batch.
 
@@ -154,11 +150,11 @@ def dice_sigmoid_loss(
     from monai.losses import DiceLoss
 
     loss = DiceLoss(sigmoid=True, to_onehot_y=True, include_background=False, batch=True)
-    return loss(_without_missing(logits, annotated), target[:, None])
+    return loss(merged(logits, asked), target[:, None])
 
 
 def weighted_dice_sigmoid_loss(
-    logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor
+    logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor
 ) -> torch.Tensor:
     """Soft Dice of independent structures, each weighted by the inverse of its squared size.
 
@@ -170,28 +166,64 @@ def weighted_dice_sigmoid_loss(
     loss = GeneralizedDiceLoss(
         sigmoid=True, to_onehot_y=True, include_background=False, batch=True
     )
-    return loss(_without_missing(logits, annotated), target[:, None])
+    return loss(merged(logits, asked), target[:, None])
 
 
-def _spread(annotated: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return annotated.view(*annotated.shape, *[1] * (like.ndim - 2))
-
-
-def _with_missing(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
-    """Logit of the background joined with the labels that are not annotated, (n, 1, ...)."""
+def one_hot(target: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return 1 where the target is a class, shape (n, classes, ...)."""
     import torch
 
-    low = torch.finfo(logits.dtype).min
-    other = logits[:, 1:].masked_fill(_spread(annotated, logits), low)
-    return torch.cat([logits[:, :1], other], 1).logsumexp(1, keepdim=True)
+    return torch.stack([target == label for label in range(classes)], 1).float()
 
 
-def _without_missing(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
-    """Logits in which labels that are not annotated have given their share to the background."""
+def merged(logits: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Return logits in which each label has given its share to the one that it counts as.
+
+    Examples
+    --------
+    >>> import torch
+    >>> found = merged(torch.zeros(1, 4, 1), torch.tensor([[0, 2, 2]])).softmax(1)
+    >>> [round(float(p), 2) for p in found[0, :, 0]]
+    [0.5, 0.0, 0.5, 0.0]
+    """
     import torch
 
-    if bool(annotated.all()):
+    classes = logits.shape[1]
+    itself = torch.arange(classes, device=asked.device)
+    counts_as = torch.cat([torch.zeros_like(asked[:, :1]), asked], 1)
+    if bool((counts_as == itself).all()):
         return logits
     low = torch.finfo(logits.dtype).min
-    labels = logits[:, 1:].masked_fill(~_spread(annotated, logits), low)
-    return torch.cat([_with_missing(logits, annotated), labels], 1)
+    rows = []
+    for label in range(classes):
+        members = (counts_as == label).view(*counts_as.shape, *[1] * (logits.ndim - 2))
+        if bool((counts_as == label)[:, itself != label].any()):
+            rows.append(logits.masked_fill(~members, low).logsumexp(1))
+        else:
+            rows.append(logits[:, label].masked_fill(~members[:, label], low))
+    return torch.stack(rows, 1)
+
+
+def leave_out_border(target: torch.Tensor, doubt_px: int) -> torch.Tensor:
+    """Leave out of the loss what is near the border between multifidus and erector spinae.
+
+    Parameters
+    ----------
+    target
+        Shape (n, x, y), numbers of the lumbar label table.
+    doubt_px
+        Pixels on either side of the border.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row = torch.tensor([1, 1, 1, 3, 3, 3, 0, 0]).expand(1, 8, 8)
+    >>> leave_out_border(row, 1)[0, 4].tolist()
+    [1, 1, -100, -100, 3, 3, 0, 0]
+    """
+    from torch.nn.functional import max_pool2d
+
+    near = one_hot(target, 5)[:, 1:]
+    near = max_pool2d(near, 2 * doubt_px + 1, 1, doubt_px) > 0
+    border = (near[:, 0] & near[:, 2]) | (near[:, 1] & near[:, 3])
+    return target.masked_fill(border & (target > 0), IGNORED)

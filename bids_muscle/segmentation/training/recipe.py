@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_muscle.errors import UsageError
+from bids_muscle.segmentation.postprocess import BRIDGE_MM
 
 #: What some fields of a recipe may be.
 CHOICES = {
@@ -65,7 +66,10 @@ class Source:
         Numbers in the map of pixels that may be anything; the loss leaves them out.
     tissues
         Number in the map -> name of a tissue that is not muscle, of
-        :data:`~bids_muscle.segmentation.training.sources.TISSUE_NAMES`, for synthetic images.
+        :data:`~bids_muscle.segmentation.training.sources.TISSUES`, for synthetic images.
+    joined
+        Labels that the map does not tell from another: label -> the annotated label whose outline
+        contains it.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Source:
     contrasts: tuple[str, ...] = ()
     unknown: tuple[int, ...] = ()
     tissues: dict[int, str] = field(default_factory=dict)
+    joined: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ class Recipe:
     start
         Model, by name or folder, whose weights the training begins with; empty to begin with
         random ones.
-    displaced_share, ghosted_share, coil_share, fascia_share
+    displaced_share, ghosted_share, coil_share, fascia_share, faded_share
         Share of the random views with fat displaced against water (chemical shift), of those
         with ghosts, of those brighter near elements of a coil, and of those with dark lines
         between the muscles.
@@ -175,6 +180,14 @@ class Recipe:
         Share of the random views that are gradient echoes at any echo time, of those with a
         saturated brightest part, with ghosts of vessels, with a void as of metal, and of those
         from the edge of a slab, with little signal above the noise.
+    faded_share
+        Share of the random views that fade and get noisy to the front, and of those with a
+        saturation band.
+    jitter_px
+        How much larger or smaller than ``window_px`` random views may be, along each axis.
+    doubt_px
+        Pixels on either side of the border between multifidus and erector spinae that the loss
+        leaves out, since readers differ there.
     cpu_bfloat16
         Whether the network runs in bfloat16 also on the CPU: half the time on those that have it
         (AVX-512 BF16, AMX), slower on others.
@@ -205,6 +218,8 @@ class Recipe:
     postprocess
         What the label map goes through, see
         :func:`~bids_muscle.segmentation.postprocess.postprocess`.
+    bridge_mm
+        See :class:`~bids_muscle.segmentation.model.Model`.
     """
 
     name: str
@@ -238,6 +253,9 @@ class Recipe:
     flow_share: float = 0.0
     metal_share: float = 0.0
     faint_share: float = 0.0
+    faded_share: float = 0.0
+    doubt_px: int = 0
+    jitter_px: int = 0
     cpu_bfloat16: bool = False
     validate_every: int = 500
     patience: int = 0
@@ -249,6 +267,7 @@ class Recipe:
     numbers: tuple[int, ...] = ()
     space: str = 'native'
     postprocess: tuple[str, ...] = ('muscles',)
+    bridge_mm: float = BRIDGE_MM
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -396,6 +415,7 @@ def _source(entry: dict[str, Any]) -> Source:
             'contrasts': tuple(entry.get('contrasts', ())),
             'unknown': tuple(entry.get('unknown', ())),
             'tissues': {int(code): name for code, name in entry.get('tissues', {}).items()},
+            'joined': {int(a): int(b) for a, b in entry.get('joined', {}).items()},
         }
     )
 

@@ -9,9 +9,9 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +27,9 @@ from bids_muscle.errors import (
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
 
+if TYPE_CHECKING:
+    from bids_muscle.segmentation.training.volumes import VolumeSet
+
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
 PIXEL_MM = 0.8
 PLANE = (560, 360)
@@ -34,21 +37,14 @@ PLANE = (560, 360)
 CENTER = (280, 140)
 #: Number of known structures that are not muscles of the table start here.
 FIRST_OTHER = 20
-#: Numbers of tissues that are not muscle start here, in the order in which a recipe may name them.
+#: Numbers of tissues that are not muscle start here, in the order of synthesis.py, by the names
+#: that a recipe may use. The five organs have names of the neck and of the abdomen.
 FIRST_TISSUE = 230
-TISSUE_NAMES = (
-    'air',
-    'skin fat',
-    'fat',
-    'wall',
-    'bone',
-    'canal',
-    'airway',
-    'thyroid',
-    'artery',
-    'gland',
-    'vein',
-)
+TISSUES = {
+    **{name: k for k, name in enumerate(('air', 'skin fat', 'fat', 'wall', 'bone', 'canal'))},
+    **{name: 6 + k for k, name in enumerate(('airway', 'thyroid', 'artery', 'gland', 'vein'))},
+    **{name: 6 + k for k, name in enumerate(('kidney', 'bowel', 'vessel', 'viscus', 'disc'))},
+}
 #: Number outside the field of view of the map, and of pixels that may be anything.
 OUTSIDE, UNKNOWN = 255, 254
 
@@ -77,6 +73,8 @@ class PlaneSet:
         Share among the planes seen in training.
     participant
         See :class:`Case`.
+    joined
+        See :class:`~bids_muscle.segmentation.training.recipe.Source`.
     """
 
     name: str
@@ -86,6 +84,7 @@ class PlaneSet:
     annotated: tuple[int, ...]
     weight: float
     participant: str = ''
+    joined: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -239,7 +238,7 @@ def load_case(
         )
         if kept is not None:
             _write_planes(planes, kept)
-    return replace(planes, weight=weight, participant=case.participant)
+    return replace(planes, weight=weight, participant=case.participant, joined=case.source.joined)
 
 
 def _fingerprint(case: Case, center_labels: Sequence[int], plane: str) -> str:
@@ -397,9 +396,27 @@ def recode(codes: np.ndarray, source: Source) -> np.ndarray:
     for code, label in source.codes.items():
         out[codes == code] = label
     for code, name in source.tissues.items():
-        out[codes == code] = FIRST_TISSUE + TISSUE_NAMES.index(name)
+        out[codes == code] = FIRST_TISSUE + TISSUES[name]
     out[np.isin(codes, source.unknown)] = UNKNOWN
     return out
+
+
+def counts_as(planes: PlaneSet | VolumeSet, classes: int) -> list[int]:
+    """For each label of a network the one that it counts as in a source, 0 for the background.
+
+    An annotated label counts as itself, one that is joined to another as the other, and one that
+    the source lacks as background.
+
+    Examples
+    --------
+    >>> planes = PlaneSet('ES with MF', np.zeros((1, 2, 2)), None, None, (3, 4), 1.0, '', {1: 3})
+    >>> counts_as(planes, 5)
+    [3, 0, 3, 4]
+    """
+    return [
+        label if label in planes.annotated else planes.joined.get(label, 0)
+        for label in range(1, classes)
+    ]
 
 
 def _placement(

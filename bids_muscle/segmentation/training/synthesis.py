@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.segmentation.training.augmentation import displace, gradient_echo
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
-from bids_muscle.segmentation.training.sources import FIRST_OTHER, FIRST_TISSUE, OUTSIDE
+from bids_muscle.segmentation.training.sources import (
+    FIRST_OTHER,
+    FIRST_TISSUE,
+    OUTSIDE,
+    UNKNOWN,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -214,9 +219,9 @@ def paint_body(
     paint = _paint_neck if region == 'cervical' else _paint_organs
     paint(_ellipses(generator, tissue, x - column(middle), y), generator)
     known = labels > 0
-    said = torch.where(
-        labels < FIRST_TISSUE, labels.clamp(max=AIR - 1), labels - FIRST_TISSUE + AIR
-    )
+    # What may be anything looks like a structure of its own.
+    named = (labels >= FIRST_TISSUE) & (labels < UNKNOWN)
+    said = torch.where(named, labels - FIRST_TISSUE + AIR, labels.clamp(max=AIR - 1))
     tissue = torch.where(known & (labels != OUTSIDE), said, tissue)
     tissue[labels == OUTSIDE] = AIR
     return tissue

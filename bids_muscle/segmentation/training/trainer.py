@@ -195,13 +195,13 @@ def _step(
     torch.manual_seed(recipe.seed + state.iteration)
     for group in state.optimizer.param_groups:
         group['lr'] = rate
-    images, labels, annotated = (values.to(device) for values in batch)
+    images, labels, asked = (values.to(device) for values in batch)
     on_cuda = device.startswith('cuda')
     kind = torch.float16 if on_cuda else torch.bfloat16
     half = on_cuda or recipe.cpu_bfloat16
     with torch.autocast('cuda' if on_cuda else 'cpu', dtype=kind, enabled=half):
         logits = state.network(images)
-    loss = loss_of(logits.float(), labels, annotated)
+    loss = loss_of(logits.float(), labels, asked)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     if recipe.clip_norm:
@@ -238,10 +238,10 @@ def _dice(
     network.eval()
     with torch.inference_mode():
         for number in range(1, 1 + min(MOST_BATCHES, -(-planes // recipe.batch_size))):
-            images, labels, annotated = Batches(validation, recipe)[-number]
+            images, labels, asked = Batches(validation, recipe)[-number]
             found = network(images.to(device)).argmax(1).cpu()
             for label in range(1, classes):
-                known = annotated[:, label - 1].view(-1, *[1] * (labels.ndim - 1))
+                known = asked[:, label - 1].eq(label).view(-1, *[1] * (labels.ndim - 1))
                 mine, truth = (found == label) & known, (labels == label) & known
                 both[label - 1] += 2 * (mine & truth).sum()
                 sizes[label - 1] += mine.sum() + truth.sum()
@@ -435,6 +435,7 @@ def _card(
         'landmarks': {contrast: list(marks) for contrast, marks in recipe.landmarks.items()},
         'numbers': list(recipe.numbers),
         'postprocess': list(recipe.postprocess),
+        'bridge_mm': recipe.bridge_mm,
         'background_weight': recipe.background_weight,
         'training': card,
     }

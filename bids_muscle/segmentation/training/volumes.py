@@ -5,7 +5,7 @@ One way serves networks for planes and for volumes: a window for planes is one p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from bids_muscle.segmentation.training.recipe import Patches, Recipe
 from bids_muscle.segmentation.training.sources import (
     Case,
     PlaneSet,
+    counts_as,
     load_case,
     load_images,
     recode,
@@ -48,6 +49,8 @@ class VolumeSet:
         Share among the volumes seen in training.
     participant
         See :class:`~bids_muscle.segmentation.training.sources.Case`.
+    joined
+        See :class:`~bids_muscle.segmentation.training.recipe.Source`.
     """
 
     name: str
@@ -56,6 +59,7 @@ class VolumeSet:
     annotated: tuple[int, ...]
     weight: float
     participant: str = ''
+    joined: Mapping[int, int] = field(default_factory=dict)
     foreground: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +146,7 @@ def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
         case.source.annotated,
         weight,
         case.participant,
+        case.source.joined,
     )
 
 
@@ -184,8 +189,8 @@ def make_patches(
         float32 (n, channels, x, y) or (n, channels, x, y, z).
     labels
         int64 (n, x, y) or (n, x, y, z).
-    annotated
-        bool (n, classes - 1).
+    asked
+        int64 (n, classes - 1): the label that each label counts as, see :func:`counts_as`.
     """
     import torch
 
@@ -195,20 +200,20 @@ def make_patches(
     weights = torch.tensor([s.weight for s in sets])
     chosen = torch.multinomial(weights, recipe.batch_size, replacement=True, generator=generator)
     classes = int(recipe.network['out_channels'])
-    images, labels, annotated = [], [], []
+    images, labels, asked = [], [], []
     for number in chosen.repeat_interleave(patches.per_volume):
         volume = sets[int(number)]
         found = cut_window(generator, volume, patches, recipe)
         images.append(found[0])
         labels.append(found[1])
-        annotated.append([label in volume.annotated for label in range(1, classes)])
+        asked.append(counts_as(volume, classes))
     image, label = torch.stack(images), torch.stack(labels)
     if patches.mirror:
         which = torch.rand(len(image), generator=generator) < 0.5
         image, label = mirror(image, label, which)
     if recipe.network['spatial_dims'] == 2:
         image, label = image[..., 0], label[..., 0]
-    return image, label, torch.tensor(annotated)
+    return image, label, torch.tensor(asked)
 
 
 def cut_window(
