@@ -260,24 +260,18 @@ class Predictor:
         return box[0], box[1]
 
     def _snapped(self, box: Box, zooms: Sequence[float], shape: Sequence[int]) -> Box:
-        """Move a box to whole steps of the network from the corner of the plane.
+        """Widen a box to whole steps of the network from the corner of the plane.
 
         What a network of strides finds depends on where its pixels fall; a box that is some pixels
-        larger or smaller must not change that. The margin has room for the way moved.
+        larger or smaller must not change that.
         """
-        moved = []
+        wide = []
         for axis in (0, 1):
-            part, extent = box[axis], shape[axis]
-            if part == slice(0, extent):
-                moved.append(part)
-                continue
-            multiple = self.model.multiple_px[axis]
-            step = multiple * (self.model.spacing_mm[axis] or zooms[axis]) / zooms[axis]
-            first = round(part.start / step)
-            least = -(-self.model.least_px[axis] // multiple)
-            last = first + max(round((part.stop - part.start) / step), least)
-            moved.append(slice(ceil(first * step), min(floor(last * step), extent)))
-        return moved[0], moved[1]
+            spacing = self.model.spacing_mm[axis] or zooms[axis]
+            step = self.model.multiple_px[axis] * spacing / zooms[axis]
+            first, last = floor(box[axis].start / step), ceil(box[axis].stop / step)
+            wide.append(slice(ceil(first * step), min(floor(last * step), shape[axis])))
+        return wide[0], wide[1]
 
     def _label(
         self,

@@ -73,7 +73,7 @@ def test_the_second_look_is_cut_to_whole_steps_of_the_network(
     predictor = Predictor(bundle)
     zooms, shape = (1.0, 2.0, 4.0), (300, 150, 3)  # a step is 8 pixels of 4 mm
     cut = predictor._snapped((slice(40, 180), slice(33, 83)), zooms, shape)
-    assert cut == (slice(32, 160), slice(32, 80))
+    assert cut == (slice(32, 192), slice(32, 96))
     whole = (slice(0, 300), slice(0, 150))
     assert predictor._snapped(whole, zooms, shape) == whole
     image, _ = make_scan((260, 240, 3))

@@ -80,6 +80,7 @@ def marginal_loss(logits: torch.Tensor, target: torch.Tensor, asked: torch.Tenso
     >>> bool(one < both)
     True
     """
+    import torch
     from torch.nn.functional import nll_loss
 
     log_p = merged(logits.log_softmax(1), asked)
