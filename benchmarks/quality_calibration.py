@@ -1,15 +1,13 @@
-"""Fit how the Dice that a model promises relates to the true one, on people it has not seen.
+"""Fit how the Dice that a model promises relates to the true one, on simulated people.
 
-    python benchmarks/quality_calibration.py --data ../shared/data --model HELD_OUT --output CARD
     bids_muscle-phantom PHANTOM --participants 4 --region lumbar --seed 7
-    python benchmarks/quality_calibration.py --phantom PHANTOM [--model MODEL] --output CARD
+    python benchmarks/quality_calibration.py PHANTOM [--model NAME_OR_PATH] --output model.json
 
-With `--data` on the labelled scans of the data folder, which HELD_OUT must not have learned from;
-with `--phantom` on simulated people. Some slices of each image, and of all together, are segmented
-as they are, noisier, blurred, and with another contrast, so that good and bad outlines are seen. A
-straight line between logits is fitted; its error is measured on the person left out of the fit
-(with one person on the same). The field ``quality`` is added to the card of `--card` (default: of
-the model), which is written to ``--output``.
+The people must not be in the training. Every sixth slice of water, fat and both is segmented as it
+is, noisier, blurred, and with another contrast, so that good and bad outlines are seen. A straight
+line between logits is fitted; its error is measured on the person left out of the fit (with one
+person on the same). The field ``quality`` is added to the card of the model, which is written to
+``--output``.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
-from segmentation_accuracy import SCANS, Labelled, read_images, read_reference
 
 from bids_muscle.errors import SegmentationError
 from bids_muscle.segmentation.bundle import find_model
@@ -31,8 +28,7 @@ from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.quality import logit
 from bids_muscle.statistics.overlap import overlap
 
-#: Every how many-th slice is used, of simulated and of real people.
-STEP, REAL_STEP = 6, 3
+STEP = 6
 
 
 def _noise(share: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -54,47 +50,34 @@ WORSE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def read_phantom(folder: Path, person: str, region: str) -> tuple[np.ndarray, dict]:
-    """Read the true labels, water and fat of a simulated person."""
+def observe(predictor: Predictor, folder: Path, person: str, region: str) -> list[tuple]:
+    """Promised and true Dice of every muscle of one person under every degradation."""
     stem = f'{person}/anat/{person}_acq-dixon'
-    truth = folder / f'derivatives/truth/{stem}_seg-{region}muscles_dseg.nii.gz'
-    files = {name: folder / f'{stem}{name}_T1w.nii.gz' for name in ('water', 'fat')}
-    images = {name: nib.as_closest_canonical(nib.load(file)) for name, file in files.items()}
-    return np.asarray(nib.as_closest_canonical(nib.load(truth)).dataobj), images
-
-
-def read_scan(data: Path, scan: Labelled) -> tuple[np.ndarray, dict]:
-    """Read the labels by a reader and the corrected images of a real person."""
-    return read_reference(data, scan), read_images(data, scan)['corrected']
-
-
-def observe(
-    predictor: Predictor, person: str, truth: np.ndarray, images: dict, step: int
-) -> list[tuple]:
-    """Promised and true Dice of every labelled muscle of one person under every degradation."""
-    labels = truth[:, :, ::step]
-    known = [int(number) for number in np.unique(truth) if number]
-    affine = next(iter(images.values())).affine @ np.diag([1, 1, step, 1])
-    choices = [(name,) for name in images] + ([tuple(images)] if len(images) > 1 else [])
+    truth = nib.as_closest_canonical(
+        nib.load(folder / f'derivatives/truth/{stem}_seg-{region}muscles_dseg.nii.gz')
+    )
+    labels = np.asarray(truth.dataobj)[:, :, ::STEP]
+    images = {}
+    for name in ('water', 'fat'):
+        image = nib.as_closest_canonical(nib.load(folder / f'{stem}{name}_T1w.nii.gz'))
+        images[name] = image.get_fdata(dtype=np.float32)[:, :, ::STEP]
+    affine = image.affine @ np.diag([1, 1, STEP, 1])
     rows = []
     for worse in WORSE.values():
         degraded = {
-            name: nib.Nifti1Image(
-                worse(image.get_fdata(dtype=np.float32)[:, :, ::step]).astype(np.float32), affine
-            )
-            for name, image in images.items()
+            name: nib.Nifti1Image(worse(values).astype(np.float32), affine)
+            for name, values in images.items()
         }
-        for names in choices:
+        for names in (('water',), ('fat',), ('water', 'fat')):
             try:
                 found = predictor.segment({name: degraded[name] for name in names})
             except SegmentationError:
                 continue
-            asked = [number for number in found.agreement if number in known]
-            counts = overlap(np.asarray(found.labels.dataobj), labels, asked)
+            counts = overlap(np.asarray(found.labels.dataobj), labels, list(found.agreement))
             rows += [
-                (person, found.agreement[number], counts[number].dice)
-                for number in asked
-                if np.isfinite(counts[number].dice)
+                (person, promised, counts[label].dice)
+                for label, promised in found.agreement.items()
+                if np.isfinite(counts[label].dice)
             ]
     return rows
 
@@ -112,25 +95,18 @@ def apply(line: np.ndarray, promised: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Fit, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--phantom', type=Path)
-    parser.add_argument('--data', type=Path)
+    parser.add_argument('phantom', type=Path)
     parser.add_argument('--model', help='name or folder')
-    parser.add_argument('--card', help='model whose card is written, by name or folder')
     parser.add_argument('--region', default='lumbar')
     parser.add_argument('--output', type=Path, required=True, help='card to write')
     options = parser.parse_args()
     bundle = find_model(options.model, options.region)
     predictor = Predictor(bundle)
-    if options.data:
-        scans = {scan.name: read_scan(options.data, scan) for scan in SCANS}
-    else:
-        names = sorted(path.name for path in options.phantom.glob('sub-*'))
-        scans = {name: read_phantom(options.phantom, name, options.region) for name in names}
-    people, step = list(scans), REAL_STEP if options.data else STEP
+    people = sorted(path.name for path in options.phantom.glob('sub-*'))
     rows = [
         row
-        for person, (truth, images) in scans.items()
-        for row in observe(predictor, person, truth, images, step)
+        for person in people
+        for row in observe(predictor, options.phantom, person, options.region)
     ]
     who = np.array([row[0] for row in rows])
     promised, true = np.array([row[1:] for row in rows], dtype=float).T
@@ -144,9 +120,7 @@ def main() -> None:
     error = predicted - true
     quality = {
         'command': 'python benchmarks/quality_calibration.py',
-        'people': people if options.data else len(people),
-        'simulated': not options.data,
-        'model': f'{bundle.name} {bundle.version}, {bundle.sha256[:12]}',
+        'people': len(people),
         'muscles': len(rows),
         'intercept': round(float(intercept), 4),
         'slope': round(float(slope), 4),
@@ -156,7 +130,7 @@ def main() -> None:
         'rmse_uncalibrated': round(float(np.sqrt(np.mean((promised - true) ** 2))), 3),
     }
     print(json.dumps(quality, indent=2))
-    card = {**find_model(options.card or options.model, options.region).card, 'quality': quality}
+    card = {**bundle.card, 'quality': quality}
     options.output.write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
 
 
