@@ -99,7 +99,7 @@ def marginal_loss(logits: torch.Tensor, target: torch.Tensor, asked: torch.Tenso
     true_class = target[known]
     of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][known]
     overlap = torch.zeros(classes).to(p).index_add(0, true_class, of_truth)[1:]
-    truth = torch.bincount(true_class, minlength=classes)[1:]
+    truth = torch.zeros(classes).to(p).index_add(0, true_class, torch.ones_like(of_truth))[1:]
     guessed = p if bool(known.all()) else p * known[:, None]
     sizes = guessed.sum(space).sum(0)[1:] + truth
     present = truth > 0
