@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -176,10 +176,20 @@ def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOut
     records = read_records(output_dir, participant)
     records.sort(key=lambda record: (record.participant, record.scan))
     whole = {name: record.scan for record in records for name in record.parts}
-    return [
+    scans = [
         replace(_read_scan(output_dir, record), part_of=whole.get(record.scan, ''))
         for record in records
     ]
+    warned = {scan.record.scan for scan in scans if scan.part_of and scan.notes}
+    return [_with_warnings_of_parts(scan, warned) if scan.record.parts else scan for scan in scans]
+
+
+def _with_warnings_of_parts(joined: ScanOutputs, warned: Collection[str]) -> ScanOutputs:
+    """Say which parts of a joined scan have something that a reader should know."""
+    names = [name for name in joined.record.parts if name in warned]
+    names = [name for name in names if name not in joined.record.aside]
+    said = f'There are warnings about its parts: see {", ".join(names)}.'
+    return replace(joined, missing=(*joined.missing, said)) if names else joined
 
 
 def number(text: str) -> float | None:

@@ -228,7 +228,8 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
     colours = {str(label.index): label.color for label in table} if table else {}
     main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
-    muscles, compared = _muscles(scan, main, colours, cohort)
+    # A part among whole scans would be small for no reason of its own.
+    muscles, compared = _muscles(scan, main, colours, None if scan.part_of else cohort)
     return {
         'anchor': f'scan-{place}',
         'record': record,
