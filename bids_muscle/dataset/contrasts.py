@@ -278,7 +278,7 @@ def _fit(
     remaining = _match_entities(rule, entities)
     if remaining is None:
         return None
-    if rule.phase and rule.phase != echo_phase(*_echo_and_field(metadata)):
+    if rule.phase and rule.phase != echo_phase(*echo_and_field(metadata)):
         return None
     asks_nothing = not (rule.entities or rule.sidecar)
     plain = rule.contrast is not None and rule.contrast not in DIXON
@@ -355,7 +355,14 @@ def _texts(keys: Sequence[str], metadata: Mapping[str, Any]) -> list[str]:
     return [text.strip() for each in flat if isinstance(each, str) for text in each.split('\\')]
 
 
-def _echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:
+def echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the echo time in seconds and the field in tesla, as a sidecar gives them.
+
+    Raises
+    ------
+    BadDataError
+        If one is missing or in another unit.
+    """
     # The limits catch milliseconds for seconds and gauss for tesla.
     limits = {'EchoTime': (0.2, 'seconds'), 'MagneticFieldStrength': (20.0, 'tesla')}
     values = []

@@ -47,8 +47,11 @@ _FAT_SUPPRESSED = re.compile(
 )
 _FAT_SATURATION = 'FS'
 
-#: Why an image that no contrast rule takes is left alone where that is worth a word.
-_MISNAMED = 'fits no contrast rule and has a name that BIDS does not allow'
+#: Suffixes of images that are left alone without a word: those of BIDS, and masks.
+_OTHER_SUFFIX = re.compile(
+    r'[TP]\w*w|FLAIR|FLASH|PD|PDT2|inplaneT[12]|angio|defacemask|T1rho|UNIT1|MESE|VFA|IRT1|MP2RAGE'
+    r'|MPM|MTS|MTR|MTsat|T2star|\w*map|mask|dseg|probseg'
+)
 
 
 def find_scans(
@@ -119,7 +122,7 @@ def find_scans(
             groups[_echo_entities(image)].echoes.append(image)
             continue
         if found is None or found.contrast is None:
-            if why := found.left_alone if found else _MISNAMED * bool(image.problem):
+            if why := found.left_alone if found else _unknown(image):
                 left_alone[session, why].append(image.path.name)
             continue
         if found.contrast in selected and image.path not in selected[found.contrast]:
@@ -140,6 +143,14 @@ def find_scans(
     ]
     scans = mark_unlike(sorted(scans, key=lambda scan: scan.name))
     return _with_left_alone(scans, left_alone, participant)
+
+
+def _unknown(image: IndexedImage) -> str:
+    """Say why an image that no contrast rule takes is left alone where that is worth a word."""
+    if image.problem:
+        return 'fits no contrast rule and has a name that BIDS does not allow'
+    known = _OTHER_SUFFIX.fullmatch(image.suffix)
+    return '' if known else 'fits no contrast rule and has a suffix that BIDS does not know'
 
 
 def _with_left_alone(

@@ -26,6 +26,9 @@ _OTHER_DATATYPES = re.compile(r'^/sub-[^/]+/(?:ses-[^/]+/)?(?!ses-|anat$)[^/.]+$
 #: The keys of a sidecar that pybids takes for parts of the file name.
 _NAME_KEYS = frozenset(name for _, name in ENTITIES) | {'suffix', 'extension', 'datatype'}
 
+#: Labels of ``part-`` as BIDS has them.
+_NO_MAGNITUDE = ('phase', 'real', 'imag')
+
 #: By contrast, a pybids query that images of this contrast must fit.
 Filters = Mapping[Contrast, Mapping[str, Any]]
 
@@ -148,7 +151,7 @@ def index_participant(
         }
         layout.connection_manager.session.close()
     images += _unindexed(bids_dir, participant, {image.path for image in images})
-    magnitudes = [image for image in images if image.entities.get('part', 'mag') == 'mag']
+    magnitudes = [image for image in images if image.entities.get('part') not in _NO_MAGNITUDE]
     return sorted(magnitudes, key=lambda image: image.path), selected
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bids_muscle.dataset.contrasts import Classified, echo_phase
+from bids_muscle.dataset.contrasts import Classified, echo_and_field, echo_phase
 from bids_muscle.dataset.index import IndexedImage
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import DIXON, Contrast
@@ -131,10 +131,10 @@ def _settle_echo_times(group: Group) -> None:
 
 
 def _phase(metadata: Mapping[str, Any]) -> str | None:
-    values = [metadata.get(key) for key in ('EchoTime', 'MagneticFieldStrength')]
-    if not all(isinstance(value, int | float) for value in values):
+    try:
+        return echo_phase(*echo_and_field(metadata))
+    except BadDataError:
         return None
-    return echo_phase(*map(float, values))  # type: ignore[arg-type]
 
 
 def join_partners(groups: dict[Entities, Group]) -> None:

@@ -177,7 +177,9 @@ def test_images_that_are_no_magnitudes_are_left_alone(
     assert 'no magnitude' in warning
 
 
-@pytest.mark.parametrize('name', ['rec-phase_T1w', 'acq-dixonph_T1w', 'T1w_e1', 'acq-x_T1w_real'])
+@pytest.mark.parametrize(
+    'name', ['rec-phase_T1w', 'acq-dixonph_T1w', 'T1w_e1', 'acq-x_T1w_real', 'W', 'acq-dixon_opp']
+)
 def test_nothing_but_phase_images_is_said(tiny_dataset: TinyDataset, name: str) -> None:
     (scan,) = scans_of(tiny_dataset({f'{ANAT}{name}': None}))
     assert scan.problem is not None
@@ -289,6 +291,21 @@ def test_echo_times_that_contradict_names(tiny_dataset: TinyDataset) -> None:
         (scan,) = scans_of(root)
         assert contents(scan)['inphase'].endswith(f'{"out" if turned else "in"}_T1w.nii.gz')
         assert bool(scan.warnings) == turned == any('EchoTime' in w for w in scan.warnings)
+
+
+def test_echo_times_in_another_unit_tell_nothing(tiny_dataset: TinyDataset) -> None:
+    times = sidecars(**{'in': {'EchoTime': 1.15}, 'out': {'EchoTime': 2.303}})
+    root = tiny_dataset(pair('in', 'out'), {'T1w.json': {'MagneticFieldStrength': 3}, **times})
+    (scan,) = scans_of(root)
+    assert scan.warnings == ()
+    assert contents(scan)['inphase'].endswith('in_T1w.nii.gz')
+
+
+def test_other_suffixes_of_bids_are_left_alone_in_silence(tiny_dataset: TinyDataset) -> None:
+    others = ('FLAIR', 'T1map', 'part-phase_T2w', 'UNIT1', 'T2starw', 'inv-1_MP2RAGE')
+    root = tiny_dataset({f'{ANAT}{name}': None for name in ('T2w', *others)})
+    (scan,) = scans_of(root)
+    assert scan.warnings == ()
 
 
 def test_images_that_share_an_echo_time_contradict_nothing(tiny_dataset: TinyDataset) -> None:

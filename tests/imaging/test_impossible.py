@@ -138,8 +138,17 @@ def test_what_is_no_magnitude_is_refused(scan: DixonPhantom, kind: str) -> None:
     angle = np.angle(np.exp(1j * (x + np.zeros(scan.water.shape))))
     turned = {'phase': 4096 * angle / np.pi, 'real': np.cos(angle), 'imaginary': np.sin(angle)}
     data = turned[kind] if kind == 'phase' else images['water'] * turned[kind]
-    with pytest.raises(BadDataError, match='both signs'):
+    with pytest.raises(BadDataError, match='phase'):
         check({'water': data.astype(np.float32), 'fat': images['fat']})
+
+
+def test_phase_without_signs_is_refused(scan: DixonPhantom) -> None:
+    rng = np.random.default_rng(0)
+    signal = scan.water * np.exp(1j * np.linspace(0, 9, scan.water.shape[0]))[:, None, None]
+    angle = np.angle(signal + complex_noise(signal.shape, 5, rng))
+    phase = np.rint(4095 * (angle + np.pi) / (2 * np.pi)).astype(np.float32)
+    with pytest.raises(BadDataError, match='phase image'):
+        check({'T1w': phase})
 
 
 def test_resampling_by_splines_raises_nothing(scan: DixonPhantom) -> None:
