@@ -6,7 +6,7 @@ import codecs
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,22 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     ValueError
         If it is not such a table.
     """
+    with path.open(encoding='utf-8-sig', newline='') as stream:
+        return list(parse_rows(stream))
+
+
+def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Give the rows of a table that keeps to BIDS, one by one; see :func:`read_rows`.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a table.
+    """
     try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            return list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE, restval=''))
+        yield from csv.DictReader(lines, delimiter='\t', quoting=csv.QUOTE_NONE, restval='')
     except csv.Error as error:
-        raise ValueError(f'{path}: {error}') from error
+        raise ValueError(str(error)) from error
 
 
 def read_table(path: Path) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from bids_muscle.errors import UsageError
+from bids_muscle.tables import read_rows
 
 #: Body regions with a label table in the package.
 REGIONS = ('cervical', 'lumbar')
@@ -154,8 +154,7 @@ def load_label_table(region: str) -> LabelTable:
 
 def read_label_table(path: Path) -> LabelTable:
     """Read a label table with the columns index, name, muscle, abbreviation, side, color."""
-    with path.open(encoding='utf-8', newline='') as stream:
-        rows = list(csv.DictReader(stream, delimiter='\t'))
+    rows = read_rows(path)
     labels = tuple(
         Label(
             int(row['index']),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +12,15 @@ import nibabel as nib
 
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError, UnreadableImageError
+from bids_muscle.errors import (
+    PARSE_ERRORS,
+    BadDataError,
+    BidsMuscleError,
+    MissingInputError,
+    UnreadableImageError,
+)
 from bids_muscle.files import read_small
+from bids_muscle.tables import MISSING, read_table
 
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
@@ -241,16 +247,18 @@ def read_lookup(path: Path, root: Path) -> dict[int, str]:
 
 def _read_names(path: Path) -> dict[int, str]:
     try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-        names = {
-            int(row['index']): f'{row.get("side") or row.get("hemi") or ""} {row["name"]}'.strip()
-            for row in rows
-        }
-        if len(names) < len(rows):
+        table = read_table(path)
+        if table.left_out:
+            raise ValueError(' '.join(table.left_out))
+        names = {}
+        for row in table.rows:
+            parts = (row.get('side', MISSING), row.get('hemi', MISSING))
+            side = next((part for part in parts if part != MISSING), '')
+            names[int(row['index'])] = f'{side} {row["name"]}'.strip()
+        if len(names) < len(table.rows):
             raise ValueError('an index stands in it twice')
         return names
-    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+    except (KeyError, ValueError, BidsMuscleError) as error:
         raise BadDataError(
             f'The lookup table {path} cannot be read: {error!r}.',
             'It needs the columns index (whole numbers) and name.',

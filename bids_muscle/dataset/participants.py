@@ -27,6 +27,8 @@ _UNITS = {
 }
 #: Units of columns that are not those of the analyses.
 _OTHER_UNITS = re.compile(r'(lbs?|pounds?|inch(es)?|in|ft|feet|foot|months?|mo|weeks?|days?)\.?')
+#: Files in which people keep what belongs into participants.tsv.
+_MEANT = re.compile(r'(participants?|subjects?)\.(tsv|csv|txt|xlsx?|ods)', re.IGNORECASE)
 #: As BIDS asks to write the age of people above 89, and words for sex that are neither.
 _AS_BIDS = {'age': {'89+'}, 'sex': {'o', 'other', 'x', 'unknown', MISSING}}
 
@@ -157,7 +159,20 @@ def _read(bids_dir: Path, others: tuple[str, ...], *state: tuple[int, int] | Non
     rows = {label: dict(row) for label, row in table.rows.items()}
     definitions = _read_definitions(bids_dir / dataset_path('participants_json'))
     remarks = [f'{path.name}: {each}' for each in _tidy(rows, definitions)]
+    if not path.is_file():
+        remarks += _misnamed(bids_dir)
     return Labelled(rows, (*table.remarks, *remarks))
+
+
+def _misnamed(bids_dir: Path) -> Iterator[str]:
+    """Say which file would be participants.tsv under that name."""
+    try:
+        names = sorted(path.name for path in bids_dir.iterdir())
+    except OSError:
+        return
+    for name in names:
+        if _MEANT.fullmatch(name):
+            yield f'{name} is not read. Save it as participants.tsv.'
 
 
 def _has_participants(bids_dir: Path) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +18,7 @@ from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.files import read_small
 from bids_muscle.imaging.levels import Boundary
 from bids_muscle.imaging.registration import Target
+from bids_muscle.tables import parse_rows
 
 #: Name of the file that describes an atlas.
 CARD = 'template_description.json'
@@ -206,7 +205,7 @@ def read_atlas(folder: Path) -> Atlas:
             img = _image(content)
             scaled = np.asarray(img.dataobj, np.float32) / 255
             images[name.split('_')[0].removeprefix('desc-')] = Nifti1Image(scaled, img.affine)
-    rows = csv.DictReader(io.StringIO(contents['levels.tsv'].decode()), delimiter='\t')
+    rows = parse_rows(contents['levels.tsv'].decode().splitlines())
     boundaries = tuple(
         Boundary(
             row['upper'],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,8 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.anatomy.levels import SliceLevels
-from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.errors import BadDataError
+from bids_muscle.tables import MISSING, read_rows, read_table
 
 #: Vertebrae from top to bottom.
 VERTEBRAE = (
@@ -284,8 +284,7 @@ def level_rows(
 
 def read_levels(path: Path) -> SliceLevels | None:
     """Read the levels from a table made of :func:`level_rows`; None where no slice has one."""
-    with path.open(encoding='utf-8', newline='') as stream:
-        rows = list(csv.DictReader(stream, delimiter='\t'))
+    rows = read_rows(path)
     sources = {row['source'] for row in rows} - {'n/a'}
     if not sources:
         return None
@@ -314,14 +313,10 @@ def read_marks(path: Path, participant: str, session: str | None) -> list[Mappin
     BadDataError
         If a column is missing, or a row of the participant has no known level or no place.
     """
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MissingInputError(
-            f'The table of levels {path} cannot be read: {error}.', 'Check --levels.'
-        ) from error
-    columns = set(rows[0]) if rows else set()
+    table = read_table(path)
+    columns = set(table.columns)
+    if table.left_out:  # a mark that is lost moves the levels of its neighbours
+        raise BadDataError(f'{path}: {" ".join(table.left_out)}', 'Correct --levels.')
     if not {'participant_id', 'level'} <= columns or not columns & {'slice', 'z_mm'}:
         raise BadDataError(
             f'The table of levels {path} lacks a column.',
@@ -329,9 +324,9 @@ def read_marks(path: Path, participant: str, session: str | None) -> list[Mappin
         )
     own: list[Mapping[str, str]] = [
         row
-        for row in rows
-        if (row['participant_id'] or '').removeprefix('sub-') == participant
-        and (row.get('session_id') or 'n/a').removeprefix('ses-') in ('n/a', session)
+        for row in table.rows
+        if row['participant_id'].removeprefix('sub-') == participant
+        and row.get('session_id', MISSING).removeprefix('ses-') in ('n/a', session)
     ]
     for row in own:
         try:

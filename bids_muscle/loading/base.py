@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bids_muscle.tables import parse_rows
 
 Array = NDArray[np.float64]
 
@@ -128,9 +129,7 @@ def base_trunk() -> Trunk:
     folder = resources.files('bids_muscle') / 'data/loading'
     base = tomllib.loads((folder / 'base.toml').read_text(encoding='utf-8'))
     joints = np.array([base['joints_mm'][name] for name in JOINTS])
-    rows = csv.DictReader(
-        (folder / 'fascicles.tsv').read_text(encoding='utf-8').splitlines(), delimiter='\t'
-    )
+    rows = parse_rows((folder / 'fascicles.tsv').read_text(encoding='utf-8').splitlines())
     masses = [
         Mass(name, dict.fromkeys(SEXES, part['mass_pct'] / 100), np.array(part['centre_mm']))
         for name, part in base['vertebrae'].items()

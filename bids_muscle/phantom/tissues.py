@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 from bids_muscle.errors import UsageError
+from bids_muscle.tables import parse_rows
 
 #: Field strengths with relaxation times in the tissue table, in tesla.
 FIELD_STRENGTHS_T = (1.5, 3.0)
@@ -64,7 +64,7 @@ def load_tissues(field_strength_t: float) -> dict[str, Tissue]:
     tag = f'{field_strength_t:g}'
     text = (resources.files('bids_muscle') / 'data/phantom/tissues.tsv').read_text('utf-8')
     tissues = {}
-    for row in csv.DictReader(text.splitlines(), delimiter='\t'):
+    for row in parse_rows(text.splitlines()):
         t2_ms = float(row[f't2_{tag}t_ms'])
         t2star_ms = float(row['t2star_3t_ms']) * (2 if tag == '1.5' else 1)
         tissues[row['tissue']] = Tissue(

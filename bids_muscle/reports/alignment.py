@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_muscle.errors import PARSE_ERRORS
+from bids_muscle.tables import read_rows
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,12 @@ def read_alignment(table: Path, sidecar: Path) -> AlignmentFacts | None:
     """Read the table of levels of a scan and its sidecar; None where one is missing or broken."""
     try:
         facts = json.loads(sidecar.read_text(encoding='utf-8'))
-        with table.open(encoding='utf-8', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
         return AlignmentFacts(
             str(facts['Atlas']),
             float(facts['MuscleDice']),
             tuple(map(str, facts['Reasons'])),
             str(facts['LevelSource']),
-            _spans(rows),
+            _spans(read_rows(table)),
         )
     except (OSError, KeyError, TypeError, *PARSE_ERRORS):
         return None

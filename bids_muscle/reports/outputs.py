@@ -19,6 +19,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import MISSING, Verdict
+from bids_muscle.tables import read_rows
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
@@ -50,9 +51,8 @@ class Row(Mapping[str, str]):
 def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
     """Read a table in which each row has something in each of the columns; None if it has not."""
     try:
-        with path.open(encoding='utf-8', newline='') as stream:
-            rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-    except (OSError, ValueError, csv.Error):
+        rows = read_rows(path)
+    except (OSError, ValueError):
         return None
     return rows if all(row.get(name) for row in rows for name in columns) else None
 

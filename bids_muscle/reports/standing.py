@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -12,6 +11,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.reports.outputs import number
 from bids_muscle.reports.page import MAIN_MEASURES
+from bids_muscle.tables import parse_rows
 
 #: In fewer scans a percentile says nothing.
 MIN_SCANS = 10
@@ -64,7 +64,7 @@ def read_cohort(output_dir: Path) -> Cohort | None:
     path = output_dir / dataset_path('group_muscles')
     try:
         return _read(path, path.stat().st_mtime_ns)
-    except (OSError, csv.Error, KeyError, *PARSE_ERRORS):
+    except (OSError, KeyError, *PARSE_ERRORS):
         return None
 
 
@@ -72,4 +72,4 @@ def read_cohort(output_dir: Path) -> Cohort | None:
 def _read(path: Path, changed_ns: int) -> Cohort:
     """Read it once for all participants of a run."""
     with path.open(encoding='utf-8', newline='') as stream:
-        return Cohort(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
+        return Cohort(parse_rows(stream))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,12 @@ from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
-from bids_muscle.dataset.folders import list_ignored, list_unusable, select_participants
+from bids_muscle.dataset.folders import (
+    list_ignored,
+    list_participants,
+    list_unusable,
+    select_participants,
+)
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.participants import read_participants
 from bids_muscle.dataset.scan import Scan
@@ -26,7 +31,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle, find_model
-from bids_muscle.tables import name_some
+from bids_muscle.tables import MISSING, name_some, read_table
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
@@ -125,6 +130,8 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
     found, missing = select_participants(settings.bids_dir, settings.participants)
     say_all(folder_remarks(settings.bids_dir))
     say_all(read_participants(settings.bids_dir).remarks)
+    if settings.levels:
+        say_all(_unfit_marks(settings.levels, list_participants(settings.bids_dir)))
     if not found:
         raise nothing_selected(settings)
     say_all(
@@ -132,6 +139,16 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
         for label in missing
     )
     return found, not missing
+
+
+def _unfit_marks(levels: Path, labels: Sequence[str]) -> list[str]:
+    """Say which rows of a table of levels are about nobody in the dataset."""
+    rows = read_table(levels).rows
+    named = {row.get('participant_id', MISSING).removeprefix('sub-') for row in rows}
+    unfit = sorted(named - {*labels, MISSING})
+    if not unfit:
+        return []
+    return [f'{levels.name} has rows for {name_some(unfit)}, who are not in the dataset.']
 
 
 def say_all(remarks: Iterable[str]) -> None:

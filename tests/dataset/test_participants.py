@@ -41,6 +41,15 @@ def test_rows_by_participant(tmp_path: Path) -> None:
     assert read_participant_info(tmp_path, '01') == {}
 
 
+def test_a_table_under_another_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'Participants.csv').write_text('participant_id,age\n1,30\n')
+    (tmp_path / 'participants.json').write_text('{}')
+    remark = 'Participants.csv is not read. Save it as participants.tsv.'
+    assert read_participants(tmp_path).remarks == (remark,)
+    (tmp_path / 'participants.tsv').write_text('participant_id\tage\nsub-1\t30\n')
+    assert read_participants(tmp_path).remarks == ()
+
+
 def test_the_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _dataset(tmp_path, 'participant_id\tage\nsub-01\t30\n', '01')
     reads = []

@@ -333,7 +333,7 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
         (['--partition', 'a\n#SBATCH b'], ExitCode.USAGE, 'Slurm script'),
         (['--mem', '8'], ExitCode.USAGE, 'with a unit'),
         (['--', '--frobnicate'], ExitCode.USAGE, '--frobnicate'),
-        (['--', '--participant-label', 'nobody'], ExitCode.NOTHING_SELECTED, 'none of'),
+        (['--', '--participant-label', 'nobody'], ExitCode.NOTHING_SELECTED, 'Nothing of'),
     ],
 )
 def test_mistakes_are_told(
