@@ -6,18 +6,19 @@ import filecmp
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import io_spec, session_path, spine_path
-from bids_muscle.dataset.records import read_records
+from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import Problem, problem_of
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
+    import pandas as pd
     from nibabel import Nifti1Image
 
     from bids_muscle.settings import Settings
@@ -102,6 +103,8 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
                 for name in record.outputs
                 if name.endswith('_desc-levels_morph.tsv')
             }
+            for record in (record for record in records if record.parts):
+                _take_joined(record, output_dir, muscles, alignments)
             joined = join_levels(spines, muscles, alignments)
             if joined.empty:
                 continue
@@ -116,6 +119,29 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
         if path not in kept:
             path.unlink(missing_ok=True)
     return problems
+
+
+def _take_joined(
+    record: ScanRecord,
+    output_dir: Path,
+    muscles: dict[str, pd.DataFrame],
+    alignments: dict[str, dict[str, Any]],
+) -> None:
+    """Put a joined scan in the place of its parts, where vertebrae tell the levels of them all.
+
+    It lies as far from the vertebrae as the part that lies farthest.
+    """
+    used = [name for name in record.parts if name not in record.aside]
+    if record.status != 'done' or not set(used) <= muscles.keys():
+        return
+    each = [alignments[name] for name in used]
+    farthest = max(each, key=lambda one: sum(mm**2 for mm in one.get('MovementMm') or ()))
+    remarks = [text for one in each for text in one.get('MovementRemarks', ())]
+    alignments[record.scan] = {**farthest, 'MovementRemarks': list(dict.fromkeys(remarks))}
+    [table] = [name for name in record.outputs if name.endswith('_desc-levels_morph.tsv')]
+    for name in used:
+        del muscles[name]
+    muscles[record.scan] = read_tsv(output_dir / table)
 
 
 def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
+from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.loading import measure_participant_loads
 from bids_muscle.workflows.resume import page_of
@@ -131,6 +134,48 @@ def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> 
     (settings.output_dir / ANAT / 'sub-01_ses-a_acq-sag_loads.tsv').write_text('task\n')
     measure_participant_loads(settings, '01')
     assert not page.exists()
+
+
+def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
+    """Half of each part lies at L4: their areas there are those of a cut level."""
+    folder = settings.output_dir / ANAT
+    folder.mkdir(parents=True)
+    place = {f'{axis}_ras_mm': [0.0] for axis in 'xyz'}
+    bone = {'kind': ['vertebra'], 'name': ['L4'], 'confidence': [0.9], 'reason': [None]}
+    spine = pd.DataFrame({**bone, **place, 'height_mm': [30.0]})
+    write_tsv(spine, folder / 'sub-01_ses-a_acq-sag_desc-spine_morph.tsv')
+    names = [f'sub-01_ses-a_acq-T2w{end}' for end in ('_chunk-1', '_chunk-2')]
+    joined = 'sub-01_ses-a_acq-T2wjoined'
+    for name in (*names, joined):
+        scan = Scan(tuple(part.split('-') for part in name.split('_')), 'T2w', 'lumbar', ())
+        paths = [derivative_path(scan, key) for key in ('levels_json', 'morph_levels')]
+        alignment = {
+            'LevelSource': 'segmentation',
+            'MovementSpine': 'sub-01_ses-a_acq-sag',
+            'MovementMm': [0.0, 0.0, 9.0 if name == names[1] else 1.0],
+            'MovementRemarks': [f'{name} moved'],
+        }
+        muscle = {'level': ['L4'], 'muscle': ['multifidus'], 'side': ['left'], 'reason': [None]}
+        area = 8.0 if name == joined else None
+        write_tsv(
+            pd.DataFrame({**muscle, **place, 'csa_cm2': [area]}), settings.output_dir / paths[1]
+        )
+        if name != joined:
+            write_json(alignment, settings.output_dir / paths[0])
+        record = ScanRecord(
+            participant='01',
+            session='a',
+            scan=name,
+            region='lumbar',
+            status='done',
+            parts=tuple(names) if name == joined else (),
+            outputs=tuple(map(str, paths[name == joined :])),
+        )
+        write_record(record, scan, settings.output_dir)
+    assert join_planes(settings, '01') == []
+    [row] = read_tsv(folder / 'sub-01_ses-a_desc-joined_morph.tsv').to_dict('records')
+    assert (row['scan'], row['csa_cm2'], row['moved_z_ras_mm']) == (joined, 8.0, 9.0)
+    assert all(f'{name} moved' in row['reason'] for name in names)
 
 
 def test_a_session_that_is_gone_leaves_no_joined_table(settings: Settings) -> None:
