@@ -98,7 +98,7 @@ class Settings:
     tta
         Segment mirrored images too and average (test-time augmentation).
     fix_swaps
-        Exchange water and fat where the scanner confused them.
+        Exchange water and fat where the scanner confused them, and in- and opposed-phase.
     qc_ratings
         Rating files exported from the review page.
     exclude

@@ -263,8 +263,8 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         '--fix-swaps',
         action='store_const',
         const=True,
-        help='exchange water and fat where the scanner confused them, instead of leaving such '
-        'places out',
+        help='exchange water and fat where the scanner confused them, and in- and opposed-phase '
+        'that are exchanged, instead of leaving such places out',
     )
 
 

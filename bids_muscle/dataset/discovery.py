@@ -12,7 +12,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.folders import PARTICIPANT
-from bids_muscle.dataset.image_names import allowed
+from bids_muscle.dataset.image_names import allowed, why_unknown
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
@@ -46,12 +46,6 @@ _FAT_SUPPRESSED = re.compile(
     r'.*(?:fatsat|fatsup|spair|spir|stir).*|fs(?!e|pgr).*|.*fs', re.IGNORECASE
 )
 _FAT_SATURATION = 'FS'
-
-#: Suffixes of images that are left alone without a word: those of BIDS, and masks.
-_OTHER_SUFFIX = re.compile(
-    r'[TP]\w*w|FLAIR|FLASH|PD|PDT2|inplaneT[12]|angio|defacemask|T1rho|UNIT1|MESE|VFA|IRT1|MP2RAGE'
-    r'|MPM|MTS|MTR|MTsat|T2star|\w*map|mask|dseg|probseg'
-)
 
 
 def find_scans(
@@ -122,7 +116,7 @@ def find_scans(
             groups[_echo_entities(image)].echoes.append(image)
             continue
         if found is None or found.contrast is None:
-            if why := found.left_alone if found else _unknown(image):
+            if why := found.left_alone if found else why_unknown(image.suffix, image.problem):
                 left_alone[session, why].append(image.path.name)
             continue
         if found.contrast in selected and image.path not in selected[found.contrast]:
@@ -143,14 +137,6 @@ def find_scans(
     ]
     scans = mark_unlike(sorted(scans, key=lambda scan: scan.name))
     return _with_left_alone(scans, left_alone, participant)
-
-
-def _unknown(image: IndexedImage) -> str:
-    """Say why an image that no contrast rule takes is left alone where that is worth a word."""
-    if image.problem:
-        return 'fits no contrast rule and has a name that BIDS does not allow'
-    known = _OTHER_SUFFIX.fullmatch(image.suffix)
-    return '' if known else 'fits no contrast rule and has a suffix that BIDS does not know'
 
 
 def _with_left_alone(
@@ -259,7 +245,8 @@ def _make_scan(entities: Entities, group: Group, region: str | None) -> Scan:
         echoes=tuple(image.path for image in echoes),
         echo_train=train,
         fat_suppressed=bool(suppressed),
-        frame_of_reference=_frame_of_reference(sources),
+        frame_of_reference=_first_text(sources, 'FrameOfReferenceUID'),
+        acquired=_first_text(sources, 'AcquisitionTime'),
         warnings=(*warnings, *left_out),
         problem=problem,
         fat_doubt=_UNCLEAR if unclear else '',
@@ -317,8 +304,8 @@ def _echo_train(group: Group, warnings: list[str]) -> EchoTrain | None:
     return train
 
 
-def _frame_of_reference(images: Sequence[IndexedImage]) -> str | None:
-    values = (image.metadata.get('FrameOfReferenceUID') for image in images)
+def _first_text(images: Sequence[IndexedImage], key: str) -> str | None:
+    values = (image.metadata.get(key) for image in images)
     return next((value for value in values if isinstance(value, str) and value), None)
 
 

@@ -15,8 +15,21 @@ from bids_muscle.errors import BadDataError, Problem
 
 _KEY = re.compile(r'[a-z]+')
 _NOT_ALLOWED = re.compile(r'[^0-9A-Za-z+]+')
+#: Suffixes of images that are left alone without a word: those of BIDS, and masks.
+_OTHER_SUFFIX = re.compile(
+    r'[TP]\w*w|FLAIR|FLASH|PD|PDT2|inplaneT[12]|angio|defacemask|T1rho|UNIT1|MESE|VFA|IRT1|MP2RAGE'
+    r'|MPM|MTS|MTR|MTsat|T2star|\w*map|mask|dseg|probseg'
+)
 #: Labels that are numbers.
 _NUMBERS = ('run', 'echo', 'chunk')
+
+
+def why_unknown(suffix: str, problem: Problem | None) -> str:
+    """Say why an image that no contrast rule takes is left alone where that is worth a word."""
+    if problem:
+        return 'fits no contrast rule and has a name that BIDS does not allow'
+    known = _OTHER_SUFFIX.fullmatch(suffix)
+    return '' if known else 'fits no contrast rule and has a suffix that BIDS does not know'
 
 
 def allowed(label: str) -> str:

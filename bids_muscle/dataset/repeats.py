@@ -20,8 +20,9 @@ def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
     """Leave out of the cohort what looks like repeats and is not.
 
     Images of one contrast and one grid in a session come from one acquisition, or from several
-    with another setting, if anything but ``run-`` tells their names apart: the mean of them is of
-    nothing. Images with fat suppression are compared with such images only.
+    with another setting, if anything but ``run-`` tells their names apart, or if their times are
+    the same: the mean of them is of nothing. Images with fat suppression are compared with such
+    images only.
 
     Parameters
     ----------
@@ -61,9 +62,13 @@ def _is_same(one: Grid, other: Grid) -> bool:
 
 
 def _is_repeat(one: Scan, other: Scan) -> bool:
-    """Say whether only ``run-`` tells two scans apart, and neither is an unnamed Dixon image."""
+    """Say whether one scan repeats another: only ``run-`` tells them apart, and the time.
+
+    Images of one acquisition, such as those of a Dixon scan, have one time.
+    """
     labels = [{pair for pair in scan.entities if pair[0] != 'run'} for scan in (one, other)]
-    return labels[0] == labels[1] and not (one.fat_doubt or other.fat_doubt)
+    together = one.acquired is not None and one.acquired == other.acquired
+    return labels[0] == labels[1] and not (together or one.fat_doubt or other.fat_doubt)
 
 
 def _reason(scan: Scan, others: Sequence[str]) -> str:
@@ -71,6 +76,6 @@ def _reason(scan: Scan, others: Sequence[str]) -> str:
     shown = ', '.join(others[:3]) + (' and others' if len(others) > 3 else '')
     return (
         f'it lies on the grid of {shown}, is {contrast} as well and no repeat by its name '
-        '(run-), so that a mean of them would be of different images. Say with --contrast-rules '
-        'what each shows, or keep one with --bids-filter-file.'
+        '(run-) or its AcquisitionTime, so that a mean of them would be of different images. Say '
+        'with --contrast-rules what each shows, or keep one with --bids-filter-file.'
     )

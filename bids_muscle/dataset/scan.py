@@ -68,6 +68,8 @@ class Scan:
     frame_of_reference
         FrameOfReferenceUID of the scanner, where a sidecar has it: places of scans with another
         one cannot be compared.
+    acquired
+        AcquisitionTime of the scanner, where a sidecar has it.
     warnings
         Sentences for the report about what was found.
     problem
@@ -88,6 +90,7 @@ class Scan:
     echo_train: EchoTrain | None = None
     fat_suppressed: bool = False
     frame_of_reference: str | None = None
+    acquired: str | None = None
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
     manual: Path | None = None

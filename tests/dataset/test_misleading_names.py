@@ -342,6 +342,22 @@ def test_images_of_one_grid_are_not_averaged(
     assert all(any('cohort' in w for w in scan.warnings) == unlike for scan in scans)
 
 
+@pytest.mark.parametrize(
+    ('times', 'unlike'), [(('9:00', '9:00'), True), (('9:00', '9:05'), False)]
+)
+def test_runs_of_one_acquisition_are_no_repeats(
+    tiny_dataset: TinyDataset, times: tuple[str, str], *, unlike: bool
+) -> None:
+    root = tiny_dataset(
+        {f'{ANAT}run-{run}_T1w': None for run in (1, 2)},
+        {
+            f'{ANAT}run-{run}_T1w.json': {'AcquisitionTime': time}
+            for run, time in enumerate(times, 1)
+        },
+    )
+    assert {bool(scan.left_out) for scan in scans_of(root)} == {unlike}
+
+
 def test_other_grids_may_be_averaged(tiny_dataset: TinyDataset) -> None:
     root = tiny_dataset({f'{ANAT}acq-a_T1w': volume(8), f'{ANAT}acq-b_T1w': volume(9)})
     assert not any(scan.left_out for scan in scans_of(root))
