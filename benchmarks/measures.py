@@ -54,6 +54,8 @@ def measure(folder: Path, contrast: str) -> None:
     from bids_muscle.measurement.table import measure_scan
 
     names = {'dixon': ('water', 'fat'), 'T2w': ('T2w',)}[contrast]
+    body = np.zeros(SHAPE, bool)
+    body[10:310, 60:260] = True
     levels = SliceLevels(tuple(f'L{5 - at // 8}' for at in range(40)), np.ones(40), 'atlas')
     start, used = time.perf_counter(), time.process_time()
     images = {
@@ -63,6 +65,7 @@ def measure(folder: Path, contrast: str) -> None:
         nib.load(folder / 'labels.nii'),
         load_label_table('lumbar'),
         **images,
+        body=body,
         levels=levels,
         height_m=1.7,
         contrast=contrast,

@@ -41,7 +41,11 @@ def side_and_structure(name: str) -> tuple[str, frozenset[str]]:
 
 @dataclass(frozen=True)
 class Label:
-    """One muscle on one side."""
+    """One muscle on one side.
+
+    ``levels`` are the highest and the lowest vertebra between which the muscle is measured, such
+    as ``('C4', 'C6')``; None where it is measured wherever it is.
+    """
 
     index: int
     name: str
@@ -49,6 +53,20 @@ class Label:
     abbreviation: str
     side: str
     color: str
+    levels: tuple[str, str] | None = None
+
+    @property
+    def extent(self) -> str:
+        """The levels between which it is measured, as people write them; nothing without any.
+
+        Examples
+        --------
+        >>> load_label_table('lumbar').by_index[1].extent
+        'T12-S1'
+        >>> load_label_table('cervical').by_index[11].extent
+        'C6'
+        """
+        return '-'.join(dict.fromkeys(self.levels or ()))
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -153,7 +171,7 @@ def load_label_table(region: str) -> LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a label table with the columns index, name, muscle, abbreviation, side, color."""
+    """Read a label table: columns index, name, muscle, abbreviation, side, color and levels."""
     rows = read_rows(path)
     labels = tuple(
         Label(
@@ -163,7 +181,13 @@ def read_label_table(path: Path) -> LabelTable:
             row['abbreviation'],
             row['side'],
             row['color'],
+            _levels(row['levels']),
         )
         for row in rows
     )
     return LabelTable(path.stem, tuple(sorted(labels, key=lambda label: label.index)))
+
+
+def _levels(text: str) -> tuple[str, str] | None:
+    upper, _, lower = text.partition('-')
+    return (upper, lower) if lower else None

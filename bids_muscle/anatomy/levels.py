@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+#: Vertebrae from top to bottom.
+VERTEBRAE = (
+    *(f'C{n}' for n in range(1, 8)),
+    *(f'T{n}' for n in range(1, 13)),
+    *(f'L{n}' for n in range(1, 6)),
+    'S1',
+)
 #: Where levels may come from.
 SOURCES = ('atlas', 'segmentation', 'file')
 
@@ -23,6 +32,8 @@ class SliceLevels:
         (n_slices,) probability of each name, 0 to 1; 0 where there is no name.
     source
         ``'atlas'``, ``'segmentation'`` or ``'file'``.
+    shares
+        (n_slices,) probability of each level, by its name; empty where only `names` are known.
 
     Raises
     ------
@@ -39,9 +50,60 @@ class SliceLevels:
     names: tuple[str | None, ...]
     confidence: np.ndarray
     source: str
+    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if np.shape(self.confidence) != (len(self.names),):
             raise ValueError('each slice has one name and one confidence')
         if self.source not in SOURCES:
             raise ValueError(f'levels come from one of {SOURCES}, not from {self.source!r}')
+
+    def beside(self, upper: str, lower: str) -> NDArray[np.int8] | None:
+        """Say which slices lie at the levels from `upper` to `lower`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (n_slices,) 0 where the slice lies at these levels, 1 above, -1 below them; None where
+            the scan goes on beyond the known levels, so that it is not known where they end.
+
+        Notes
+        -----
+        A slice beyond the outermost level lies above or below only if this level is the last of
+        those asked for or farther out. Marks of a person (``'file'``) do not say where the
+        outermost marked level ends, so there it must be farther out.
+
+        Examples
+        --------
+        >>> levels = SliceLevels((None, 'L5', 'L4', None, 'L3'), np.ones(5), 'file')
+        >>> levels.beside('L4', 'L4')
+        array([-1, -1,  0,  0,  1], dtype=int8)
+        >>> levels.beside('T12', 'L5') is None
+        True
+        """
+        named = [name for name in VERTEBRAE if name in self.names]
+        shares = self.shares or {
+            name: np.array([each == name for each in self.names], float) for name in named
+        }
+        if not shares:
+            return None
+        places = np.array([VERTEBRAE.index(name) for name in shares])
+        first, last = VERTEBRAE.index(upper), VERTEBRAE.index(lower)
+        sides = np.sign((places < first) * 1 - (places > last))
+        table = np.stack(list(shares.values()))
+        by_side = np.stack([table[sides == side].sum(axis=0) for side in (-1, 0, 1)])
+        known = np.flatnonzero(table.sum(axis=0) >= 0.5)
+        if not known.size:
+            return None
+        slices = np.arange(table.shape[1])
+        nearest = known[np.abs(known[:, None] - slices).argmin(axis=0)]
+        found = (by_side.argmax(axis=0) - 1)[nearest].astype(np.int8)
+        unfinished = self.source == 'file'
+        for side, beyond, finished in (
+            (1, slices > known[-1], places.min() <= first - unfinished),
+            (-1, slices < known[0], places.max() >= last + unfinished),
+        ):
+            if beyond.any() and not finished:
+                return None
+            found[beyond] = side
+        return found

@@ -11,17 +11,10 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels
 from bids_muscle.errors import BadDataError
 from bids_muscle.tables import MISSING, read_rows, read_table
 
-#: Vertebrae from top to bottom.
-VERTEBRAE = (
-    *(f'C{n}' for n in range(1, 8)),
-    *(f'T{n}' for n in range(1, 13)),
-    *(f'L{n}' for n in range(1, 6)),
-    'S1',
-)
 #: A slice has the level that has at least this probability; below it the level is not known.
 MIN_CONFIDENCE = 0.6
 #: Height of a level where only one boundary is known, mm.
@@ -184,6 +177,7 @@ def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: st
         tuple(names[k] if ok else None for k, ok in zip(best, sure, strict=True)),
         np.where(sure, confidence, 0.0),
         source,
+        probabilities,
     )
 
 
@@ -288,10 +282,14 @@ def read_levels(path: Path) -> SliceLevels | None:
     sources = {row['source'] for row in rows} - {'n/a'}
     if not sources:
         return None
+    source = sources.pop()
+    # The probabilities beside marks of a person are those of the atlas.
+    levels = [name for name in rows[0] if name.startswith('p_') and source != 'file']
     return SliceLevels(
         tuple(None if row['level'] == 'n/a' else row['level'] for row in rows),
         np.array([0.0 if row['level'] == 'n/a' else float(row['confidence']) for row in rows]),
-        sources.pop(),
+        source,
+        {name[2:]: np.array([float(row[name]) for row in rows]) for name in levels},
     )
 
 

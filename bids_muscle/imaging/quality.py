@@ -65,7 +65,7 @@ def image_quality(
     muscle = image[(numbers > 0) & np.isfinite(image)]
     snr = float(np.median(muscle)) / noise if noise and muscle.size >= _ENOUGH else None
     found, cut = _coverage(numbers, table)
-    clipped = _clipped(image, body)
+    clipped = clipped_fraction(image, body)
     empty = int(sum(not np.nan_to_num(image[:, :, k]).any() for k in range(image.shape[2])))
     position, doubts = _plausible(body_mask.affine, body, numbers, table)
     figures: dict[str, Any] = {
@@ -154,7 +154,8 @@ def _ghosts(image: np.ndarray, body: np.ndarray) -> float | None:
     return max(beside - base, 0.0) / float(np.nanmean(image[body]))
 
 
-def _clipped(image: np.ndarray, body: np.ndarray) -> float:
+def clipped_fraction(image: np.ndarray, body: np.ndarray) -> float:
+    """Return the share of the body that has the highest value of the image."""
     inside = image[body & np.isfinite(image)]
     # One voxel always has the highest value.
     return (np.count_nonzero(inside == inside.max()) - 1) / inside.size if inside.size else 0.0

@@ -22,6 +22,7 @@ class _MeasureInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     raw = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
+    body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     swap = traits.Either(File(exists=True), None, usedefault=True)
     fix_swaps = traits.Bool(mandatory=True, desc='swaps are exchanged back already')
@@ -64,6 +65,7 @@ class MeasureScan(SimpleInterface):
         def raw(contrast: str) -> nib.Nifti1Image | None:
             return load(given.raw[contrast]) if contrast in given.raw else None
 
+        body = np.asarray(load(given.body_mask).dataobj) > 0
         measures = measure_scan(
             load(given.labels),
             load_label_table(given.region),
@@ -71,6 +73,8 @@ class MeasureScan(SimpleInterface):
             fat=raw('fat'),
             fat_fraction=load(given.fat_fraction) if given.fat_fraction else None,
             intensity=self._intensity(),
+            body=body,
+            clipped=self._clipped(body),
             swap=swap,
             bounded=given.bounded,
             fat_suppressed=given.fat_suppressed,
@@ -109,3 +113,10 @@ class MeasureScan(SimpleInterface):
         known = np.isfinite(np.asanyarray(load(self.inputs.raw[contrast]).dataobj))
         values = np.where(known, np.asanyarray(corrected.dataobj), np.float32(np.nan))
         return nib.Nifti1Image(values, corrected.affine)
+
+    def _clipped(self, body: np.ndarray) -> float:
+        """Return the share of the body that has the highest value, of an image for thresholds."""
+        from bids_muscle.imaging.quality import clipped_fraction
+
+        path = self.inputs.raw.get(self.inputs.contrast)
+        return clipped_fraction(np.asanyarray(load(path).dataobj), body) if path else 0.0

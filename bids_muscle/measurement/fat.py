@@ -53,7 +53,11 @@ class Fat:
 
 
 def measure_fat(
-    water: np.ndarray | None, fat: np.ndarray | None, fraction: np.ndarray, place: np.ndarray
+    water: np.ndarray | None,
+    fat: np.ndarray | None,
+    fraction: np.ndarray,
+    place: np.ndarray,
+    counted: np.ndarray | None = None,
 ) -> Fat:
     """Measure the fat of the voxels of one label.
 
@@ -66,6 +70,8 @@ def measure_fat(
         (N,) fat fraction, 0 to 1, NaN where it is undefined.
     place
         (N,) slice of each voxel, counted from 0 without gaps.
+    counted
+        (S,) bool, which of the S slices the result is of; by default all. Its `slices` are all.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def measure_fat(
     sum_fat = np.bincount(place[both], fat[both], n)
     sum_all = sum_fat + np.bincount(place[both], water[both], n)
 
-    def summed(of: slice) -> Fat:
+    def summed(of: np.ndarray) -> Fat:
         whole = int(voxels[of].sum())
         found = Fat(whole, whole - int(n_known[of].sum()))
         if not found.trusted:
@@ -98,14 +104,17 @@ def measure_fat(
             ),
         )
 
-    slices = tuple(summed(slice(at, at + 1)) for at in range(n))
-    total = replace(summed(slice(None)), slices=slices)
-    if not total.trusted:
+    slices = tuple(summed(np.array([at])) for at in range(n))
+    if counted is None:
+        counted = np.ones(n, bool)
+    total = replace(summed(np.flatnonzero(counted)), slices=slices)
+    shares = shares[counted[place[known]]]
+    if not (total.trusted and shares.size):
         return total
     return replace(
         total,
-        ratio_of_means_se_pct=100 * bootstrap_se(sum_fat, sum_all),
-        mean_of_voxels_se_pct=100 * bootstrap_se(sum_fraction, n_known),
+        ratio_of_means_se_pct=100 * bootstrap_se(sum_fat[counted], sum_all[counted]),
+        mean_of_voxels_se_pct=100 * bootstrap_se(sum_fraction[counted], n_known[counted]),
         percentiles_pct=tuple(100 * np.percentile(shares, PERCENTILES)),
     )
 

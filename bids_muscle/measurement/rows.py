@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,8 @@ from bids_muscle.anatomy.labels import Label, LabelTable
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.measurement.fat import PERCENTILES, Fat, bootstrap_se, measure_fat
-from bids_muscle.measurement.methods import DEFAULT_THRESHOLD
+from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
 from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
-from bids_muscle.measurement.thresholds import ThresholdedFat
-
-#: Fewer voxels than this say nothing about a muscle.
-MIN_VOXELS = 10
 
 _ABSENT = 'not found in the field of view'
 _TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
@@ -28,6 +23,7 @@ _FEW_SLICES = (
 _CUT_LEVEL = 'the edge of the image cuts the level, so its middle slice is not known'
 _NOT_IN_MIDDLE = 'not on the middle slice of the level'
 _NO_HEIGHT = 'no height in participants.tsv, so no muscle index'
+_NO_SIGNAL = 'the signal falls off on this slice or is not defined, so no thresholds'
 _FEW_VOXELS = 'too few voxels for fat'
 NO_CORE = f'fewer than {MIN_VOXELS} voxels are left after erosion, so no MFI of the eroded muscle'
 
@@ -49,56 +45,6 @@ _ADDED_UP = (
 )
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Muscle:
-    """One muscle that is there.
-
-    Parameters
-    ----------
-    label
-        Which one.
-    voxels
-        (N, 3) indices of its voxels, in RAS+ order.
-    size
-        Its size.
-    values
-        (N,) signals by name.
-    fat
-        Fat by fat and water, or None.
-    eroded
-        The same without the outermost pixels, or None.
-    n_swapped
-        Voxels with fat and water exchanged, None where nobody looked.
-    thresholded
-        Fat by each of the thresholds, or none.
-    reasons
-        Why values are missing or limited.
-    """
-
-    label: Label
-    voxels: np.ndarray
-    size: Size
-    values: Mapping[str, np.ndarray]
-    fat: Fat | None = None
-    eroded: Fat | None = None
-    n_swapped: int | None = None
-    thresholded: tuple[ThresholdedFat, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def main(self) -> ThresholdedFat | None:
-        """The threshold that stands for the others: the chosen one, else the default."""
-        by_name = {each.method: each for each in self.thresholded}
-        return by_name.get(DEFAULT_THRESHOLD) or next(iter(self.thresholded), None)
-
-    @property
-    def fat_content(self) -> np.ndarray | None:
-        """(N,) fat fraction, or probability of being fat; None where neither is known."""
-        if self.fat is not None:
-            return self.values['fat fraction']
-        return self.main.probability if self.main else None
 
 
 def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
@@ -203,9 +149,14 @@ def _identity(label: Label) -> Row:
 
 
 def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:
-    size = muscle.size
-    row = _identity(muscle.label) | {'n_voxels': len(muscle.voxels)}
-    if row['n_voxels'] < MIN_VOXELS:
+    size, counts = muscle.part, muscle.size.counts
+    row = _identity(muscle.label) | {'extent': muscle.extent}
+    row['n_voxels'] = int(counts[muscle.beside == 0].sum())
+    if muscle.extent != SCAN:
+        ml = muscle.size.volume_ml / counts.sum()
+        for name, side in (('above', 1), ('below', -1)):
+            row[f'outside_{name}_ml'] = ml * int(counts[muscle.beside == side].sum())
+    if size is None or row['n_voxels'] < MIN_VOXELS:
         return row | {'reason': '; '.join(muscle.reasons)}
     row |= {
         'volume_ml': size.volume_ml,
@@ -231,7 +182,7 @@ def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:
             'mfi_mean_of_voxels_eroded_pct': muscle.eroded.mean_of_voxels_pct,
         }
     if muscle.main is not None:
-        row |= _threshold_columns(muscle)
+        row |= _threshold_columns(muscle, size)
     reasons = list(muscle.reasons)
     reasons += [_FEW_SLICES] if len(size.slices) < MIN_SLICES else []
     reasons += [_TRUNCATED] if size.truncated else []
@@ -255,11 +206,11 @@ def _dixon_columns(fat: Fat, volume_ml: float) -> Row:
     }
 
 
-def _threshold_columns(muscle: Muscle) -> Row:
-    main, size = muscle.main, muscle.size
+def _threshold_columns(muscle: Muscle, size: Size) -> Row:
+    main, within = muscle.main, muscle.within
     assert main is not None  # noqa: S101 - the caller knows
-    place = np.searchsorted(size.slices, muscle.voxels[:, 2])
-    values = muscle.values['intensity']
+    place = np.searchsorted(size.slices, muscle.voxels[within, 2])
+    values = muscle.values['intensity'][within]
     known = np.bincount(place, np.isfinite(values))
     row: Row = {}
     for each in muscle.thresholded:
@@ -312,6 +263,7 @@ def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: Gri
         'slice': at,
         'level': levels.names[at] if levels else None,
         'level_confidence': float(levels.confidence[at]) if levels else None,
+        'within_extent': bool(muscle.beside[place] == 0),
         'n_voxels': int(size.counts[place]),
         'volume_ml': area_cm2 * grid.spacing_mm / 10,
         'csa_cm2': area_cm2,
@@ -379,7 +331,7 @@ def _fat_columns(muscle: Muscle, here: np.ndarray, fat: Fat | None) -> Row:
             above = np.count_nonzero(values > muscle.main.fat_min)
             row['threshold_fat_pct'] = 100 * above / known
         else:
-            reasons.append(_FEW_VOXELS)
+            reasons.append(_FEW_VOXELS if known else _NO_SIGNAL)
     elif muscle.main is not None:
         reasons.append(str(muscle.main.reason))
     return row | {'reason': '; '.join(reasons) or None}

@@ -28,7 +28,7 @@ def uneven_sides(slices: pd.DataFrame) -> list[str]:
     list of str
         One sentence for each muscle that has such slices.
     """
-    sided = slices[slices['side'].isin(['left', 'right'])]
+    sided = slices[slices['side'].isin(['left', 'right']) & slices['within_extent']]
     areas = sided.pivot_table(
         index=['muscle', 'slice'], columns='side', values='csa_cm2', aggfunc='sum', fill_value=0.0
     ).reindex(columns=['left', 'right'], fill_value=0.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -140,11 +141,37 @@ def measure_size(voxels: np.ndarray, grid: Grid) -> Size:
         tilt=tilt,
         csa_corrected_mm2=counts * grid.pixel_mm2 * np.cos(tilt),
         centroids_ras_mm=centroids,
-        volume_ml=len(voxels) * grid.pixel_mm2 * grid.spacing_mm / 1000,
-        length_mm=float(slices[-1] - slices[0] + 1) * grid.spacing_mm,
-        centroid_ras_mm=grid.to_world(voxels.mean(axis=0)[None])[0],
-        truncated=grid.cuts(voxels),
+        **_whole(voxels, slices, grid),
     )
+
+
+def part_of(size: Size, kept: np.ndarray, voxels: np.ndarray, grid: Grid) -> Size:
+    """Return the size of some slices of a label; the axis stays that of all of it.
+
+    Parameters
+    ----------
+    size
+        Of the label.
+    kept
+        (S,) bool, which of its slices, at least one.
+    voxels
+        (N, 3) indices of the voxels on these slices.
+    grid
+        What they are indices of.
+    """
+    by_slice = ('slices', 'counts', 'csa_mm2', 'tilt', 'csa_corrected_mm2', 'centroids_ras_mm')
+    parts = {name: getattr(size, name)[kept] for name in by_slice}
+    return replace(size, **parts, **_whole(voxels, parts['slices'], grid))
+
+
+def _whole(voxels: np.ndarray, slices: np.ndarray, grid: Grid) -> dict[str, Any]:
+    """Return the fields of a size that are about all its slices together."""
+    return {
+        'volume_ml': len(voxels) * grid.pixel_mm2 * grid.spacing_mm / 1000,
+        'length_mm': float(slices[-1] - slices[0] + 1) * grid.spacing_mm,
+        'centroid_ras_mm': grid.to_world(voxels.mean(axis=0)[None])[0],
+        'truncated': grid.cuts(voxels),
+    }
 
 
 def axis_tilt(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +16,14 @@ from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
 from bids_muscle.measurement import rows
+from bids_muscle.measurement.brightness import Brightness, even_slices
 from bids_muscle.measurement.fat import Fat, measure_fat
 from bids_muscle.measurement.methods import BRIGHT_FAT, THRESHOLDS
-from bids_muscle.measurement.rows import MIN_VOXELS, Muscle, dictionary
-from bids_muscle.measurement.size import Grid, measure_size
-from bids_muscle.measurement.thresholds import ThresholdedFat, threshold_fat
+from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
+from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.size import Grid, measure_size, part_of
+from bids_muscle.measurement.threshold_checks import checked_fat
+from bids_muscle.measurement.thresholds import ThresholdedFat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +32,9 @@ _SWAPPED = 'fat and water are exchanged in {} of {} voxels, which are left out o
 _BOUNDED = (
     'fat and water come from magnitude in- and opposed-phase images: no voxel can exceed 50 % fat'
 )
+
+
+_DARK = '{} slices are left out of thresholds, for the signal falls off there'
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def measure_scan(
     fat: Nifti1Image | None = None,
     fat_fraction: Nifti1Image | None = None,
     intensity: Nifti1Image | None = None,
+    body: NDArray[np.bool_] | None = None,
+    clipped: float = 0.0,
     bounded: bool = False,
     fat_suppressed: bool = False,
     fat_doubt: str = '',
@@ -91,6 +99,11 @@ def measure_scan(
     intensity
         T1w, T2w or PDw image without bias field, on the grid of `labels`, NaN where undefined, for
         thresholds.
+    body
+        (X, Y, Z) mask of the body, in the voxel order of `labels`: what is bright in muscles is
+        compared with the fat under the skin.
+    clipped
+        Share of the body that has the highest value of the image that thresholds are for.
     bounded
         Whether fat and water come from in- and opposed-phase magnitudes.
     fat_suppressed
@@ -122,25 +135,12 @@ def measure_scan(
     """
     import pandas as pd
 
-    images = {
-        'water': water,
-        'fat': fat,
-        'fat fraction': fat_fraction,
-        'intensity': intensity if contrast in BRIGHT_FAT else None,
-    }
-    signals: dict[str, np.ndarray] = {}
-    for name, image in images.items():
-        if image is not None:
-            _check_grid(image.shape, image.affine, labels, f'{name} image')
-            signals[name] = np.asanyarray(image.dataobj)
-    if swap is not None:
-        _check_grid(swap.shape, labels.affine, labels, 'fat-water swap mask')
-        signals['swap'] = swap
-    numbers = _checked_numbers(labels, table)
     # Voxels in RAS+ order: slices run from inferior to superior, however the scan is stored.
     order = io_orientation(labels.affine)
-    numbers = apply_orientation(numbers, order)
-    signals = {name: apply_orientation(data, order) for name, data in signals.items()}
+    numbers = apply_orientation(_checked_numbers(labels, table), order)
+    images = {'water': water, 'fat': fat, 'fat fraction': fat_fraction}
+    images['intensity'] = intensity if contrast in BRIGHT_FAT else None
+    signals = _signals(images, {'swap': swap, 'body': body}, labels, order)
     grid = Grid(
         numbers.shape,
         labels.affine @ inv_ornt_aff(order, labels.shape),
@@ -152,12 +152,21 @@ def measure_scan(
             'Give one level per axial slice.',
         )
 
+    body, brightness = signals.pop('body', None), None
+    if 'intensity' in signals:
+        spacing_mm = np.linalg.norm(grid.affine[:3, :2], axis=0)
+        brightness = even_slices(signals['intensity'], numbers, body, spacing_mm)
+        signals['intensity'] = brightness.even
+
     def measured(label: Label, voxels: np.ndarray, values: dict[str, np.ndarray]) -> Muscle:
         return _measure_muscle(
             label,
             voxels,
             values,
             grid,
+            levels,
+            brightness,
+            clipped=clipped,
             bounded=bounded,
             fat_suppressed=fat_suppressed,
             fat_doubt=fat_doubt,
@@ -171,16 +180,30 @@ def measure_scan(
         'morph_slices': rows.slice_rows(muscles, levels, grid),
         'morph_levels': rows.level_rows(muscles, levels, grid, height_m) if levels else [],
     }
-    tables = {
-        name: pd.DataFrame(rows.chosen(each, fat_method), columns=list(dictionary(name)))
+    of_muscles, of_slices, of_levels = (
+        pd.DataFrame(rows.chosen(each, fat_method), columns=list(dictionary(name)))
         for name, each in made.items()
-    }
-    return Measures(
-        muscles=tables['morph'],
-        slices=tables['morph_slices'],
-        levels=tables['morph_levels'],
-        fat_map=_fat_map(muscles, labels, order),
     )
+    return Measures(of_muscles, of_slices, of_levels, _fat_map(muscles, labels, order))
+
+
+def _signals(
+    images: Mapping[str, Nifti1Image | None],
+    masks: Mapping[str, NDArray[np.bool_] | None],
+    labels: Nifti1Image,
+    order: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the data of images and masks by name, checked against the grid, in RAS+ order."""
+    signals: dict[str, np.ndarray] = {}
+    for name, image in images.items():
+        if image is not None:
+            _check_grid(image.shape, image.affine, labels, f'{name} image')
+            signals[name] = apply_orientation(np.asanyarray(image.dataobj), order)
+    for name, mask in masks.items():
+        if mask is not None:
+            _check_grid(mask.shape, labels.affine, labels, f'{name} mask')
+            signals[name] = apply_orientation(mask, order)
+    return signals
 
 
 def _split(
@@ -208,7 +231,10 @@ def _measure_muscle(
     voxels: np.ndarray,
     values: dict[str, np.ndarray],
     grid: Grid,
+    levels: SliceLevels | None,
+    brightness: Brightness | None,
     *,
+    clipped: float,
     bounded: bool,
     fat_suppressed: bool,
     fat_doubt: str,
@@ -216,45 +242,69 @@ def _measure_muscle(
     contrast: str,
 ) -> Muscle:
     size = measure_size(voxels, grid)
-    n_voxels = len(voxels)
-    if n_voxels < MIN_VOXELS:
-        reason = f'only {n_voxels} voxels, too few to measure'
-        return Muscle(label, voxels, size, values, reasons=(reason,))
+    limits = levels.beside(*label.levels) if levels and label.levels else None
+    extent = SCAN if limits is None else label.extent
+    beside = np.zeros(len(size.slices), int) if limits is None else limits[size.slices]
+    inside = beside == 0
+    place = np.searchsorted(size.slices, voxels[:, 2])
+    within = inside[place]
+    n_voxels = int(np.count_nonzero(within))
+    part = part_of(size, inside, voxels[within], grid) if n_voxels else None
+    muscle = Muscle(label, voxels, size, values, beside, part, extent)
     reasons = []
+    if n_voxels < MIN_VOXELS:
+        where = '' if limits is None else f' within {extent}'
+        reasons.append(f'only {n_voxels} voxels{where}, too few to measure')
+        if len(voxels) < MIN_VOXELS:
+            return replace(muscle, reasons=tuple(reasons))
     core = values.pop('core')
     swapped = values.pop('swap', None)
-    n_swapped = None if swapped is None else int(np.count_nonzero(swapped))
-    if swapped is not None and n_swapped:
+    n_swapped = None if swapped is None else int(np.count_nonzero(swapped & within))
+    if n_swapped:
         reasons.append(_SWAPPED.format(n_swapped, n_voxels))
+    if swapped is not None:
         for name in {'water', 'fat', 'fat fraction'} & set(values):
             values[name] = np.where(swapped, np.nan, values[name])
     if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
         values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
     if fat_doubt:
-        values = {name: np.full(n_voxels, np.nan) for name in values}
+        values |= {name: np.full(len(voxels), np.nan) for name in values}
     fat: Fat | None = None
     eroded: Fat | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
     if 'fat fraction' in values:
-        place = np.searchsorted(size.slices, voxels[:, 2])
-        fat = measure_fat(values.get('water'), values.get('fat'), values['fat fraction'], place)
+        fat = measure_fat(
+            values.get('water'), values.get('fat'), values['fat fraction'], place, inside
+        )
         reasons += rows.missing_fat(fat, both={'water', 'fat'} <= set(values))
-        if np.count_nonzero(core) >= MIN_VOXELS:
-            eroded = rows.fat_of_part(values, core)
+        if np.count_nonzero(core & within) >= MIN_VOXELS:
+            eroded = rows.fat_of_part(values, core & within)
         else:
             reasons.append(rows.NO_CORE)
         reasons += [_BOUNDED] if bounded else []
-    elif 'intensity' in values:
-        methods = [each for each in THRESHOLDS if each == fat_method] or THRESHOLDS
-        thresholded = tuple(
-            threshold_fat(values['intensity'], each, fat_suppressed=fat_suppressed)
-            for each in methods
+    elif brightness is not None and n_voxels >= MIN_VOXELS:
+        skin = brightness.skin[voxels[within, 2]]
+        thresholded = checked_fat(
+            values['intensity'][within],
+            [each for each in THRESHOLDS if each == fat_method] or THRESHOLDS,
+            fat_suppressed=fat_suppressed,
+            skin=float(np.nanmedian(skin)) if np.isfinite(skin).any() else np.nan,
+            clipped=clipped,
         )
+        n_dark = int(np.count_nonzero(brightness.dark[size.slices[inside]]))
+        reasons += [_DARK.format(n_dark)] if n_dark else []
         reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
     if fat is None:
         reasons.insert(0, f'a {contrast} scan has no fat and water images, so no MFI')
     reasons = [fat_doubt] if fat_doubt else reasons
-    return Muscle(label, voxels, size, values, fat, eroded, n_swapped, thresholded, tuple(reasons))
+    return replace(
+        muscle,
+        fat=fat,
+        eroded=eroded,
+        n_swapped=n_swapped,
+        thresholded=thresholded,
+        reasons=tuple(reasons),
+    )
 
 
 def _fat_map(

@@ -1,5 +1,9 @@
 """Fat in T1w and T2w images by thresholds: k-means (Xia 2019) and Gaussian mixtures.
 
+Xia 2019 fits each slice by itself. That splits the noise of a slice without fat into halves; here
+slices are brought to one brightness first (:mod:`~bids_muscle.measurement.brightness`) and fitted
+together, so that each slice has a threshold that suits its brightness.
+
 Thresholds see streaks of fat that fill voxels. Fat spread finely between fibres raises the signal
 of every voxel a little and stays unseen. These numbers are another quantity than MFI of Dixon
 images and must never stand in one column with it.
@@ -20,8 +24,9 @@ MIN_VOXELS = 50
 #: Percentiles beyond which values are set to the percentile before the fit.
 WINSOR_PCT = (0.5, 99.5)
 #: Log likelihood per voxel that two Gaussians must gain over one. Pure muscle gains less
-#: than 0.002, pure Rayleigh noise less than 0.05; muscles with visible fat gain 0.4 to 0.7.
-MIN_GAIN = 0.05
+#: than 0.002, pure Rayleigh noise less than 0.05; muscles with visible fat gain 0.4 to 0.7. Below
+#: 0.1 shares of simulated muscles are wrong by 30 points, above it by 8 at most.
+MIN_GAIN = 0.1
 #: Up to this many grey levels, those of a 12-bit image, the histogram is exact; else it has so
 #: many bins.
 _MAX_LEVELS, _BINS = 4096, 1024
@@ -55,6 +60,8 @@ class ThresholdedFat:
         classes they are the same.
     gain
         Log likelihood per voxel that two Gaussians gain over one: how much there is to tell apart.
+    muscle_mean, fat_mean
+        Mean brightness of the voxels up to `fat_min` and above it.
     reason
         Why values are missing.
     probability
@@ -72,6 +79,8 @@ class ThresholdedFat:
     muscle_max: float = nan
     fat_min: float = nan
     gain: float = nan
+    muscle_mean: float = nan
+    fat_mean: float = nan
     reason: str | None = None
     probability: np.ndarray = field(kw_only=True, compare=False, repr=False)
 
@@ -193,7 +202,8 @@ def threshold_fat(
         probability[known] = finite > fat_min
     else:
         probability[known] = mixture.fat_probability((limited - centre) / spread)
-    fat_pct = 100 * float(np.mean(finite > fat_min))
+    bright = finite > fat_min
+    fat_pct = 100 * float(np.mean(bright))
     muscle_pct = nan if np.isnan(muscle_max) else 100 * float(np.mean(finite <= muscle_max))
     return ThresholdedFat(
         method,
@@ -205,6 +215,8 @@ def threshold_fat(
         muscle_max=muscle_max,
         fat_min=fat_min,
         gain=gain,
+        muscle_mean=float(finite[~bright].mean()),
+        fat_mean=float(finite[bright].mean()),
         reason='muscle and undecided voxels lie within each other'
         if np.isnan(muscle_pct)
         else None,

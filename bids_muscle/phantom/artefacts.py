@@ -28,6 +28,8 @@ ARTEFACTS: Mapping[str, float] = {
     'metal': 0.05,
     'wrap': 0.1,
     'chemical-shift': 1.0,
+    'slab': 0.2,
+    'clipping': 0.05,
 }
 
 
@@ -170,3 +172,25 @@ def wrap(image: AnyImage, body: NDArray[np.bool_], key: Key) -> AnyImage:
         if start < stop:
             folded[:, start - shift : stop - shift] += image[:, start:stop]
     return folded
+
+
+def slab_profile(n_slices: int, key: Key) -> FloatImage:
+    """Return how bright the slices of a 3-D slab are: its ends fall off.
+
+    Returns
+    -------
+    (Z,) factor: 1 in the middle, 0.08 to 0.2 on the outermost slices. The fall takes 15 to 30 % of
+    the slices at either end.
+    """
+    rng = generator(*key, 'slab')
+    least, width = rng.uniform(0.08, 0.2, 2), rng.uniform(0.15, 0.3, 2) * n_slices
+    at = np.arange(n_slices)
+    ends = np.stack([at, at[::-1]]) / width[:, None]
+    rise = np.sin(np.pi / 2 * np.minimum(ends, 1)) ** 2
+    return np.asarray((least[:, None] + (1 - least[:, None]) * rise).prod(axis=0), np.float32)
+
+
+def clip(stored: NDArray[np.uint16], body: NDArray[np.bool_], key: Key) -> NDArray[np.uint16]:
+    """Limit an image to a value that 2 to 10 % of the body exceed, as too high a gain does."""
+    share = generator(*key, 'clipping').uniform(0.02, 0.1)
+    return np.minimum(stored, np.uint16(np.quantile(stored[body], 1 - share)))

@@ -105,8 +105,7 @@ def simulate_scan(
                 ('opposedphase', np.abs(opposed), opposed_ms),
             ]
     stored = [
-        Image(kind, to_stored(data, scanner.scale), echo_ms, sequence)
-        for kind, data, echo_ms in images
+        Image(kind, scanner.store(data), echo_ms, sequence) for kind, data, echo_ms in images
     ]
     return Scan(stored, [name for name in scanner.artefacts if name != 'swap' or 'dixon' in kinds])
 
@@ -144,6 +143,8 @@ class _Scanner:
         factor = self.coil
         if 'metal' in self.artefacts:
             factor = factor * artefacts.metal_dropout(self.samples.grid, self.body, self.key)
+        if 'slab' in self.artefacts:
+            factor = factor * artefacts.slab_profile(self.samples.grid.shape[2], self.key)
         return water * factor, fat * factor
 
     def measure(self, signal: AnyImage) -> AnyImage:
@@ -155,3 +156,10 @@ class _Scanner:
         if self.sigma:
             signal = signal + complex_noise(signal.shape, self.sigma, self.rng)
         return signal
+
+    def store(self, image: FloatImage) -> NDArray[np.uint16]:
+        """Round to the integers that scanners store, with what happens there."""
+        stored = to_stored(image, self.scale)
+        return (
+            artefacts.clip(stored, self.body, self.key) if 'clipping' in self.artefacts else stored
+        )

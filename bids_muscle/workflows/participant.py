@@ -263,7 +263,10 @@ def init_scan_wf(
             (
                 prepare,
                 measure,
-                _same('raw', 'corrected', 'fat_fraction', 'bounded', 'swap', 'image_doubt'),
+                _same(
+                    *('raw', 'corrected', 'body_mask', 'fat_fraction', 'bounded', 'swap'),
+                    'image_doubt',
+                ),
             ),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
             (prepare, publish, _same('native', 'corrected', 'body_mask', 'fat_fraction', 'swap')),

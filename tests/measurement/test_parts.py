@@ -278,7 +278,7 @@ def test_one_way_of_measuring_fat_by_thresholds(method: str) -> None:
 @pytest.mark.parametrize(
     ('fault', 'reason'),
     [
-        ('constant', 'grey levels'),
+        ('constant', 'which thresholds cannot tell'),
         ('undefined', 'only 0 voxels'),
         ('half undefined', 'voxels have no value'),
         ('one voxel', 'too few to measure'),
@@ -335,9 +335,11 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
 ) -> None:
     from bids_muscle.interfaces.measure import MeasureScan
 
-    raw, corrected = np.full(SHAPE, 5.0), t2w().get_fdata()
+    raw, corrected = t2w(1).get_fdata(), t2w().get_fdata()
     raw[26], corrected[26] = np.nan, 0
-    for name, data in (('labels', labels()), ('raw', raw), ('corrected', corrected)):
+    body = np.ones(SHAPE, np.uint8)
+    images = {'labels': labels(), 'raw': raw, 'corrected': corrected, 'body': body}
+    for name, data in images.items():
         nib.save(image(data), tmp_path / f'{name}.nii')
     (tmp_path / 'levels.tsv').write_text('source\tlevel\tconfidence\n')
     expected = {'predicted_dice': {'right psoas major': 0.91, 'left psoas major': None}}
@@ -346,6 +348,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
         labels=str(tmp_path / 'labels.nii'),
         raw={'T2w': str(tmp_path / 'raw.nii')},
         corrected={'T2w': str(tmp_path / 'corrected.nii')},
+        body_mask=str(tmp_path / 'body.nii'),
         levels=str(tmp_path / 'levels.tsv'),
         quality=str(tmp_path / 'quality.json'),
         fix_swaps=False,

@@ -116,3 +116,27 @@ def test_noise_is_rician_and_the_coil_falls_off(tmp_path: Path) -> None:
     ratio = np.where(truth > 50, biased / np.maximum(truth, 1), np.nan)
     back, front = np.nanmedian(ratio[:, 15:25]), np.nanmedian(ratio[:, 38:48])
     assert back > 1.3 * front
+
+
+def test_the_ends_of_a_slab_fall_off(tmp_path: Path) -> None:
+    profile = artefacts.slab_profile(40, KEY)
+    assert profile[[0, -1]].max() < 0.25
+    assert profile[15:25].min() == pytest.approx(1)
+    assert (np.diff(profile[:12]) >= 0).all()
+    common = {'participants': 1, 'snr': None, 'contrasts': ('t2w',), **TINY}
+    plain, slab = (
+        write_dataset(tmp_path / name, artefacts=chosen, **common)
+        for name, chosen in (('plain', ()), ('slab', (('slab', 1.0),)))
+    )
+    images = [read_image(root / 'sub-01/anat/sub-01_T2w.nii.gz') for root in (plain, slab)]
+    bright = images[0] > 200
+    ratio = [np.median((images[1] / images[0].clip(1))[..., k][bright[..., k]]) for k in (0, 5)]
+    assert ratio[0] < 0.25
+    assert ratio[1] == pytest.approx(1, abs=0.02)
+
+
+def test_clipping_gives_a_share_of_the_body_one_value(tmp_path: Path) -> None:
+    common = {'participants': 1, 'contrasts': ('t1w',), **TINY}
+    root = write_dataset(tmp_path / 'clipped', artefacts=(('clipping', 1.0),), **common)
+    image = read_image(root / 'sub-01/anat/sub-01_T1w.nii.gz')
+    assert 0.02 < np.mean(image[image > 50] == image.max()) < 0.12
