@@ -94,6 +94,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         labels=labels,
         raw=made.raw,
         corrected=made.corrected,
+        body_mask=made.body_mask,
         fat_fraction=fraction,
         bounded=made.bounded,
         swap=made.swap,
