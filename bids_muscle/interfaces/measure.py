@@ -54,6 +54,7 @@ class MeasureScan(SimpleInterface):
         from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.imaging.levels import read_levels
+        from bids_muscle.measurement.extent import implausible_extents
         from bids_muscle.measurement.sides import uneven_sides
         from bids_muscle.measurement.table import measure_scan
 
@@ -100,7 +101,10 @@ class MeasureScan(SimpleInterface):
         self._results = {
             'tables': {name: str(cwd / f'{name}.tsv') for name in tables},
             'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
-            'warnings': uneven_sides(measures.slices),
+            'warnings': [
+                *implausible_extents(measures.muscles),
+                *uneven_sides(measures.slices),
+            ],
         }
         return runtime
 

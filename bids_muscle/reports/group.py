@@ -13,6 +13,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
+from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.cohort import (
     People,
     muscle_table,
@@ -22,7 +23,7 @@ from bids_muscle.reports.cohort import (
 )
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.outliers import OUTLIER_Z
-from bids_muscle.reports.outputs import ScanOutputs, read_scans
+from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans
 from bids_muscle.reports.page import environment, format_value, heading, page_of
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
@@ -229,7 +230,23 @@ def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
         f'The scans were processed with {count} different {what}; see group_scans.tsv.'
         for what, count in counts.items()
         if count > 1
-    ]
+    ] + _mixed_extents(scans)
+
+
+def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Say where scans that are compared show different parts of their muscles."""
+    sentences = []
+    for region, contrast, members in _by_series(scans):
+        extents = [{row.get('extent', MISSING) for row in scan.kept} for scan in members]
+        whole = sum(SCAN in each for each in extents)
+        if 0 < whole < sum(map(bool, extents)):
+            sentences.append(
+                f'In {whole} of {len(members)} {region} scans ({contrast}) muscles are measured '
+                'wherever the scan shows them, in the others within their vertebral levels '
+                '(column extent of group_muscles.tsv): volumes, areas and fat are of different '
+                'parts of the muscles and are not comparable.'
+            )
+    return sentences
 
 
 def _by_series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutputs]]]:

@@ -15,6 +15,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.imaging.quality import quality_dictionary
+from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
 from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.methods import write_methods
@@ -257,6 +258,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         ],
         'muscles': muscles,
         'compared': compared,
+        'extent': _extent(scan.rows),
         'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),
         'remarks': _remarks(scan.rows),
         'other_headings': [heading(column, scan.definitions) for column in others],
@@ -398,8 +400,10 @@ def _muscles(
                 text = sides[side][column] if side in sides else MISSING
                 rank = None
                 if cohort and (value := number(text)) is not None:
-                    where = scan.record.region or MISSING, scan.contrast, sides[side]['name']
-                    rank = cohort.percentile((*where, column), value)
+                    row = sides[side]
+                    where = scan.record.region or MISSING, scan.contrast, row['name']
+                    extent = row.get('extent', MISSING)
+                    rank = cohort.percentile((*where, extent, column), value)
                     compared = max(compared, rank[1] if rank else 0)
                 first = side == SIDES[0]
                 cells.append({'text': text, 'rank': rank[0] if rank else None, 'first': first})
@@ -427,6 +431,28 @@ def _chart(scan: ScanOutputs, column: str, colours: Mapping[str, str]) -> dict[s
 
 def _shown_info(info: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in info.items() if name != 'participant_id']
+
+
+def _extent(rows: Sequence[Mapping[str, str]]) -> str:
+    """Say which part of the muscles is measured, or nothing where the table does not."""
+    muscles: dict[str, list[str]] = {}
+    for row in rows:
+        if row['muscle'] not in muscles.setdefault(row.get('extent', MISSING), []):
+            muscles[row.get('extent', MISSING)].append(row['muscle'])
+    muscles.pop(MISSING, None)
+    if not muscles:
+        return ''
+    if set(muscles) == {SCAN}:
+        return (
+            'Where the vertebral levels at which muscles are measured begin and end is not known: '
+            'measures are of all that the scan shows, which depends on its field of view.'
+        )
+    parts = [f'{extent} ({", ".join(names)})' for extent, names in muscles.items()]
+    named = next(iter(muscles)) if len(muscles) == 1 else '; '.join(parts)
+    return (
+        f'Muscles are measured within these vertebral levels: {named}. What lies above and below '
+        'them counts in no other column than those of the volume outside.'
+    )
 
 
 def _remarks(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.errors import PARSE_ERRORS
-from bids_muscle.reports.outputs import number
+from bids_muscle.reports.outputs import MISSING, number
 from bids_muscle.reports.page import MAIN_MEASURES
 from bids_muscle.tables import parse_rows
 
 #: In fewer scans a percentile says nothing.
 MIN_SCANS = 10
 
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str, str, str]
 
 
 class Cohort:
-    """Sorted values of the rows that count, by region, contrast, muscle with side, and measure.
+    """Sorted values of the rows that count, of one region, contrast, muscle, extent and measure.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ class Cohort:
             for measure in MAIN_MEASURES:
                 value = number(row.get(measure) or '')
                 if value is not None:
-                    key = row['region'], row['contrast'], row['name'], measure
+                    extent = row.get('extent', MISSING)
+                    key = row['region'], row['contrast'], row['name'], extent, measure
                     values.setdefault(key, []).append(value)
         self._values = {key: sorted(found) for key, found in values.items()}
 
@@ -49,7 +50,7 @@ class Cohort:
         --------
         >>> row = {'excluded': 'no', 'region': 'lumbar', 'contrast': 'T2w', 'name': 'left psoas'}
         >>> cohort = Cohort({**row, 'volume_ml': str(k)} for k in range(20))
-        >>> cohort.percentile(('lumbar', 'T2w', 'left psoas', 'volume_ml'), 4.0)
+        >>> cohort.percentile(('lumbar', 'T2w', 'left psoas', 'n/a', 'volume_ml'), 4.0)
         (22, 20)
         """
         values = self._values.get(key, [])

@@ -9,6 +9,7 @@ from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels
+from bids_muscle.measurement.extent import implausible_extents
 from bids_muscle.measurement.table import Measures, measure_scan
 
 SHAPE = (24, 20, 16)
@@ -183,3 +184,28 @@ def test_the_levels_of_the_neck_are_those_of_weber_2021() -> None:
         'TR': 'C6',
         'LS': 'C5-C6',
     }
+
+
+def table_row(name: str, extent: str, **values: float) -> dict[str, object]:
+    columns = ('volume_ml', 'length_mm', 'outside_above_ml', 'outside_below_ml')
+    muscle = name.partition(' ')[2]
+    return {'name': name, 'muscle': muscle, 'extent': extent, **dict.fromkeys(columns), **values}
+
+
+def test_outlines_where_a_muscle_cannot_lie_are_named() -> None:
+    outside = {'volume_ml': 34.0, 'outside_above_ml': 6.0, 'outside_below_ml': 0.0}
+    rows = [
+        table_row('left quadratus lumborum', 'T12-S1', **outside),
+        # Multifidus goes on above T12.
+        table_row('left multifidus', 'T12-S1', **outside),
+        table_row('right psoas major', 'T12-S1', **{**outside, 'outside_above_ml': 0.9}),
+        table_row('right quadratus lumborum', 'scan', volume_ml=30.0, length_mm=234.0),
+        table_row('left quadratus lumborum', 'scan', volume_ml=30.0, length_mm=150.0),
+        table_row('right erector spinae', 'scan'),
+    ]
+    assert implausible_extents(pd.DataFrame(rows)) == [
+        '15 % of the outline of left quadratus lumborum lies above T12, where this muscle ends; '
+        'this part does not count.',
+        'The outline of right quadratus lumborum is 234 mm long, more than the 170 mm that this '
+        'muscle has at most. Check its upper and lower end.',
+    ]

@@ -455,3 +455,20 @@ def test_predicted_dice_is_shown_and_doubtful_muscles_are_marked(
     assert '0.91</td>' in page
     assert re.search('0.62 <span class="light check">look', page)
     assert page.count('>look<') == 1
+
+
+def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> None:
+    muscle = {'index': 1, 'name': 'right multifidus', 'muscle': 'multifidus', 'side': 'right'}
+    rows, whole = (
+        [{**muscle, 'extent': extent, 'volume_ml': 30.0, 'reason': None}]
+        for extent in ('T12-S1', 'scan')
+    )
+    output_dir = add_scan('01', rows=rows)
+    assert 'within these vertebral levels: T12-S1.' in participant_page(output_dir, '01').shown
+    add_scan('02', rows=whole)
+    assert 'which depends on its field of view' in participant_page(output_dir, '02').shown
+    add_scan('03', rows=whole)
+    told = 'In 2 of 3 lumbar scans (water+fat) muscles are measured wherever the scan shows them'
+    assert told in group_page(output_dir).shown
+    add_scan('01', rows=whole)
+    assert 'wherever the scan shows them' not in group_page(output_dir).shown
