@@ -138,6 +138,7 @@ def _measure(
     settings: Settings, parts: PartSet, used: Sequence[Scan], model: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
     """Measure parts as one and write the tables; return warnings, and the files written."""
+    from bids_muscle.measurement.extent import implausible_extents
     from bids_muscle.measurement.parts import join_parts
     from bids_muscle.measurement.rows import dictionary
     from bids_muscle.measurement.table import measure_scan
@@ -151,7 +152,7 @@ def _measure(
         )
     joined = join_parts([each.part for each in read])
     images = joined.signals
-    swap = images.get('swap')
+    swap, body = images.get('swap'), images.get('body')
     first = used[0]
     shown = first.images[0].contrast
     measures = measure_scan(
@@ -162,6 +163,8 @@ def _measure(
         fat_fraction=images.get('fat fraction'),
         intensity=images.get('intensity'),
         swap=None if swap is None else np.asarray(swap.dataobj) > 0,
+        body=None if body is None else np.asarray(body.dataobj) > 0,
+        clipped=max(each.clipped for each in read),
         bounded=any(each.bounded for each in read),
         fat_suppressed=first.fat_suppressed,
         fat_doubt=next((each.fat_doubt for each in read if each.fat_doubt), ''),
@@ -185,7 +188,8 @@ def _measure(
         columns = dictionary(name)
         content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())
         write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
-    return _warnings(parts, used, joined), [str(path) for path in joined_outputs(parts.scan)]
+    warnings = [*_warnings(parts, used, joined), *implausible_extents(measures.muscles)]
+    return warnings, [str(path) for path in joined_outputs(parts.scan)]
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ class _Read:
     sources: list[str]
     bounded: bool
     fat_doubt: str
+    clipped: float
 
 
 def _read(settings: Settings, scan: Scan) -> _Read:
@@ -205,6 +210,7 @@ def _read(settings: Settings, scan: Scan) -> _Read:
     from bids_muscle.imaging.conform import load_image, to_canonical
     from bids_muscle.imaging.levels import read_levels
     from bids_muscle.imaging.prepare import prepare_scan
+    from bids_muscle.imaging.quality import clipped_fraction
     from bids_muscle.measurement.methods import BRIGHT_FAT
     from bids_muscle.measurement.parts import Part
 
@@ -224,6 +230,7 @@ def _read(settings: Settings, scan: Scan) -> _Read:
     )
     labels = published('dseg')
     signals: dict[str, Nifti1Image] = {}
+    clipped = 0.0
     if {'water', 'fat'} <= set(prepared.images):
         signals = {name: prepared.images[name] for name in ('water', 'fat')}
     if prepared.fat_fraction:
@@ -232,12 +239,16 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         signals['swap'] = published('swap_mask')
     for contrast in set(scan.paths) & set(BRIGHT_FAT):
         signals['intensity'] = published('preproc', Contrast(contrast))
+        signals['body'] = prepared.body_mask
+        raw = np.asarray(prepared.images[str(contrast)].dataobj)
+        clipped = clipped_fraction(raw, np.asarray(prepared.body_mask.dataobj) > 0)
     levels = read_levels(settings.output_dir / derivative_path(scan, 'levels'))
     return _Read(
         Part(labels, signals, levels),
         sources,
         prepared.bounded,
         scan.fat_doubt or prepared.fat_doubt,
+        clipped,
     )
 
 
