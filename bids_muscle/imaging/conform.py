@@ -372,7 +372,9 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
     if said and not mirrored:  # with another spacing they disagree anyway
         return tuple(said)
     nx, ny, nz = (*img.shape, 1, 1)[:3]
-    difference = _difference(*(Grid((nx, ny, nz), each, zooms) for each in (qform, affine)))
+    forms = (Grid((nx, ny, nz), each, zooms) for each in (qform, affine))
+    # The sform is used in any case: less than a voxel is no news.
+    difference = _difference(*forms, tolerance_voxels=1.0)
     if not difference:
         return tuple(said)
     told = '. One mirrors the other, so left and right may be exchanged' if mirrored else ''
@@ -437,21 +439,30 @@ def _same_direction(a: Grid, b: Grid) -> bool:
     return np.allclose(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms, atol=1e-3)
 
 
-def _difference(a: Grid, b: Grid) -> str:
+def _difference(a: Grid, b: Grid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS) -> str:
     """Say how two grids differ, or return an empty string."""
     if a.shape != b.shape:
         return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(a.shape) - 1)
     shift_mm = apply_affine(a.affine, corners) - apply_affine(b.affine, corners)
-    if np.linalg.norm(shift_mm, axis=1).max() <= CORNER_TOLERANCE_VOXELS * min(a.zooms + b.zooms):
+    if np.linalg.norm(shift_mm, axis=1).max() <= tolerance_voxels * min(a.zooms + b.zooms):
         return ''
     if not np.allclose(a.zooms, b.zooms, rtol=ZOOM_TOLERANCE):
         return f'voxel size {_join(a.zooms)} and {_join(b.zooms)} mm'
     if not _same_direction(a, b):
         codes = ''.join(aff2axcodes(a.affine)), ''.join(aff2axcodes(b.affine))
+        if codes[0] == codes[1]:
+            degrees = _turn_deg(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms)
+            return f'orientation differs by {degrees:.2g} degrees'
         return f'orientation differs ({codes[0]} and {codes[1]})'
     return f'origin {_join(a.affine[:3, 3], ", ")} and {_join(b.affine[:3, 3], ", ")} mm'
 
 
 def _join(values: Iterable[float], separator: str = ' x ') -> str:
     return separator.join(f'{value:.5g}' for value in values)
+
+
+def _turn_deg(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the angle between two directions, degrees."""
+    cosine = (np.trace(a @ np.linalg.inv(b)) - 1) / 2
+    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))

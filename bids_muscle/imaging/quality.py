@@ -19,6 +19,8 @@ _ENOUGH = 100
 _CLIPPED = 0.001
 #: Median of the magnitude of pure noise over its standard deviation in one channel (Rayleigh).
 _RAYLEIGH_MEDIAN = float(np.sqrt(2 * np.log(2)))
+#: No head is this broad, and hardly any shoulders are narrower.
+_SHOULDERS_MM = 200.0
 #: Muscles that lie behind the middle of the spine, and in front of it, by region.
 _BEHIND = {'lumbar': ('multifidus', 'erector'), 'cervical': ('semispinalis', 'splenius')}
 _BEFORE = {'lumbar': ('psoas',), 'cervical': ('longus', 'sternocleidomastoid')}
@@ -218,13 +220,27 @@ def _front_is_front(affine: np.ndarray, numbers: np.ndarray, table: LabelTable) 
 def _up_is_up(
     zooms: np.ndarray, body: np.ndarray, numbers: np.ndarray, table: LabelTable
 ) -> bool | None:
-    """Psoas grows downwards from L1 to L5; the neck widens downwards to the shoulders."""
+    """Psoas grows downwards from L1 to L5; shoulders are broader than any head."""
+    if table.region != 'lumbar':
+        return _shoulders_below(zooms[0], body)
     psoas = np.isin(numbers, _belongs(table, ('psoas',)))
-    inside = psoas if table.region == 'lumbar' else body
-    area = np.count_nonzero(inside, axis=(0, 1)) * zooms[0] * zooms[1]
+    area = np.count_nonzero(psoas, axis=(0, 1)) * zooms[0] * zooms[1]
     there = np.flatnonzero(area)
     if there.size < 5 or np.ptp(there) * zooms[2] < 60:
         return None
     trend = float(np.corrcoef(there, area[there])[0, 1]) if np.ptp(area[there]) else 0.0
     # A weak trend proves nothing either way.
     return None if abs(trend) < 0.7 else trend < 0
+
+
+def _shoulders_below(pixel_mm: float, body: np.ndarray) -> bool | None:
+    """Return whether the shoulders are at the lower end; None where no shoulders are seen."""
+    rows = np.any(body, axis=1).T
+    widths = [np.ptp(np.flatnonzero(row)) * pixel_mm for row in rows if row.any()]
+    if len(widths) < 5:
+        return None
+    fifth = max(len(widths) // 5, 1)
+    low, high = float(np.median(widths[:fifth])), float(np.median(widths[-fifth:]))
+    if max(low, high) < _SHOULDERS_MM or max(low, high) < 1.2 * min(low, high):
+        return None
+    return low > high

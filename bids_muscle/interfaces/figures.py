@@ -25,6 +25,7 @@ class _PlotInput(ScanInput):
     confidence = File(exists=True, desc='absent where a person made the labels')
     atlas_image = File(exists=True, mandatory=True)
     atlas_labels = File(exists=True, mandatory=True)
+    levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
     region = traits.Str(mandatory=True)
 
 
@@ -52,6 +53,7 @@ class PlotScan(SimpleInterface):
             load(given.fat_fraction) if given.fat_fraction else None,
             load(given.confidence) if isdefined(given.confidence) else None,
             (load(given.atlas_image), load(given.atlas_labels)),
+            _levels(Path(given.levels)),
         )
         figures = {}
         for name, content in pictures.items():
@@ -60,3 +62,11 @@ class PlotScan(SimpleInterface):
             figures[name] = str(path)
         self._results = {'figures': figures}
         return runtime
+
+
+def _levels(table: Path) -> dict[int, str]:
+    """Return the vertebral level of each slice that has one."""
+    from bids_muscle.imaging.levels import read_levels
+
+    levels = read_levels(table)
+    return {k: name for k, name in enumerate(levels.names) if name} if levels else {}

@@ -55,7 +55,7 @@ class MeasureScan(SimpleInterface):
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.imaging.levels import read_levels
         from bids_muscle.measurement.extent import implausible_extents
-        from bids_muscle.measurement.sides import uneven_sides
+        from bids_muscle.measurement.outlines import add_predicted_dice, outline_doubts
         from bids_muscle.measurement.table import measure_scan
 
         given, cwd = self.inputs, Path(runtime.cwd)
@@ -87,8 +87,7 @@ class MeasureScan(SimpleInterface):
         )
         if given.quality:
             expected = json.loads(Path(given.quality).read_text(encoding='utf-8'))
-            names = measures.muscles['name']
-            measures.muscles['dice_predicted'] = names.map(expected['predicted_dice'])
+            add_predicted_dice(measures.muscles, expected['predicted_dice'])
         tables = {
             'morph': measures.muscles,
             'morph_slices': measures.slices,
@@ -103,7 +102,7 @@ class MeasureScan(SimpleInterface):
             'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
             'warnings': [
                 *implausible_extents(measures.muscles),
-                *uneven_sides(measures.slices),
+                *outline_doubts(measures.slices, load_label_table(given.region)),
             ],
         }
         return runtime

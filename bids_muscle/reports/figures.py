@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,7 @@ def scan_figures(
     fat_fraction: nib.Nifti1Image | None = None,
     confidence: nib.Nifti1Image | None = None,
     atlas: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
+    levels: Mapping[int, str] | None = None,
 ) -> dict[str, bytes]:
     """Draw all pictures of one scan.
 
@@ -60,6 +62,8 @@ def scan_figures(
         Probability of the label of each voxel, same grid.
     atlas
         Image and label numbers of the aligned atlas, same grid.
+    levels
+        Vertebral level by axial slice, where it is known.
 
     Returns
     -------
@@ -78,7 +82,10 @@ def scan_figures(
     spacing = background.header.get_zooms()[:3]
     unsure = cuts.least_sure_slice(numbers, _data(confidence)) if confidence else None
     body = np.asarray(body_mask.dataobj) > 0
-    view = cuts.plan_view(numbers, body, spacing, SLICES, unsure)
+    view = replace(
+        cuts.plan_view(numbers, body, spacing, SLICES, unsure), levels=dict(levels or {})
+    )
+    view = replace(view, windows=_windows(_data(background), numbers, view))
     sheets = [
         scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
     ]
@@ -94,7 +101,8 @@ def scan_figures(
     if atlas is not None:
         template, carried = atlas[0], _labels(atlas[1])
         figures['alignment'] = draw_slices(background, carried, table, view)
-        figures['template'] = draw_slices(template, carried, table, view, 'atlas, ')
+        bare = replace(view, windows={})
+        figures['template'] = draw_slices(template, carried, table, bare, 'atlas, ')
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
         figures['histograms'] = count_fractions(fat_fraction, numbers)
@@ -132,7 +140,8 @@ def draw_slices(
     for index in view.slices:
         picture = cuts.cut(data, 'axial', index, view)
         # Grey levels of its own for each slice: coils see the ends of a scan less.
-        panel = cuts.grey_panel(picture, cuts.robust_window(picture), size)
+        window = view.windows.get(index) or cuts.robust_window(picture)
+        panel = cuts.grey_panel(picture, window, size)
         if numbers is not None:
             panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
         title = name + cuts.slice_title(background, view, index)
@@ -322,6 +331,18 @@ def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> I
 
 def _labels(image: nib.Nifti1Image) -> np.ndarray:
     return np.asarray(image.dataobj).astype(np.int16)
+
+
+def _windows(
+    data: np.ndarray, numbers: np.ndarray, view: cuts.View
+) -> dict[int, tuple[float, float]]:
+    """Grey levels of every axial slice."""
+    return {
+        index: cuts.muscle_window(
+            cuts.cut(data, 'axial', index, view), cuts.cut(numbers, 'axial', index, view) > 0
+        )
+        for index in range(data.shape[2])
+    }
 
 
 def _data(image: nib.Nifti1Image) -> np.ndarray:

@@ -121,6 +121,7 @@ def write_group(
             **({'script': 'scans.js cohort.js'} if scans else {}),
             summary=_summary(scans, people, unusable),
             notes=[*remarks, *unknown, *_mixed(scans), *order.notes],
+            models=_models(scans),
             order=order.text if len(order.names) > 1 else '',
             unusable=name_some(unusable),
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
@@ -210,6 +211,13 @@ def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, A
 
 def _or_missing(value: float) -> str:
     return format_value(None if math.isnan(value) else value)
+
+
+def _models(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Return the models that were used, and the limits that their cards name."""
+    models = [scan.record.model for scan in scans if scan.done]
+    named = (f'{m["name"]} {m["version"]}: {m["limits"]}' for m in models if m.get('limits'))
+    return sorted(set(named))
 
 
 def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:

@@ -168,9 +168,16 @@ def _model_sentence(
     return Sentence(
         f'The muscles of the {region} region were segmented, left and right apart, with the '
         f'convolutional neural network {model.get("name", "without a name")}'
-        f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}.',
+        f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}'
+        f'{_limits(model)}.',
         ('monai',),
     )
+
+
+def _limits(model: Mapping[str, str]) -> str:
+    """Return the first sentence of the limits of a model, which says what it was trained on."""
+    first = model.get('limits', '').partition('. ')[0].rstrip('.')
+    return f' ({first[0].lower()}{first[1:]})' if first else ''
 
 
 def _spine_sentence(model: Mapping[str, str], versions: Mapping[str, str]) -> Sentence:

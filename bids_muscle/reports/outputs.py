@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import MISSING, Verdict
+from bids_muscle.segmentation.quality import UNUSABLE_DICE
 from bids_muscle.tables import read_rows
 
 #: Columns of a muscle table that say which muscle, not how it is.
@@ -120,12 +121,29 @@ class ScanOutputs:
             self.excluded.get('', ''),
             self.excluded.get(name, '') if name else '',
             self.verdict.exclusion(name or None) if self.verdict else '',
+            self.unusable.get(name, ''),
         ]
         return '; '.join(reason for reason in reasons if reason)
 
     @property
     def _has_exclusions(self) -> bool:
-        return bool(self.excluded or self.verdict or self.record.left_out)
+        return bool(self.excluded or self.verdict or self.record.left_out or self.unusable)
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        """Why muscles are not used without a person, by name; nothing once one passed the scan."""
+        if self.manual or (self.verdict and self.verdict.rating == 'pass'):
+            return {}
+        return {
+            name: f'predicted Dice {dice:.2f}, below {UNUSABLE_DICE:g}'
+            for name, dice in self.predicted_dice.items()
+            if dice < UNUSABLE_DICE
+        }
+
+    @property
+    def least_sure(self) -> tuple[str, float] | None:
+        """The muscle with the least predicted Dice, and that; None where there is none."""
+        return min(self.predicted_dice.items(), key=lambda each: each[1], default=None)
 
     @property
     def kept(self) -> tuple[Mapping[str, str], ...]:
@@ -176,20 +194,10 @@ def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOut
     records = read_records(output_dir, participant)
     records.sort(key=lambda record: (record.participant, record.scan))
     whole = {name: record.scan for record in records for name in record.parts}
-    scans = [
+    return [
         replace(_read_scan(output_dir, record), part_of=whole.get(record.scan, ''))
         for record in records
     ]
-    warned = {scan.record.scan for scan in scans if scan.part_of and scan.notes}
-    return [_with_warnings_of_parts(scan, warned) if scan.record.parts else scan for scan in scans]
-
-
-def _with_warnings_of_parts(joined: ScanOutputs, warned: Collection[str]) -> ScanOutputs:
-    """Say which parts of a joined scan have something that a reader should know."""
-    names = [name for name in joined.record.parts if name in warned]
-    names = [name for name in names if name not in joined.record.aside]
-    said = f'There are warnings about its parts: see {", ".join(names)}.'
-    return replace(joined, missing=(*joined.missing, said)) if names else joined
 
 
 def number(text: str) -> float | None:

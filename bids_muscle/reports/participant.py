@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ from bids_muscle.reports.page import (
 from bids_muscle.reports.slices import EDGES
 from bids_muscle.reports.spine import spine_sections
 from bids_muscle.reports.standing import Cohort, read_cohort
+from bids_muscle.segmentation.quality import DOUBTFUL_DICE
 from bids_muscle.statistics.sessions import label_key
 
 #: Right first, as it stands in the pictures.
@@ -122,14 +124,12 @@ PICTURES = {
     ),
 }
 PLANES = ('axial', 'coronal', 'sagittal')
-#: Below this predicted Dice the page asks for a look at the outlines.
-DOUBTFUL_DICE = 0.75
 UNKNOWN_COLOUR = '#888888'
 
 
 @dataclass(frozen=True)
 class Light:
-    """A traffic light: ``level`` is ok, check or failed."""
+    """A traffic light: ``level`` is ok, check, unusable or failed."""
 
     level: str
     word: str
@@ -188,6 +188,16 @@ def scan_light(scan: ScanOutputs) -> Light:
     if not scan.done:
         problem = scan.record.problem
         return Light('failed', 'Failed', problem.message if problem else 'No reason was recorded.')
+    if scan.unusable:
+        few = ', '.join(scan.unusable)
+        if len(scan.unusable) > 3:
+            few = f'{len(scan.unusable)} of {len(scan.rows)} muscles'
+        return Light(
+            'unusable',
+            'Do not use without correction',
+            f'The outlines of {few} are likely to be wrong: they do not count in the cohort until '
+            'a person corrects the map or passes the scan',
+        )
     main = main_measures(scan.rows)
     unknown = sum(any(number(row[name]) is None for name in main) for row in scan.rows)
     reasons = []
@@ -214,12 +224,16 @@ def participant_light(scans: Sequence[ScanOutputs]) -> Light:
     if len(lights) == 1:
         return lights[0]
     failed = sum(light.level == 'failed' for light in lights)
+    unusable = sum(light.level == 'unusable' for light in lights)
     check = sum(light.level == 'check' for light in lights)
     if failed == len(lights):
         return Light('failed', 'Failed', f'All {failed} scans failed')
-    if failed or check:
-        counts = [f'{failed} failed'] * bool(failed) + [f'{check} to check'] * bool(check)
-        return Light('check', 'Check', f'Of {len(lights)} scans: {", ".join(counts)}')
+    if failed or unusable or check:
+        counts = {'failed': failed, 'not to be used without correction': unusable}
+        counts['to check'] = check
+        said = ', '.join(f'{count} {what}' for what, count in counts.items() if count)
+        level, word = ('unusable', 'Do not use all') if unusable else ('check', 'Check')
+        return Light(level, word, f'Of {len(lights)} scans: {said}')
     return Light('ok', 'Complete', f'{len(lights)} scans, no warnings, no value missing')
 
 
@@ -229,8 +243,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
     colours = {str(label.index): label.color for label in table} if table else {}
     main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
-    # A part among whole scans would be small for no reason of its own.
-    muscles, compared = _muscles(scan, main, colours, None if scan.part_of else cohort)
+    muscles, compared = _muscles(scan, main, colours, cohort)
     return {
         'anchor': f'scan-{place}',
         'record': record,
@@ -238,8 +251,8 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         'spine': record.region == SPINE,
         'manual': scan.manual,
         'part_of': scan.part_of,
-        'notes': scan.notes,
-        'flags': scan.flags,
+        'notes': [_linked(note) for note in scan.notes],
+        'worst': scan.least_sure,
         'contrast': scan.contrast,
         'pictures': {name: _picture(scan, name) for name in PICTURES if name in scan.figures},
         'viewer': _viewer(scan),
@@ -268,6 +281,25 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
             for name in (*main, *others)
             if name in scan.definitions
         ],
+    }
+
+
+def _linked(note: str) -> dict[str, Any]:
+    """Split a sentence around the first slice that it names, to which the page links.
+
+    Examples
+    --------
+    >>> _linked('Psoas major is almost missing in slices 3-4. Check it.')['link']
+    'slices 3-4'
+    """
+    match = re.search(r'slices? (\d+)(?:[-, ]+\d+)*', note)
+    if match is None:
+        return {'before': note, 'link': '', 'slice': None, 'after': ''}
+    return {
+        'before': note[: match.start()],
+        'link': match[0],
+        'slice': int(match[1]),
+        'after': note[match.end() :],
     }
 
 

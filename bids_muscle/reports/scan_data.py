@@ -84,6 +84,7 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
                 'verdict': scan.verdict.rating if scan.verdict else '',
                 'excluded': scan.exclusion(),
                 'score': scores.get(scan.record.scan),
+                'sure': _short(scan.least_sure[1]) if scan.least_sure else None,
                 **_values(scan, measures, list(muscles)),
                 'quality': [_short(scan.quality.get(name)) for name in qualities],
             }

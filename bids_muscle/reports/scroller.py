@@ -123,7 +123,7 @@ def draw_sheet(background: nib.Nifti1Image, view: cuts.View, sheet: Sheet) -> by
         part = cuts.cut(data, sheet.plane, index, view)
         if sheet.plane == 'axial':
             # Of its own for each slice: coils see the ends of a scan less.
-            window = cuts.robust_window(part)
+            window = view.windows.get(index) or cuts.robust_window(part)
         panel = cuts.grey_panel(part, window, size)[:, :, 0]
         row, column = divmod(place, sheet.columns)
         picture.paste(Image.fromarray(panel), (column * sheet.width, row * sheet.height))
@@ -190,7 +190,8 @@ def draw_thumbnail(
     # Drawn at double size: an outline of one pixel would be lost.
     size = cuts.panel_size('axial', view, background.header.get_zooms(), THUMBNAIL_WIDTH_PX * 2)
     picture = cuts.cut(data, 'axial', index, view)
-    panel = cuts.grey_panel(picture, cuts.robust_window(picture), size)
+    window = view.windows.get(index) or cuts.robust_window(picture)
+    panel = cuts.grey_panel(picture, window, size)
     panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
     small = Image.fromarray(panel).resize((size[0] // 2, max(size[1] // 2, 1)))
     return cuts.to_webp(small, QUALITY)

@@ -7,8 +7,8 @@ the left of axial and coronal pictures, anterior on the left of sagittal ones.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -39,6 +39,8 @@ LARGE = 0.9
 #: A slice with less than this part of the largest area of all muscles holds little of them.
 LITTLE = 0.1
 PANEL_WIDTH_PX = 440
+#: A muscle is at most this part of white.
+MUSCLE_HEADROOM = 1.5
 FILL_OPACITY = 0.16
 GAP_PX = 4
 TEXT_PX = 15
@@ -58,11 +60,17 @@ class View:
         First and last-plus-one voxel along each of the three axes.
     unsure
         The axial slice in which the labels are least sure, or None.
+    levels
+        Vertebral level by axial slice, where it is known.
+    windows
+        Grey levels by axial slice; an image of another kind has its own.
     """
 
     slices: tuple[int, ...]
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     unsure: int | None = None
+    levels: Mapping[int, str] = field(default_factory=dict)
+    windows: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def muscle_areas(numbers: np.ndarray, axis: int) -> np.ndarray:
@@ -268,6 +276,29 @@ def robust_window(values: np.ndarray) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
 
 
+def muscle_window(picture: np.ndarray, muscle: np.ndarray) -> tuple[float, float]:
+    """Return the grey levels of an axial slice: no muscle is white, however bright its coil is.
+
+    Parameters
+    ----------
+    picture
+        The slice.
+    muscle
+        Where muscles are; same shape.
+
+    Examples
+    --------
+    >>> picture = np.array([0.0, 100, 100, 100])
+    >>> muscle_window(picture, picture > 0)
+    (3.0, 150.0)
+    """
+    low, high = robust_window(picture)
+    inside = picture[muscle & np.isfinite(picture)]
+    if inside.size:
+        high = max(high, MUSCLE_HEADROOM * float(np.percentile(inside, 95)))
+    return low, high
+
+
 def grey_panel(
     picture: np.ndarray, window: tuple[float, float], size: tuple[int, int]
 ) -> np.ndarray:
@@ -387,14 +418,19 @@ def to_webp(image: Image.Image, quality: int = QUALITY) -> bytes:
 def slice_title(image: nib.Nifti1Image, view: View, index: int, plane: Plane = 'axial') -> str:
     """Return where a slice lies: x, y or z of the scanner in mm at the middle of the view.
 
-    Of the axial slice in which the labels are least sure, that is said too.
+    An axial slice has the number that it has in the tables, its vertebral level, and a word where
+    its labels are least sure.
     """
     across = ACROSS[plane]
     centre = [(low + high - 1) / 2 for low, high in view.box]
     centre[across] = index
     mm = image.affine[across] @ [*centre, 1]
-    note = ', least sure' if plane == 'axial' and index == view.unsure else ''
-    return f'{"xyz"[across]} {round(float(mm)):+d} mm{note}'
+    place = f'{"xyz"[across]} {round(float(mm)):+d} mm'
+    if plane != 'axial':
+        return place
+    level = f', {view.levels[index]}' if index in view.levels else ''
+    note = ', least sure' if index == view.unsure else ''
+    return f'slice {index}, {place}{level}{note}'
 
 
 def _resize(

@@ -183,7 +183,7 @@ def analyse(
         frame = muscle_means(table, [name for name in names if name in formula] or names)
         for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast)}
-            joined = _for_formula(part, people, table, order)
+            joined = _for_formula(part, people, table)
             parts.setdefault('formula', []).append((key, fit_formula(joined, formula)))
     return {name: _joined(analyses) for name, analyses in parts.items()}
 
@@ -343,10 +343,8 @@ def _harmonised(
     return replace(sample, values=values.dropna(how='all')), found
 
 
-def _for_formula(
-    frame: pd.DataFrame, people: pd.DataFrame, table: pd.DataFrame, order: SessionOrder
-) -> pd.DataFrame:
-    """Join the columns of participants.tsv, as numbers where they are; the first session first."""
+def _for_formula(frame: pd.DataFrame, people: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Join the columns of participants.tsv, as numbers where they are."""
     import pandas as pd
 
     other = _participant_rows(table).replace(_MISSING, np.nan)
@@ -358,10 +356,6 @@ def _for_formula(
         if numbers.notna().sum() == other[name].notna().sum():
             other[name] = numbers
     joined = frame.join(people, on='participant_id').join(other, on='participant_id')
-    sessions = joined['session_id']
-    names = order.present(sessions)
-    # What is compared with the first of them is the change since then.
-    joined['session_id'] = pd.Categorical(sessions, [*names, *sorted(set(sessions) - {*names})])
     return joined.reset_index(drop=True)
 
 

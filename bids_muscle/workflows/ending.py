@@ -248,7 +248,12 @@ def make_record(
             for contrast, path in scan.paths.items()
         },
         outputs=tuple(published.get('paths', ())),
-        model={'name': model.name, 'version': model.version, 'sha256': model.sha256}
+        model={
+            'name': model.name,
+            'version': model.version,
+            'sha256': model.sha256,
+            'limits': str(model.card.get('limits', '')),
+        }
         if model and outcomes and not scan.manual
         else {},
         versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bids_muscle import __version__
 from bids_muscle.dataset.names import spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
-from bids_muscle.dataset.parts import JOINED
 from bids_muscle.dataset.writer import read_tsv, write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import Problem, problem_of
@@ -66,9 +65,8 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
 def _measure(settings: Settings, participant: str, path: Path) -> None:
     from bids_muscle.loading.table import measure_loads
 
-    # Of several axial scans of a session the joined one counts, else the first.
-    found = sorted(path.parent.glob(f'*{_LEVELS}'))
-    beside = next((each for each in found if f'{JOINED}_' in each.name), next(iter(found), None))
+    # Of several axial scans of a session the first counts.
+    beside = next(iter(sorted(path.parent.glob(f'*{_LEVELS}'))), None)
     has_spine = path.name.endswith(_SPINE)
     stem = path.name.removesuffix(_SPINE if has_spine else _LEVELS)
     info = read_participant_info(settings.bids_dir, participant)

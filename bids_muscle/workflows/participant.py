@@ -258,7 +258,7 @@ def init_scan_wf(
             (prepare, align, _same('corrected', 'body_mask')),
             (labels, align, _same('labels')),
             (align, measure, _same('levels')),
-            (align, figures, _same('atlas_image', 'atlas_labels')),
+            (align, figures, _same('atlas_image', 'atlas_labels', 'levels')),
             (align, publish, _same('aligned', 'alignment')),
             (
                 prepare,

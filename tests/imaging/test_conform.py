@@ -387,6 +387,19 @@ def test_forms_that_disagree_are_told_and_the_sform_is_used(tmp_path: Path) -> N
     assert load_image(tmp_path / 'y.nii').extra['warnings'] == ()
 
 
+@pytest.mark.parametrize(('degrees', 'said'), [(0.5, None), (30, 'differs by 30 degrees')])
+def test_forms_that_are_turned_a_little_are_no_news(
+    tmp_path: Path, degrees: float, said: str | None
+) -> None:
+    turn = nib.eulerangles.euler2mat(np.deg2rad(degrees), 0, 0)
+    img = nib.Nifti1Image(DATA, AFFINE)
+    img.set_sform(AFFINE, 1)
+    img.set_qform(nib.affines.from_matvec(turn @ AFFINE[:3, :3], AFFINE[:3, 3]), 1)
+    nib.save(img, tmp_path / 'x.nii')
+    warnings = ' '.join(load_image(tmp_path / 'x.nii').extra['warnings'])
+    assert said in warnings if said else warnings == ''
+
+
 def test_forms_that_mirror_each_other_are_told(tmp_path: Path) -> None:
     img = nib.Nifti1Image(DATA, AFFINE)
     img.set_sform(AFFINE, code=1)

@@ -11,7 +11,7 @@ from dixon_phantom import DixonPhantom, make_dixon
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.imaging.conform import make_image
-from bids_muscle.imaging.quality import image_quality, quality_dictionary
+from bids_muscle.imaging.quality import _shoulders_below, image_quality, quality_dictionary
 from bids_muscle.phantom.artefacts import ghost
 from bids_muscle.phantom.scanner import complex_noise
 
@@ -124,6 +124,18 @@ def test_front_and_top_are_told_from_the_muscles(scan: DixonPhantom) -> None:
     assert figures['n_muscles_found'] == 8
     assert figures['swap_fraction'] > 0
     assert figures['fat_muscle_contrast'] > 0.2
+
+
+@pytest.mark.parametrize(
+    ('bottom_mm', 'top_mm', 'below'),
+    [(230, 150, True), (150, 230, False), (125, 180, None), (220, 210, None), (120, 150, None)],
+)
+def test_shoulders_lie_below_the_neck(bottom_mm: int, top_mm: int, below: bool | None) -> None:
+    body = np.zeros((250, 20, 12), bool)
+    for k, width in enumerate(np.linspace(bottom_mm, top_mm, 12)):
+        body[: int(width), :, k] = True
+    body[:120, :, 5:7] = True
+    assert _shoulders_below(1.0, body) is below
 
 
 def test_an_affine_that_cannot_be_right(scan: DixonPhantom) -> None:

@@ -17,7 +17,6 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.measurement.fat import bootstrap_se
 from bids_muscle.measurement.rows import dictionary
-from bids_muscle.measurement.sides import uneven_sides
 from bids_muscle.measurement.table import Measures, measure_scan
 
 TABLE = load_label_table('lumbar')
@@ -314,22 +313,6 @@ def test_thresholds_do_not_see_the_unit_of_the_image() -> None:
     pd.testing.assert_frame_equal(one[shares], other[shares], rtol=1e-6)
 
 
-def test_a_side_that_nearly_lacks_is_told_with_its_slices() -> None:
-    numbers = labels()
-    numbers[5:13, 5:15, 1:11] = LEFT_PSOAS
-    assert uneven_sides(measured(numbers).slices) == []
-    numbers[5:13, 5:15, 3] = numbers[5:13, 5:15, 7] = 0
-    numbers[5:13, 5:15, 8:11] = 0
-    numbers[5:7, 5:9, 8:11] = LEFT_PSOAS
-    assert uneven_sides(measured(numbers).slices) == [
-        'One side of psoas major nearly lacks on slice 4, 8-11 from below (left 0.0, right '
-        '2.2 cm2): look at its outlines there.'
-    ]
-    # Two small pieces are no muscle to compare.
-    numbers[25:35, 10:15] = 0
-    assert uneven_sides(measured(numbers).slices) == []
-
-
 def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     tmp_path: Path,
 ) -> None:
@@ -342,7 +325,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     for name, data in images.items():
         nib.save(image(data), tmp_path / f'{name}.nii')
     (tmp_path / 'levels.tsv').write_text('source\tlevel\tconfidence\n')
-    expected = {'predicted_dice': {'right psoas major': 0.91, 'left psoas major': None}}
+    expected = {'predicted_dice': {'right psoas major': 0.91, 'left psoas major': 0.5}}
     (tmp_path / 'quality.json').write_text(json.dumps(expected))
     step = MeasureScan(
         labels=str(tmp_path / 'labels.nii'),
@@ -359,13 +342,16 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     made = step.run(cwd=str(tmp_path)).outputs
     table = pd.read_csv(made.tables['morph'], sep='\t')
     assert table.set_index('name')['dice_predicted'].dropna().to_dict() == {
-        'right psoas major': 0.91
+        'right psoas major': 0.91,
+        'left psoas major': 0.5,
     }
+    assert 'predicted Dice 0.50' in table.loc[LEFT_PSOAS - 1, 'reason']
+    assert 'predicted Dice' not in table.loc[RIGHT_PSOAS - 1, 'reason']
     row = table.iloc[RIGHT_PSOAS - 1]
     assert row['threshold_excluded_voxels'] == 100
     assert row['fat_gmm2_pct'] == pytest.approx(20, abs=4)
     assert np.isnan(nib.load(made.fat_map).get_fdata()[26]).all()
     assert pd.read_csv(made.tables['morph_levels'], sep='\t').empty
     assert [text[:52] for text in made.warnings] == [
-        'One side of psoas major nearly lacks on slice 7-11 f'
+        'Psoas major is almost missing on one side in slices '
     ]

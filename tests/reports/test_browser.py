@@ -173,21 +173,21 @@ def test_all_slices_by_keyboard_and_mouse(
     image = axial.locator('image')
     stage.focus()
     page.keyboard.press('Home')
-    assert place.inner_text() == 'slice 1 of 6, z +40 mm'
+    assert place.inner_text() == 'slice 5, z +40 mm'
     seen = {image.get_attribute('x') + image.get_attribute('y')}
     for _ in range(5):
         page.keyboard.press('ArrowDown')
         seen.add(image.get_attribute('x') + image.get_attribute('y'))
-    assert place.inner_text() == 'slice 6 of 6, z +0 mm'
+    assert place.inner_text() == 'slice 0, z +0 mm'
     assert len(seen) == 6
     page.keyboard.press('ArrowDown')
-    assert place.inner_text() == 'slice 6 of 6, z +0 mm'
+    assert place.inner_text() == 'slice 0, z +0 mm'
     page.keyboard.press('u')
-    assert place.inner_text() == 'slice 4 of 6, z +16 mm, least sure'
+    assert place.inner_text() == 'slice 2, z +16 mm, least sure'
     stage.hover()
     page.mouse.wheel(0, -100)
     page.wait_for_function(
-        "document.querySelector('[data-part=place]').textContent.includes('3 of')"
+        "document.querySelector('[data-part=place]').textContent.startsWith('slice 3,')"
     )
     # Six of the eight muscles are in the slice; each can be hidden, and all of them.
     paths = axial.locator('path')
@@ -213,6 +213,22 @@ def test_all_slices_by_keyboard_and_mouse(
     page.mouse.move(300, 300)
     page.mouse.up()
     assert image.evaluate('node => node.style.filter') != before
+
+
+def test_a_warning_moves_the_scroller_to_its_slice(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    output_dir = add_scan('01', warnings=('Psoas is missing in slice 2.',))
+    page = visit(write_participant_report(output_dir, '01'))
+    place = page.locator('[data-plane=axial] [data-part=place]')
+    page.click('a[data-slice]')  # before the scroller has started
+    page.wait_for_selector('.viewer[data-ready]')
+    assert place.inner_text().startswith('slice 2, z +16 mm')
+    page.locator('[data-plane=axial] [data-part=stage]').focus()
+    page.keyboard.press('Home')
+    assert place.inner_text().startswith('slice 5')
+    page.click('a[data-slice]')
+    assert place.inner_text().startswith('slice 2')
 
 
 def test_planes_follow_each_other(visit: Callable[[Path], Page], add_scan: AddScan) -> None:
@@ -285,11 +301,11 @@ def test_one_slice_and_a_broken_sheet(
     output_dir = add_scan('02', pictures={**one_slice, 'coronal': b'broken'})
     page = open_viewer(visit, write_participant_report(output_dir, '01'))
     words = page.locator('[data-part=place]')
-    assert words.all_inner_texts()[0].startswith('slice 1 of 1')
+    assert words.all_inner_texts()[0].startswith('slice 0, z')
     page.locator('[data-plane=axial] .stage').focus()
     for key in ('ArrowDown', 'n', 'u', 'PageUp'):
         page.keyboard.press(key)
-    assert words.all_inner_texts()[0].startswith('slice 1 of 1')
+    assert words.all_inner_texts()[0].startswith('slice 0, z')
     assert page.locator('[data-plane=axial] path').first.get_attribute('d')
     page = open_viewer(visit, write_participant_report(output_dir, '02'))
     assert words.all_inner_texts()[1] == 'The picture with these slices is broken.'

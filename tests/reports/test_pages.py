@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 from bids_muscle.dataset.records import Step
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.reports.group import write_group
-from bids_muscle.reports.participant import write_participant_report
+from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.participant import scan_light, write_participant_report
+from bids_muscle.reports.ratings import Verdict
 
 MuscleRows = Callable[..., list[dict[str, object]]]
 AddScan = Callable[..., Path]
@@ -472,3 +475,54 @@ def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> 
     assert told in group_page(output_dir).shown
     add_scan('01', rows=whole)
     assert 'wherever the scan shows them' not in group_page(output_dir).shown
+
+
+def _predict(output_dir: Path, participant: str, **dice: float) -> None:
+    name = f'sub-{participant}_acq-dixon_seg-lumbarmuscles_dseg.json'
+    named = {key.replace('_', ' '): value for key, value in dice.items()}
+    path = output_dir / f'sub-{participant}/anat/{name}'
+    path.write_text(json.dumps({'PredictedDice': named}))
+
+
+def test_an_outline_that_is_likely_to_be_wrong_makes_the_scan_red_and_does_not_count(
+    add_scan: AddScan,
+) -> None:
+    output_dir = add_scan('01')
+    _predict(output_dir, '01', right_multifidus=0.91, left_multifidus=0.59)
+    page = participant_page(output_dir, '01')
+    assert 'Do not use without correction' in page.shown
+    assert 'Least predicted Dice 0.59 (left multifidus)' in ' '.join(page.shown.split())
+    (scan,) = read_scans(output_dir, '01')
+    assert [row['name'] for row in scan.rows if scan.exclusion(row)] == ['left multifidus']
+    assert 'left multifidus' not in {row['name'] for row in scan.kept}
+    passed = replace(scan, verdict=Verdict('pass', (), ('me: pass',), ()))
+    assert len(passed.kept) == len(scan.rows)
+    assert scan_light(passed).level != 'unusable'
+
+
+def test_a_person_s_outline_is_never_called_unusable(add_scan: AddScan) -> None:
+    output_dir = add_scan('01', processing={'manual': True})
+    _predict(output_dir, '01', left_multifidus=0.2)
+    assert scan_light(read_scans(output_dir, '01')[0]).level != 'unusable'
+
+
+def test_a_warning_links_to_its_slice(add_scan: AddScan) -> None:
+    output_dir = add_scan(
+        '01', warnings=('Psoas is almost missing in slices 3-4. Look.', 'Other.')
+    )
+    page = participant_page(output_dir, '01').text
+    link = re.search(r'Psoas is almost missing in <a href="#(\S+)" [^>]*data-slice="3">', page)
+    assert link
+    assert f'id="{link[1]}"' in page
+    assert '>slices 3-4</a>. Look.' in page
+    assert '<li>Other.</li>' in page
+
+
+def test_limits_of_the_model_are_on_the_pages_and_in_the_methods(add_scan: AddScan) -> None:
+    limits = 'Trained on simulated people only. Look at it.'
+    model = {'name': 'm', 'version': '1', 'sha256': 'ff', 'limits': limits}
+    output_dir = add_scan('01', model=model)
+    page = participant_page(output_dir, '01').shown
+    assert f'Model m 1: {limits}' in page
+    assert '(trained on simulated people only)' in page
+    assert f'Model m 1: {limits}' in group_page(output_dir).shown

@@ -319,10 +319,11 @@
     ])(total);
   }
 
-  const URGENCY = { failed: 0, check: 1, ok: 2 };
+  const URGENCY = { failed: 0, unusable: 1, check: 2, ok: 3 };
   const showRemarks = table($('remarks'), 'Scans to look at', [
     { title: 'Scan', get: (scan) => scan.scan, show: toPage },
     { title: 'Result', get: (scan) => URGENCY[scan.light], show: (scan) => element('span', `light ${scan.light}`, scan.word) },
+    { title: 'Least predicted Dice', number: true, get: (scan) => scan.sure },
     { title: 'Reason and remedy', kind: 'prose', get: (scan) => `${scan.reason} ${scan.remedy}` },
   ], 1);
 

@@ -6,7 +6,7 @@
   const COLUMNS = ['scan', 'segmentation', 'rating', 'muscles', 'comment', 'rater', 'rated_at'];
   const ORDER = { '': 0, pass: 1, artefact: 2, fail: 3 };
   const SYMBOL = { pass: '\u2713 pass', artefact: '\u25D0 artefact', fail: '\u2717 fail' };
-  const LIGHTS = { ok: 0, check: 1, failed: 2 };
+  const LIGHTS = { ok: 0, check: 1, unusable: 2, failed: 3 };
   const byName = new Map(scans.map((scan) => [scan.scan, scan]));
   const colours = new Map(data.muscles.map((muscle) => [muscle.name, muscle.colour]));
   const memory = new Map();
@@ -72,6 +72,7 @@
 
   // The wall.
   const SORTS = {
+    sure: { title: 'Least predicted Dice', get: (scan) => scan.sure, shown: true },
     name: { title: 'Name', get: (scan) => scan.scan },
     score: { title: 'Outlier score (largest robust z)', get: (scan) => scan.score, shown: true },
     light: { title: 'Result', get: (scan) => LIGHTS[scan.light] },

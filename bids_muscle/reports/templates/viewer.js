@@ -79,7 +79,9 @@
         this.image.setAttribute('x', -(index % this.columns) * this.width);
         this.image.setAttribute('y', -Math.floor(index / this.columns) * this.height);
         for (const [label, path] of this.paths) path.setAttribute('d', slice.paths[label] || '');
-        const words = `slice ${index + 1} of ${this.slices.length}, ${slice.title}`;
+        // An axial slice has its number in the title, the same as in the tables.
+        const count = `slice ${index + 1} of ${this.slices.length}, `;
+        const words = (this.name === 'axial' ? '' : count) + slice.title;
         this.words.textContent = words;
         this.slider.value = this.slices.length - 1 - index;
         this.slider.setAttribute('aria-valuetext', words);
@@ -299,7 +301,11 @@
     part('all').addEventListener('click', () => all(true));
     part('none').addEventListener('click', () => all(false));
     part('reset').addEventListener('click', reset);
+    // A warning that names a slice leads there.
+    const goToSlice = (index) => go([at[0], at[1], index]);
+    root.addEventListener('slice', (event) => goToSlice(event.detail));
     go(first);
+    if (root.dataset.slice) goToSlice(Number(root.dataset.slice));
     paint();
     root.hidden = false;
     Promise.all(planes.map((plane) => plane.load(data.sheets[plane.name]))).then(() => {
@@ -317,6 +323,16 @@
       if (![' ', 'Enter', 'f', 'F'].includes(event.key) || event.ctrlKey || event.metaKey) return;
       event.preventDefault();
       flick();
+    });
+  }
+
+  for (const link of document.querySelectorAll('a[data-slice]')) {
+    link.addEventListener('click', () => {
+      const root = document.querySelector(`[data-source=${link.dataset.viewer}-slices]`);
+      if (!root) return;
+      // Kept for a scroller that starts only when it comes into sight.
+      root.dataset.slice = link.dataset.slice;
+      root.dispatchEvent(new CustomEvent('slice', { detail: Number(link.dataset.slice) }));
     });
   }
 

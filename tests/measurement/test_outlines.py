@@ -1,0 +1,125 @@
+"""Outlines that have gone astray are named with the slice, and true muscles are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.measurement.outlines import outline_doubts
+from bids_muscle.measurement.table import measure_scan
+from bids_muscle.phantom.dataset import write_dataset
+
+TABLE = load_label_table('lumbar')
+N_SLICES, SLICE_MM = 30, 4.0
+
+
+def slices(**changed: dict[int, float]) -> pd.DataFrame:
+    """Areas of all muscles over 30 slices, 10 cm2 each; `changed` by name and slice."""
+    rows = []
+    for label in TABLE:
+        areas = np.full(N_SLICES, 10.0)
+        for where, area in changed.get(label.name.replace(' ', '_'), {}).items():
+            areas[where] = area
+        rows += [
+            {
+                'name': label.name,
+                'muscle': label.muscle,
+                'side': label.side,
+                'slice': k,
+                'csa_cm2': area,
+                'volume_ml': area * SLICE_MM / 10,
+                'z_ras_mm': k * SLICE_MM,
+                'within_extent': True,
+            }
+            for k, area in enumerate(areas)
+            if area > 0
+        ]
+    return pd.DataFrame(rows)
+
+
+def all_slices(area: float) -> dict[int, float]:
+    return dict.fromkeys(range(N_SLICES), area)
+
+
+def test_what_is_even_needs_no_word() -> None:
+    assert outline_doubts(slices(), TABLE) == []
+    assert outline_doubts(slices().iloc[:0], TABLE) == []
+
+
+@pytest.mark.parametrize(
+    ('changed', 'said'),
+    [
+        (
+            {'left_psoas_major': {3: 0, 4: 1}},
+            'Psoas major is almost missing on one side in slices 3-4 (slice 3: left 0.0, right '
+            '10.0 cm2). Check the segmentation there.',
+        ),
+        (
+            {'left_psoas_major': all_slices(0)},
+            'Left psoas major is missing, and right psoas major has 120 ml. Check the '
+            'segmentation.',
+        ),
+        (
+            {'right_multifidus': all_slices(3)},
+            'The sides of multifidus differ 3.3-fold (left 120, right 36 ml). Check the '
+            'segmentation.',
+        ),
+        (
+            {f'{side}_quadratus_lumborum': all_slices(0) for side in ('left', 'right')},
+            'Quadratus lumborum was not found on either side, though other muscles are seen over '
+            '116 mm. Check the segmentation.',
+        ),
+        (
+            {'right_psoas_major': {9: 3}},
+            'The area of right psoas major jumps in slice 9 (slice 9: 3.0 cm2, beside it 10.0 and '
+            '10.0). Check the segmentation there.',
+        ),
+        (
+            {
+                'left_multifidus': dict.fromkeys(range(12), 6.0),
+                'left_erector_spinae': dict.fromkeys(range(12), 14.0),
+            },
+            'The border of multifidus with erector spinae on the left moves by more than a third '
+            'at slice 12. Check the segmentation there.',
+        ),
+    ],
+)
+def test_each_kind_is_named_with_its_slice(
+    changed: dict[str, dict[int, float]], said: str
+) -> None:
+    assert said in outline_doubts(slices(**changed), TABLE)
+
+
+def test_small_pieces_and_ends_of_muscles_are_nothing() -> None:
+    short = dict.fromkeys(range(15), 0.0)
+    assert outline_doubts(slices(left_psoas_major=short, right_psoas_major=short), TABLE) == []
+    small = all_slices(0.3)
+    assert outline_doubts(slices(left_psoas_major=small, right_psoas_major=small), TABLE) == []
+    growing = {k: 1 + k for k in range(N_SLICES)}
+    assert outline_doubts(slices(left_psoas_major=growing, right_psoas_major=growing), TABLE) == []
+
+
+@pytest.mark.parametrize('region', ['lumbar', 'cervical'])
+def test_true_outlines_of_simulated_people_raise_nothing(tmp_path: Path, region: str) -> None:
+    folder = write_dataset(
+        tmp_path / 'bids',
+        participants=2,
+        regions=(region,),
+        contrasts=('t2w',),
+        shape=(128, 96, 16),
+        voxel_mm=(2.0, 2.0, 8.0),
+        seed=11,
+    )
+    table = load_label_table(region)
+    maps = sorted(
+        folder.glob(f'derivatives/truth/sub-*/anat/*_seg-{table.segmentation}_dseg.nii.gz')
+    )
+    assert len(maps) == 2
+    for path in maps:
+        image = nib.as_closest_canonical(nib.load(path))
+        assert outline_doubts(measure_scan(image, table, contrast='T2w').slices, table) == []
