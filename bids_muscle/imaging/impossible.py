@@ -174,10 +174,14 @@ def doubt_negatives(
     body
         The body.
     """
-    for name, data in raw.items():
-        lost = np.count_nonzero(np.isnan(used[name]) & ~np.isnan(data) & body)
-        if lost > _UNTRUSTED * np.count_nonzero(body):
-            return f'{lost} voxels of the {name} image inside the body are far below 0'
+    # Sums, since two images may have been exchanged.
+    undefined = [
+        sum(int(np.count_nonzero(np.isnan(images[name]) & body)) for name in raw)
+        for images in (raw, used)
+    ]
+    lost = undefined[1] - undefined[0]
+    if lost > _UNTRUSTED * np.count_nonzero(body):
+        return f'{lost} voxels inside the body are far below 0'
     return ''
 
 

@@ -207,6 +207,14 @@ def test_an_opposed_phase_that_exceeds_the_in_phase_everywhere() -> None:
     assert np.isnan(np.asarray(scan.fat_fraction.dataobj)).all()
 
 
+def test_undefined_voxels_of_exchanged_phases_are_not_negative(scan: DixonPhantom) -> None:
+    images = images_of(scan)
+    turned = {'inphase': images['opposedphase'], 'opposedphase': images['inphase'].copy()}
+    turned['opposedphase'][40:60, 40:60] = np.nan
+    given = {name: make_image(data, scan.affine) for name, data in turned.items()}
+    assert prepare_scan(given, bias_correction=False, fix_swaps=True).fat_doubt == ''
+
+
 def test_no_fat_fraction_of_copies_and_exchanged_phases(scan: DixonPhantom) -> None:
     images = images_of(scan)
     for arrays in (
