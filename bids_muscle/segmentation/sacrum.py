@@ -21,14 +21,17 @@ from bids_muscle.segmentation.shapes import (
     wedge_deg,
 )
 
-#: From so many times the height of a body on, what is in view of a sacrum cannot be a cut body.
-WHOLE = 1.2
+#: From so many times the height of a body on, what is in view of a sacrum cannot be a cut body;
+#: below the second the size of the lowest body does not tell it either.
+WHOLE, LEAST_VIEW = 1.2, 0.5
 #: A lowest body below this share of the volume of the next one is a piece of something; it is one
 #: too where its middle is nearer to that of S1 than this share of the distance of two bodies.
 PIECE, PIECE_NEAR = 0.6, 0.5
-#: L5 has less volume than this share of L4 (0.81 to 0.94; L4 has 0.95 to 1.12 of L3), and end
-#: plates with at least this angle (7.6 to 15 degrees; L4 -1 to 12).
-L5_SHARE, L5_WEDGE_DEG = 0.95, 6.0
+#: L5 has less volume than this share of L4 (mean 0.90, SD 0.04; L4 has 0.94 to 1.12 of L3), and
+#: end plates with at least this angle (7.6 to 15 degrees; L4 -1 to 14).
+L5_SHARE, L5_WEDGE_DEG = 0.92, 6.0
+#: The disc L4-L5 falls forward, by 5 to 25 degrees; L3-L4 by -5 to 8.
+L45_TILT_DEG = 10.0
 #: A lowest disc below this share of the median height of the next three may be one of the sacrum.
 LOW_DISC = 0.75
 #: Names from a sacrum that may be a cut body, but has all signs of one, are so likely right.
@@ -45,8 +48,8 @@ OF_SACRUM = (
     'and S2' + OPEN
 )
 MAY_BE_L5 = (
-    'so little of the sacrum is in view that it may be L5, and the lowest body has not the '
-    'size and the wedge of an L5' + OPEN
+    'so little of the sacrum is in view that it may be L5, and the lowest body has neither the '
+    'size and the wedge of an L5 nor a steep disc above it' + OPEN
 )
 CUT = 'less of the sacrum than the height of a vertebra is in view: the names are less certain'
 
@@ -106,13 +109,20 @@ def why_not_counted(
         return IS_PIECE
     if discs is not None and not discs[0].any():
         return NO_DISC
-    if in_view(sacrum, bodies[0], spacing_mm, body_mm) < WHOLE:
+    seen = in_view(sacrum, bodies[0], spacing_mm, body_mm)
+    if seen < WHOLE:
         like_l5 = (
-            len(bodies) > 1
+            seen >= LEAST_VIEW
+            and len(bodies) > 1
             and share < L5_SHARE
             and wedge_deg(bodies[0], bodies[1], spacing_mm) >= L5_WEDGE_DEG
         )
-        return None if like_l5 else MAY_BE_L5
+        steep = (
+            discs is not None
+            and len(discs) > 1
+            and tilt_deg(discs[1], middle_mm(bodies[0], spacing_mm)[0], spacing_mm) >= L45_TILT_DEG
+        )
+        return None if like_l5 or steep else MAY_BE_L5
     if discs is not None and len(discs) > 2 and all(disc.any() for disc in discs[:3]):
         thick = [height_mm(disc, spacing_mm) for disc in discs[:4] if disc.any()]
         low = thick[0] < LOW_DISC * np.median(thick[1:])
