@@ -165,18 +165,19 @@ def _write(
     found: Alignment, atlas: Atlas, image: nib.Nifti1Image, labels: nib.Nifti1Image, cwd: Path
 ) -> dict[str, Path]:
     """Write the transform, and the scan in the atlas; return the paths by key."""
-    from bids_muscle.imaging import alignment
+    from bids_muscle.imaging.alignment import image_in_atlas
+    from bids_muscle.imaging.itk import itk_affine, itk_field
 
     files = {
         'xfm': cwd / 'xfm.txt',
         'atlas_image': cwd / 'image.nii.gz',
         'atlas_dseg': cwd / 'dseg.nii.gz',
     }
-    write_text(alignment.itk_affine(found.matrix), files['xfm'])
-    write_image(alignment.image_in_atlas(found, atlas, image), files['atlas_image'])
-    write_image(alignment.image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
+    write_text(itk_affine(found.matrix), files['xfm'])
+    write_image(image_in_atlas(found, atlas, image), files['atlas_image'])
+    write_image(image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
     if found.warp:
         files['xfm_field'] = cwd / 'field.nii.gz'
-        field = alignment.itk_field(found, atlas).to_bytes()
+        field = itk_field(found, atlas).to_bytes()
         write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
     return files

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 from nibabel import Nifti1Image
+from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.errors import SegmentationError
-from bids_muscle.imaging.alignment import align_scan, axial_slices, resample
+from bids_muscle.imaging.alignment import Alignment, align_scan, resample
 from bids_muscle.imaging.atlas import Atlas
 from bids_muscle.segmentation.predictor import Predictor, Segmentation
 
@@ -67,3 +68,36 @@ def segment_in_atlas(
         return Nifti1Image(moved, first.affine)
 
     return replace(made, labels=back(made.labels), confidence=back(made.confidence))
+
+
+def axial_slices(
+    found: Alignment, atlas: Atlas, img: Nifti1Image, *, order: int = 1, size: int = 256
+) -> Nifti1Image:
+    """Resample to axial slices of `size` x `size` pixels of 1 mm in atlas space.
+
+    The preprocessing of Xia et al. 2019: after bias correction and linear registration, each slice
+    is an image of its own for a two-dimensional network. Slices are those of the atlas; the plane
+    is centred on that of the atlas.
+
+    Parameters
+    ----------
+    found
+        The alignment.
+    atlas
+        The atlas.
+    img
+        Image (order 1) or label map (order 0) of the scan.
+
+    Returns
+    -------
+    Nifti1Image
+        (size, size, Z).
+    """
+    shape = next(iter(atlas.images.values())).shape
+    height_mm = voxel_sizes(atlas.affine)[2]
+    centre = apply_affine(atlas.affine, [(shape[0] - 1) / 2, (shape[1] - 1) / 2, 0])
+    onto = np.diag([1.0, 1.0, height_mm, 1.0])
+    onto[:3, 3] = centre - [(size - 1) / 2, (size - 1) / 2, 0]
+    data = np.asarray(img.dataobj)
+    moved = resample(data, img.affine, (size, size, shape[2]), onto, found.to_scan, order=order)
+    return Nifti1Image(moved, onto)
