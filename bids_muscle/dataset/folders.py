@@ -46,7 +46,7 @@ def list_unusable(bids_dir: Path) -> list[str]:
         If the folder is absent or cannot be read.
     """
     return sorted(
-        entry.name
+        os.fsencode(entry.name).decode(errors='backslashreplace')
         for entry in _scan(bids_dir)
         if _is_unusable(entry) and not is_ignored(bids_dir, f'{entry.name}/')
     )

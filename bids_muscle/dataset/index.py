@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _EXTENSIONS = ['.nii', '.nii.gz']
 #: Folders inside a participant or session that hold no anatomical images.
 _OTHER_DATATYPES = re.compile(r'^/sub-[^/]+/(?:ses-[^/]+/)?(?!ses-|anat$)[^/.]+$')
+#: A whole number with more digits does not fit into a number of a computer.
+_MOST_DIGITS = 300
 #: The keys of a sidecar that pybids takes for parts of the file name.
 _NAME_KEYS = frozenset(name for _, name in ENTITIES) | {'suffix', 'extension', 'datatype'}
 
@@ -131,14 +133,15 @@ def index_participant(
     """
     from bids import BIDSLayout, BIDSLayoutIndexer
 
-    sidecars, loops = _walk(bids_dir, participant)
+    sidecars, loops, unnamed = _walk(bids_dir, participant)
     broken = _broken_sidecars(bids_dir, sidecars)
+    said = tuple(f'{name!a} is left out: its name is not UTF-8.' for name in unnamed)
     with tempfile.TemporaryDirectory(prefix='bids_muscle-') as folder:
         view = Path(folder)
         for name in (f'sub-{participant}', *_root_sidecars(bids_dir)):
             if name not in broken:
                 (view / name).symlink_to((bids_dir / name).absolute())
-        hidden = (re.compile(f'^/{re.escape(name)}$') for name in (*broken, *loops))
+        hidden = (re.compile(f'^/{re.escape(name)}$') for name in (*broken, *loops, *unnamed))
         ignore = [_OTHER_DATATYPES, *hidden]
         layout = BIDSLayout(view, validate=False, indexer=BIDSLayoutIndexer(ignore=ignore))
         images = [
@@ -151,7 +154,11 @@ def index_participant(
         }
         layout.connection_manager.session.close()
     images += _unindexed(bids_dir, participant, {image.path for image in images})
-    magnitudes = [image for image in images if image.entities.get('part') not in _NO_MAGNITUDE]
+    magnitudes = [
+        replace(image, warnings=(*image.warnings, *said))
+        for image in images
+        if image.entities.get('part') not in _NO_MAGNITUDE
+    ]
     return sorted(magnitudes, key=lambda image: image.path), selected
 
 
@@ -191,7 +198,12 @@ def _unindexed(bids_dir: Path, participant: str, indexed: set[Path]) -> list[Ind
     found = []
     for path in (*folder.glob('anat/*.nii*'), *folder.glob('*/anat/*.nii*')):
         labels, suffix, problem = read_labels(path.relative_to(bids_dir))
-        if path not in indexed and problem and path.name.endswith(tuple(_EXTENSIONS)):
+        if (
+            path not in indexed
+            and problem
+            and _is_utf8(path.name)
+            and path.name.endswith(tuple(_EXTENSIONS))
+        ):
             found.append(IndexedImage(path, suffix, labels, {}, problem=problem))
     return found
 
@@ -199,29 +211,41 @@ def _unindexed(bids_dir: Path, participant: str, indexed: set[Path]) -> list[Ind
 def _root_sidecars(bids_dir: Path) -> list[str]:
     with os.scandir(bids_dir) as entries:
         return sorted(
-            entry.name for entry in entries if entry.name.endswith('.json') and not entry.is_dir()
+            entry.name
+            for entry in entries
+            if entry.name.endswith('.json') and not entry.is_dir() and _is_utf8(entry.name)
         )
 
 
-def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
-    """Return the sidecars of a participant, and links in its folders that lead back above them.
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the sidecars of a participant, links that lead back, and names that are not UTF-8.
 
     As pybids does, this goes through links. Paths are relative to the dataset.
     """
-    sidecars, loops = [], []
+    sidecars, loops, unnamed = [], [], []
     top = bids_dir / f'sub-{participant}'
     for folder, names, files in os.walk(top, followlinks=True):
         place = Path(folder)
         above = {parent.resolve() for parent in (place, *place.parents)}
         back = [name for name in names if (place / name).resolve() in above]
-        names[:] = [name for name in names if name not in back]
+        odd = [name for name in (*names, *files) if not _is_utf8(name)]
+        names[:] = [name for name in names if name not in (*back, *odd)]
+        unnamed += [(place / name).relative_to(bids_dir).as_posix() for name in odd]
         loops += [(place / name).relative_to(bids_dir).as_posix() for name in back]
         sidecars += [
             (place / name).relative_to(bids_dir).as_posix()
             for name in files
-            if name.endswith('.json')
+            if name.endswith('.json') and name not in odd
         ]
-    return sidecars, loops
+    return sidecars, loops, unnamed
 
 
 def _broken_sidecars(bids_dir: Path, sidecars: Sequence[str]) -> dict[str, str]:
@@ -231,18 +255,31 @@ def _broken_sidecars(bids_dir: Path, sidecars: Sequence[str]) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why}
 
 
+def _number(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f'a number of {len(text)} digits')
+    return int(text)
+
+
 def _why_broken(path: Path) -> str | None:
     if fetch := how_to_fetch(path):
         return f'it is a placeholder of git-annex or Git LFS. {fetch.rstrip(".")}'
     try:
-        content = json.loads(read_small(path).decode())
+        content = json.loads(read_small(path).decode(), parse_int=_number)
+        json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         return f'it cannot be read ({error.strerror})'
+    except UnicodeEncodeError:
+        return 'it holds characters that are no text'
     except PARSE_ERRORS as error:
         return f'it is not JSON ({error})'
     if not isinstance(content, dict):
         return 'it is not a JSON object'
     # pybids takes such keys for entities and stops where they contradict the file name.
+    intended = content.get('IntendedFor', [])
+    intended = intended if isinstance(intended, list) else [intended]
+    if not all(isinstance(name, str) for name in intended):
+        return 'its IntendedFor is not a path'
     clashes = sorted(_NAME_KEYS & set(content))
     return f'it defines {", ".join(clashes)}, which belongs to file names' if clashes else None
 

@@ -11,6 +11,7 @@ import pytest
 
 from bids_muscle.cli.folders import check_input
 from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_unusable
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import InvalidDatasetError, MissingInputError, UsageError
@@ -399,6 +400,40 @@ def test_broken_sidecar_is_left_out_with_a_warning(
     assert 'sub-01_acq-a_T2w.json' in scans['sub-01_acq-aT2w'].warnings[0]
     assert 'T1w.json' in scans['sub-01_acq-T1w'].warnings[0]
     assert scans['sub-01_acq-bT2w'].warnings == ()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        '{"IntendedFor": null}',
+        '{"IntendedFor": ["x", null]}',
+        '{"IntendedFor": 3}',
+        '{"ProtocolName": "\\ud800"}',
+        '{"\\ud800": 1}',
+        f'{{"EchoTime": {"9" * 400}}}',
+        f'{{"EchoTime": {"9" * 5000}}}',
+    ],
+)
+@pytest.mark.parametrize('place', ['T2w.json', 'sub-01/anat/sub-01_T2w.json'])
+def test_an_odd_sidecar_takes_nobody_with_it(
+    tiny_dataset: TinyDataset, content: str, place: str
+) -> None:
+    root = tiny_dataset(images('T2w', 'PDw'))
+    (root / place).write_text(content)
+    found, other = (scan for scan in find_scans(root, '01', region='lumbar')[::-1])
+    assert (found.problem, other.problem, other.warnings) == (None, None, ())
+    assert f'{place} is left out' in found.warnings[0]
+
+
+def test_names_that_are_not_utf8_are_left_out(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images('T2w'))
+    for name in (b'sub-01/anat/sub-01_\xff_T1w.nii.gz', b'sub-01/anat/\xff.json', b'T2w\xff.json'):
+        (root / os.fsdecode(name)).write_text('{}')
+    (scan,) = find_scans(root, '01', region='lumbar')
+    assert scan.problem is None
+    assert ['not UTF-8' in warning for warning in scan.warnings] == [True, True]
+    (root / os.fsdecode(b'sub-\xff')).mkdir()
+    assert list_unusable(root) == ['sub-\\xff']
 
 
 def test_broken_sidecar_behind_a_link(tiny_dataset: TinyDataset) -> None:
