@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -18,7 +18,7 @@ from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import DIXON, Scan
 from bids_muscle.errors import BadDataError, BidsMuscleError, Problem
-from bids_muscle.imaging.conform import Grid, read_grid
+from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
 
 #: Two scans are at one place where they share more than this of the shorter one along the spine.
 SAME_PLACE = 0.5
@@ -195,11 +195,15 @@ def _kind(scan: Scan) -> str:
 
 
 def _grid(scan: Scan) -> Grid | None:
+    """Return the grid of a scan: one of its images may have lost its position; None for no grid."""
     paths = [*(image.path for image in scan.images), *scan.echoes]
     try:
-        return read_grid(paths[0]) if paths else None
-    except BidsMuscleError:
+        grids = {path.name: read_grid(path) for path in paths}
+        affine, _ = reconcile_grids(grids)
+    except (BidsMuscleError, ValueError):
         return None
+    located = any(grid.located for grid in grids.values())
+    return replace(next(iter(grids.values())), affine=affine, located=located)
 
 
 def _span(grid: Grid) -> tuple[float, float]:

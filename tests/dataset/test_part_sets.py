@@ -161,6 +161,19 @@ def test_a_part_that_failed_is_one_all_the_same(tmp_path: Path) -> None:
     assert sorted(places) == ['acq-dixon_chunk-1', 'acq-dixon_chunk-2']
 
 
+def test_an_image_that_lost_its_position_does_not_hide_that_of_the_others(tmp_path: Path) -> None:
+    for run, low_mm in ((1, 55), (2, 5)):
+        add(tmp_path, f'acq-dixon{{}}_run-{run}_T1w', low_mm)
+        path = tmp_path / f'sub-01/anat/sub-01_acq-dixonwater_run-{run}_T1w.nii.gz'
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[:3, 3] = 0
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    assert sets(tmp_path) == {'acq-dixonjoined': ['acq-dixon_run-1', 'acq-dixon_run-2']}
+    [parts] = find_part_sets(find_scans(tmp_path, '01', region='lumbar'))
+    assert check_places(parts.members) is None
+
+
 def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path) -> None:
     add(tmp_path, 'acq-joined_T2w', 0)
     for run in (1, 2):
