@@ -195,7 +195,7 @@ def _kind(scan: Scan) -> str:
 
 
 def _grid(scan: Scan) -> Grid | None:
-    """Return the grid of a scan: one of its images may have lost its position; None for no grid."""
+    """Return the grid of a scan, of whose images one may have lost its position; None for none."""
     paths = [*(image.path for image in scan.images), *scan.echoes]
     try:
         grids = {path.name: read_grid(path) for path in paths}
