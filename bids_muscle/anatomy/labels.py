@@ -110,7 +110,8 @@ class LabelTable:
     def find(self, name: str) -> Label | None:
         """Return the label that a name from elsewhere means, or None.
 
-        The name has the muscle, in full or as its abbreviation, and the side, in any order.
+        The name has the muscle, in full, as its abbreviation or as a synonym of
+        ``data/synonyms.tsv``, and the side, in any order.
 
         Examples
         --------
@@ -118,12 +119,15 @@ class LabelTable:
         >>> names = 'Multifidus_left', 'MF (R)', 'psoas right', 'left_erector_spinae_2'
         >>> [table.find(name).index for name in names]
         [2, 1, 5, 4]
+        >>> table.find('thoracolumbar multifidus L').index
+        2
         >>> table.find('left kidney')
         """
         side, structure = side_and_structure(name)
         for label in self.labels:
-            names = side_and_structure(label.muscle)[1], {label.abbreviation.lower()}
-            if label.side == side and structure in names:
+            muscles = label.muscle, *_synonyms().get((self.region, label.muscle), ())
+            names = [side_and_structure(muscle)[1] for muscle in muscles]
+            if label.side == side and structure in (*names, {label.abbreviation.lower()}):
                 return label
         return None
 
@@ -191,3 +195,12 @@ def read_label_table(path: Path) -> LabelTable:
 def _levels(text: str) -> tuple[str, str] | None:
     upper, _, lower = text.partition('-')
     return (upper, lower) if lower else None
+
+
+@cache
+def _synonyms() -> dict[tuple[str, str], list[str]]:
+    """Give other names of muscles by region and muscle."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in read_rows(Path(str(resources.files('bids_muscle') / 'data/synonyms.tsv'))):
+        found.setdefault((row['region'], row['muscle']), []).append(row['synonym'])
+    return found

@@ -85,6 +85,8 @@ def _format_scan(
             if scan.manual
             else f'  {"model":<8} {model.name} {model.version} (SHA-256 {model.sha256[:12]}...)'
         )
+        if not scan.manual:
+            lines += [f'  {"":<8} {remark}' for remark in model.remarks()]
         outputs = expected_outputs(scan, seg=model.labels.segmentation, **choices)
         lines += [
             f'  {"output" if place == 0 else "":<8} {path}' for place, path in enumerate(outputs)

@@ -140,6 +140,10 @@ def dseg_sidecar(
     }
     if quality is None:
         return fields
+    if model.unlabelled:
+        fields['MusclesNotInModel'] = [label.name for label in model.unlabelled]
+    if model.left_out:
+        fields['ClassesLeftOut'] = list(model.left_out)
     calibration = model.card.get('quality') or {}
     computed = {_camel(key): value for key, value in quality['computed'].items()}
     return {

@@ -36,6 +36,7 @@ class _MeasureInput(ScanInput):
     height_m = traits.Either(traits.Float, None, usedefault=True)
     region = traits.Str(mandatory=True)
     contrast = traits.Str(mandatory=True, desc='dixon, T1w, T2w or PDw')
+    unlabelled = traits.List(traits.Int, usedefault=True, desc='what the model cannot label')
 
 
 class _MeasureOutput(TraitedSpec):
@@ -84,6 +85,7 @@ class MeasureScan(SimpleInterface):
             height_m=given.height_m,
             levels=read_levels(Path(given.levels)),
             contrast=given.contrast,
+            unlabelled=given.unlabelled,
         )
         if given.quality:
             expected = json.loads(Path(given.quality).read_text(encoding='utf-8'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
 from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
 
 _ABSENT = 'not found in the field of view'
+NO_CLASS = 'the model has no such muscle'
 _TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
 _ONE_SIDE_CUT = 'only one side reaches the edge of the image, so no asymmetry of volume'
 _FEW_SLICES = (
@@ -59,14 +60,20 @@ def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
 
 
 def muscle_rows(
-    table: LabelTable, muscles: Sequence[Muscle], levels: SliceLevels | None
+    table: LabelTable,
+    muscles: Sequence[Muscle],
+    levels: SliceLevels | None,
+    unlabelled: Collection[int] = (),
 ) -> list[Row]:
-    """Return one row per label, in the order of the table, also for a muscle that is not there."""
+    """Return one row per label, in the order of the table, also for a muscle that is not there.
+
+    `unlabelled` are the labels that could not be found, as the model has no class for them.
+    """
     found = {muscle.label.index: muscle for muscle in muscles}
     rows = [
         _muscle_row(found[label.index], levels)
         if label.index in found
-        else _identity(label) | {'n_voxels': 0, 'reason': _ABSENT}
+        else _identity(label) | _no_voxels(label.index in unlabelled)
         for label in table
     ]
     _add_asymmetry(rows)
@@ -146,6 +153,11 @@ def _identity(label: Label) -> Row:
         'muscle': label.muscle,
         'side': label.side,
     }
+
+
+def _no_voxels(unlabelled: bool) -> Row:
+    # No voxel of a muscle that nobody looked for is no count.
+    return {'reason': NO_CLASS} if unlabelled else {'n_voxels': 0, 'reason': _ABSENT}
 
 
 def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:

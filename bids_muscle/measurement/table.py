@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,7 @@ def measure_scan(
     height_m: float | None = None,
     contrast: str,
     covered: NDArray[np.bool_] | None = None,
+    unlabelled: Collection[int] = (),
 ) -> Measures:
     """Measure all muscles of a scan.
 
@@ -125,6 +126,8 @@ def measure_scan(
     covered
         (X, Y, Z) voxels that were imaged, in the voxel order of `labels`; None for all. A muscle
         that reaches the edge of them is cut.
+    unlabelled
+        Numbers of the muscles that whoever made the label map could not label.
 
     Raises
     ------
@@ -176,7 +179,7 @@ def measure_scan(
 
     muscles = [measured(*found) for found in _split(numbers, table, signals)]
     made = {
-        'morph': rows.muscle_rows(table, muscles, levels),
+        'morph': rows.muscle_rows(table, muscles, levels, unlabelled),
         'morph_slices': rows.slice_rows(muscles, levels, grid),
         'morph_levels': rows.level_rows(muscles, levels, grid, height_m) if levels else [],
     }

@@ -11,8 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
+from bids_muscle.anatomy.labels import SPINE, Label, LabelTable, load_label_table
 from bids_muscle.errors import PARSE_ERRORS, ModelError
+from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +72,32 @@ class ModelBundle:
     window_px: tuple[int, int]
     card: Mapping[str, Any]
     background_weight: float = 1.0
+
+    @property
+    def unlabelled(self) -> tuple[Label, ...]:
+        """Labels of the table that the model has no class for."""
+        known = self.card.get('numbers') or self.labels.by_index
+        return tuple(label for label in self.labels if label.index not in known)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Classes of the model that are no muscle of the table; they become background."""
+        return tuple(self.card.get('left_out', ()))
+
+    def warnings(self) -> list[str]:
+        """Say which muscles of the region the model cannot give."""
+        names = name_some(label.name for label in self.unlabelled)
+        return [f'The model {self.name} has no class for {names}.'] if names else []
+
+    def remarks(self) -> list[str]:
+        """Say that, and which of its classes are not used."""
+        if not self.left_out:
+            return self.warnings()
+        return [
+            *self.warnings(),
+            f'Classes of the model {self.name} that are no muscles of the {self.region} region '
+            f'become background: {name_some(self.left_out)}.',
+        ]
 
 
 def packaged_models() -> Path:

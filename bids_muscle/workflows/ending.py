@@ -235,6 +235,7 @@ def make_record(
                 warning
                 for warnings in (
                     scan.warnings,
+                    model.warnings() if model and outcomes and not scan.manual else (),
                     *(
                         step.get('warnings', ())
                         for step in (prepared, segmented, aligned, measured)

@@ -238,6 +238,7 @@ def init_scan_wf(
             fix_swaps=settings['fix_swaps'],
             fat_method=settings['fat_method'],
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),
+            unlabelled=[] if scan.manual else [label.index for label in model.unlabelled],
         ),
     )
     quality = node('quality', AssessScan(region=region))

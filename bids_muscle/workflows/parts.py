@@ -140,7 +140,7 @@ def _measure(
     """Measure parts as one and write the tables; return warnings, and the files written."""
     from bids_muscle.measurement.extent import implausible_extents
     from bids_muscle.measurement.parts import join_parts
-    from bids_muscle.measurement.rows import dictionary
+    from bids_muscle.measurement.rows import NO_CLASS, dictionary
     from bids_muscle.measurement.table import measure_scan
 
     read = [_read(settings, scan) for scan in used]
@@ -155,6 +155,10 @@ def _measure(
     swap, body = images.get('swap'), images.get('body')
     first = used[0]
     shown = first.images[0].contrast
+    tables = [_table(settings, scan, 'morph') for scan in used]
+    unlabelled = set.intersection(
+        *(set(table.loc[table['reason'] == NO_CLASS, 'index'].astype(int)) for table in tables)
+    )
     measures = measure_scan(
         joined.labels,
         load_label_table(first.region or ''),
@@ -173,17 +177,16 @@ def _measure(
         height_m=height_m(read_participant_info(settings.bids_dir, first.participant)),
         contrast='dixon' if shown in DIXON else str(shown),
         covered=joined.covered,
+        unlabelled=unlabelled,
     )
-    measures.muscles['dice_predicted'] = _predicted_dice(
-        measures.muscles, [_table(settings, scan, 'morph') for scan in used]
-    )
+    measures.muscles['dice_predicted'] = _predicted_dice(measures.muscles, tables)
     sources = [path for each in read for path in each.sources]
-    tables = {
+    made = {
         'morph': measures.muscles,
         'morph_slices': measures.slices,
         'morph_levels': measures.levels,
     }
-    for name, table in tables.items():
+    for name, table in made.items():
         write_tsv(table, settings.output_dir / derivative_path(parts.scan, name))
         columns = dictionary(name)
         content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())

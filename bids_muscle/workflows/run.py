@@ -130,6 +130,7 @@ def run_participants(settings: Settings) -> ExitCode:
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
     records: list[ScanRecord] = []
     problems: list[Problem] = []
+    spoken_of: set[str | None] = set()
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), resources.nprocs):
         chosen = participants[start : start + resources.nprocs]
@@ -148,6 +149,11 @@ def run_participants(settings: Settings) -> ExitCode:
             except Exception as error:
                 plans.pop(participant, None)
                 records += refused(settings, scans, models, error)
+        regions = {scan.region for scans in plans.values() for scan in scans if not scan.problem}
+        for region, model in models.items():
+            if region in regions - spoken_of:
+                say_all(model.remarks())
+        spoken_of |= regions
         with work_folder(settings.work_dir) as work_dir:
             # Sagittal scans first: their vertebrae tell the levels of the axial slices.
             report = RunReport(())

@@ -338,3 +338,15 @@ def test_plan(raw: Path, models: Models) -> None:
     assert 'without fat image' in blocks['sub-03_acq-dixon']
     assert 'output' not in blocks['sub-03_acq-dixon']
     assert len(blocks) == 9
+
+
+def test_what_a_model_lacks_is_in_plan_and_sidecar(raw: Path, models: Models) -> None:
+    card = {'numbers': [0, *range(3, 9), 0], 'left_out': ['left gracilis']}
+    models['lumbar'] = replace(models['lumbar'], card=card)
+    scan = next(scan for scan in all_scans(raw) if scan.region == 'lumbar')
+    text = format_plan([scan], models, raw)
+    assert 'has no class for right multifidus, left multifidus.' in text
+    assert 'become background: left gracilis.' in text
+    fields = dseg_sidecar(scan, raw, models['lumbar'], SETTINGS, QUALITY)
+    assert fields['MusclesNotInModel'] == ['right multifidus', 'left multifidus']
+    assert fields['ClassesLeftOut'] == ['left gracilis']

@@ -232,6 +232,14 @@ def test_no_signal_at_all_is_missing_with_a_reason() -> None:
     assert row['volume_ml'] == pytest.approx(5.4)  # still true
 
 
+def test_a_muscle_that_the_model_cannot_label_was_not_looked_for() -> None:
+    labels, _, _ = phantom()
+    found = measure_scan(image(labels), TABLE, contrast='T2w', unlabelled=[7])
+    row = found.muscles.set_index('index').loc[7]
+    assert pd.isna(row['n_voxels'])
+    assert row['reason'] == 'the model has no such muscle'
+
+
 def test_negative_mean_fat_is_missing_with_a_reason() -> None:
     labels, water, fat = phantom()
     fat[labels == 1] = -5

@@ -123,6 +123,68 @@ def test_sides_and_classes_of_musclemap(tmp_path: Path) -> None:
     assert model.spacing_mm == (2.0, 2.0, None)
 
 
+#: Structures and codes of MuscleMap's whole-body cards: the first ones, and those of today.
+FIRST = {'multifidus': 1110, 'levator': 1100, 'multifidus ': 5100, 'erector spinae': 5110}
+TODAY = {
+    'semispinalis cervicis and multifidus': 1110,
+    'longus colli': 1150,
+    'thoracolumbar multifidus': 5100,
+    'psoas major': 5120,
+    'gluteus maximus': 6120,
+}
+
+
+def whole_body(folder: Path, structures: dict[str, int]) -> Path:
+    """Write a MuscleMap model whose labels have codes: structure, then 1 left or 2 right."""
+    labels = [
+        {'anatomy': anatomy.strip(), 'side': side, 'value': code + place}
+        for anatomy, code in structures.items()
+        for place, side in enumerate(('left', 'right'), start=1)
+    ]
+    labels.append({'anatomy': 'sacrum', 'side': 'no side', 'value': 6160})
+    path = musclemap(folder)
+    card = json.loads(path.with_suffix('.json').read_text())
+    card['model'] |= {'out_channels': len(labels) + 1, 'version': 1.2}
+    path.with_suffix('.json').write_text(json.dumps({**card, 'labels': labels}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('structures', 'region', 'found'),
+    [
+        (FIRST, 'lumbar', {5101: 2, 5102: 1, 5111: 4, 5112: 3}),
+        (FIRST, 'cervical', {1101: 14, 1102: 13, 1111: 2, 1112: 1}),
+        (TODAY, 'lumbar', {5101: 2, 5102: 1, 5121: 6, 5122: 5}),
+        (TODAY, 'cervical', {1111: 2, 1112: 1, 1151: 4, 1152: 3}),
+    ],
+)
+def test_codes_and_synonyms_of_the_whole_body(
+    tmp_path: Path, structures: dict[str, int], region: str, found: dict[int, int]
+) -> None:
+    bundle = find_model(str(whole_body(tmp_path, structures)), region)
+    codes = sorted([*(c + side for c in structures.values() for side in (1, 2)), 6160])
+    assert bundle.card['numbers'] == [0, *(found.get(code, 0) for code in codes)]
+    assert bundle.version == '1.2'
+    assert 'sacrum' in bundle.left_out
+    assert len(bundle.left_out) == len(codes) - len(found)
+    assert {label.index for label in bundle.unlabelled} == {
+        label.index for label in bundle.labels
+    } - set(found.values())
+    lacks, left_out = bundle.remarks()
+    assert bundle.unlabelled[0].name in lacks
+    assert 'sacrum' in left_out
+
+
+def test_a_model_with_all_muscles_and_no_others_needs_no_remark(tmp_path: Path) -> None:
+    assert find_model(str(musclemap(tmp_path)), 'lumbar').remarks() == []
+
+
+def test_two_classes_of_one_muscle_are_refused(tmp_path: Path) -> None:
+    structures = {'multifidus': 5100, 'thoracolumbar multifidus': 5150}
+    with pytest.raises(ModelError, match='2 classes for right multifidus: right multifidus, righ'):
+        find_model(str(whole_body(tmp_path, structures)), 'lumbar')
+
+
 def test_the_two_files_belong_together(tmp_path: Path) -> None:
     path = musclemap(tmp_path)
     for name in (path, path.with_suffix('.json'), tmp_path):

@@ -31,7 +31,7 @@ def read_external(path: Path, region: str) -> ModelBundle:
     """Read what can be known of a model of another program without loading its weights.
 
     Its classes are matched with the label table of the region by muscle and side; a class that is
-    none of them becomes background.
+    none of them becomes background, and the bundle says so.
 
     Parameters
     ----------
@@ -43,16 +43,27 @@ def read_external(path: Path, region: str) -> ModelBundle:
     Raises
     ------
     ModelError
-        If a file is missing or not understood, or no class is a muscle of the region.
+        If a file is missing or not understood, no class is a muscle of the region, or two are the
+        same.
     """
     spec = _read(path)
     table = load_label_table(region)
-    if not any(_numbers(spec, table)):
+    numbers = _numbers(spec, table)
+    if not any(numbers):
         raise ModelError(
             f'The model {path} labels {", ".join(spec.classes.values())}: none of them is a '
             f'muscle of the {region} region.',
             'Name another model with --model, or the right region with --region.',
         )
+    for label in table:
+        same = [
+            spec.classes[index] for index, number in enumerate(numbers) if number == label.index
+        ]
+        if len(same) > 1:
+            raise ModelError(
+                f'The model {path} has {len(same)} classes for {label.name}: {", ".join(same)}.',
+                f'Rename those that are not {label.muscle} in {spec.config}.',
+            )
     digest = hashlib.sha256()
     for part in (spec.config, *spec.weights):
         digest.update(part.read_bytes())
@@ -67,7 +78,11 @@ def read_external(path: Path, region: str) -> ModelBundle:
         network={},
         spacing_mm=spec.spacing_mm[0] or 0.0,
         window_px=(1, 1),
-        card={'external': spec.kind},
+        card={
+            'external': spec.kind,
+            'numbers': list(numbers),
+            'left_out': [name for index, name in spec.classes.items() if not numbers[index]],
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ REMEDY = (
     'Both files of a model are in the project github.com/MuscleMap/MuscleMap '
     '(scripts/models) and its releases; put them side by side.'
 )
+#: Structures by their code without its last digit, the side, where the first cards of the whole
+#: body (July 2025) have another name: multifidus, as the one of the back.
+STRUCTURES = {111: 'semispinalis cervicis and multifidus'}
 
 
 def recognises(path: Path) -> bool:
@@ -48,11 +52,7 @@ def read(path: Path) -> Spec:
     try:
         parameters, model = content['parameters'], content['model']
         # A class is the rank of its value among the values of the labels.
-        named = {
-            int(entry['value']): f'{entry.get("side", "")} '
-            f'{entry.get("anatomy", entry.get("structure", ""))}'.strip()
-            for entry in content['labels']
-        }
+        named = {int(entry['value']): _name(entry) for entry in content['labels']}
         roi = [int(extent) for extent in parameters['roi_size']]
         spacing = [float(size) if size > 0 else None for size in parameters['pix_dim']]
         strides = [int(stride) for stride in model['strides']]
@@ -71,7 +71,7 @@ def read(path: Path) -> Spec:
         return Spec(
             kind='MuscleMap',
             name=path.stem,
-            version=str(content.get('version', 'unknown')),
+            version=str(model.get('version', content.get('version', 'unknown'))),
             config=config,
             weights=(need(path.with_suffix('.pth'), REMEDY),),
             build=build,
@@ -87,6 +87,14 @@ def read(path: Path) -> Spec:
         raise ModelError(
             f'{config} is not the card of a MuscleMap model: {error!r}.', REMEDY
         ) from (error)
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """Return side and structure of a class; the code decides where cards disagree on a name."""
+    structure = str(entry.get('anatomy', entry.get('structure', '')))
+    structure = STRUCTURES.get(int(entry['value']) // 10, structure)
+    side = str(entry.get('side', ''))
+    return f'{side} {structure}' if side in ('left', 'right') else structure
 
 
 def _unet(**arguments: Any) -> nn.Module:
