@@ -26,6 +26,8 @@ JUMP_FACTOR = 2.5
 #: while their sum changes by less than the second, and each has at least the third of it.
 BORDER_PART, STEADY_PART, LEAST_SHARE = 1 / 3, 0.2, 0.2
 _AWAY_FROM_ENDS = 3
+#: One side of a muscle may end so much before the other.
+_END_MM = 10.0
 #: Muscles with a common border that readers and networks confuse.
 NEIGHBOURS = {
     'lumbar': (('multifidus', 'erector spinae'),),
@@ -112,6 +114,7 @@ def _absent(slices: pd.DataFrame, table: LabelTable) -> Iterator[str]:
 def _sides(slices: pd.DataFrame, areas: pd.DataFrame, table: LabelTable) -> Iterator[str]:
     """Compare left with right: a side that is missing, much smaller, or absent in some slices."""
     volumes = slices.groupby('name')['volume_ml'].sum()
+    spacing_mm = _spacing_mm(slices)
     for muscle in dict.fromkeys(label.muscle for label in table):
         names = {side: f'{side} {muscle}' for side in ('left', 'right')}
         if not set(names.values()) <= set(areas.columns):
@@ -134,6 +137,7 @@ def _sides(slices: pd.DataFrame, areas: pd.DataFrame, table: LabelTable) -> Iter
         left, right = (areas[names[side]] for side in ('left', 'right'))
         low, high = np.minimum(left, right), np.maximum(left, right)
         uneven = (high >= LEAST_CM2) & (low < SHARE * high)
+        uneven &= ~_at_ends(uneven.to_numpy(), low.to_numpy() > 0, spacing_mm)
         if uneven.any():
             worst = (high - low)[uneven].idxmax()
             yield (
@@ -141,6 +145,36 @@ def _sides(slices: pd.DataFrame, areas: pd.DataFrame, table: LabelTable) -> Iter
                 f'{_slices(areas.index[uneven])} (slice {worst}: left {left[worst]:.1f}, right '
                 f'{right[worst]:.1f} cm2). Check the segmentation there.'
             )
+
+
+def _spacing_mm(slices: pd.DataFrame) -> float:
+    """Return the distance of neighbouring slices; infinite for a single one."""
+    middles = slices.groupby('slice')['z_ras_mm'].mean()
+    steps = np.abs(np.diff(middles)) / np.diff(middles.index)
+    return float(np.median(steps)) if steps.size else np.inf
+
+
+def _at_ends(uneven: np.ndarray, there: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Return which uneven slices only say that one side of a muscle ends a little earlier.
+
+    Parameters
+    ----------
+    uneven, there
+        (n_slices,) bool, whether the sides differ, and whether the smaller one is there.
+    spacing_mm
+        Distance of the slices.
+    """
+    known = np.flatnonzero(there)
+    first, last = (known[0], known[-1]) if known.size else (uneven.size, -1)
+    ends = np.zeros(uneven.size, bool)
+    start = 0
+    for run in np.split(uneven, np.flatnonzero(np.diff(uneven)) + 1):
+        stop = start + run.size
+        outside = start > last or stop <= first or start == first or stop == last + 1
+        if run[0] and outside and run.size * spacing_mm < _END_MM:
+            ends[start:stop] = True
+        start = stop
+    return ends
 
 
 def _jumps(areas: pd.DataFrame) -> Iterator[str]:

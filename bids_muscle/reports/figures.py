@@ -144,7 +144,7 @@ def draw_slices(
         panel = cuts.grey_panel(picture, window, size)
         if numbers is not None:
             panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
-        title = name + cuts.slice_title(background, view, index)
+        title = name + cuts.slice_title(background, view, index, break_='\n')
         panels.append(cuts.annotate(panel, 'axial', title))
     return cuts.to_webp(cuts.montage(panels, COLUMNS))
 

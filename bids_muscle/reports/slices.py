@@ -415,11 +415,13 @@ def to_webp(image: Image.Image, quality: int = QUALITY) -> bytes:
     return stream.getvalue()
 
 
-def slice_title(image: nib.Nifti1Image, view: View, index: int, plane: Plane = 'axial') -> str:
+def slice_title(
+    image: nib.Nifti1Image, view: View, index: int, plane: Plane = 'axial', break_: str = ', '
+) -> str:
     """Return where a slice lies: x, y or z of the scanner in mm at the middle of the view.
 
     An axial slice has the number that it has in the tables, its vertebral level, and a word where
-    its labels are least sure.
+    its labels are least sure, after `break_`.
     """
     across = ACROSS[plane]
     centre = [(low + high - 1) / 2 for low, high in view.box]
@@ -429,7 +431,7 @@ def slice_title(image: nib.Nifti1Image, view: View, index: int, plane: Plane = '
     if plane != 'axial':
         return place
     level = f', {view.levels[index]}' if index in view.levels else ''
-    note = ', least sure' if index == view.unsure else ''
+    note = f'{break_}least sure' if index == view.unsure else ''
     return f'slice {index}, {place}{level}{note}'
 
 

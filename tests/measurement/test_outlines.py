@@ -100,6 +100,9 @@ def test_small_pieces_and_ends_of_muscles_are_nothing() -> None:
     assert outline_doubts(slices(left_psoas_major=short, right_psoas_major=short), TABLE) == []
     small = all_slices(0.3)
     assert outline_doubts(slices(left_psoas_major=small, right_psoas_major=small), TABLE) == []
+    earlier = {0: 0.0, 1: 0.0, 2: 0.5}  # 8 mm and a little
+    assert outline_doubts(slices(left_psoas_major={0: 0.0, 1: 0.0}), TABLE) == []
+    assert len(outline_doubts(slices(left_psoas_major=earlier), TABLE)) == 1
     growing = {k: 1 + k for k in range(N_SLICES)}
     assert outline_doubts(slices(left_psoas_major=growing, right_psoas_major=growing), TABLE) == []
 
