@@ -46,6 +46,7 @@ _PARTICIPANT_EXECUTION = {
 }
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
+_ORIENTATION = re.compile('[LR][AP][IS]')
 _DEVICE = re.compile(r'auto|cpu|cuda(:[0-9]+)?')
 
 
@@ -84,6 +85,9 @@ class Settings:
         Do not ask for a valid ``dataset_description.json``.
     model
         Name or folder of a model bundle, or None for the region's default.
+    model_orientation
+        Voxel order, such as ``'LPS'``, of the files that a model of another program was trained
+        on, where it does not say so.
     bias_correction
         Correct the bias field before segmentation.
     atlas
@@ -157,6 +161,7 @@ class Settings:
     skip_bids_validation: bool = field(default=False, metadata=INPUT)
 
     model: str | None = field(default=None, metadata=SCIENCE)
+    model_orientation: str | None = field(default=None, metadata=SCIENCE)
     bias_correction: bool = field(default=True, metadata=SCIENCE)
     fat_method: str = field(default='auto', metadata=SCIENCE)
     tta: bool = field(default=False, metadata=SCIENCE)
@@ -214,6 +219,16 @@ class Settings:
             raise UsageError(
                 f"The device '{self.device}' is unknown.", 'Use auto, cpu, cuda or cuda:N.'
             )
+        if self.model_orientation is not None:
+            if not _ORIENTATION.fullmatch(self.model_orientation):
+                raise UsageError(
+                    f"The voxel order '{self.model_orientation}' is unknown.",
+                    'Give three letters, L or R, A or P, S or I, such as LPS.',
+                )
+            if self.model is None:
+                raise UsageError(
+                    'The voxel order of a model is given, but no model.', 'Name it with --model.'
+                )
         for name in ('nprocs', 'omp_nthreads', 'memory_gb'):
             value = getattr(self, name)
             if value is not None and not value > 0:

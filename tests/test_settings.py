@@ -25,6 +25,7 @@ EVERYTHING: dict[str, Any] = {
     'loading_strength': 'lean',
     'skip_bids_validation': True,
     'model': 'small',
+    'model_orientation': 'LPS',
     'bias_correction': False,
     'fat_method': 'gmm3',
     'tta': True,

@@ -223,6 +223,12 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         '--model', metavar='NAME|FOLDER', help="segmentation model (default: the region's own)"
     )
     group.add_argument(
+        '--model-orientation',
+        metavar='RAS|LPS|...',
+        help='voxel order of the files that a model of another program was trained on, if it does '
+        'not say so (nnU-Net)',
+    )
+    group.add_argument(
         '--atlas',
         type=Path,
         metavar='FOLDER',

@@ -89,7 +89,8 @@ class PublishScan(SimpleInterface):
 
         given = self.inputs
         bids_dir = Path(given.bids_dir)
-        model = find_model(given.model, given.scan.region)
+        orientation = given.settings.get('model_orientation')
+        model = find_model(given.model, given.scan.region, orientation)
         native = load(given.native)
         place = Places(given.scan, given.output_dir)
 

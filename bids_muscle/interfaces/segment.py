@@ -25,6 +25,7 @@ class _SegmentInput(ScanInput):
     model_card = traits.Str(mandatory=True, desc='JSON')
     model_sha256 = traits.Str(mandatory=True)
     region = traits.Str(mandatory=True)
+    orientation = traits.Either(traits.Str, None, usedefault=True, desc='as --model-orientation')
     tta = traits.Bool(False, usedefault=True, desc='look at mirrored images too')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
     # Of a model that works in the space of an atlas.
@@ -52,7 +53,8 @@ class SegmentScan(SimpleInterface):
 
         # The plugin leases a GPU by CUDA_VISIBLE_DEVICES, so the leased one is always number 0.
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
-        bundle = find_model(self.inputs.model, self.inputs.region)
+        given = self.inputs
+        bundle = find_model(given.model, given.region, given.orientation)
         predictor = Predictor(bundle, device=device, tta=self.inputs.tta)
         images = {name: load(self.inputs.images[name]) for name in self.inputs.contrasts}
         if self.inputs.atlas_card:

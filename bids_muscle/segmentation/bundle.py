@@ -105,7 +105,9 @@ def packaged_models() -> Path:
     return Path(str(resources.files('bids_muscle') / 'data/models'))
 
 
-def find_model(name_or_path: str | None, region: str) -> ModelBundle:
+def find_model(
+    name_or_path: str | None, region: str, orientation: str | None = None
+) -> ModelBundle:
     """Find the model for a body region, without reading its weights.
 
     Parameters
@@ -115,11 +117,14 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
         for the default model of the region.
     region
         ``'cervical'``, ``'lumbar'`` or ``'spine'``.
+    orientation
+        Voxel order that a model of another program was trained on, where it does not say so.
 
     Raises
     ------
     ModelError
-        If there is no such model, it is for another region, or its card cannot be read.
+        If there is no such model, it is for another region, its card cannot be read, or it is
+        not known in which voxel order it must see images.
 
     Examples
     --------
@@ -129,9 +134,14 @@ def find_model(name_or_path: str | None, region: str) -> ModelBundle:
     from bids_muscle.segmentation.external import is_external, read_external
 
     if name_or_path is not None and region != SPINE and is_external(Path(name_or_path)):
-        return read_external(Path(name_or_path), region)
+        return read_external(Path(name_or_path), region, orientation)
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
     bundle = read_bundle(folder)
+    if orientation:
+        raise ModelError(
+            f'The model {bundle.name} says itself in which voxel order it sees images.',
+            'Leave out --model-orientation.',
+        )
     if bundle.region != region:
         raise ModelError(
             f'The model {bundle.name} in {folder} is for the {bundle.region} region, '

@@ -56,6 +56,8 @@ class Model:
         Extent of a sliding window, or None where whole planes are seen at once.
     overlap
         Share of a window that the next one covers too.
+    blend
+        Weight of a window where others cover it too, ``'gaussian'`` or ``'constant'``.
     pad_value
         What lies beyond the image; None for the least value of each plane.
     background_weight
@@ -81,6 +83,7 @@ class Model:
     multiple_px: tuple[int, int, int] = (1, 1, 1)
     patch_px: tuple[int, int, int] | None = None
     overlap: float = 0.5
+    blend: str = 'gaussian'
     pad_value: float | None = None
     background_weight: float = 1.0
     plane: str = 'axial'

@@ -337,6 +337,7 @@ class Predictor:
             spatial_dims=model.spatial_dims,
             overlap=model.overlap,
             batch_size=compute.batch_size,
+            blend=model.blend,
         )
         for _, probabilities in zip(range(depth), stream, strict=False):
             yield probabilities[:, :width, :height]

@@ -202,6 +202,7 @@ def init_scan_wf(
                 model_sha256=model.sha256,
                 region=region,
                 tta=settings['tta'],
+                orientation=settings.get('model_orientation'),
                 use_gpu=use_gpu,
                 atlas_card=atlas_card if in_atlas else None,
             ),

@@ -50,13 +50,13 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
     models, refusals = {}, {}
     given = dict.fromkeys(REGIONS, settings.model)
     try:
-        models[SPINE] = find_model(settings.model, SPINE)
+        models[SPINE] = find_model(settings.model, SPINE, settings.model_orientation)
         given = dict.fromkeys(REGIONS)
     except ModelError:
         models[SPINE] = find_model(None, SPINE)
     for region in REGIONS:
         try:
-            models[region] = find_model(given[region], region)
+            models[region] = find_model(given[region], region, settings.model_orientation)
         except ModelError as error:
             refusals[region] = error.problem
     if set(models) == {SPINE}:

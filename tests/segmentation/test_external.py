@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +58,24 @@ def musclemap(folder: Path, network: torch.nn.Module | None = None, **parameters
     return folder / 'abdomen.pth'
 
 
+UNET = {
+    '_target_': 'UNet',
+    'spatial_dims': 3,
+    'in_channels': 1,
+    'out_channels': 3,
+    'channels': [4, 8],
+    'strides': [2],
+    'num_res_units': 1,
+}
+#: Deeper than any reference goes.
+ENDLESS: Any = 1
+for _ in range(150):
+    ENDLESS = [ENDLESS]
+
+
 def monai_bundle(folder: Path, **changes: Any) -> Path:
     """Write a MONAI bundle with a network in 3-D."""
-    network = {'spatial_dims': 3, 'in_channels': 1, 'out_channels': 3, 'channels': [4, 8]}
-    network |= {'strides': [2], 'num_res_units': 1}
+    network = {k: value for k, value in UNET.items() if k != '_target_'}
     inference = {
         'imports': ['$import os'],
         'output_dir': '$os.getcwd()',
@@ -257,21 +274,170 @@ def test_monai_bundle(tmp_path: Path, make_scan: MakeScan) -> None:
         {'network_def': {'_target_': 'os.system', 'command': 'true'}},
         {'network_def': {'_target_': 'UNet', 'channels': '$[4, 8]'}},
         {'preprocessing': {'transforms': [{'_target_': 'Lambdad', 'func': '$lambda x: x'}]}},
-        {'preprocessing': {'transforms': [{'_target_': 'Orientationd', 'axcodes': 'LPS'}]}},
         {'preprocessing': 3},
+        {'network_def': None},
+        {'network_def': '@a', 'a': '@b', 'b': '@a'},
+        {'network_def': '@a', **{a: [f'@{b}', f'@{b}'] for a, b in pairwise('abcdefghijklmnopq')}},
+        {'network_def': ENDLESS},
+        {'network_def': UNET | {'channels': [4, 10**9]}},
+        {'network_def': UNET | {'num_res_units': 10**6}},
+        {'network_def': UNET | {'out_channels': 2}},
+        {'inferer': {'_target_': 'SlidingWindowInferer', 'roi_size': [16, 16, 4], 'overlap': 1}},
+        {'inferer': {'_target_': 'SlidingWindowInferer', 'roi_size': [16, -1, 4]}},
+        {'inferer': {'_target_': 'os.system'}},
+        *(
+            {'preprocessing': {'transforms': [{'_target_': 'Spacingd', 'pixdim': [1, 1, mm]}]}}
+            for mm in (0, -2, float('nan'), float('inf'), 1e-9)
+        ),
     ],
 )
-def test_a_bundle_that_would_execute_something_is_refused(
+def test_a_bundle_that_would_execute_something_or_cannot_be_is_refused(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     with pytest.raises(ModelError, match='nothing is executed'):
         find_model(str(monai_bundle(tmp_path / 'zoo', **change)), 'lumbar')
 
 
-def nnunet(folder: Path, dims: int) -> Path:
-    """Write the plan of an nnU-Net training of two folds; its weights are not there yet."""
+def bundle_with(folder: Path, **changes: Any) -> Any:
+    """Load the model of a MONAI bundle."""
+    return load_model(find_model(str(monai_bundle(folder, **changes)), 'lumbar'))
+
+
+def test_windows_of_a_bundle_are_those_of_its_inferer(tmp_path: Path) -> None:
+    inferer = {'_target_': 'monai.inferers.SlidingWindowInferer', 'roi_size': [16, 16, 4]}
+    model = bundle_with(tmp_path / 'default', inferer=inferer)
+    assert (model.overlap, model.blend) == (0.25, 'constant')  # as MONAI
+    inferer |= {'overlap': 0.75, 'mode': 'gaussian'}
+    model = bundle_with(tmp_path / 'given', inferer=inferer)
+    assert (model.overlap, model.blend, model.patch_px) == (0.75, 'gaussian', (16, 16, 4))
+
+
+@pytest.mark.parametrize(('mode', 'overlap'), [('constant', 0.5), ('gaussian', 0.5)])
+def test_a_bundle_gives_what_monai_gives(tmp_path: Path, mode: str, overlap: float) -> None:
+    inferer = {'_target_': 'SliceInferer', 'roi_size': [16, 16], 'mode': mode, 'overlap': overlap}
+    two = UNET | {'spatial_dims': 2}
+    steps = [{'_target_': 'Orientationd', 'axcodes': 'LPS'}, {'_target_': 'NormalizeIntensityd'}]
+    path = monai_bundle(
+        tmp_path / 'zoo', network_def=two, inferer=inferer, preprocessing={'transforms': steps}
+    )
+    torch.manual_seed(5)
+    network = UNet(**{k: value for k, value in two.items() if k != '_target_'}).eval()
+    torch.save(network.state_dict(), path / 'models/model.pt')
+    values = np.random.default_rng(0).gamma(2, 100, (40, 32, 3)).astype(np.float32)
+    # The bundle asks for LPS: both axes of the plane turned.
+    z_scored = NormalizeIntensity()(torch.from_numpy(values[::-1, ::-1].copy())[None])
+    infer = SliceInferer(roi_size=(16, 16), spatial_dim=2, mode=mode, overlap=overlap)
+    softened = Softened(network)
+    with torch.no_grad():
+        theirs = infer(z_scored[None], softened)[0].argmax(0).numpy()[::-1, ::-1]
+    model = load_model(find_model(str(path), 'lumbar'))
+    image = nib.Nifti1Image(values, np.diag([4, 4, 4, 1.0]))
+    found = Predictor(replace(model, postprocess=())).segment({'T2w': image})
+    ours = np.asarray(found.labels.dataobj)
+    assert np.mean(ours == np.array([0, 4, 3])[theirs]) >= 0.99
+    other = replace(model, blend={'constant': 'gaussian', 'gaussian': 'constant'}[mode])
+    found = Predictor(replace(other, postprocess=())).segment({'T2w': image})
+    assert np.mean(np.asarray(found.labels.dataobj) == np.array([0, 4, 3])[theirs]) < 0.95
+
+
+class Softened(torch.nn.Module):
+    """A network whose probabilities are added where windows overlap, as here, not its logits."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return self.network(windows).softmax(1)
+
+
+def test_strides_and_references_of_a_bundle(tmp_path: Path) -> None:
+    uneven = UNET | {'channels': [4, 8, 8], 'strides': [[2, 2, 1], [2, 2, 2]]}
+    path = monai_bundle(
+        tmp_path / 'zoo',
+        network_def=uneven | {'out_channels': '@sizes#classes#1', 'in_channels': '$@sizes::one'},
+        sizes={'classes': [7, '@three'], 'one': 1},
+        three=3,
+    )
+    network = UNet(**{k: value for k, value in uneven.items() if k != '_target_'})
+    torch.save(network.state_dict(), path / 'models/model.pt')
+    model = load_model(find_model(str(path), 'lumbar'))
+    assert model.multiple_px == (4, 4, 2)
+    assert len(model.numbers) == 3
+
+
+def test_classes_that_may_overlap_are_refused(tmp_path: Path) -> None:
+    post = {'transforms': [{'_target_': 'Activationsd', 'keys': 'pred', 'sigmoid': True}]}
+    with pytest.raises(ModelError, match=r'classes may overlap \(sigmoid\)'):
+        bundle_with(tmp_path / 'sigmoid', postprocessing=post)
+    post['transforms'][0] |= {'sigmoid': False, 'softmax': True}
+    bundle_with(tmp_path / 'softmax', postprocessing=post)
+
+
+def test_a_bundle_without_a_voxel_order_needs_one(tmp_path: Path) -> None:
+    steps = {'transforms': [{'_target_': 'NormalizeIntensityd'}]}
+    path = str(monai_bundle(tmp_path / 'zoo', preprocessing=steps))
+    with pytest.raises(ModelError, match='--model-orientation'):
+        find_model(path, 'lumbar')
+    assert find_model(path, 'lumbar', 'LAS').card['orientation'] == 'LAS'
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'parameters': {'roi_size': [32, 32], 'pix_dim': [0, 2, -1]}}, 'pixel size of 0 mm'),
+        ({'parameters': {'roi_size': [32], 'pix_dim': [2, 2, -1]}}, 'window of 32 pixels'),
+        ({'model': None}, 'cannot be used'),
+        ({'labels': [{'anatomy': 'psoas'}]}, "lacks 'value'"),
+        ({'labels': [{'anatomy': 'a', 'value': n} for n in range(99)]}, '9 classes for 99 labels'),
+    ],
+)
+def test_a_musclemap_card_that_cannot_be_used_says_why(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    path = musclemap(tmp_path)
+    card = json.loads(path.with_suffix('.json').read_text())
+    path.with_suffix('.json').write_text(json.dumps(card | change))
+    with pytest.raises(ModelError, match=reason):
+        find_model(str(path), 'lumbar')
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = musclemap(tmp_path)
+    state = torch.load(path)
+    next(iter(state.values()))[0] = float('nan')
+    torch.save(state, path)
+    with pytest.raises(ModelError, match='not finite'):
+        load_model(find_model(str(path), 'lumbar'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'channels': [16384, 16384]}, 'parameters'),
+        ({'channels': [4]}, 'cannot be used'),
+        ({'strides': [0]}, 'strides 0'),
+        ({'act': 'os.system'}, 'cannot be used'),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    path = musclemap(tmp_path)
+    card = json.loads(path.with_suffix('.json').read_text())
+    card['model'] |= change
+    path.with_suffix('.json').write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=reason):
+        load_model(find_model(str(path), 'lumbar'))
+
+
+def nnunet(folder: Path, dims: int, **changes: Any) -> Path:
+    """Write the plan of an nnU-Net training of two folds; its weights are not there yet.
+
+    `changes` are those of the configuration, of ``plans`` and of ``dataset``.
+    """
     path = folder / f'nnUNetTrainer__nnUNetPlans__{dims}d'
-    path.mkdir()
+    path.mkdir(parents=True)
     name = f'torch.nn.modules.conv.Conv{dims}d'
     architecture = {
         'network_class_name': 'dynamic_network_architectures.architectures.unet.PlainConvUNet',
@@ -300,10 +466,14 @@ def nnunet(folder: Path, dims: int) -> Path:
         'normalization_schemes': ['ZScoreNormalization'],
         'use_mask_for_norm': [False],
     }
-    plans = {'configurations': {'base': plan, f'{dims}d': {'inherits_from': 'base'}}}
+    beside = changes.pop('plans', {})
+    described = changes.pop('dataset', {'orientation': 'RAS'})
+    plan |= changes
+    plan = {key: value for key, value in plan.items() if value is not None}
+    plans = {'configurations': {'base': plan, f'{dims}d': {'inherits_from': 'base'}}, **beside}
     (path / 'plans.json').write_text(json.dumps(plans))
     labels = {'background': 0, 'psoas left': 1, 'psoas right': 2}
-    dataset = {'name': 'Dataset001', 'labels': labels, 'channel_names': {'0': 'T2'}}
+    dataset = {'name': 'Dataset001', 'labels': labels, 'channel_names': {'0': 'T2'}} | described
     (path / 'dataset.json').write_text(json.dumps(dataset))
     for fold in (0, 1):
         (path / f'fold_{fold}').mkdir()
@@ -312,8 +482,6 @@ def nnunet(folder: Path, dims: int) -> Path:
 
 
 def test_nnunet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, 'dynamic_network_architectures', None)
     monkeypatch.setitem(sys.modules, 'dynamic_network_architectures.architectures', None)
     bundle = find_model(str(nnunet(tmp_path, 2)), 'lumbar')
@@ -321,12 +489,26 @@ def test_nnunet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_model(bundle)
 
 
+@pytest.mark.parametrize('old', [False, True])
 @pytest.mark.parametrize('dims', [2, 3])
-def test_nnunet(tmp_path: Path, make_scan: MakeScan, dims: int) -> None:
+def test_nnunet(tmp_path: Path, make_scan: MakeScan, dims: int, old: bool) -> None:
     unet = pytest.importorskip('dynamic_network_architectures.architectures.unet')
     path = nnunet(tmp_path, dims)
     plans = json.loads((path / 'plans.json').read_text())
     arguments = plans['configurations']['base']['architecture']['arch_kwargs']
+    if old:
+        # Plans before nnU-Net 2.4, as of TotalSegmentator.
+        plans['configurations']['base'] |= {
+            'UNet_class_name': 'PlainConvUNet',
+            'UNet_base_num_features': 4,
+            'unet_max_num_features': 8,
+            'n_conv_per_stage_encoder': [1, 1],
+            'n_conv_per_stage_decoder': [1],
+            'conv_kernel_sizes': [[3] * dims] * 2,
+            'pool_op_kernel_sizes': [[1] * dims, [2] * dims],
+        }
+        del plans['configurations']['base']['architecture']
+        (path / 'plans.json').write_text(json.dumps(plans))
     for key in ('conv_op', 'norm_op', 'nonlin'):
         arguments[key] = getattr(torch.nn, arguments[key].rsplit('.', 1)[-1])
     for fold in (0, 1):
@@ -355,12 +537,124 @@ def test_nnunet(tmp_path: Path, make_scan: MakeScan, dims: int) -> None:
     Predictor(model).segment({'T2w': image})
 
 
-def test_nnunet_with_unions_or_turned_axes_is_refused(tmp_path: Path) -> None:
+UNION = {'labels': {'background': 0, 'psoas': [1, 2]}, 'orientation': 'RAS'}
+LATE = {'labels': {'background': 0, 'psoas left': 2}, 'orientation': 'RAS'}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        (
+            {'plans': {'transpose_forward': [1, 0, 2]}},
+            r'another order .transpose_forward .1, 0, 2',
+        ),
+        ({'dataset': UNION}, 'labels psoas are regions, unions of others'),
+        ({'dataset': LATE}, r'numbered .0, 2., not from 0 on'),
+        ({'normalization_schemes': ['CTNormalization']}, 'CTNormalization, which is for CT'),
+        ({'normalization_schemes': ['RescaleTo01Normalization']}, 'scales images by RescaleTo01'),
+        ({'previous_stage': '3d_lowres'}, 'is a cascade: it needs the labels of 3d_lowres'),
+        ({'architecture': None}, "it lacks 'UNet_class_name'"),
+        ({'architecture': {'network_class_name': 'os.system'}}, "it lacks 'arch_kwargs'"),
+        ({'patch_size': None}, "it lacks 'patch_size'"),
+        ({'spacing': [0.0, 2.0]}, 'pixel size of 0 mm'),
+        ({'spacing': [-1, 2.0]}, 'spacing'),
+        ({'spacing': [float('nan'), 2.0]}, 'pixel size of nan mm'),
+        ({'patch_size': [10**6, 10**6]}, 'window of 1000000x1000000 pixels'),
+        ({'inherits_from': '2d'}, 'inherits from itself'),
+        ({'inherits_from': 'base'}, 'inherits from itself'),
+        ({'dataset': {}}, 'left and right are not known.*--model-orientation'),
+        ({'dataset': {'orientation': 'SPR'}}, 'in the order SPR'),
+    ],
+)
+def test_nnunet_that_cannot_be_used_says_why(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ModelError, match=reason):
+        find_model(str(nnunet(tmp_path, 2, **changes)), 'lumbar')
+
+
+def test_nnunet_without_the_weights_of_a_fold(tmp_path: Path) -> None:
     path = nnunet(tmp_path, 2)
-    plans = json.loads((path / 'plans.json').read_text())
-    (path / 'plans.json').write_text(json.dumps({**plans, 'transpose_forward': [1, 0, 2]}))
-    with pytest.raises(ModelError, match='axes in another order'):
-        find_model(str(path), 'lumbar')
     (path / 'fold_1/checkpoint_final.pth').unlink()
     with pytest.raises(ModelError, match=r'checkpoint_final.pth are missing'):
         find_model(str(path), 'lumbar')
+
+
+class SideNet(torch.nn.Module):
+    """Takes the place of an nnU-Net: its classes depend on where the array begins.
+
+    In an array (z, y, x) it labels where the first channel is larger than the second, in the
+    first half of the planes and of the rows; 1 in the first half of the columns, 2 in the other.
+    """
+
+    def __init__(self, input_channels: int, num_classes: int, **_: Any) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        found = windows[:, 0] > windows[:, 1]
+        half = [extent // 2 for extent in found.shape[1:]]
+        found[:, half[0] :] = False
+        found[:, :, half[1] :] = False
+        first = torch.arange(found.shape[3]) < half[2]
+        chosen = torch.stack([~found, found & first, found & ~first], dim=1)
+        return 50.0 * chosen * self.scale[:, None, None, None]
+
+
+@pytest.mark.parametrize('declared', [True, False])
+@pytest.mark.parametrize('order', ['RAS', 'LAS', 'LPS', 'RPI', 'LAI'])
+def test_nnunet_sees_the_voxel_order_of_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, declared: bool
+) -> None:
+    package = 'dynamic_network_architectures'
+    stand_in = types.ModuleType('unet')
+    stand_in.PlainConvUNet = SideNet  # type: ignore[attr-defined]
+    architectures = types.ModuleType('architectures')
+    architectures.unet = stand_in  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    monkeypatch.setitem(sys.modules, f'{package}.architectures', architectures)
+    dataset = {'channel_names': {'0': 'Water', '1': 'fat'}} | (
+        {'orientation': order} if declared else {}
+    )
+    path = nnunet(
+        tmp_path,
+        3,
+        patch_size=[4, 12, 10],
+        spacing=[5.0, 4.0, 4.0],
+        normalization_schemes=['NoNormalization'] * 2,
+        dataset=dataset,
+    )
+    for fold in (0, 1):
+        state = {'network_weights': {'scale': torch.ones(3)}}
+        torch.save(state, path / f'fold_{fold}/checkpoint_final.pth')
+    # A scan in the order of the training files, and what the network says of it as it is stored.
+    rng = np.random.default_rng(0)
+    water, fat = rng.uniform(0, 1, (2, 10, 12, 4)).astype(np.float32)
+    arrays = torch.from_numpy(np.stack([water, fat])).permute(0, 3, 2, 1)[None]
+    stored = SideNet(2, 3)(arrays)[0].argmax(0).permute(2, 1, 0).numpy()
+    assert set(np.unique(stored)) == {0, 1, 2}
+    ornt = nib.orientations.axcodes2ornt(order)
+
+    def turned(values: np.ndarray) -> np.ndarray:
+        return np.asarray(nib.orientations.apply_orientation(values, ornt))
+
+    affine = np.diag([4, 4, 5, 1.0])
+    images = {
+        name: nib.Nifti1Image(turned(values), affine)
+        for name, values in (('water', water), ('fat', fat))
+    }
+    model = load_model(find_model(str(path), 'lumbar', None if declared else order))
+    found = Predictor(replace(model, postprocess=())).segment(images)
+    # Classes 1 and 2 are left and right psoas, 6 and 5 in the label table.
+    expected = np.array([0, 6, 5])[turned(stored)]
+    assert np.array_equal(np.asarray(found.labels.dataobj), expected)
+
+
+def test_a_voxel_order_against_that_of_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r'order RAS, not LPS. Leave out --model-orientation'):
+        find_model(str(nnunet(tmp_path, 2)), 'lumbar', 'LPS')
+    with pytest.raises(ModelError, match='Leave out --model-orientation'):
+        find_model('lumbar', 'lumbar', 'LPS')
+    turning = {'image_reader_writer': 'NibabelIOWithReorient'}
+    path = nnunet(tmp_path / 'more', 2, plans=turning, dataset={})
+    assert find_model(str(path), 'lumbar').card['orientation'] == 'RAS'

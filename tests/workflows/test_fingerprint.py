@@ -92,6 +92,7 @@ CHANGES: dict[str, Callable[[Inputs], None]] = {
     'bias correction': _replace('settings', bias_correction=False),
     'fat method': _replace('settings', fat_method='kmeans2'),
     'mirrored images': _replace('settings', tta=True),
+    'voxel order of the model': _replace('settings', model='m', model_orientation='LPS'),
     'swaps': _replace('settings', fix_swaps=True),
     'registration': _replace('settings', register='deformable'),
     'drawn map': lambda inputs: inputs.drawn.append(('b.nii.gz', '1', {1: 'L1'})),

@@ -7,6 +7,9 @@ the label table of a region, and becomes a bundle and a model like our own.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +17,16 @@ from bids_muscle.anatomy.labels import LabelTable, load_label_table, side_and_st
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
-from bids_muscle.segmentation.external.spec import Spec
+from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, Spec, reading
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from bids_muscle.segmentation.model import Model
 
+#: Voxel orders of axial slices; RAS is that of the predictor.
+ORIENTATION = re.compile('[LR][AP][IS]')
 READERS = (musclemap, monai_bundle, nnunet)
 
 
@@ -27,7 +35,7 @@ def is_external(path: Path) -> bool:
     return any(reader.recognises(path) for reader in READERS)
 
 
-def read_external(path: Path, region: str) -> ModelBundle:
+def read_external(path: Path, region: str, orientation: str | None = None) -> ModelBundle:
     """Read what can be known of a model of another program without loading its weights.
 
     Its classes are matched with the label table of the region by muscle and side; a class that is
@@ -39,14 +47,17 @@ def read_external(path: Path, region: str) -> ModelBundle:
         MuscleMap's ``.pth`` or ``.json``, or the folder of a MONAI bundle or an nnU-Net training.
     region
         ``'cervical'`` or ``'lumbar'``.
+    orientation
+        Voxel order, such as ``'LPS'``, of the files that the model was trained on, for models that
+        do not say it.
 
     Raises
     ------
     ModelError
-        If a file is missing or not understood, no class is a muscle of the region, or two are the
-        same.
+        If a file is missing or not understood, the voxel order is not known, no class is a muscle
+        of the region, or two are the same.
     """
-    spec = _read(path)
+    spec = _read(path, orientation)
     table = load_label_table(region)
     numbers = _numbers(spec, table)
     if not any(numbers):
@@ -80,6 +91,7 @@ def read_external(path: Path, region: str) -> ModelBundle:
         window_px=(1, 1),
         card={
             'external': spec.kind,
+            'orientation': spec.orientation,
             'numbers': list(numbers),
             'left_out': [name for index, name in spec.classes.items() if not numbers[index]],
         },
@@ -92,16 +104,16 @@ def load_external(bundle: ModelBundle) -> Model:
     Raises
     ------
     ModelError
-        If the weights cannot be read so, or do not fit the network.
+        If the weights cannot be read so, are not all finite, or do not fit the network.
     """
     import torch
 
     from bids_muscle.segmentation.model import Model
 
-    spec = _read(bundle.path)
+    spec = _read(bundle.path, bundle.card['orientation'])
     networks = []
     for path in spec.weights:
-        network = spec.build()
+        network = _build(spec)
         try:
             with torch.serialization.safe_globals(list(spec.safe)):
                 loaded = torch.load(path, map_location='cpu', weights_only=True)
@@ -112,8 +124,9 @@ def load_external(bundle: ModelBundle) -> Model:
                 f'{spec.config} describes: {error}',
                 spec.remedy,
             ) from error
-        networks.append(network.eval())
-    step = spec.multiple_px
+        if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):
+            raise ModelError(f'The weights {path} hold numbers that are not finite.', spec.remedy)
+        networks.append(_flipped(network.eval(), spec))
     return Model(
         networks=tuple(networks),
         spatial_dims=spec.spatial_dims,
@@ -122,17 +135,77 @@ def load_external(bundle: ModelBundle) -> Model:
         spacing_mm=spec.spacing_mm,
         normalize=spec.normalize,
         channels=spec.channels,
-        multiple_px=(step, step, step if spec.spatial_dims == 3 else 1),
+        multiple_px=spec.multiple_px,
         patch_px=spec.patch_px,
+        overlap=spec.overlap,
+        blend=spec.blend,
         pad_value=0.0,
     )
 
 
-def _read(path: Path) -> Spec:
+def _read(path: Path, orientation: str | None) -> Spec:
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path)
+            return _oriented(reader.read(path), orientation)
     raise ModelError(f'There is no model in {path}.', 'Check --model.')
+
+
+def _oriented(spec: Spec, given: str | None) -> Spec:
+    """Add the voxel order, from the model or from the user."""
+    known = spec.orientation or given
+    what = f'The {spec.kind} of {spec.config}'
+    if known is None:
+        raise ModelError(
+            f'{what} does not say in which voxel order its training images were stored, so that '
+            'left and right are not known.',
+            'Name it with --model-orientation, such as LPS or RAS (nib.aff2axcodes of a training '
+            'image tells it).',
+        )
+    if not ORIENTATION.fullmatch(known):
+        raise ModelError(
+            f'{what} works on images in the order {known}.',
+            'Use a model for axial slices, whose order is three of L or R, A or P, S or I.',
+        )
+    if given not in (None, known):
+        raise ModelError(
+            f'{what} says that it works on images in the order {known}, not {given}.',
+            'Leave out --model-orientation.',
+        )
+    return replace(spec, orientation=known)
+
+
+def _build(spec: Spec) -> nn.Module:
+    """Build the network, once its size is known to be sensible."""
+    import torch
+
+    with reading(f'The network that {spec.config} describes', spec.remedy):
+        with torch.device('meta'):
+            shapes = [each.shape for each in spec.build().state_dict().values()]
+        count = sum(math.prod(shape) for shape in shapes)
+        if count > MOST_PARAMETERS:
+            raise ValueError(f'it has {count:.2g} parameters')
+        return spec.build()
+
+
+def _flipped(network: nn.Module, spec: Spec) -> nn.Module:
+    """Return a network that sees its windows in the voxel order of its training images."""
+    from torch import nn
+
+    pairs = list(zip(spec.orientation or '', 'RAS', strict=True))[: spec.spatial_dims]
+    axes = [2 + axis for axis, (theirs, ours) in enumerate(pairs) if theirs != ours]
+    if not axes:
+        return network
+
+    class Flipped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network
+
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(windows.flip(axes)).flip(axes)
+            return found
+
+    return Flipped().eval()
 
 
 def _numbers(spec: Spec, table: LabelTable) -> tuple[int, ...]:

@@ -7,8 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.errors import ModelError
-from bids_muscle.segmentation.external.spec import Spec, need, read_json, z_score
+from bids_muscle.segmentation.external.spec import (
+    Spec,
+    check_size,
+    need,
+    read_json,
+    reading,
+    spacing_of,
+    window_of,
+    z_score,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,20 +57,23 @@ def read(path: Path) -> Spec:
         path = next(path.glob('*.pth'))
     config = path.with_suffix('.json')
     content = read_json(config, REMEDY)
-    try:
+    with reading(f'The MuscleMap model {path}', REMEDY):
         parameters, model = content['parameters'], content['model']
         # A class is the rank of its value among the values of the labels.
         named = {int(entry['value']): _name(entry) for entry in content['labels']}
-        roi = [int(extent) for extent in parameters['roi_size']]
-        spacing = [float(size) if size > 0 else None for size in parameters['pix_dim']]
+        spacing = [spacing_of(size) for size in parameters['pix_dim']]
         strides = [int(stride) for stride in model['strides']]
         if model['norm'] != 'instance' or int(model['in_channels']) != 1:
             raise ValueError('only instance norm and one channel are known')
+        n_classes = int(model['out_channels'])
+        if len(named) >= n_classes:
+            raise ValueError(f'its network has {n_classes} classes for {len(named)} labels')
+        check_size(model)
         build = partial(
             _unet,
             spatial_dims=int(model['spatial_dims']),
             in_channels=1,
-            out_channels=int(model['out_channels']),
+            out_channels=n_classes,
             channels=[int(channel) for channel in model['channels']],
             strides=strides,
             num_res_units=int(model['num_res_units']),
@@ -75,18 +86,14 @@ def read(path: Path) -> Spec:
             config=config,
             weights=(need(path.with_suffix('.pth'), REMEDY),),
             build=build,
-            n_classes=int(model['out_channels']),
+            n_classes=n_classes,
             classes=dict(enumerate((named[value] for value in sorted(named)), start=1)),
             spatial_dims=int(model['spatial_dims']),
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             normalize=partial(z_score, nonzero=True),
-            patch_px=(roi[0], roi[1], roi[2] if len(roi) > 2 else 1),
+            patch_px=window_of(parameters['roi_size']),
             remedy=REMEDY,
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ModelError(
-            f'{config} is not the card of a MuscleMap model: {error!r}.', REMEDY
-        ) from (error)
 
 
 def _name(entry: Mapping[str, Any]) -> str:

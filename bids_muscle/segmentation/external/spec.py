@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import PARSE_ERRORS, ModelError
+from bids_muscle.files import read_small
 from bids_muscle.segmentation.model import ANY, Spacing
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+#: Pixel sizes that a model may ask for.
+SPACINGS_MM = (0.05, 50.0)
+#: Limits of what a configuration may ask for, far above any network in use. Names of arguments
+#: that count layers are those of MONAI and nnU-Net.
+MOST_STAGES, MOST_UNITS, MOST_CHANNELS = 32, 64, 16384
+MOST_PARAMETERS, MOST_WINDOW_PX = 2_000_000_000, 512**3
+COUNTS = {
+    'n_stages',
+    'num_res_units',
+    'blocks_down',
+    'blocks_up',
+    'n_conv_per_stage',
+    'n_conv_per_stage_decoder',
+    'n_blocks_per_stage',
+}
+#: Arguments that are never 0.
+POSITIVE = {'channels', 'features_per_stage', 'kernel_sizes', 'strides'}
+#: Characters of a reason.
+MOST_TEXT = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +57,10 @@ class Spec:
         Classes of the network, background included.
     classes
         Name of each class but the background.
-    spatial_dims, spacing_mm, normalize, channels, patch_px
+    spatial_dims, spacing_mm, normalize, channels, patch_px, multiple_px, overlap, blend
         As in :class:`~bids_muscle.segmentation.model.Model`.
-    multiple_px
-        What the extents must be multiples of.
+    orientation
+        Voxel order, such as ``'RAS'``, in which the network sees images; None if nothing tells it.
     state
         Picks the weights out of what the file holds.
     safe
@@ -60,7 +83,10 @@ class Spec:
     remedy: str
     patch_px: tuple[int, int, int] | None = None
     channels: tuple[str, ...] = (ANY,)
-    multiple_px: int = 1
+    multiple_px: tuple[int, int, int] = (1, 1, 1)
+    overlap: float = 0.5
+    blend: str = 'gaussian'
+    orientation: str | None = 'RAS'
     state: Callable[[Any], Mapping[str, Any]] = lambda loaded: loaded
     safe: tuple[Any, ...] = ()
 
@@ -74,7 +100,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         If it is missing or is not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(read_small(path))
     except (OSError, *PARSE_ERRORS) as error:
         raise ModelError(f'{path} cannot be read: {error}.', remedy) from error
     if not isinstance(content, dict):
@@ -109,3 +135,75 @@ def z_score(volume: torch.Tensor, nonzero: bool) -> torch.Tensor:
     mean, deviation = values.mean(), values.std(correction=0)
     scaled = (volume - mean.float()) / (deviation.float() if deviation > 0 else 1.0)
     return torch.where(chosen, scaled, volume)
+
+
+@contextmanager
+def reading(what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a configuration can raise while it is read or built into one sentence.
+
+    Raises
+    ------
+    ModelError
+        If anything is raised.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except KeyError as error:
+        raise ModelError(f'{what} cannot be used: it lacks {error.args[0]!r}.', remedy) from error
+    except Exception as error:
+        text = ' '.join(str(error).split())[:MOST_TEXT] or type(error).__name__
+        raise ModelError(f'{what} cannot be used: {text.rstrip(".")}.', remedy) from error
+
+
+def spacing_of(value: Any) -> float | None:
+    """Return a pixel size in mm; -1 is that of the scan, None.
+
+    Raises
+    ------
+    ValueError
+        If it is no size that a scan can have.
+    """
+    size = float(value)
+    if size == -1:
+        return None
+    if not SPACINGS_MM[0] <= size <= SPACINGS_MM[1]:
+        raise ValueError(f'it has a pixel size of {size:g} mm')
+    return size
+
+
+def window_of(extents: Sequence[Any]) -> tuple[int, int, int]:
+    """Return the pixels (x, y, planes) of a window; one plane where two are given.
+
+    Raises
+    ------
+    ValueError
+        If they are not two or three, not positive, or too many.
+    """
+    window = [int(extent) for extent in extents]
+    if len(window) not in (2, 3) or min(window) < 1 or math.prod(window) > MOST_WINDOW_PX:
+        raise ValueError(f'it has a window of {"x".join(map(str, window))[:MOST_TEXT]} pixels')
+    return window[0], window[1], window[2] if len(window) == 3 else 1
+
+
+def check_size(arguments: Any, key: str = '') -> None:
+    """Refuse numbers in the arguments of a network that no network has.
+
+    Raises
+    ------
+    ValueError
+        If one is too large, negative or not finite.
+    """
+    if isinstance(arguments, Mapping):
+        for name, value in arguments.items():
+            check_size(value, str(name))
+    elif isinstance(arguments, list | tuple):
+        if len(arguments) > MOST_STAGES:
+            raise ValueError(f'its network has {len(arguments)} values of {key}')
+        for value in arguments:
+            check_size(value, key)
+    elif isinstance(arguments, int | float):
+        most = MOST_UNITS if key in COUNTS else MOST_CHANNELS
+        if not (1 if key in POSITIVE else 0) <= arguments <= most:
+            raise ValueError(f'its network has {key} {arguments:g}')
