@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bids_muscle.reports.outputs import MISSING, Definitions, number
+from bids_muscle.reports.outputs import MISSING, REASON, Definitions, number
 
 if TYPE_CHECKING:
     import jinja2
@@ -103,6 +103,28 @@ def format_value(text: str | float | None) -> str:
     if abs(value) >= 100:
         return f'{value:.0f}'
     return f'{value:#.3g}'.rstrip('.') if value else '0'
+
+
+def grouped_reasons(
+    rows: Sequence[Mapping[str, str]], everything: str = 'all muscles'
+) -> list[tuple[str, str]]:
+    """Say why values are n/a or limited: each reason once, with the names that it concerns.
+
+    Examples
+    --------
+    >>> rows = [{'name': 'L4', 'reason': 'cut'}, {'name': 'L5', 'reason': 'cut; small'}]
+    >>> grouped_reasons(rows, 'all vertebrae and discs')
+    [('all vertebrae and discs', 'cut'), ('L5', 'small')]
+    """
+    concerned: dict[str, list[str]] = {}
+    for row in rows:
+        reasons = row.get(REASON, MISSING)
+        for reason in reasons.split('; ') if reasons not in ('', MISSING) else ():
+            concerned.setdefault(reason, []).append(row['name'])
+    return [
+        (everything if len(names) == len(rows) > 1 else ', '.join(names), reason)
+        for reason, names in concerned.items()
+    ]
 
 
 def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

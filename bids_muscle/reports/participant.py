@@ -22,7 +22,6 @@ from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import (
     MISSING,
-    REASON,
     ScanOutputs,
     label_table,
     number,
@@ -32,6 +31,7 @@ from bids_muscle.reports.page import (
     data_uri,
     environment,
     format_value,
+    grouped_reasons,
     heading,
     main_measures,
 )
@@ -273,7 +273,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         'compared': compared,
         'extent': _extent(scan.rows),
         'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),
-        'remarks': _remarks(scan.rows),
+        'remarks': grouped_reasons(scan.rows),
         'other_headings': [heading(column, scan.definitions) for column in others],
         'other_rows': [(row['name'], [row[column] for column in others]) for row in scan.rows],
         'definitions': [
@@ -485,19 +485,6 @@ def _extent(rows: Sequence[Mapping[str, str]]) -> str:
         f'Muscles are measured within these vertebral levels: {named}. What lies above and below '
         'them counts in no other column than those of the volume outside.'
     )
-
-
-def _remarks(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    """Say why values are n/a or limited: the muscles concerned, and the reason."""
-    concerned: dict[str, list[str]] = {}
-    for row in rows:
-        reasons = row.get(REASON, MISSING)
-        for reason in reasons.split('; ') if reasons not in ('', MISSING) else ():
-            concerned.setdefault(reason, []).append(row['name'])
-    return [
-        ('all muscles' if len(names) == len(rows) > 1 else ', '.join(names), reason)
-        for reason, names in concerned.items()
-    ]
 
 
 def _plural(count: int, noun: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.outputs import MISSING, REASON, read_table
-from bids_muscle.reports.page import heading
+from bids_muscle.reports.outputs import REASON, read_table
+from bids_muscle.reports.page import grouped_reasons, heading
 
 _SUFFIX = '_desc-spine_morph.tsv'
 _COLUMNS = ('height_mm', 'mean_height_mm', 'depth_mm', 'tilt_deg', 'volume_ml')
@@ -54,7 +54,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         ],
         'vertebrae': [row['name'] for row in rows if row['kind'] == 'vertebra'],
         'lordosis': [(row['name'], row['tilt_deg']) for row in rows if row['kind'] == 'lordosis'],
-        'remarks': [(row['name'], row[REASON]) for row in rows if row[REASON] != MISSING],
+        'remarks': grouped_reasons(rows, 'all vertebrae and discs'),
         'definitions': [(heading(name, definitions), definitions[name]) for name in _COLUMNS],
     }
 
