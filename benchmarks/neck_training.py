@@ -28,6 +28,12 @@ def known_labels(reference: Reference) -> np.ndarray:
     return np.where(unknown, UNKNOWN, reference.labels).astype(np.uint8)
 
 
+def same_grid(path: Path, drawn: nib.Nifti1Image) -> bool:
+    """Return whether an image has the voxels of the one that was drawn on."""
+    other = nib.as_closest_canonical(nib.load(path))
+    return other.shape == drawn.shape and np.allclose(other.affine, drawn.affine, atol=0.01)
+
+
 def main() -> None:
     """Write the scans and their label maps as a BIDS dataset."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -41,12 +47,8 @@ def main() -> None:
         drawn = nib.as_closest_canonical(nib.load(drawn_on))
         mine = [o for o in outlines if (o.participant, o.reading) == (person, 1)]
         labels = known_labels(rasterise(mine, drawn.shape))
-        for path in sorted(drawn_on.parent.glob('*.nii.gz')):
-            other = nib.as_closest_canonical(nib.load(path))
-            same = np.allclose(other.affine, drawn.affine, atol=0.01)
-            if other.shape != drawn.shape or not same:
-                print(f'{path.name} is not on the grid of {drawn_on.name} and is left out')
-                continue
+        paths = [p for p in sorted(drawn_on.parent.glob('*.nii.gz')) if same_grid(p, drawn)]
+        for path in paths:
             scan = root / person / 'anat' / path.name
             name = f'{path.name.rsplit("_", 1)[0]}_seg-outlines_dseg.nii.gz'
             seg = root / 'derivatives/outlines' / person / 'anat' / name
