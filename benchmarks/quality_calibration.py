@@ -1,7 +1,11 @@
-"""Fit how the Dice that a model promises relates to the true one, on simulated people.
+"""Fit how the Dice that a model promises relates to the true one, on people it has not seen.
 
     bids_muscle-phantom PHANTOM --participants 4 --region lumbar --seed 7
     python benchmarks/quality_calibration.py PHANTOM [--model NAME_OR_PATH] --output model.json
+    python benchmarks/quality_calibration.py --outlined DIR/neck-outlined --people sub-03 \
+        --region cervical --model FOLDER --output model.json
+
+The second form takes real people with outlines, as benchmarks/neck_training.py writes them.
 
 The people must not be in the training. Every sixth slice of water, fat and both is segmented as it
 is, noisier, blurred, and with another contrast, so that good and bad outlines are seen. A straight
@@ -14,15 +18,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from neck_training import UNKNOWN
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
 from bids_muscle.errors import SegmentationError
+from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.segmentation.bundle import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.quality import logit
@@ -62,13 +68,42 @@ def observe(predictor: Predictor, folder: Path, person: str, region: str) -> lis
         image = nib.as_closest_canonical(nib.load(folder / f'{stem}{name}_T1w.nii.gz'))
         images[name] = image.get_fdata(dtype=np.float32)[:, :, ::STEP]
     affine = image.affine @ np.diag([1, 1, STEP, 1])
+    shown = (('water',), ('fat',), ('water', 'fat'))
+    return _compare(predictor, person, labels, images, affine, shown)
+
+
+def observe_outlined(predictor: Predictor, folder: Path, person: str) -> list[tuple]:
+    """Do the same in the slices of real scans in which every muscle is known."""
+    rows = []
+    for path in sorted((folder / 'derivatives/outlines' / person / 'anat').glob('*_dseg.nii.gz')):
+        labels = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
+        slices = np.flatnonzero((labels > 0).any((0, 1)) & (labels != UNKNOWN).all((0, 1)))
+        stem = path.name.removesuffix('_seg-outlines_dseg.nii.gz')
+        scan = next((folder / person / 'anat').glob(f'{stem}_*.nii.gz'))
+        contrast = scan.name.removesuffix('.nii.gz').rsplit('_', 1)[1]
+        image = prepare_scan({contrast: nib.load(scan)}).corrected[contrast]
+        images = {contrast: np.asarray(image.dataobj, np.float32)[..., slices]}
+        rows += _compare(
+            predictor, person, labels[..., slices], images, image.affine, ((contrast,),)
+        )
+    return rows
+
+
+def _compare(
+    predictor: Predictor,
+    person: str,
+    labels: np.ndarray,
+    images: dict[str, np.ndarray],
+    affine: np.ndarray,
+    shown: Sequence[tuple[str, ...]],
+) -> list[tuple]:
     rows = []
     for worse in WORSE.values():
         degraded = {
             name: nib.Nifti1Image(worse(values).astype(np.float32), affine)
             for name, values in images.items()
         }
-        for names in (('water',), ('fat',), ('water', 'fat')):
+        for names in shown:
             try:
                 found = predictor.segment({name: degraded[name] for name in names})
             except SegmentationError:
@@ -95,19 +130,25 @@ def apply(line: np.ndarray, promised: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Fit, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('phantom', type=Path)
+    parser.add_argument('phantom', type=Path, nargs='?')
+    parser.add_argument('--outlined', type=Path, help='real scans with outlines')
+    parser.add_argument('--people', nargs='+', help='who of them was not in the training')
     parser.add_argument('--model', help='name or folder')
     parser.add_argument('--region', default='lumbar')
     parser.add_argument('--output', type=Path, required=True, help='card to write')
     options = parser.parse_args()
     bundle = find_model(options.model, options.region)
     predictor = Predictor(bundle)
-    people = sorted(path.name for path in options.phantom.glob('sub-*'))
-    rows = [
-        row
-        for person in people
-        for row in observe(predictor, options.phantom, person, options.region)
-    ]
+    if options.outlined:
+        people = options.people
+        rows = [row for p in people for row in observe_outlined(predictor, options.outlined, p)]
+    else:
+        people = sorted(path.name for path in options.phantom.glob('sub-*'))
+        rows = [
+            row
+            for person in people
+            for row in observe(predictor, options.phantom, person, options.region)
+        ]
     who = np.array([row[0] for row in rows])
     promised, true = np.array([row[1:] for row in rows], dtype=float).T
     predicted = np.empty_like(true)
