@@ -4,7 +4,8 @@
 
 ``DATA/neck`` has the scans. Each image on the grid of an outlined one gets its label map: the two
 gradient echoes of a person differ in contrast alone. Where a slice lacks some muscle of the table,
-all that is not outlined in it is unknown.
+all that is not outlined in it is unknown. But where a muscle was looked for and not found, its
+place in the nearest slice that has it is background, and so is the face.
 """
 
 from __future__ import annotations
@@ -16,16 +17,29 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from neck_references import Reference, image_path, rasterise, read_outlines
+from scipy.ndimage import binary_dilation
 
 #: Number of a pixel that may be anything.
 UNKNOWN = 99
+#: Longus colli and capitis, and how far in front of it no other muscle of the table is, mm.
+LONGUS, FRONT_MM = (3, 4), 12.0
 
 
-def known_labels(reference: Reference) -> np.ndarray:
+def known_labels(reference: Reference, pixel_mm: float) -> np.ndarray:
     """Return the label map with what nobody looked for as unknown."""
-    complete = reference.known[:, 1:].all(axis=1)
-    unknown = (reference.labels == 0) & ~complete
-    return np.where(unknown, UNKNOWN, reference.labels).astype(np.uint8)
+    drawn, known = reference.labels, reference.known
+    complete = known[:, 1:].all(axis=1)
+    unknown = (drawn == 0) & ~complete
+    # Above, only masseter, pterygoids and tongue lie this far in front of longus colli.
+    top = np.flatnonzero(complete).max()
+    front = np.flatnonzero(np.isin(drawn[..., top], LONGUS).any(0)).max()
+    unknown[:, front + round(FRONT_MM / pixel_mm) :, top + 1 :] = False
+    for label in range(1, known.shape[1]):
+        found = (drawn == label).any((0, 1))
+        for k in np.flatnonzero(known[:, label] & ~found):
+            there = np.flatnonzero(found)[np.abs(np.flatnonzero(found) - k).argmin()]
+            unknown[binary_dilation(drawn[..., there] == label, iterations=4), k] = False
+    return np.where(unknown, UNKNOWN, drawn).astype(np.uint8)
 
 
 def same_grid(path: Path, drawn: nib.Nifti1Image) -> bool:
@@ -46,7 +60,7 @@ def main() -> None:
         drawn_on = image_path(options.data / 'neck', person, outlines)
         drawn = nib.as_closest_canonical(nib.load(drawn_on))
         mine = [o for o in outlines if (o.participant, o.reading) == (person, 1)]
-        labels = known_labels(rasterise(mine, drawn.shape))
+        labels = known_labels(rasterise(mine, drawn.shape), drawn.header.get_zooms()[1])
         paths = [p for p in sorted(drawn_on.parent.glob('*.nii.gz')) if same_grid(p, drawn)]
         for path in paths:
             scan = root / person / 'anat' / path.name

@@ -43,6 +43,7 @@ from bids_muscle.segmentation.training.sources import (
     FIRST_OTHER,
     PIXEL_MM,
     PLANE,
+    UNKNOWN,
     PlaneSet,
     counts_as,
     find_cases,
@@ -531,3 +532,17 @@ def test_labels_are_resampled_as_a_whole_plane_would_be() -> None:
             best = np.maximum(best, share)
         assert (found == wanted).all()
         assert found.any()
+
+
+def test_slices_that_nobody_looked_at_are_left_out(tmp_path: Path) -> None:
+    labels = np.full((40, 40, 5), 99, np.uint8)
+    labels[..., 1] = 0
+    labels[10:20, 10:30, 1:3] = 1
+    nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.0, 4.0, 1.0])), tmp_path / 'drawn.nii.gz')
+    source = Source(
+        'drawn', 'drawn.nii.gz', {1: 1}, annotated=(1,), all_slices=True, unknown=(99,)
+    )
+    (planes,) = load_source(source, [tmp_path], center_labels=(1,))
+    assert len(planes) == 2
+    assert UNKNOWN not in planes.labels[0]
+    assert UNKNOWN in planes.labels[1]

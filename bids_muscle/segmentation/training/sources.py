@@ -278,6 +278,7 @@ def _from_volume(case: Case, center_labels: Sequence[int], plane: str) -> PlaneS
     first, last = source.slices or (0, codes.shape[2])
     whole = np.flatnonzero(present.all(1))
     usable = np.arange(codes.shape[2]) if source.all_slices else whole
+    usable = usable[(labels[..., usable] != UNKNOWN).any((0, 1))]
     slices = [k for k in usable if first <= k < last][:: source.slice_step]
     if not slices or not len(whole):
         raise _lacks(case, sorted(set(wanted) - set(np.unique(labels).tolist())))
