@@ -95,7 +95,8 @@ class Settings:
     register
         ``'affine'`` or ``'deformable'``: how a scan is aligned with its atlas.
     levels
-        Table of vertebral levels that a person marked, or None to take them from the atlas.
+        Table of vertebral levels marked by hand, or None to take them from the vertebrae of the
+        session, else from the atlas.
     fat_method
         How fat is measured: ``'auto'`` for all ways that a scan allows, or one of
         :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.

@@ -244,7 +244,7 @@ def _add_science(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar='FILE',
         help='table of vertebral levels marked by hand: participant_id, session_id, slice or '
-        'z_mm, level (default: from the atlas)',
+        'z_mm, level (default: vertebrae of the session, else the atlas)',
     )
     group.add_argument(
         '--no-bias-correction',
