@@ -17,7 +17,7 @@ from bids_muscle.anatomy.labels import LabelTable, load_label_table, side_and_st
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
-from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, Spec, reading
+from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, Spec, reading, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +76,10 @@ def read_external(path: Path, region: str, orientation: str | None = None) -> Mo
                 f'Rename those that are not {label.muscle} in {spec.config}.',
             )
     digest = hashlib.sha256()
-    for part in (spec.config, *spec.weights):
-        digest.update(part.read_bytes())
+    with reading(f'The {spec.kind} model {path}', spec.remedy):
+        for part in (spec.config, *spec.weights):
+            with part.open('rb') as stream:
+                hashlib.file_digest(stream, lambda: digest)
     return ModelBundle(
         path=path.absolute(),
         name=spec.name,
@@ -121,7 +123,7 @@ def load_external(bundle: ModelBundle) -> Model:
         except Exception as error:
             raise ModelError(
                 f'The weights {path} cannot be loaded as plain numbers into the network that '
-                f'{spec.config} describes: {error}',
+                f'{spec.config} describes: {reason_of(error)}.',
                 spec.remedy,
             ) from error
         if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):

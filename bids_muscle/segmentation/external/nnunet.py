@@ -137,7 +137,7 @@ def _classes(labels: Mapping[str, Any]) -> dict[int, str]:
 def _orientation(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """Return the voxel order of what the network sees, None where nothing tells it."""
     if 'orientation' in dataset:
-        return str(dataset['orientation'])
+        return str(dataset['orientation']).upper()
     reader = plans.get('image_reader_writer', dataset.get('overwrite_image_reader_writer'))
     return 'RAS' if reader == TURNING_READER else None
 

@@ -153,8 +153,13 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     except KeyError as error:
         raise ModelError(f'{what} cannot be used: it lacks {error.args[0]!r}.', remedy) from error
     except Exception as error:
-        text = ' '.join(str(error).split())[:MOST_TEXT] or type(error).__name__
-        raise ModelError(f'{what} cannot be used: {text.rstrip(".")}.', remedy) from error
+        raise ModelError(f'{what} cannot be used: {reason_of(error)}.', remedy) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says on one line, shortly."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text[:MOST_TEXT].rstrip('.')
 
 
 def spacing_of(value: Any) -> float | None:
