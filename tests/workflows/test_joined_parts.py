@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,24 @@ def test_fat_by_thresholds_over_parts_of_other_brightness(tmp_path: Path) -> Non
     joined = muscle(bids_dir, 'acq-T1wjoined')
     whole = muscle(bids_dir, 'acq-T1w', 'sub-whole')
     assert_alike(joined, whole, ['volume_ml', 'fat_kmeans2_pct', 'fat_gmm2_pct'])
+
+
+def test_a_muscle_that_the_model_of_the_parts_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        return np.where(drawn(affine, shape) >= 7, 0, drawn(affine, shape)).astype(np.uint8)
+
+    drawn = outlines
+    monkeypatch.setitem(globals(), 'outlines', without)
+    monkeypatch.setitem(globals(), 'measure_scan', partial(measure_scan, unlabelled=[7]))
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    reasons = table(bids_dir, 'acq-dixonjoined').set_index('index')['reason']
+    assert reasons[7] == 'the model has no such muscle'
+    assert reasons[8] == 'not found in the field of view'
 
 
 def test_a_part_that_changes_or_vanishes(tmp_path: Path, run_of_scans: list[str]) -> None:
