@@ -658,5 +658,5 @@ def test_a_voxel_order_against_that_of_the_model_is_refused(tmp_path: Path) -> N
     with pytest.raises(ModelError, match='Leave out --model-orientation'):
         find_model('lumbar', 'lumbar', 'LPS')
     turning = {'image_reader_writer': 'NibabelIOWithReorient'}
-    path = nnunet(tmp_path / 'more', 2, plans=turning, dataset={})
+    path = nnunet(tmp_path / 'more', 2, plans=turning, dataset={'orientation': 'LPS'})
     assert find_model(str(path), 'lumbar').card['orientation'] == 'RAS'

@@ -136,10 +136,10 @@ def _classes(labels: Mapping[str, Any]) -> dict[int, str]:
 
 def _orientation(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """Return the voxel order of what the network sees, None where nothing tells it."""
-    if 'orientation' in dataset:
-        return str(dataset['orientation']).upper()
     reader = plans.get('image_reader_writer', dataset.get('overwrite_image_reader_writer'))
-    return 'RAS' if reader == TURNING_READER else None
+    if reader == TURNING_READER:
+        return 'RAS'  # however the files are stored
+    return str(dataset['orientation']).upper() if 'orientation' in dataset else None
 
 
 def _architecture(plan: Mapping[str, Any], dims: int) -> dict[str, Any]:
