@@ -372,6 +372,10 @@ def test_classes_that_may_overlap_are_refused(tmp_path: Path) -> None:
     post = {'transforms': [{'_target_': 'Activationsd', 'keys': 'pred', 'sigmoid': True}]}
     with pytest.raises(ModelError, match=r'classes may overlap \(sigmoid\)'):
         bundle_with(tmp_path / 'sigmoid', postprocessing=post)
+    with pytest.raises(ModelError, match=r'classes may overlap \(sigmoid\)'):
+        bundle_with(
+            tmp_path / 'named', postprocessing={'transforms': '@after'}, after=post['transforms']
+        )
     post['transforms'][0] |= {'sigmoid': False, 'softmax': True}
     bundle_with(tmp_path / 'softmax', postprocessing=post)
 

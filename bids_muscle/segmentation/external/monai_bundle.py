@@ -88,7 +88,7 @@ def read(path: Path) -> Spec:
         check_size(network)
         dims = int(network.get('spatial_dims', 3))
         spacing, orientation, normalize = _preprocessing(content, values, dims)
-        _check_postprocessing(content)
+        _check_postprocessing(content.get('postprocessing'), values)
         patch, overlap, blend = _inferer(values.plain(content.get('inferer', {})), dims)
         formats = metadata['network_data_format']
         named = {int(k): str(v) for k, v in formats['outputs']['pred']['channel_def'].items()}
@@ -146,6 +146,10 @@ class _Values:
             [self.plain(each, depth + 1) for each in value] if isinstance(value, list) else value
         )
 
+    def named(self, value: Any) -> Any:
+        """Return what a reference names; leave anything else as it is, unread."""
+        return self.plain(value) if isinstance(value, str) else value
+
     def _look_up(self, reference: str, depth: int) -> Any:
         """Return what ``a#b#0`` or ``a::b::0`` names, itself perhaps by other references."""
         value: Any = self.content
@@ -186,10 +190,10 @@ def _preprocessing(
     return (spacing[0], spacing[1], spacing[2]), orientation, partial(_all, steps)
 
 
-def _check_postprocessing(content: Mapping[str, Any]) -> None:
+def _check_postprocessing(post: Any, values: _Values) -> None:
     """Refuse classes that may overlap: each has a probability of its own, not a share of one."""
-    post = content.get('postprocessing')
-    for step in post.get('transforms', ()) if isinstance(post, dict) else ():
+    steps = values.named(values.named(post or {}).get('transforms', []))
+    for step in map(values.named, steps):
         if _class_of(step).startswith('Activations') and step.get('sigmoid', False) is not False:
             raise ValueError('its classes may overlap (sigmoid), a label map has one per voxel')
 
