@@ -35,7 +35,7 @@ def test_who_has_nothing_to_do_has_not_failed(
     for label in ('1', '2'):
         (bids_dir / f'sub-{label}/anat').mkdir(parents=True)
     shape, affine = (40, 40, 4), np.diag([4.0, 4.0, 10.0, 1.0])
-    values = np.random.default_rng(0).random(shape).astype('float32')
+    values = np.random.default_rng(0).gamma(2, 100, shape).astype('float32')
     nib.save(nib.Nifti1Image(values, affine), bids_dir / 'sub-1/anat/sub-1_T2w.nii.gz')
     words = [str(bids_dir), str(out), 'participant', '--skip-bids-validation']
     words += ['--region', 'lumbar', '--nprocs', '1']
