@@ -23,8 +23,8 @@ from bids_muscle.imaging.registration import (
 )
 
 #: Below this mean Dice of atlas muscles and segmented muscles an alignment is not trusted. Real
-#: necks have 0.26 to 0.43; with 0.32 one was a level off, so that they stay without levels.
-MIN_OVERLAP = 0.4
+#: necks have 0.32 to 0.47, and levels half a vertebra off at 0.35 and 0.47, so they stay without.
+MIN_OVERLAP = {'lumbar': 0.4, 'cervical': 0.5}
 #: Volumes of people differ from their atlas by no more than this factor.
 _MAX_GROWTH = 3.0
 _MAX_TURN_DEG = 45.0
@@ -156,7 +156,10 @@ def align_scan(
         found = deform(found, images[own], inside, classes, atlas)
     carried = classes_of(labels_in_scan(found, atlas, images[own]), atlas.table)
     found = replace(found, overlap=_mean_dice(carried, classes))
-    reasons = (*_doubtful(found, classes, points.height_mm), *_odd_levels(found, atlas))
+    reasons = (
+        *_doubtful(found, classes, points.height_mm, MIN_OVERLAP[atlas.region]),
+        *_odd_levels(found, atlas),
+    )
     found = replace(found, reasons=reasons)
     shares = level_probabilities(found, atlas, labels)
     if shares and not any(likeliest(shares, labels.shape[2], 'atlas').names):
@@ -226,13 +229,15 @@ def _middle_line(atlas: Atlas) -> Callable[[float], np.ndarray]:
     return lambda z: np.array([np.interp(z, heights, means[:, axis]) for axis in range(2)])
 
 
-def _doubtful(found: Alignment, classes: np.ndarray, height_mm: float) -> Iterator[str]:
+def _doubtful(
+    found: Alignment, classes: np.ndarray, height_mm: float, least: float
+) -> Iterator[str]:
     if not classes.any():
         yield 'no muscle was segmented that could confirm the place of the scan'
-    elif found.overlap < MIN_OVERLAP:
+    elif found.overlap < least:
         yield (
             f'the muscles of the atlas and of the scan overlap with a Dice of {found.overlap:.2f} '
-            f'only, less than {MIN_OVERLAP}'
+            f'only, less than {least}'
         )
     if height_mm < _MIN_HEIGHT_MM:
         yield f'the scan is {height_mm:.0f} mm high, too little to tell its place along the spine'

@@ -224,7 +224,7 @@ def test_levels_no_person_has_are_refused(atlas: Atlas) -> None:
         changed = replace(found, matrix=matrix @ found.matrix, overlap=overlap)
         classes = classes_of(person.labels, atlas.table)
         return [
-            *alignment._doubtful(changed, classes, 160.0),
+            *alignment._doubtful(changed, classes, 160.0, 0.4),
             *alignment._odd_levels(changed, atlas),
         ]
 
