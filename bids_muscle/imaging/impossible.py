@@ -154,12 +154,17 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
 
 
 def _is_uniform(data: np.ndarray) -> bool:
-    """Say whether all values are equally frequent, as the phase of noise and of tissue is."""
+    """Say whether all values are equally frequent, as the phase of noise and of tissue is.
+
+    Phase fills its whole range, from 0 or from below it on; a tissue that a coil shades evenly
+    does not.
+    """
     values = data[np.isfinite(data) & (data != 0)]
     shares = np.array([0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
     places = np.quantile(values, shares)
     even = places[0] + shares * (places[-1] - places[0])
-    return bool(np.abs(places - even).max() < _EVEN * (places[-1] - places[0]))
+    close = np.abs(places - even).max() < _EVEN * (places[-1] - places[0])
+    return bool(close and places[0] < _EVEN * places[-1])
 
 
 def doubt_negatives(

@@ -110,6 +110,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         fat_fraction=fraction,
         atlas_image=labels,
         atlas_labels=labels,
+        levels=aligned['levels'],
         region=region,
     )
     measured = measure.run(cwd=str(work_dir)).outputs
