@@ -78,12 +78,12 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
         ) from error
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed, in a folder and those below.
+def remove_torn(folder: Path, *, below: bool = True) -> None:
+    """Remove the temporary files of writers that were killed, in a folder and those `below`.
 
     A writer holds a lock on its file; where the file system knows no locks, nothing is removed.
     """
-    for path in folder.rglob('.*.tmp'):
+    for path in folder.rglob('.*.tmp') if below else folder.glob('.*.tmp'):
         with contextlib.suppress(OSError), path.open('rb') as stream:
             if _lock(stream):
                 path.unlink()

@@ -77,4 +77,10 @@ def _paths(output_dir: Path) -> list[Path]:
     kinds = [f'*_desc-{name}.{io_spec()["figures"][name]}' for name in LINKED]
     figures = [path for kind in kinds for path in output_dir.glob(f'sub-*/figures/{kind}')]
     pages = output_dir.glob('sub-*.html')
-    return sorted(path for path in {*group, *figures, *pages} if path.is_file())
+    root = output_dir.resolve()
+    # A link may lead to a file that nobody means to hand on.
+    return sorted(
+        path
+        for path in {*group, *figures, *pages}
+        if path.is_file() and path.resolve().is_relative_to(root)
+    )

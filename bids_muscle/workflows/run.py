@@ -17,7 +17,7 @@ from bids_muscle.dataset.plan import format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
-from bids_muscle.dataset.writer import write_dataset_files
+from bids_muscle.dataset.writer import remove_torn, write_dataset_files
 from bids_muscle.engine.outcome import RunReport
 from bids_muscle.errors import (
     ExitCode,
@@ -217,6 +217,8 @@ def run_group(settings: Settings) -> ExitCode:
     from bids_muscle.reports.group import write_group
 
     records = _require_records(settings)
+    for folder in (settings.output_dir, settings.output_dir / 'phenotype'):
+        remove_torn(folder, below=False)
     recorded = {record.participant for record in records}
     table = keep_participants(settings.bids_dir, settings.output_dir, recorded)
     remarks = list(table.remarks) if table else []

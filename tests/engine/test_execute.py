@@ -222,6 +222,17 @@ def test_a_gpu_that_another_run_holds_is_waited_for_and_a_free_one_taken(
     free.give_back()
 
 
+def test_a_pipe_in_place_of_the_lock_makes_nobody_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, '_FOLDER', tmp_path)
+    monkeypatch.setattr(lease, 'gpu_ids', lambda: ['x'])
+    os.mkfifo(tmp_path / 'bids_muscle-gpu-x.lock')
+    given = lease.lease_gpu('cuda:0')
+    assert given is not None
+    given.give_back()
+
+
 def test_a_killed_run_holds_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, '_FOLDER', tmp_path)
     code = (

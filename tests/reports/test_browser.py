@@ -359,7 +359,8 @@ def test_outlines_lie_on_the_picture(visit: Callable[[Path], Page], add_scan: Ad
                 int(top + margin) : int(top + height - margin),
                 int(left + margin) : int(left + width - margin),
             ]
-            assert inside.min() > 170, plane
+            # In axial slices no muscle is whiter than two thirds.
+            assert inside.min() > (150 if plane == 'axial' else 170), plane
             beside = picture[
                 int(top + margin) : int(top + height - margin),
                 max(int(left - margin) - 4, 0) : int(left - margin),
@@ -547,7 +548,7 @@ def test_the_cohort_is_filtered(
     page.click('#filter-reset')
     page.select_option('#filter-light', 'failed')
     assert page.locator('#remarks tbody tr').all_inner_texts() == [
-        'sub-99_acq-dixon\tFailed\tfat.nii.gz has another grid. Export it again.'
+        'sub-99_acq-dixon\tFailed\tn/a\tfat.nii.gz has another grid. Export it again.'
     ]
     assert page.inner_text('#totals tbody').split() == ['acq-dixon', '0', '1', '0', '0']
     assert_valid(page)

@@ -43,6 +43,16 @@ def test_what_pages_link_is_packed_and_no_scan_data(dataset: Path, tmp_path: Pat
     assert {f'reports/{unquote(link)}' for link in (*linked, *links)} <= names
 
 
+def test_a_link_out_of_the_folder_is_not_packed(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / 'secret.html').write_text('secret')
+    (dataset / 'sub-99.html').symlink_to(tmp_path / 'secret.html')
+    target = tmp_path / 'reports.zip'
+    assert main(['pack', str(dataset), str(target)]) == ExitCode.OK
+    with zipfile.ZipFile(target) as archive:
+        assert 'reports/sub-99.html' not in archive.namelist()
+        assert 'reports/sub-01.html' in archive.namelist()
+
+
 def test_same_pages_same_bytes(dataset: Path, tmp_path: Path) -> None:
     first, second = tmp_path / 'a' / 'r.zip', tmp_path / 'b' / 'r.zip'
     for target in (first, second):
