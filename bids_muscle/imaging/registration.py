@@ -186,8 +186,8 @@ def log_prior(matrix: np.ndarray) -> float:
 
     Examples
     --------
-    >>> round(log_prior(np.eye(4)), 3), round(log_prior(np.diag([1, 1, 0.7, 1])), 1)
-    (0.0, -4.9)
+    >>> [round(log_prior(np.diag([1, 1, z, 1])), 1) for z in (1.1, 0.7)]
+    [-1.2, -4.9]
     """
     height = np.log(np.linalg.norm(np.linalg.inv(matrix[:3, :3])[:, 2]))
     return float(
