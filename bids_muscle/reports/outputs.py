@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
@@ -129,7 +129,7 @@ class ScanOutputs:
     def _has_exclusions(self) -> bool:
         return bool(self.excluded or self.verdict or self.record.left_out or self.unusable)
 
-    @property
+    @cached_property  # asked for once or twice for each row
     def unusable(self) -> dict[str, str]:
         """Why muscles are not used without a person, by name; nothing once one passed the scan."""
         if self.manual or (self.verdict and self.verdict.rating == 'pass'):
