@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from bids_muscle.dataset.writer import write_tsv
-from bids_muscle.loading.base import JOINTS, VERTEBRAE, base_trunk
-from bids_muscle.loading.opensim_model import TASKS, build_model, solve
-from bids_muscle.loading.person import Section, crossing, fit_trunk
-from bids_muscle.loading.table import IMAGED
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.loading import measure_participant_loads
+from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
+from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, solve
+from bids_muscle.spinal_loads.person import Section, crossing, fit_trunk
+from bids_muscle.spinal_loads.table import IMAGED
+from bids_muscle.workflows.spinal_loads import measure_participant_loads
 
 
 def write_base(folder: Path) -> None:

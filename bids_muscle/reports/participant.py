@@ -35,9 +35,9 @@ from bids_muscle.reports.page import (
     heading,
     main_measures,
 )
+from bids_muscle.reports.percentiles import Cohort, read_cohort
 from bids_muscle.reports.slices import EDGES
 from bids_muscle.reports.spine import spine_sections
-from bids_muscle.reports.standing import Cohort, read_cohort
 from bids_muscle.segmentation.quality import DOUBTFUL_DICE
 from bids_muscle.statistics.sessions import label_key
 

@@ -29,15 +29,6 @@ from bids_muscle.errors import (
 from bids_muscle.imaging.atlas import atlas_name
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.tables import MOST_NAMED
-from bids_muscle.workflows.ending import (
-    finish_page,
-    finish_participant,
-    forget_records,
-    is_empty,
-    make_page,
-    refused,
-)
-from bids_muscle.workflows.loading import check_loading, measure_participant_loads
 from bids_muscle.workflows.parts import join_scans
 from bids_muscle.workflows.planning import (
     choose_participants,
@@ -48,7 +39,16 @@ from bids_muscle.workflows.planning import (
     plan_participant,
     say_all,
 )
+from bids_muscle.workflows.records import (
+    finish_page,
+    finish_participant,
+    forget_records,
+    is_empty,
+    make_page,
+    refused,
+)
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
+from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
 from bids_muscle.workflows.spine import join_planes, measure_spines
 from bids_muscle.workflows.work_folder import WORKFLOW, work_folder
 

@@ -17,7 +17,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.errors import ExitCode
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.ending import _remove_stale
+from bids_muscle.workflows.records import _remove_stale
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.loading import measure_participant_loads
 from bids_muscle.workflows.resume import page_of
+from bids_muscle.workflows.spinal_loads import measure_participant_loads
 from bids_muscle.workflows.spine import join_planes, measure_spines
 
 ANAT = 'sub-01/ses-a/anat'

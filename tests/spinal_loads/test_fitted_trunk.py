@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from bids_muscle.loading.base import JOINTS, VERTEBRAE, Array, base_trunk
-from bids_muscle.loading.person import Person, Section, crossing, fit_trunk
+from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, Array, base_trunk
+from bids_muscle.spinal_loads.person import Person, Section, crossing, fit_trunk
 
 #: OpenSim's axes (forward, up, right) in NIfTI's (right, anterior, superior).
 TO_RAS = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from bids_muscle.loading.sharing import share_load
+from bids_muscle.spinal_loads.sharing import share_load
 
 
 @given(seed=st.integers(0, 10_000), share=st.floats(0.05, 0.9))

@@ -10,14 +10,14 @@ import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.movement import moved
-from bids_muscle.loading.base import JOINTS, SIDES, VERTEBRAE, Array
-from bids_muscle.loading.person import Person, Section, fit_trunk
 from bids_muscle.measurement.spine import ASIDE_MM, NEAR_MM, aside_mm, away_mm
+from bids_muscle.spinal_loads.base import JOINTS, SIDES, VERTEBRAE, Array
+from bids_muscle.spinal_loads.person import Person, Section, fit_trunk
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_muscle.loading.opensim_model import JointLoad
+    from bids_muscle.spinal_loads.opensim_model import JointLoad
 
 #: Muscles that scans of the lumbar spine show, and whose areas are the person's own.
 IMAGED = ('multifidus', 'erector spinae', 'psoas major', 'quadratus lumborum')
@@ -106,7 +106,7 @@ def measure_loads(
     shift_mm
         (3,) how far the scan of the muscles lies from that of the spine, or None where unknown.
     """
-    from bids_muscle.loading.opensim_model import TASKS, build_model, model_file, solve
+    from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, model_file, solve
 
     reasons: list[str] = []
     person = None

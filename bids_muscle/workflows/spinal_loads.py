@@ -25,7 +25,7 @@ _LEVELS = '_seg-lumbarmuscles_desc-levels_morph.tsv'
 def check_loading(settings: Settings) -> None:
     """Raise MissingInputError where loads are asked for and OpenSim is not installed."""
     if settings.loading:
-        from bids_muscle.loading.opensim_model import require_opensim
+        from bids_muscle.spinal_loads.opensim_model import require_opensim
 
         require_opensim()
 
@@ -63,7 +63,7 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
 
 
 def _measure(settings: Settings, participant: str, path: Path) -> None:
-    from bids_muscle.loading.table import measure_loads
+    from bids_muscle.spinal_loads.table import measure_loads
 
     # Of several axial scans of a session the first counts.
     beside = next(iter(sorted(path.parent.glob(f'*{_LEVELS}'))), None)

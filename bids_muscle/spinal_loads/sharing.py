@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bids_muscle.loading.base import Array
+from bids_muscle.spinal_loads.base import Array
 
 
 def share_load(capacity: Array, needed: Array, reserve: float = 1.0) -> tuple[Array, Array]:

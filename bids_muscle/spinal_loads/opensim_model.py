@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_muscle.errors import MissingInputError
-from bids_muscle.loading.base import BODIES, JOINTS, Array, Trunk
-from bids_muscle.loading.sharing import share_load
+from bids_muscle.spinal_loads.base import BODIES, JOINTS, Array, Trunk
+from bids_muscle.spinal_loads.sharing import share_load
 
 if TYPE_CHECKING:
     import opensim

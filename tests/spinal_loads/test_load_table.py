@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip('opensim', reason='OpenSim is not installed')
 
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.loading.base import JOINTS, VERTEBRAE, base_trunk
-from bids_muscle.loading.table import fit_person, measure_loads
+from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
+from bids_muscle.spinal_loads.table import fit_person, measure_loads
 
 PERSON = {'height_m': 1.75, 'weight_kg': 72.0, 'sex': 'male'}
 #: Areas of a muscle at each level, cm2, about those of a young man.

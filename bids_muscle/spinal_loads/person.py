@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from bids_muscle.loading.base import (
+from bids_muscle.spinal_loads.base import (
     JOINTS,
     SIDES,
     VERTEBRAE,

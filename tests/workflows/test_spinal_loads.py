@@ -12,9 +12,9 @@ import pytest
 
 from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.errors import MissingInputError
-from bids_muscle.loading.base import JOINTS, VERTEBRAE, base_trunk
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.loading import check_loading, measure_participant_loads
+from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
+from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
 
 ANAT = 'sub-01/ses-a/anat'
 TABLE = f'{ANAT}/sub-01_ses-a_acq-sag_loads.tsv'

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip('opensim', reason='OpenSim is not installed')
 
-from bids_muscle.loading.base import (
+from bids_muscle.spinal_loads.base import (
     BODIES,
     JOINTS,
     Fascicle,
@@ -20,7 +20,7 @@ from bids_muscle.loading.base import (
     base_trunk,
     tilted_axes,
 )
-from bids_muscle.loading.opensim_model import (
+from bids_muscle.spinal_loads.opensim_model import (
     GRAVITY_M_S2,
     MOVING,
     TASKS,
