@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.files import MAX_TABLE_BYTES, read_small
-from bids_muscle.statistics.raters import cohen_kappa
+from bids_muscle.statistics.agreement import cohen_kappa
 
 if TYPE_CHECKING:
     from bids_muscle.reports.outputs import ScanOutputs

@@ -1,10 +1,12 @@
 """Agreement of a measure with a reference: Bland-Altman, ICC, correlation, errors, calibration.
 
-Definitions are those of Weber 2021 (Tables 2 and 3, Figures 3 and 4).
+Definitions are those of Weber 2021 (Tables 2 and 3, Figures 3 and 4). Also the agreement of two
+raters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
 
@@ -286,6 +288,44 @@ def icc_2_1(ratings: np.ndarray) -> IntraclassCorrelation:
         df2=df2,
         p=float(stats.f.sf(f, df1, df2)),
     )
+
+
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> tuple[float, float]:
+    """Return the share of equal judgements and Cohen's kappa, which corrects it for chance.
+
+    Parameters
+    ----------
+    first, second
+        Judgements of two raters on the same things, in the same order.
+
+    Returns
+    -------
+    agreement_pct, kappa
+        Equal judgements in percent, and kappa. Kappa is NaN where both raters always gave one and
+        the same judgement; both are NaN without judgements.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+
+    Notes
+    -----
+    Cohen J. Educ Psychol Meas 1960;20:37-46.
+
+    Examples
+    --------
+    >>> cohen_kappa(['pass', 'pass', 'fail', 'fail'], ['pass', 'pass', 'fail', 'pass'])
+    (75.0, 0.5)
+    """
+    from statsmodels.stats.inter_rater import cohens_kappa, to_table
+
+    pairs = list(zip(first, second, strict=True))
+    if not pairs:
+        return nan, nan
+    with np.errstate(invalid='ignore'):
+        kappa = float(cohens_kappa(to_table(pairs)[0], return_results=False))
+    return 100 * sum(one == two for one, two in pairs) / len(pairs), kappa
 
 
 def calibrate(test: np.ndarray, reference: np.ndarray) -> Calibration:

@@ -110,9 +110,9 @@ def holm(p: np.ndarray) -> np.ndarray:
     >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
     [0.03, nan, 0.06, 0.06]
     """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
-    steps = p[order] * np.arange(order.size, 0, -1)
-    corrected = np.full(p.shape, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    from statsmodels.stats.multitest import multipletests
+
+    corrected = np.array(p, dtype=float)
+    tested = ~np.isnan(corrected)
+    corrected[tested] = multipletests(corrected[tested], method='holm')[1]
     return corrected

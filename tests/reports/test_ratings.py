@@ -15,7 +15,7 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans
 from bids_muscle.reports.ratings import COLUMNS, FORMAT, read_ratings
-from bids_muscle.statistics.raters import cohen_kappa
+from bids_muscle.statistics.agreement import cohen_kappa
 
 AddScan = Callable[..., Path]
 HOSTILE = '<script>alert(1)</script>'
