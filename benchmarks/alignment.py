@@ -32,7 +32,7 @@ from bids_muscle.imaging.levels import (
     vertebra_boundaries,
 )
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.statistics.overlap import overlap
 

@@ -24,8 +24,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from bids_muscle.segmentation.bundle import find_model
-from bids_muscle.segmentation.model import load_model
+from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.predictor import Predictor
 
 ROUNDS = 6

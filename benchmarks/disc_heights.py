@@ -19,7 +19,7 @@ import pandas as pd
 
 from bids_muscle.imaging.conform import load_image, make_image, to_canonical
 from bids_muscle.measurement.spine import measure_spine
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import name_spine
 

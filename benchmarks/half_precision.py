@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 
 

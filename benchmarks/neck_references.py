@@ -174,7 +174,7 @@ def segment(path: Path, model: str | None) -> np.ndarray:
     """Label map of the model on the voxel grid of the scan."""
     from bids_muscle.imaging.conform import load_image
     from bids_muscle.imaging.prepare import prepare_scan
-    from bids_muscle.segmentation.bundle import find_model
+    from bids_muscle.segmentation.catalogue import find_model
     from bids_muscle.segmentation.predictor import Predictor
 
     images = prepare_scan({'image': load_image(path)}).corrected

@@ -25,7 +25,8 @@ import pandas as pd
 
 from bids_muscle.imaging.prepare import Prepared, prepare_scan
 from bids_muscle.measurement.table import measure_scan
-from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.statistics.overlap import overlap
 

@@ -24,8 +24,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
-from bids_muscle.segmentation.model import load_model
+from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.predictor import Predictor
 
 SLICE_MM = 4.0

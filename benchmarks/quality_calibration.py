@@ -29,7 +29,7 @@ from scipy.optimize import least_squares
 
 from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.quality import logit
 from bids_muscle.statistics.overlap import overlap

@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Box, Predictor
 from bids_muscle.statistics.overlap import overlap
 

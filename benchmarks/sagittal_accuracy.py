@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.imaging.conform import load_image, make_image, to_canonical
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import name_spine
 

@@ -18,7 +18,7 @@ from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import sequence_for
 from bids_muscle.phantom.render import Grid, make_component, render, sample_grid
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import name_spine
 

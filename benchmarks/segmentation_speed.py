@@ -28,8 +28,7 @@ def child(paths: list[str], classes: int, threads: int, device: str) -> None:
     import nibabel as nib
     import torch
 
-    from bids_muscle.segmentation.bundle import find_model
-    from bids_muscle.segmentation.model import load_model
+    from bids_muscle.segmentation.catalogue import find_model, load_model
     from bids_muscle.segmentation.networks import build_network
     from bids_muscle.segmentation.predictor import Predictor
 
@@ -53,7 +52,7 @@ def loaded(paths: list[str], threads: int, device: str) -> tuple[float, float]:
     import nibabel as nib
     import torch
 
-    from bids_muscle.segmentation.bundle import find_model
+    from bids_muscle.segmentation.catalogue import find_model
     from bids_muscle.segmentation.predictor import Predictor
 
     torch.set_num_threads(threads)

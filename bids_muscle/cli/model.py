@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from bids_muscle.segmentation.bundle import model_folders, read_bundle
+    from bids_muscle.segmentation.bundle import read_bundle
+    from bids_muscle.segmentation.catalogue import model_folders
     from bids_muscle.segmentation.training.recipe import recipe_names
 
     for name, folder in sorted(model_folders().items()):
@@ -111,7 +112,8 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    from bids_muscle.segmentation.bundle import model_folders, read_bundle
+    from bids_muscle.segmentation.bundle import read_bundle
+    from bids_muscle.segmentation.catalogue import model_folders
     from bids_muscle.segmentation.model_card import model_card
 
     bundle = read_bundle(model_folders().get(args.model, Path(args.model)))

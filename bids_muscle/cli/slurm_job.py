@@ -16,7 +16,7 @@ from bids_muscle.dataset.folders import select_participants
 from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.writer import write_json, write_text
 from bids_muscle.errors import OutputError, SchedulerError, UsageError
-from bids_muscle.segmentation.bundle import packaged_models
+from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.planning import find_models
 from bids_muscle.workflows.resume import settings_digest

@@ -85,7 +85,7 @@ class PublishScan(SimpleInterface):
         from bids_muscle.anatomy.lookups import lookups
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.catalogue import find_model
 
         given = self.inputs
         bids_dir = Path(given.bids_dir)

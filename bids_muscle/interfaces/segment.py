@@ -47,7 +47,7 @@ class SegmentScan(SimpleInterface):
     output_spec = _SegmentOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.catalogue import find_model
         from bids_muscle.segmentation.predictor import Predictor
         from bids_muscle.segmentation.quality import predicted_dice
 

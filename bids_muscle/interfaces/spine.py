@@ -57,7 +57,7 @@ class SegmentSpine(SimpleInterface):
         from bids_muscle.anatomy.labels import SPINE
         from bids_muscle.errors import SegmentationError
         from bids_muscle.imaging.conform import load_image, make_image, to_canonical
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.catalogue import find_model
         from bids_muscle.segmentation.predictor import Predictor
         from bids_muscle.segmentation.vertebrae import name_spine
 
@@ -158,7 +158,7 @@ class PublishSpine(SimpleInterface):
         from bids_muscle.imaging.conform import to_native
         from bids_muscle.measurement.rows import dictionary
         from bids_muscle.reports.spine_figure import spine_labels
-        from bids_muscle.segmentation.bundle import find_model
+        from bids_muscle.segmentation.catalogue import find_model
 
         given = self.inputs
         bids_dir = Path(given.bids_dir)

@@ -23,7 +23,7 @@ from bids_muscle.reports.cohort import (
 )
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.outliers import OUTLIER_Z
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans
+from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.page import environment, format_value, heading, page_of
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
@@ -99,7 +99,7 @@ def write_group(
         for sentence in unknown:
             print(f'bids_muscle: {sentence}', file=sys.stderr)
     given = read_ratings(ratings)
-    review = merge_ratings(given, scans) if ratings else None
+    review = merge_ratings(given, segmentations(scans)) if ratings else None
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)

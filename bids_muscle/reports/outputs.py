@@ -18,9 +18,9 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
-from bids_muscle.reports.ratings import MISSING, Verdict
+from bids_muscle.reports.ratings import Segmentation, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
-from bids_muscle.tables import read_rows
+from bids_muscle.tables import MISSING, read_rows
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
@@ -221,6 +221,14 @@ def label_table(record: ScanRecord) -> LabelTable | None:
         return load_label_table(record.region or '')
     except UsageError:
         return None
+
+
+def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, Segmentation]:
+    """Return what ratings can be about, by the name of the scan."""
+    return {
+        scan.record.scan: Segmentation(scan.segmentation, [row['name'] for row in scan.rows])
+        for scan in scans
+    }
 
 
 def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:

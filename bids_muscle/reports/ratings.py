@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.files import MAX_TABLE_BYTES, read_small
 from bids_muscle.statistics.agreement import cohen_kappa
-
-if TYPE_CHECKING:
-    from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.tables import MISSING
 
 #: From the best to the worst; where raters differ the worst one holds.
 RATINGS = ('pass', 'artefact', 'fail')
@@ -22,8 +20,13 @@ RATINGS = ('pass', 'artefact', 'fail')
 COLUMNS = ('scan', 'segmentation', 'rating', 'muscles', 'comment', 'rater', 'rated_at')
 FORMAT = 'bids_muscle ratings'
 SEPARATOR = '; '
-#: How tables write a value that is not there.
-MISSING = 'n/a'
+
+
+class Segmentation(NamedTuple):
+    """What a rating is about: the digest of a label map, and the muscles of its table."""
+
+    digest: str
+    muscles: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def read_ratings(paths: Iterable[Path]) -> list[Rating]:
     return ratings
 
 
-def merge_ratings(ratings: Sequence[Rating], scans: Sequence[ScanOutputs]) -> Review:
+def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, Segmentation]) -> Review:
     """Match ratings with the scans of a dataset and merge those of several raters.
 
     Where one rater rated a scan more than once, the last one counts. A rating of a label map
@@ -161,23 +164,22 @@ def merge_ratings(ratings: Sequence[Rating], scans: Sequence[ScanOutputs]) -> Re
     BadDataError
         If a muscle is unknown.
     """
-    present = {scan.record.scan: scan for scan in scans}
     latest: dict[tuple[str, str], Rating] = {}
     unknown, outdated = [], []
     for rating in sorted(ratings, key=lambda rating: rating.rated_at):
-        scan = present.get(rating.scan)
+        scan = scans.get(rating.scan)
         if scan is None:
             unknown.append(rating.scan)
-        elif rating.segmentation != scan.segmentation:
+        elif rating.segmentation != scan.digest:
             outdated.append(rating.scan)
         else:
-            _check_muscles(rating, scan)
+            _check_muscles(rating, scan.muscles)
             latest[rating.scan, rating.rater] = rating
     by_scan: dict[str, list[Rating]] = {}
     for (name, _), rating in sorted(latest.items()):
         by_scan.setdefault(name, []).append(rating)
     # A rating that counts may be replaced by a later one, but its file is of this dataset.
-    ours = {rating.file for rating in ratings if rating.scan in present}
+    ours = {rating.file for rating in ratings if rating.scan in scans}
     foreign = sorted({rating.file for rating in ratings} - ours)
     notes = [
         *(
@@ -284,8 +286,7 @@ def _rating(row: Any, file: str, number: int) -> Rating:
     return Rating(**cells, muscles=tuple(muscles), file=file, place=place)
 
 
-def _check_muscles(rating: Rating, scan: ScanOutputs) -> None:
-    known = [row['name'] for row in scan.rows]
+def _check_muscles(rating: Rating, known: Sequence[str]) -> None:
     for name in rating.muscles:
         if name not in known:
             raise BadDataError(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import SPINE, Label, LabelTable, load_label_table
+from bids_muscle.anatomy.labels import Label, LabelTable, load_label_table
 from bids_muscle.errors import PARSE_ERRORS, ModelError
 from bids_muscle.tables import name_some
 
@@ -24,8 +22,6 @@ CARD, WEIGHTS = 'model.json', 'weights.safetensors'
 FORMAT = 1
 #: Fields of a card that belong to one fold of a cross-validation.
 FOLD_FIELDS = ('fold', 'training', 'measured')
-#: Names a folder with models of the user, one folder each, beside those of the package.
-USER_MODELS = 'BIDS_MUSCLE_MODELS'
 
 
 @dataclass(frozen=True)
@@ -98,84 +94,6 @@ class ModelBundle:
             f'Classes of the model {self.name} that are no muscles of the {self.region} region '
             f'become background: {name_some(self.left_out)}.',
         ]
-
-
-def packaged_models() -> Path:
-    """Folder of the models in the package, one folder each, named by region."""
-    return Path(str(resources.files('bids_muscle') / 'data/models'))
-
-
-def find_model(
-    name_or_path: str | None, region: str, orientation: str | None = None
-) -> ModelBundle:
-    """Find the model for a body region, without reading its weights.
-
-    Parameters
-    ----------
-    name_or_path
-        Name of a model, a folder with a bundle, or a model of MuscleMap, MONAI or nnU-Net; None
-        for the default model of the region.
-    region
-        ``'cervical'``, ``'lumbar'`` or ``'spine'``.
-    orientation
-        Voxel order that a model of another program was trained on, where it does not say so.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, it is for another region, its card cannot be read, or it is
-        not known in which voxel order it must see images.
-
-    Examples
-    --------
-    >>> find_model(None, 'lumbar').region
-    'lumbar'
-    """
-    from bids_muscle.segmentation.external import is_external, read_external
-
-    if name_or_path is not None and region != SPINE and is_external(Path(name_or_path)):
-        return read_external(Path(name_or_path), region, orientation)
-    folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
-    bundle = read_bundle(folder)
-    if orientation:
-        raise ModelError(
-            f'The model {bundle.name} says itself in which voxel order it sees images.',
-            'Leave out --model-orientation.',
-        )
-    if bundle.region != region:
-        raise ModelError(
-            f'The model {bundle.name} in {folder} is for the {bundle.region} region, '
-            f'not for the {region} region.',
-            'Name another model with --model, or the right region with --region.',
-        )
-    return bundle
-
-
-def model_folders() -> dict[str, Path]:
-    """Return the folders of all models known by name: of the package and of the user.
-
-    The user's are the folders in the folder that the environment variable ``BIDS_MUSCLE_MODELS``
-    names. A model of the package is also known by its region.
-    """
-    own = sorted(packaged_models().glob(f'*/{CARD}'))
-    more = os.environ.get(USER_MODELS)
-    users = sorted(Path(more).absolute().glob(f'*/{CARD}')) if more else []
-    named = {read_bundle(card.parent).name: card.parent for card in (*users, *own)}
-    return named | {card.parent.name: card.parent for card in own}
-
-
-def _folder(name_or_path: str) -> Path:
-    known = model_folders()
-    if name_or_path in known:
-        return known[name_or_path]
-    if (Path(name_or_path) / CARD).is_file():
-        # Steps run in folders of their own, where a relative path would lead elsewhere.
-        return Path(name_or_path).absolute()
-    raise ModelError(
-        f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
-        f'with {CARD}, nor a model of MuscleMap (.pth), MONAI (configs/) or nnU-Net (plans.json).',
-        f'Use one of {", ".join(sorted(known)) or "(none)"}, or the path of a model folder.',
-    )
 
 
 def read_bundle(folder: Path) -> ModelBundle:

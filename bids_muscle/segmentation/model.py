@@ -91,18 +91,14 @@ class Model:
     bridge_mm: float = BRIDGE_MM
 
 
-def load_model(bundle: ModelBundle) -> Model:
-    """Load a bundle with its checked weights.
+def load_own(bundle: ModelBundle) -> Model:
+    """Load a bundle of this project with its checked weights.
 
     Raises
     ------
     ModelError
         If the weights are missing, changed, or do not fit.
     """
-    if 'external' in bundle.card:
-        from bids_muscle.segmentation.external import load_external
-
-        return load_external(bundle)
     card = bundle.card
     step = divisor(bundle.network)
     other = bundle.labels.mirrored

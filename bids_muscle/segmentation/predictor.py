@@ -19,10 +19,11 @@ from bids_muscle.errors import (
     TemporaryError,
 )
 from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import load_model
 from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_memory, ladder
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
-from bids_muscle.segmentation.model import ANY, Model, load_model
+from bids_muscle.segmentation.model import ANY, Model
 from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes

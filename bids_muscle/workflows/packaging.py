@@ -7,13 +7,8 @@ import re
 from pathlib import Path
 
 from bids_muscle.errors import ModelError, OutputError, UsageError
-from bids_muscle.segmentation.bundle import (
-    CARD,
-    USER_MODELS,
-    ModelBundle,
-    merge_bundles,
-    read_bundle,
-)
+from bids_muscle.segmentation.bundle import CARD, ModelBundle, merge_bundles, read_bundle
+from bids_muscle.segmentation.catalogue import USER_MODELS
 from bids_muscle.segmentation.model_card import write_model_card
 
 

@@ -30,7 +30,8 @@ from bids_muscle.errors import (
     problem_of,
 )
 from bids_muscle.imaging.atlas import find_atlas
-from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.tables import MISSING, name_some, read_table
 
 if TYPE_CHECKING:

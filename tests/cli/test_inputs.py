@@ -11,7 +11,7 @@ import pytest
 from bids_muscle.cli.folders import check_input
 from bids_muscle.cli.slurm_job import with_model_path
 from bids_muscle.errors import MissingInputError
-from bids_muscle.segmentation.bundle import packaged_models
+from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.settings import Settings
 
 

@@ -7,7 +7,8 @@ import base64
 import hashlib
 from importlib.metadata import files
 
-from bids_muscle.segmentation.bundle import CARD, load_networks, packaged_models, read_bundle
+from bids_muscle.segmentation.bundle import CARD, load_networks, read_bundle
+from bids_muscle.segmentation.catalogue import packaged_models
 
 checked = 0
 for file in files('bids_muscle') or []:

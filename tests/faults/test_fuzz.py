@@ -30,7 +30,7 @@ from bids_muscle.imaging.conform import load_image, read_grid
 from bids_muscle.reports.exclusions import read_exclusions
 from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import COLUMNS, FORMAT, RATINGS, read_ratings
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.settings import Settings, read_config
 
 #: `make fuzz` tries many times as much.

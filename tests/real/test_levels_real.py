@@ -17,7 +17,7 @@ from bids_muscle.imaging.atlas import find_atlas, read_atlas
 from bids_muscle.imaging.conform import load_image
 from bids_muscle.imaging.levels import likeliest
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 
 #: Other images of a scan, and what each is called.

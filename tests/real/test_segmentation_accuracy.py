@@ -14,7 +14,7 @@ import pytest
 
 from bids_muscle.imaging.conform import load_image
 from bids_muscle.imaging.prepare import prepare_scan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 
 DIXON = 'dixon-lumbar/sub-TUM01/anat/sub-TUM01_acq-dixon{}_T1w.nii.gz'

@@ -13,7 +13,7 @@ import pytest
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.imaging.conform import make_image, to_canonical
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import name_spine
 

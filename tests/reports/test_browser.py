@@ -17,7 +17,7 @@ from PIL import Image
 
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.reports.group import write_group
-from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.outputs import read_scans, segmentations
 from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import merge_ratings, read_ratings
 
@@ -143,7 +143,8 @@ def test_rating_by_keyboard_alone(
     assert page.inner_text('#progress-text') == '3 of 7 rated: 1 pass, 1 artefact, 1 fail'
     ratings = exported(page, 'tsv', tmp_path)
     assert ratings.name == 'ratings_AB.tsv'
-    merged = merge_ratings(read_ratings([ratings]), read_scans(cohort)).verdicts
+    known = segmentations(read_scans(cohort))
+    merged = merge_ratings(read_ratings([ratings]), known).verdicts
     assert {name[4:6]: verdict.rating for name, verdict in merged.items()} == {
         '00': 'pass',
         '01': 'fail',

@@ -14,12 +14,11 @@ from bids_muscle.segmentation.bundle import (
     CARD,
     WEIGHTS,
     ModelBundle,
-    find_model,
     load_networks,
     merge_bundles,
-    packaged_models,
     write_bundle,
 )
+from bids_muscle.segmentation.catalogue import find_model, packaged_models
 from bids_muscle.segmentation.compute import Compute
 from bids_muscle.segmentation.predictor import Predictor
 

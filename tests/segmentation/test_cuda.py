@@ -25,8 +25,9 @@ from torch.utils._pytree import tree_leaves
 
 from bids_muscle.errors import DeviceError
 from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import load_model
 from bids_muscle.segmentation.compute import check_device, is_out_of_memory
-from bids_muscle.segmentation.model import Model, load_model
+from bids_muscle.segmentation.model import Model
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.training import trainer

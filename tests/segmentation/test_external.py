@@ -19,8 +19,7 @@ from monai.networks.nets import UNet
 from monai.transforms import NormalizeIntensity
 
 from bids_muscle.errors import ModelError
-from bids_muscle.segmentation.bundle import find_model
-from bids_muscle.segmentation.model import load_model
+from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.predictor import Predictor
 
 MakeScan = Callable[..., tuple[nib.Nifti1Image, np.ndarray]]

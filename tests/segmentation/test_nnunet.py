@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from bids_muscle.errors import ModelError
-from bids_muscle.segmentation.bundle import find_model
-from bids_muscle.segmentation.model import load_model
+from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.predictor import Predictor
 
 MakeScan = Callable[..., tuple[nib.Nifti1Image, np.ndarray]]

@@ -18,7 +18,7 @@ from bids_muscle.cli.slurm_job import unfinished
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import ExitCode
 from bids_muscle.imaging.atlas import CARD, find_atlas
-from bids_muscle.segmentation.bundle import packaged_models
+from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.planning import find_models
 from bids_muscle.workflows.resume import settings_digest

@@ -23,7 +23,7 @@ from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.quality import AssessScan
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 
 SUBSETS = [
     subset for size in range(1, len(DIXON) + 1) for subset in itertools.combinations(DIXON, size)

@@ -12,7 +12,8 @@ import pytest
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.imaging.multi_echo import EchoTrain
-from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.settings import Settings
 from bids_muscle.workflows import resume
 

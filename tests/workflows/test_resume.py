@@ -17,7 +17,7 @@ from bids_muscle.cli.main import main
 from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import ExitCode
-from bids_muscle.segmentation.bundle import find_model
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.settings import Settings
 from bids_muscle.workflows import resume
 

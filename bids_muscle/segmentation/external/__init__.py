@@ -18,12 +18,11 @@ from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
 from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, Spec, reading, reason_of
+from bids_muscle.segmentation.model import Model
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from bids_muscle.segmentation.model import Model
 
 #: Voxel orders of axial slices; RAS is that of the predictor.
 ORIENTATION = re.compile('[LR][AP][IS]')
@@ -109,8 +108,6 @@ def load_external(bundle: ModelBundle) -> Model:
         If the weights cannot be read so, are not all finite, or do not fit the network.
     """
     import torch
-
-    from bids_muscle.segmentation.model import Model
 
     spec = _read(bundle.path, bundle.card['orientation'])
     networks = []

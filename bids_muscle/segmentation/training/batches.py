@@ -92,7 +92,7 @@ def make_batch(
         target = torch.where(view < classes, view, torch.zeros_like(view))
         target = torch.where(view == UNKNOWN, IGNORED, target)
         labels.append(leave_out_border(target, recipe.doubt_px) if recipe.doubt_px else target)
-        asked.append(counts_as(planes, classes))
+        asked.append(counts_as(planes.annotated, planes.joined, classes))
     which = torch.rand(count, generator=generator) < 0.5
     image, inside = degrade(
         generator,

@@ -6,7 +6,8 @@ import json
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import ModelError, UsageError
-from bids_muscle.segmentation.bundle import ModelBundle, find_model
+from bids_muscle.segmentation.bundle import ModelBundle
+from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.networks import build_network, divisor
 from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.recipe import Recipe

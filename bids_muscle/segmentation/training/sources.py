@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -26,9 +26,6 @@ from bids_muscle.errors import (
 )
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
-
-if TYPE_CHECKING:
-    from bids_muscle.segmentation.training.volumes import VolumeSet
 
 #: Pixel of the stored planes, mm, and their extent to the right and to the front, in pixels.
 PIXEL_MM = 0.8
@@ -402,7 +399,7 @@ def recode(codes: np.ndarray, source: Source) -> np.ndarray:
     return out
 
 
-def counts_as(planes: PlaneSet | VolumeSet, classes: int) -> list[int]:
+def counts_as(annotated: Sequence[int], joined: Mapping[int, int], classes: int) -> list[int]:
     """For each label of a network the one that it counts as in a source, 0 for the background.
 
     An annotated label counts as itself, one that is joined to another as the other, and one that
@@ -410,14 +407,10 @@ def counts_as(planes: PlaneSet | VolumeSet, classes: int) -> list[int]:
 
     Examples
     --------
-    >>> planes = PlaneSet('ES with MF', np.zeros((1, 2, 2)), None, None, (3, 4), 1.0, '', {1: 3})
-    >>> counts_as(planes, 5)
+    >>> counts_as((3, 4), {1: 3}, 5)
     [3, 0, 3, 4]
     """
-    return [
-        label if label in planes.annotated else planes.joined.get(label, 0)
-        for label in range(1, classes)
-    ]
+    return [label if label in annotated else joined.get(label, 0) for label in range(1, classes)]
 
 
 def _placement(

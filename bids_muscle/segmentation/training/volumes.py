@@ -206,7 +206,7 @@ def make_patches(
         found = cut_window(generator, volume, patches, recipe)
         images.append(found[0])
         labels.append(found[1])
-        asked.append(counts_as(volume, classes))
+        asked.append(counts_as(volume.annotated, volume.joined, classes))
     image, label = torch.stack(images), torch.stack(labels)
     if patches.mirror:
         which = torch.rand(len(image), generator=generator) < 0.5
