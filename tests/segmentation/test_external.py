@@ -20,6 +20,7 @@ from monai.transforms import NormalizeIntensity
 
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.catalogue import find_model, load_model
+from bids_muscle.segmentation.external import convert_external
 from bids_muscle.segmentation.predictor import Predictor
 
 MakeScan = Callable[..., tuple[nib.Nifti1Image, np.ndarray]]
@@ -209,6 +210,32 @@ def test_the_two_files_belong_together(tmp_path: Path) -> None:
     path.with_suffix('.json').unlink()
     with pytest.raises(ModelError, match=r'github.com/MuscleMap/MuscleMap'):
         find_model(str(path), 'lumbar')
+
+
+@pytest.mark.parametrize('make', [musclemap, monai_bundle])
+def test_converted_weights_give_the_same_network(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    """Weights keep their bytes; a copy without a single pickle takes the place of the model."""
+    path = make(tmp_path / 'model')
+    path = path.parent if path.is_file() else path
+    before = load_model(find_model(str(path), 'lumbar')).networks[0].state_dict()
+    checksum = convert_external(path)
+    assert {each.suffix for each in path.rglob('*') if each.is_file()} == {'.json', '.safetensors'}
+    bundle = find_model(str(path), 'lumbar')
+    assert bundle.sha256 == checksum
+    after = load_model(bundle).networks[0].state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert convert_external(path) == checksum
+
+
+def test_weights_are_converted_only_if_they_fit(tmp_path: Path) -> None:
+    path = musclemap(tmp_path / 'other', UNet(2, 1, 9, (4, 8), (2,)))
+    with pytest.raises(ModelError, match='cannot be loaded'):
+        convert_external(path)
+    assert path.exists()
+    assert not path.with_suffix('.safetensors').exists()
 
 
 def test_missing_weights_say_where_to_get_them(tmp_path: Path) -> None:

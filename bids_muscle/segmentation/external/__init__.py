@@ -6,7 +6,6 @@ the label table of a region, and becomes a bundle and a model like our own.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from dataclasses import replace
@@ -17,7 +16,8 @@ from bids_muscle.anatomy.labels import LabelTable, load_label_table, side_and_st
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
-from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, Spec, reading, reason_of
+from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, SAFE, Spec, reading
+from bids_muscle.segmentation.external.weights import convert, digest, load_into
 from bids_muscle.segmentation.model import Model
 
 if TYPE_CHECKING:
@@ -74,11 +74,6 @@ def read_external(path: Path, region: str, orientation: str | None = None) -> Mo
                 f'The model {path} has {len(same)} classes for {label.name}: {", ".join(same)}.',
                 f'Rename those that are not {label.muscle} in {spec.config}.',
             )
-    digest = hashlib.sha256()
-    with reading(f'The {spec.kind} model {path}', spec.remedy):
-        for part in (spec.config, *spec.weights):
-            with part.open('rb') as stream:
-                hashlib.file_digest(stream, lambda: digest)
     return ModelBundle(
         path=path.absolute(),
         name=spec.name,
@@ -86,7 +81,7 @@ def read_external(path: Path, region: str, orientation: str | None = None) -> Mo
         region=region,
         labels=table,
         weights=spec.weights,
-        sha256=digest.hexdigest(),
+        sha256=digest(spec),
         network={},
         spacing_mm=spec.spacing_mm[0] or 0.0,
         window_px=(1, 1),
@@ -107,24 +102,11 @@ def load_external(bundle: ModelBundle) -> Model:
     ModelError
         If the weights cannot be read so, are not all finite, or do not fit the network.
     """
-    import torch
-
     spec = _read(bundle.path, bundle.card['orientation'])
     networks = []
     for path in spec.weights:
         network = _build(spec)
-        try:
-            with torch.serialization.safe_globals(list(spec.safe)):
-                loaded = torch.load(path, map_location='cpu', weights_only=True)
-            network.load_state_dict(spec.state(loaded))
-        except Exception as error:
-            raise ModelError(
-                f'The weights {path} cannot be loaded as plain numbers into the network that '
-                f'{spec.config} describes: {reason_of(error)}.',
-                spec.remedy,
-            ) from error
-        if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):
-            raise ModelError(f'The weights {path} hold numbers that are not finite.', spec.remedy)
+        load_into(network, path, spec)
         networks.append(_flipped(network.eval(), spec))
     return Model(
         networks=tuple(networks),
@@ -142,10 +124,39 @@ def load_external(bundle: ModelBundle) -> Model:
     )
 
 
+def convert_external(path: Path) -> str:
+    """Put safetensors in the place of the checkpoints of a model, once they fit its network.
+
+    Parameters
+    ----------
+    path
+        As in :func:`read_external`.
+
+    Returns
+    -------
+    str
+        What ``sha256`` of the bundle is from now on.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or not understood, or weights are not plain numbers that fit.
+    """
+    spec = _described(path)
+    for checkpoint in spec.weights:
+        if checkpoint.suffix != SAFE:
+            convert(checkpoint, load_into(_build(spec), checkpoint, spec))
+    return digest(_described(path))
+
+
 def _read(path: Path, orientation: str | None) -> Spec:
+    return _oriented(_described(path), orientation)
+
+
+def _described(path: Path) -> Spec:
     for reader in READERS:
         if reader.recognises(path):
-            return _oriented(reader.read(path), orientation)
+            return reader.read(path)
     raise ModelError(f'There is no model in {path}.', 'Check --model.')
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.segmentation.external.spec import (
+    SAFE,
     Spec,
     check_size,
     need,
@@ -32,13 +33,20 @@ STRUCTURES = {111: 'semispinalis cervicis and multifidus'}
 
 def recognises(path: Path) -> bool:
     """Whether the path is one of the two files, or a folder with one such pair."""
-    return path.suffix == '.pth' or (path.suffix == '.json' and path.is_file()) or _pair(path)
-
-
-def _pair(path: Path) -> bool:
     return (
-        path.is_dir() and len(list(path.glob('*.pth'))) == 1 and not list(path.glob('plans.json'))
+        path.suffix == '.pth'
+        or (path.suffix == '.json' and path.is_file())
+        or _inside(path) is not None
     )
+
+
+def _inside(path: Path) -> Path | None:
+    """Return the weights in the folder of one pair; they may have been converted."""
+    if not path.is_dir() or (path / 'plans.json').exists():
+        return None
+    converted = (each for each in path.glob(f'*{SAFE}') if each.with_suffix('.json').is_file())
+    found = [*path.glob('*.pth'), *converted]
+    return found[0] if len(found) == 1 else None
 
 
 def read(path: Path) -> Spec:
@@ -53,8 +61,7 @@ def read(path: Path) -> Spec:
     ModelError
         If a file is missing or the configuration lacks a field.
     """
-    if path.is_dir():
-        path = next(path.glob('*.pth'))
+    path = _inside(path) or path
     config = path.with_suffix('.json')
     content = read_json(config, REMEDY)
     with reading(f'The MuscleMap model {path}', REMEDY):

@@ -35,6 +35,8 @@ COUNTS = {
 }
 #: Arguments that are never 0.
 POSITIVE = {'channels', 'features_per_stage', 'kernel_sizes', 'strides'}
+#: Ending of weights without pickle, into which those of fetched models are converted.
+SAFE = '.safetensors'
 #: Characters of a reason.
 MOST_TEXT = 300
 
@@ -109,13 +111,15 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def need(path: Path, remedy: str) -> Path:
-    """Return a path of weights that is there.
+    """Return a path of weights that is there: that of a checkpoint, or of safetensors beside it.
 
     Raises
     ------
     ModelError
-        If it is not.
+        If neither is.
     """
+    if path.with_suffix(SAFE).is_file():
+        return path.with_suffix(SAFE)
     if not path.is_file():
         raise ModelError(f'The weights {path} are missing.', remedy)
     return path
