@@ -1,19 +1,21 @@
 """All settings of one run: one frozen object, built once, passed on explicitly.
 
 A value comes from the command line, else from the file given by ``--config-file``, else from the
-defaults below. In TOML the settings stand in four tables: ``[input]``, what is read and where the
+defaults below. In TOML, the settings are in four tables: ``[input]``, what is read and where the
 outputs go; ``[science]``, all that may change a measure; ``[group]``, how a cohort is analysed;
-``[execution]``, how it is run.
+``[execution]``, how it is run. The command line, its help and docs/usage.md are made from the
+fields.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -23,10 +25,6 @@ from bids_muscle.files import read_small
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
-#: What muscle strength goes with, where loads on the spine are computed.
-LOADING_STRENGTH = ('area', 'lean')
-#: Ways of aligning a scan with its atlas.
-REGISTER = ('affine', 'deformable')
 #: What is identified by its own checksum, wherever it lies.
 BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
@@ -50,172 +48,326 @@ _ORIENTATION = re.compile('[LR][AP][IS]')
 _DEVICE = re.compile(r'auto|cpu|cuda(:[0-9]+)?')
 
 
-INPUT, SCIENCE, GROUP, EXECUTION = ({'table': table} for table in TABLES)
+@dataclass(frozen=True)
+class Option:
+    """How a setting is given on the command line, and what describes it.
+
+    Parameters
+    ----------
+    table
+        One of :data:`TABLES`.
+    text
+        Help of the command line, in whole sentences, with code between backticks.
+    more
+        What docs/usage.md says beyond the help, in Markdown.
+    flags
+        Spellings; empty for the name of the field with dashes.
+    metavar
+        What stands for the value in the help.
+    choices
+        The values allowed, or empty.
+    unset
+        What holds by default, in words, where the value of the field does not say it.
+    """
+
+    table: str
+    text: str
+    more: str = ''
+    flags: tuple[str, ...] = ()
+    metavar: str = ''
+    choices: tuple[str, ...] = ()
+    unset: str = ''
+
+
+def _setting(table: str, default: Any, text: str, more: str = '', **option: Any) -> Any:
+    """Return a field with its option; see :class:`Option`."""
+    metadata = {'option': Option(table, text, more, **option)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of one run; equal settings are equal and hash alike.
 
-    Parameters
-    ----------
-    bids_dir
-        The raw BIDS dataset; only read.
-    output_dir
-        The derivatives dataset.
-    level
-        ``'participant'`` or ``'group'``.
-    participants
-        Participant labels without ``sub-``; empty for all.
-    sessions
-        Session labels without ``ses-``; empty for all.
-    region
-        ``'cervical'`` or ``'lumbar'`` for every scan, or None to find out per scan.
-    contrast_rules
-        Table that replaces the built-in rules from BIDS names to contrasts.
-    bids_filter_file
-        JSON with pybids filters that narrow down the images.
-    derivatives
-        Derivatives datasets of other programs, with label maps of vertebrae and discs.
-    loading
-        Compute the loads on the lumbar spine.
-    loading_strength
-        ``'area'`` or ``'lean'``: whether muscle strength goes with area or area without fat.
-    skip_bids_validation
-        Do not ask for a valid ``dataset_description.json``.
-    model
-        Name or folder of a model bundle, or None for the region's default.
-    model_orientation
-        Voxel order, such as ``'LPS'``, of the files that a model of another program was trained
-        on, where it does not say so.
-    bias_correction
-        Correct the bias field before segmentation.
-    atlas
-        Folder of an atlas, or None for the one of the package.
-    register
-        ``'affine'`` or ``'deformable'``: how a scan is aligned with its atlas.
-    levels
-        Table of vertebral levels marked by hand, or None to take them from the vertebrae of the
-        session, else from the atlas.
-    fat_method
-        How fat is measured: ``'auto'`` for all ways that a scan allows, or one of
-        :data:`bids_muscle.measurement.methods.FAT_METHODS` for the scans that allow it.
-    tta
-        Segment mirrored images too and average (test-time augmentation).
-    fix_swaps
-        Exchange water and fat where the scanner confused them, and in- and opposed-phase.
-    qc_ratings
-        Rating files exported from the review page.
-    exclude
-        Table of participants, scans or muscles that do not count in the cohort.
-    formula
-        Linear model of the user, as in R.
-    session_order
-        Session labels without ``ses-`` in the order of time; empty to find it out.
-    harmonise_sites
-        Remove differences between sites where ``participants.tsv`` has a ``site``.
-    work_dir
-        Folder of intermediate files, or None for a temporary one.
-    nprocs
-        CPUs used at once by all steps together, or None for all that are allowed.
-    omp_nthreads
-        Threads of the segmentation of one scan, or None for one.
-    memory_gb
-        Memory (GB, 10^9 bytes) that all steps together may use, or None for what is allowed.
-    device
-        ``'auto'``, ``'cpu'``, ``'cuda'`` (all GPUs) or ``'cuda:N'`` (one GPU).
-    use_plugin
-        Name of one of Nipype's own plugins, or a YAML file with its name and arguments, that runs
-        the steps instead of processes here; None for processes here.
-    stop_on_first_crash
-        Start no further step after the first that fails.
-    clean_workdir
-        Remove the work folder after a run without failures.
-    overwrite
-        Do scans again that an earlier run finished with the same inputs and settings.
-    dry_run
-        Print the plan and compute nothing.
-    reports_only
-        Only make the reports again, from outputs that are there.
-    write_graph
-        Write the workflow graph of each participant into the logs.
-    verbosity
-        0 for results and problems, 1 for the steps, 2 for tracebacks and details.
+    The option of each field describes it. None means that no value is given.
 
     Raises
     ------
     UsageError
-        If a value is not one of those described above.
+        If a value is not allowed.
     """
 
-    bids_dir: Path = field(metadata=INPUT)
-    output_dir: Path = field(metadata=INPUT)
-    level: str = field(metadata=INPUT)
-    participants: tuple[str, ...] = field(default=(), metadata=INPUT)
-    sessions: tuple[str, ...] = field(default=(), metadata=INPUT)
-    region: str | None = field(default=None, metadata=INPUT)
-    contrast_rules: Path | None = field(default=None, metadata=INPUT)
-    bids_filter_file: Path | None = field(default=None, metadata=INPUT)
-    derivatives: tuple[Path, ...] = field(default=(), metadata=INPUT)
-    loading: bool = field(default=False, metadata=INPUT)
-    loading_strength: str = field(default='area', metadata=INPUT)
-    skip_bids_validation: bool = field(default=False, metadata=INPUT)
+    bids_dir: Path = _setting(
+        'input', dataclasses.MISSING, 'The raw BIDS dataset. It is only read.'
+    )
+    output_dir: Path = _setting('input', dataclasses.MISSING, 'The derivatives dataset to write.')
+    level: str = _setting(
+        'input',
+        dataclasses.MISSING,
+        'Measure each participant, or collect the measures in cohort tables.',
+        choices=LEVELS,
+    )
+    participants: tuple[str, ...] = _setting(
+        'input',
+        (),
+        'Only these participants, with or without `sub-`.',
+        flags=('--participant-label',),
+        metavar='LABEL',
+    )
+    sessions: tuple[str, ...] = _setting(
+        'input',
+        (),
+        'Only these sessions, with or without `ses-`.',
+        flags=('--session-label', '--session-id'),
+        metavar='LABEL',
+    )
+    region: str | None = _setting(
+        'input',
+        None,
+        'Body region of all scans.',
+        choices=REGIONS,
+        unset='determined for each scan',
+    )
+    contrast_rules: Path | None = _setting(
+        'input',
+        None,
+        'Table that defines which BIDS names mean which contrast.',
+        metavar='FILE',
+        unset='the built-in one',
+    )
+    bids_filter_file: Path | None = _setting(
+        'input', None, 'JSON with pybids filters that select images.', metavar='FILE'
+    )
+    derivatives: tuple[Path, ...] = _setting(
+        'input',
+        (),
+        'Derivatives of other programs. Their label maps `seg-vertebrae` and `seg-discs` are '
+        'measured. Corrected label maps, `desc-manual_dseg`, replace the segmentation.',
+        'The vertebral levels of these label maps take precedence over those of sagittal scans. '
+        'See [correcting a segmentation](outputs.md#correcting-a-segmentation).',
+        flags=('-d', '--derivatives'),
+        metavar='FOLDER',
+    )
+    loading: bool = _setting(
+        'input',
+        False,
+        'Compute the loads on the lumbar discs where the vertebrae are known. Needs '
+        "`pip install 'bids_muscle[loading]'`.",
+        'In a container, it needs an image built with `EXTRAS=loading` ([hpc.md](hpc.md)). See '
+        '[loading.md](loading.md).',
+    )
+    loading_strength: str = _setting(
+        'input',
+        'area',
+        'Scale muscle strength in the load model by cross-sectional area or by lean area (area '
+        'without fat).',
+        choices=('area', 'lean'),
+    )
+    skip_bids_validation: bool = _setting(
+        'input', False, 'Do not require a valid `dataset_description.json`.'
+    )
 
-    model: str | None = field(default=None, metadata=SCIENCE)
-    model_orientation: str | None = field(default=None, metadata=SCIENCE)
-    bias_correction: bool = field(default=True, metadata=SCIENCE)
-    fat_method: str = field(default='auto', metadata=SCIENCE)
-    tta: bool = field(default=False, metadata=SCIENCE)
-    fix_swaps: bool = field(default=False, metadata=SCIENCE)
-    atlas: Path | None = field(default=None, metadata=SCIENCE)
-    register: str = field(default='affine', metadata=SCIENCE)
-    levels: Path | None = field(default=None, metadata=SCIENCE)
+    model: str | None = _setting(
+        'science',
+        None,
+        'Segmentation model.',
+        metavar='NAME|FOLDER',
+        unset='the model of the region',
+    )
+    model_orientation: str | None = _setting(
+        'science',
+        None,
+        'Voxel order of the files that a model of another program was trained on, if the model '
+        'does not declare it (nnU-Net).',
+        'See [models.md](models.md#models-of-others).',
+        metavar='RAS|LPS|...',
+    )
+    atlas: Path | None = _setting(
+        'science',
+        None,
+        'Atlas made by `bids_muscle-atlas build`.',
+        'See [atlas.md](atlas.md).',
+        metavar='FOLDER',
+        unset='the atlas of the region',
+    )
+    register: str = _setting(
+        'science',
+        'affine',
+        'How a scan is aligned with its atlas.',
+        choices=('affine', 'deformable'),
+    )
+    levels: Path | None = _setting(
+        'science',
+        None,
+        'Vertebral levels marked by hand, as a tab-separated table: `participant_id`, '
+        '`session_id` where there are sessions, `level` (`L4`), and `slice` (from 0 at the '
+        'inferior end) or `z_mm` (RAS+).',
+        'A slice between two marks has the level of the nearer one.',
+        metavar='FILE',
+        unset='vertebrae in `--derivatives`, else those of a sagittal scan of the session, else '
+        'the atlas',
+    )
+    bias_correction: bool = _setting(
+        'science',
+        True,
+        'Do not correct the bias field before segmentation.',
+        flags=('--no-bias-correction',),
+    )
+    fat_method: str = _setting(
+        'science',
+        'auto',
+        'How fat is measured: all methods that a scan allows (`auto`); `ratio` of means or '
+        '`mean` of voxels for Dixon scans; a threshold (the other four) for T1w, T2w and PDw '
+        'scans.',
+        'A scan that does not allow the chosen method is measured as with `auto`, and its fat '
+        'map is that of `kmeans2`.',
+        choices=FAT_METHODS,
+    )
+    tta: bool = _setting(
+        'science',
+        False,
+        'Test-time augmentation: also segment the images mirrored left to right, and average. '
+        'Doubles the time of the network.',
+    )
+    fix_swaps: bool = _setting(
+        'science',
+        False,
+        'Swap water and fat back where the scanner confused them, and in- and opposed-phase '
+        'images that are exchanged.',
+        unset='swapped voxels are marked and excluded from the fat measures',
+    )
 
-    qc_ratings: tuple[Path, ...] = field(default=(), metadata=GROUP)
-    exclude: Path | None = field(default=None, metadata=GROUP)
-    formula: str | None = field(default=None, metadata=GROUP)
-    session_order: tuple[str, ...] = field(default=(), metadata=GROUP)
-    harmonise_sites: bool = field(default=True, metadata=GROUP)
+    qc_ratings: tuple[Path, ...] = _setting(
+        'group',
+        (),
+        'Ratings exported from the review page, TSV or JSON, of one or more raters.',
+        metavar='FILE',
+    )
+    exclude: Path | None = _setting(
+        'group',
+        None,
+        'TSV of participants, scans or muscles to exclude: `participant_id`, and optionally '
+        '`session_id`, `scan`, `muscle` (`left psoas major`) and `reason`.',
+        'A cell that is empty or `n/a` means all of them.',
+        metavar='FILE',
+    )
+    formula: str | None = _setting(
+        'group',
+        None,
+        "Your own linear model, as in R: `'volume_ml ~ age * sex + muscle'`.",
+        'Allowed: columns, numbers, `+ - * / : ** ( )`, `C() Q() I() center() standardize()` and '
+        '`np.log`, `np.exp`, `np.sqrt`. Anything else is rejected and never evaluated.',
+        metavar='MODEL',
+    )
+    session_order: tuple[str, ...] = _setting(
+        'group',
+        (),
+        'Sessions in the order of time, the earliest first: `--session-order pre post`.',
+        'See [statistics.md](statistics.md).',
+        metavar='LABEL',
+        unset='by `acq_time`, else by a number in `sessions.tsv`, else by the labels',
+    )
+    harmonise_sites: bool = _setting(
+        'group',
+        True,
+        'Keep differences between sites.',
+        flags=('--no-harmonisation',),
+        unset='ComBat removes them from the statistics where `participants.tsv` has a `site`',
+    )
 
-    work_dir: Path | None = field(default=None, metadata=EXECUTION)
-    nprocs: int | None = field(default=None, metadata=EXECUTION)
-    omp_nthreads: int | None = field(default=None, metadata=EXECUTION)
-    memory_gb: float | None = field(default=None, metadata=EXECUTION)
-    device: str = field(default='auto', metadata=EXECUTION)
-    use_plugin: str | None = field(default=None, metadata=EXECUTION)
-    stop_on_first_crash: bool = field(default=False, metadata=EXECUTION)
-    clean_workdir: bool = field(default=False, metadata=EXECUTION)
-    overwrite: bool = field(default=False, metadata=EXECUTION)
-    dry_run: bool = field(default=False, metadata=EXECUTION)
-    reports_only: bool = field(default=False, metadata=EXECUTION)
-    write_graph: bool = field(default=False, metadata=EXECUTION)
-    verbosity: int = field(default=0, metadata=EXECUTION)
+    work_dir: Path | None = _setting(
+        'execution',
+        None,
+        'Folder of intermediate files.',
+        'Nipype unpickles files in it, so its subfolder `bids_muscle_wf` must belong to you and '
+        'be writable by nobody else. Any other folder is rejected.',
+        flags=('-w', '--work-dir'),
+        metavar='FOLDER',
+        unset='a temporary folder',
+    )
+    clean_workdir: bool = _setting(
+        'execution', False, 'Remove the work folder after a run without failures.'
+    )
+    nprocs: int | None = _setting(
+        'execution',
+        None,
+        'CPUs used at once by all steps together.',
+        flags=('--nprocs', '--nthreads', '--n-cpus'),
+        metavar='N',
+        unset='all that affinity, cgroup and Slurm allow',
+    )
+    omp_nthreads: int | None = _setting(
+        'execution',
+        None,
+        'Threads of the segmentation of one scan.',
+        metavar='N',
+        unset='1, because scans run in parallel',
+    )
+    memory_gb: float | None = _setting(
+        'execution',
+        None,
+        'Memory for all steps together, with its unit: `8G`, `8000M` (powers of 1000) or `8GiB` '
+        '(powers of 1024).',
+        'A number without a unit is rejected, because it means MB to some BIDS Apps and GB to '
+        'others. In a settings file, it is in GB (10^9 bytes).',
+        flags=('--mem',),
+        metavar='SIZE',
+        unset='nine tenths of what cgroup and Slurm allow',
+    )
+    device: str = _setting(
+        'execution',
+        'auto',
+        'Where the network runs: on GPUs if available (`auto`), on the CPU, on all GPUs, or on '
+        'one GPU.',
+        metavar='auto|cpu|cuda|cuda:N',
+    )
+    use_plugin: str | None = _setting(
+        'execution',
+        None,
+        "Run each step with one of Nipype's own plugins, such as SGE or PBS: its name, or a YAML "
+        'file with `plugin` and `plugin_args`. Needs `--work-dir`.',
+        'See [clusters](hpc.md#other-schedulers).',
+        metavar='NAME|FILE',
+    )
+    overwrite: bool = _setting(
+        'execution',
+        False,
+        'Process finished scans again.',
+        'All are compared by content, so copies, dates and the work folder do not matter.',
+        unset='a scan is skipped if an earlier run finished it with the same images, sidecars, '
+        'settings, model and version',
+    )
+    stop_on_first_crash: bool = _setting(
+        'execution',
+        False,
+        'Start no further step after the first failure.',
+        unset='all other scans are still processed',
+    )
+    dry_run: bool = _setting(
+        'execution',
+        False,
+        'Print for each scan what would be computed from which files, and compute nothing.',
+    )
+    reports_only: bool = _setting(
+        'execution', False, 'Only make the reports again, from existing outputs.'
+    )
+    write_graph: bool = _setting(
+        'execution', False, 'Write the workflow graph of each participant into the logs.'
+    )
+    verbosity: int = _setting(
+        'execution',
+        0,
+        '`-v` names the steps as they end, `-vv` shows tracebacks and details.',
+        flags=('-v', '--verbose'),
+        unset='results and problems',
+    )
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise UnknownLevelError(
-                f"The analysis level '{self.level}' is unknown.",
-                f'Use one of: {", ".join(LEVELS)}.',
-            )
-        if self.region not in (None, *REGIONS):
-            raise UsageError(
-                f"The region '{self.region}' is unknown.", f'Use one of: {", ".join(REGIONS)}.'
-            )
-        if self.register not in REGISTER:
-            raise UsageError(
-                f"The registration '{self.register}' is unknown.",
-                f'Use one of: {", ".join(REGISTER)}.',
-            )
-        if self.loading_strength not in LOADING_STRENGTH:
-            raise UsageError(
-                f"The strength '{self.loading_strength}' is unknown.",
-                f'Use one of: {", ".join(LOADING_STRENGTH)}.',
-            )
-        if self.fat_method not in FAT_METHODS:
-            raise UsageError(
-                f"The fat method '{self.fat_method}' is unknown.",
-                f'Use one of: {", ".join(FAT_METHODS)}.',
-            )
+        for name, option in OPTIONS.items():
+            value = getattr(self, name)
+            if option.choices and value not in (None, *option.choices):
+                error = UnknownLevelError if name == 'level' else UsageError
+                raise error(f"{name} is '{value}'.", f'Use one of: {", ".join(option.choices)}.')
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(
                 f"The device '{self.device}' is unknown.", 'Use auto, cpu, cuda or cuda:N.'
@@ -288,7 +440,7 @@ class Settings:
         """Return the files and folders that are read beside the dataset, by name of the field."""
         named = {
             name: getattr(self, name)
-            for name in _FIELDS.keys() - _OWN_PLACES
+            for name in OPTIONS.keys() - _OWN_PLACES
             if Path in (_TYPES[name], *get_args(_TYPES[name]))
         }
         return {
@@ -309,11 +461,12 @@ class Settings:
         return {key: value for key, value in table.items() if key not in BY_CONTENT}
 
     def _table(self, table: str) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in _FIELDS if _table_of(name) == table}
+        values = {name: getattr(self, name) for name in _names(table)}
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
-_FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings)}
+#: Option by name of the field.
+OPTIONS: dict[str, Option] = {each.name: each.metadata['option'] for each in fields(Settings)}
 _TYPES = get_type_hints(Settings)
 
 
@@ -328,8 +481,8 @@ def only_at(level: str) -> frozenset[str]:
     False
     """
     tables = {'participant': ('input', 'science'), 'group': ('group',)}.get(level, ())
-    fields = {name for name in _FIELDS if _table_of(name) in tables} - _BOTH_LEVELS
-    return frozenset(fields | _PARTICIPANT_EXECUTION if level == 'participant' else fields)
+    names = {name for table in tables for name in _names(table)} - _BOTH_LEVELS
+    return frozenset(names | _PARTICIPANT_EXECUTION if level == 'participant' else names)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -370,7 +523,7 @@ def read_config(path: Path) -> dict[str, Any]:
                 f'The settings file {path} has an unknown {what} at its top.',
                 _nearest(table, TABLES),
             )
-        known = [name for name in _FIELDS if _table_of(name) == table]
+        known = _names(table)
         for key, value in content.items():
             if key not in known:
                 raise UsageError(
@@ -386,15 +539,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _table_of(name: str) -> str:
-    table: str = _FIELDS[name].metadata['table']
-    return table
+def _names(table: str) -> list[str]:
+    return [name for name, option in OPTIONS.items() if option.table == table]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     """Say which known name was probably meant."""
-    if name in _FIELDS:
-        return f'Move it to the table [{_table_of(name)}].'
+    if name in OPTIONS:
+        return f'Move it to the table [{OPTIONS[name].table}].'
     close = difflib.get_close_matches(name, known, n=1)
     return f'Did you mean {close[0]}?' if close else f'Known are: {", ".join(known)}.'
 
@@ -412,29 +564,47 @@ _WANTED = {
     bool: 'true or false',
     int: 'a whole number',
     float: 'a number',
-    tuple: 'a list of strings',
 }
+
+
+def value_type(name: str) -> tuple[type, bool]:
+    """Return the type of a value of a field, and whether the field takes several.
+
+    Examples
+    --------
+    >>> value_type('derivatives') == (Path, True), value_type('nprocs') == (int, False)
+    (True, True)
+    """
+    kind = _TYPES[name]
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0], True
+    if get_origin(kind) in (Union, types.UnionType):
+        return get_args(kind)[0], False
+    return kind, False
 
 
 def _convert(name: str, value: Any) -> Any:
     """Return a value in the type of its field, or raise UsageError."""
-    kind = _TYPES[name]
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = get_args(kind)[0]
-    kind = get_origin(kind) or kind
-    # bool is an int for Python, but 'nprocs = true' is a mistake.
-    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    kind, several = value_type(name)
+    if several:
+        if isinstance(value, list | tuple) and all(isinstance(each, str | Path) for each in value):
+            return tuple(dict.fromkeys(_item(name, kind, each) for each in value))
+        raise UsageError(f'{name} is {value!r}.', 'Give a list of strings.')
     if kind is Path and isinstance(value, str | Path) and str(value):
-        return Path(value).expanduser().absolute()
+        return _absolute(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if kind is tuple and isinstance(value, list | tuple):
-        fits = all(isinstance(each, str | Path) for each in value)
-        if fits and name in ('qc_ratings', 'derivatives'):
-            return tuple(dict.fromkeys(Path(each).expanduser().absolute() for each in value))
-        if fits:
-            prefix = 'sub-' if name == 'participants' else 'ses-'
-            return tuple(dict.fromkeys(str(each).removeprefix(prefix) for each in value))
-    if not fits:
+    # bool is an int for Python, but 'nprocs = true' is a mistake.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f'{name} is {value!r}.', f'Give {_WANTED[kind]}.')
     return value
+
+
+def _item(name: str, kind: type, value: str | Path) -> Any:
+    if kind is Path:
+        return _absolute(value)
+    return str(value).removeprefix('sub-' if name == 'participants' else 'ses-')
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()

@@ -9,6 +9,7 @@ from typing import Any
 from bids_muscle import __version__
 from bids_muscle.cli.parser import make_parser
 from bids_muscle.dataset.names import io_spec
+from bids_muscle.settings import OPTIONS
 
 _TYPES = {Path: 'File', int: 'Number'}
 
@@ -52,8 +53,9 @@ def _input(action: argparse.Action) -> dict[str, Any]:
     }
     if described['type'] == 'Number':
         described['integer'] = True
-    if action.dest == 'level':
-        described['value-choices'] = ['participant', 'group']
+    option = OPTIONS.get(action.dest)
+    if option and option.choices:
+        described['value-choices'] = list(option.choices)
     if action.dest == 'output_dir':
         described['type'] = 'String'  # it need not be there
     if action.option_strings:

@@ -1,4 +1,4 @@
-"""From the command line to the settings."""
+"""From the command line to the settings; the options are those of the fields of Settings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bids_muscle import __version__
 from bids_muscle.errors import UsageError
-from bids_muscle.measurement.methods import FAT_METHODS
-from bids_muscle.settings import Settings, only_at, read_config
+from bids_muscle.settings import OPTIONS, TABLES, Settings, only_at, read_config, value_type
 
 _PREFIXES = {'k': 1, 'm': 2, 'g': 3, 't': 4}
 _BYTES = {
@@ -32,6 +32,13 @@ exit codes: 0 all done; 1 something failed; 16 not a BIDS dataset; 17 unknown an
 18 nothing selected; 64 wrong usage; 65 unusable data; 66 input missing or unreadable;
 73 output cannot be created; 74 input/output error; 75 temporary failure, run again.
 """
+_TITLES = (
+    'What is computed',
+    'How it is measured',
+    'How the cohort is analysed (group level)',
+    'How it is run',
+)
+_FIELDS = {each.name: each for each in fields(Settings)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,19 +88,38 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
-    parser.add_argument('bids_dir', type=Path, help='the raw BIDS dataset; it is only read')
-    parser.add_argument('output_dir', type=Path, help='the derivatives dataset to be written')
-    parser.add_argument(
-        'level',
-        metavar='participant|group',
-        help='measure each participant, or collect what was measured into cohort tables',
+    groups = {
+        table: parser.add_argument_group(title)
+        for table, title in zip(TABLES, _TITLES, strict=True)
+    }
+    for name, option in OPTIONS.items():
+        if _FIELDS[name].default is MISSING:
+            parser.add_argument(name, **_action(name))
+        else:
+            flags = option.flags or (f'--{name.replace("_", "-")}',)
+            groups[option.table].add_argument(*flags, dest=name, **_action(name))
+    groups['execution'].add_argument(
+        '--config-file',
+        type=Path,
+        metavar='FILE',
+        help='Settings in TOML, as written into the logs of every run.',
     )
-    _add_input(parser.add_argument_group('what is computed'))
-    _add_science(parser.add_argument_group('how it is measured'))
-    _add_group(parser.add_argument_group('how the cohort is analysed (group level)'))
-    _add_execution(parser.add_argument_group('how it is run'))
-    parser.add_argument('--version', action='version', version=f'bids_muscle {__version__}')
+    groups['execution'].add_argument(
+        '--notrack',
+        action='store_true',
+        default=argparse.SUPPRESS,
+        help='Accepted for compatibility with other BIDS Apps. bids_muscle never sends data '
+        'anywhere.',
+    )
+    groups['execution'].add_argument(
+        '--version',
+        action='version',
+        version=f'bids_muscle {__version__}',
+        help='Print the version.',
+    )
+    groups['execution'].add_argument('-h', '--help', action='help', help='Print the options.')
     return parser
 
 
@@ -141,261 +167,50 @@ def _check_level(parser: argparse.ArgumentParser, flags: Mapping[str, Any]) -> N
         )
 
 
-def _add_input(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        '--participant-label',
-        dest='participants',
-        metavar='LABEL',
-        nargs='+',
-        action='extend',
-        help='only these participants, with or without sub-',
+def describe(name: str, *, more: bool = False) -> str:
+    """Return what a setting means and its default, in Markdown.
+
+    Parameters
+    ----------
+    name
+        Field of :class:`Settings`.
+    more
+        With what only docs/usage.md says.
+
+    Examples
+    --------
+    >>> describe('register')
+    'How a scan is aligned with its atlas. Default: affine.'
+    """
+    option = OPTIONS[name]
+    default = _FIELDS[name].default
+    unset = option.unset or (default if isinstance(default, str) else '')
+    sentences = (
+        option.text,
+        f'Default: {unset}.' if unset else '',
+        option.more if more else '',
     )
-    group.add_argument(
-        '--session-label',
-        '--session-id',
-        dest='sessions',
-        metavar='LABEL',
-        nargs='+',
-        action='extend',
-        help='only these sessions, with or without ses-',
-    )
-    group.add_argument(
-        '--region',
-        metavar='cervical|lumbar',
-        help='region of every scan (default: found out per scan)',
-    )
-    group.add_argument(
-        '--contrast-rules',
-        type=Path,
-        metavar='FILE',
-        help='table that says which BIDS names mean which contrast (default: built in)',
-    )
-    group.add_argument(
-        '--bids-filter-file',
-        type=Path,
-        metavar='FILE',
-        help='JSON with pybids filters that narrow down the images',
-    )
-    group.add_argument(
-        '-d',
-        '--derivatives',
-        type=Path,
-        metavar='FOLDER',
-        nargs='+',
-        action='extend',
-        help='derivatives of other programs: their label maps seg-vertebrae and seg-discs are '
-        'measured; corrected label maps desc-manual_dseg take the place of our own',
-    )
-    group.add_argument(
-        '--loading',
-        action='store_const',
-        const=True,
-        help='compute the loads on the discs L1-L2 to L5-S1 where the vertebrae are known; needs '
-        "pip install 'bids_muscle[loading]'",
-    )
-    group.add_argument(
-        '--loading-strength',
-        metavar='area|lean',
-        help='what muscle strength goes with in the model: area (default), or area without fat',
-    )
-    group.add_argument(
-        '--skip-bids-validation',
-        action='store_const',
-        const=True,
-        help='do not ask for a valid dataset_description.json',
-    )
-    group.add_argument(
-        '--dry-run',
-        action='store_const',
-        const=True,
-        help='print what would be computed from which files, and compute nothing',
-    )
-    group.add_argument(
-        '--reports-only',
-        action='store_const',
-        const=True,
-        help='only make the reports again, from outputs that are there',
-    )
+    return ' '.join(filter(None, sentences))
 
 
-def _add_science(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        '--model', metavar='NAME|FOLDER', help="segmentation model (default: the region's own)"
-    )
-    group.add_argument(
-        '--model-orientation',
-        metavar='RAS|LPS|...',
-        help='voxel order of the files that a model of another program was trained on, if it does '
-        'not say so (nnU-Net)',
-    )
-    group.add_argument(
-        '--atlas',
-        type=Path,
-        metavar='FOLDER',
-        help='atlas made by bids_muscle-atlas build (default: that of the package)',
-    )
-    group.add_argument(
-        '--register',
-        metavar='affine|deformable',
-        help='how a scan is aligned with its atlas (default: affine)',
-    )
-    group.add_argument(
-        '--levels',
-        type=Path,
-        metavar='FILE',
-        help='table of vertebral levels marked by hand: participant_id, session_id, slice or '
-        'z_mm, level (default: vertebrae of the session, else the atlas)',
-    )
-    group.add_argument(
-        '--no-bias-correction',
-        dest='bias_correction',
-        action='store_const',
-        const=False,
-        help='do not correct the bias field before segmentation',
-    )
-    group.add_argument(
-        '--fat-method',
-        metavar='|'.join(FAT_METHODS),
-        help='how fat is measured: in Dixon scans as ratio of means or mean of voxels, in T1w, '
-        'T2w and PDw scans by a threshold (default: auto, all that a scan allows)',
-    )
-    group.add_argument(
-        '--tta',
-        action='store_const',
-        const=True,
-        help='segment mirrored images too and average: twice the time of the network',
-    )
-    group.add_argument(
-        '--fix-swaps',
-        action='store_const',
-        const=True,
-        help='exchange water and fat where the scanner confused them, and in- and opposed-phase '
-        'that are exchanged, instead of leaving such places out',
-    )
-
-
-def _add_group(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        '--qc-ratings',
-        metavar='FILE',
-        nargs='+',
-        action='extend',
-        help='ratings exported from the review page, TSV or JSON, of one or more raters',
-    )
-    group.add_argument(
-        '--exclude',
-        type=Path,
-        metavar='FILE',
-        help='TSV of participants, scans or muscles that do not count, with the reason',
-    )
-    group.add_argument(
-        '--formula',
-        metavar='MODEL',
-        help="a linear model of your own, such as 'volume_ml ~ age * sex + muscle'",
-    )
-    group.add_argument(
-        '--session-order',
-        metavar='LABEL',
-        nargs='+',
-        help='sessions in the order of time, the earliest first (default: by acq_time, else a '
-        'number in sessions.tsv, else what the labels say)',
-    )
-    group.add_argument(
-        '--no-harmonisation',
-        dest='harmonise_sites',
-        action='store_const',
-        const=False,
-        help='keep differences between sites (default: removed by ComBat where participants.tsv '
-        'has a site)',
-    )
-
-
-def _add_execution(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        '-w',
-        '--work-dir',
-        type=Path,
-        metavar='FOLDER',
-        help='folder of intermediate files (default: a temporary one)',
-    )
-    group.add_argument(
-        '--clean-workdir',
-        action='store_const',
-        const=True,
-        help='remove the work folder after a run without failures',
-    )
-    group.add_argument(
-        '--nprocs',
-        '--nthreads',
-        '--n-cpus',
-        dest='nprocs',
-        type=int,
-        metavar='N',
-        help='CPUs used at once by all steps together (default: all that are allowed here)',
-    )
-    group.add_argument(
-        '--omp-nthreads',
-        type=int,
-        metavar='N',
-        help='threads of the segmentation of one scan (default: 1)',
-    )
-    group.add_argument(
-        '--mem',
-        dest='memory_gb',
-        type=memory_gb,
-        metavar='SIZE',
-        help='memory for all steps together, with its unit: 8G, 8000M, 8GiB '
-        '(default: nine tenths of what is allowed here)',
-    )
-    group.add_argument(
-        '--device',
-        metavar='auto|cpu|cuda|cuda:N',
-        help='where the network runs: a GPU if there is one (auto, the default), the CPU, '
-        'all GPUs, or one GPU',
-    )
-    group.add_argument(
-        '--use-plugin',
-        metavar='NAME|FILE',
-        help="run each step by one of Nipype's own plugins, such as SGE or PBS: its name, or a "
-        'YAML file with plugin and plugin_args; needs --work-dir',
-    )
-    group.add_argument(
-        '--overwrite',
-        action='store_const',
-        const=True,
-        help='do finished scans again (default: skip those with the same inputs and settings)',
-    )
-    group.add_argument(
-        '--stop-on-first-crash',
-        action='store_const',
-        const=True,
-        help='start no further step after the first that fails',
-    )
-    group.add_argument(
-        '--config-file',
-        type=Path,
-        metavar='FILE',
-        help='TOML with settings, as written into the logs of every run',
-    )
-    group.add_argument(
-        '--write-graph',
-        action='store_const',
-        const=True,
-        help='write the workflow graph of each participant into the logs',
-    )
-    group.add_argument(
-        '-v',
-        '--verbose',
-        dest='verbosity',
-        action='count',
-        help='-v names the steps, -vv shows tracebacks and details',
-    )
-    group.add_argument(
-        '--notrack',
-        action='store_true',
-        default=argparse.SUPPRESS,
-        help='accepted for other BIDS Apps; this one never sends anything anywhere',
-    )
+def _action(name: str) -> dict[str, Any]:
+    """Return how argparse reads a setting; None, its default, leaves it to the settings file."""
+    option = OPTIONS[name]
+    described: dict[str, Any] = {'help': describe(name).replace('`', '').replace('%', '%%')}
+    if metavar := '|'.join(option.choices) or option.metavar:
+        described['metavar'] = metavar
+    kind, several = value_type(name)
+    if several:
+        described |= {'nargs': '+', 'action': 'extend'}
+    if name == 'verbosity':
+        described['action'] = 'count'
+    elif name == 'memory_gb':
+        described['type'] = memory_gb
+    elif kind is bool:
+        described |= {'action': 'store_const', 'const': not _FIELDS[name].default}
+    elif kind in (int, Path):
+        described['type'] = kind
+    return described
 
 
 def _with_dashes(word: str) -> str:

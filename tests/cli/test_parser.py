@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bids_muscle.cli.parser import make_parser, parse
+from bids_muscle.cli.parser import describe, make_parser, parse
 from bids_muscle.errors import ExitCode, UsageError
+from bids_muscle.settings import OPTIONS, Settings
 
 BASE = ['/in', '/out', 'participant']
 
@@ -135,11 +138,23 @@ def test_labels_that_swallow_the_folders_are_explained() -> None:
         parse(['--participant-label', '01', *BASE])
 
 
-def test_the_usage_page_lists_every_option_and_setting() -> None:
-    page = (Path(__file__).parents[2] / 'docs' / 'usage.md').read_text(encoding='utf-8')
+def test_the_usage_page_describes_the_options_as_the_parser_does() -> None:
+    docs = Path(__file__).parents[2] / 'docs'
+    page = (docs / 'usage.md').read_text(encoding='utf-8')
+    made = runpy.run_path(str(docs / 'options.py'))['page']()
+    assert page == made, 'Run python docs/options.py.'
     for action in make_parser()._actions:
         for option in action.option_strings:
             assert f'`{option}' in page, option
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_every_option_is_described(name: str) -> None:
+    text = describe(name, more=True)
+    assert text.endswith('.') and '..' not in text.replace('...', '')
+    default = {each.name: each.default for each in dataclasses.fields(Settings)}[name]
+    if isinstance(default, str):
+        assert text.count(f'Default: {default}.') == 1
 
 
 def test_the_settings_file_of_the_usage_page_can_be_read(tmp_path: Path) -> None:
