@@ -6,6 +6,19 @@ import json
 from functools import cache
 from importlib import resources
 
+#: Columns of the muscle table that people look at first, in that order.
+MAIN_MEASURES = (
+    'mfi_ratio_of_means_pct',
+    'mfi_mean_of_voxels_pct',
+    'fat_kmeans2_pct',
+    'fat_gmm2_pct',
+    'fat_gmm3_pct',
+    'fat_kmeans3_pct',
+    'volume_ml',
+    'mean_csa_cm2',
+    'max_csa_cm2',
+)
+
 
 @cache
 def read_dictionary(name: str) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bids_muscle.errors import BadDataError, MissingInputError
@@ -84,15 +85,44 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Give the rows of a table that keeps to BIDS, one by one; see :func:`read_rows`.
 
+    Empty lines are left out.
+
     Raises
     ------
     ValueError
-        If it is not such a table.
+        If it is not such a table: a row has more or fewer cells than the header, or two columns
+        have one name.
     """
+    reader = csv.reader(lines, delimiter='\t', quoting=csv.QUOTE_NONE)
     try:
-        yield from csv.DictReader(lines, delimiter='\t', quoting=csv.QUOTE_NONE, restval='')
+        header: list[str] = []
+        for cells in filter(None, reader):
+            if not header:
+                header = cells
+                if len(set(header)) < len(header):
+                    raise ValueError(f'line {reader.line_num} repeats the name of a column')
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f'line {reader.line_num} has {len(cells)} cells, not {len(header)}'
+                )
+            yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return a time as BIDS writes it (``acq_time``), without its zone, or None.
+
+    Examples
+    --------
+    >>> parse_time('2020-01-31T09:30:00Z'), parse_time('n/a')
+    (datetime.datetime(2020, 1, 31, 9, 30), None)
+    """
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        return None
 
 
 def read_table(path: Path) -> Table:

@@ -108,8 +108,15 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_tables_that_keep_to_bids_are_read_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / 'x.tsv'
-    path.write_text('name\tnote\nleft\t"so"\nright\n')
+    path.write_text('name\tnote\nleft\t"so"\n\nright\t\n')
     assert read_rows(path) == [{'name': 'left', 'note': '"so"'}, {'name': 'right', 'note': ''}]
+    for text in ('name\tnote\n\nleft\n', 'name\tnote\n\nleft\ta\tb\n'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r'line 3 has . cells, not 2'):
+            read_rows(path)
+    path.write_text('name\tname\na\tb\n')
+    with pytest.raises(ValueError, match='line 1 repeats'):
+        read_rows(path)
     path.write_bytes('é'.encode('latin-1'))
     with pytest.raises(ValueError, match='utf-8'):
         read_rows(path)

@@ -12,6 +12,7 @@ from typing import Any
 from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
 from bids_muscle.files import read_small
+from bids_muscle.tables import parse_rows
 
 #: Shift between the main fat peak and water, in parts per million (Dixon 1984).
 FAT_WATER_SHIFT_PPM = 3.4
@@ -123,42 +124,41 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
         raise MissingInputError(
             f'The contrast rules {path} cannot be read: {error}.', 'Check --contrast-rules.'
         ) from error
-    numbered = [
-        (number, line.split('\t'))
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and not line.startswith('#')
-    ]
-    if len(numbered) < 2:
+    # Comments become empty lines, so that errors name the line of the file.
+    lines = ['' if line.startswith('#') or not line.strip() else line for line in lines]
+    numbers = [number for number, line in enumerate(lines, start=1) if line]
+    try:
+        rows = list(parse_rows(lines))
+    except ValueError as error:
+        raise UsageError(
+            f'The contrast rules {path} are not a table: {error}.',
+            'Separate cells by tabs; n/a matches everything.',
+        ) from error
+    if not rows:
         raise UsageError(
             f'The contrast rules {path} hold no rule.', 'Give a header and one row per rule.'
         )
-    header_line, header = numbered[0]
     known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_EITHER, *_SIDECAR_COLUMNS, 'phase')
-    unknown = [column for column in header if column not in known]
-    missing = [column for column in _FIXED_COLUMNS if column not in header]
-    if unknown or missing or len(set(header)) < len(header):
-        wrong = f'has {unknown}' if unknown else f'lacks {missing}' if missing else 'repeats one'
+    unknown = [column for column in rows[0] if column not in known]
+    missing = [column for column in _FIXED_COLUMNS if column not in rows[0]]
+    if unknown or missing:
+        wrong = f'has {unknown}' if unknown else f'lacks {missing}'
         raise UsageError(
-            f'Line {header_line} of the contrast rules {path} {wrong} among its columns.',
+            f'Line {numbers[0]} of the contrast rules {path} {wrong} among its columns.',
             f'Known columns are {", ".join(known)}, separated by tabs.',
         )
     return tuple(
-        rule for number, cells in numbered[1:] for rule in _read_rules(path, number, header, cells)
+        rule
+        for number, row in zip(numbers[1:], rows, strict=True)
+        for rule in _read_rules(path, number, row)
     )
 
 
-def _read_rules(
-    path: Path, number: int, header: list[str], cells: list[str]
-) -> list[ContrastRule]:
+def _read_rules(path: Path, number: int, cells: Mapping[str, str]) -> list[ContrastRule]:
     def bad(what: str, remedy: str) -> UsageError:
         return UsageError(f'Line {number} of the contrast rules {path} {what}.', remedy)
 
-    if len(cells) != len(header):
-        raise bad(
-            f'has {len(cells)} cells, not {len(header)}',
-            'Separate cells by tabs; n/a asks nothing.',
-        )
-    row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    row = {name: cell.strip() for name, cell in cells.items()}
     contrasts = {str(contrast).lower(): contrast for contrast in Contrast}
     contrast = row.pop('contrast').lower()
     if contrast not in (*contrasts, *LEFT_ALONE):

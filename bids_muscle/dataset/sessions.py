@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bids_muscle.dataset.labelled import read_scans_table, read_sessions
-from bids_muscle.tables import MISSING
+from bids_muscle.tables import MISSING, parse_time
 
 #: By participant and session label, what sessions.tsv and scans.tsv say.
 RawVisits = Mapping[str, Mapping[str | None, Mapping[str, str]]]
@@ -59,8 +59,9 @@ def _read(bids_dir: Path, participant: str) -> tuple[dict[str | None, dict[str, 
         info = dict(table.rows.get(session, {})) if session else {}
         scans = read_scans_table(bids_dir, participant, session)
         remarks += scans.remarks
-        times = [row.get('acq_time', MISSING) for row in scans.rows.values()]
-        if known := [time for time in times if time != MISSING]:
-            info['acq_time'] = min(known)
+        texts = [row.get('acq_time', MISSING) for row in scans.rows.values()]
+        times = [(time, text) for text in texts if (time := parse_time(text))]
+        if times:
+            info['acq_time'] = min(times)[1]
         found[session] = {name: text for name, text in info.items() if text != MISSING}
     return found, remarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import gzip
@@ -124,11 +125,33 @@ def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> 
     write_bytes((line.encode('utf-8') for line in _tsv_lines(table)), path)
 
 
-def read_tsv(path: Path) -> pd.DataFrame:
-    """Read a table that :func:`write_tsv` has written; ``n/a`` alone is missing."""
+def read_tsv(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table that :func:`write_tsv` has written; ``n/a`` alone is missing.
+
+    Parameters
+    ----------
+    path
+        The table.
+    text
+        Columns that stay text even where they hold numbers.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not such a table.
+    """
     import pandas as pd
 
-    return pd.read_csv(path, sep='\t', na_values='n/a', keep_default_na=False)
+    return pd.read_csv(
+        path,
+        sep='\t',
+        quoting=csv.QUOTE_NONE,
+        na_values='n/a',
+        keep_default_na=False,
+        dtype=dict.fromkeys(text, 'object'),
+    )
 
 
 def write_image(img: nib.Nifti1Image, path: Path) -> None:

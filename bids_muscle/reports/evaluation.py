@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.dataset.writer import write_json, write_text, write_tsv
+from bids_muscle.dataset.writer import read_tsv, write_json, write_text, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import MissingInputError, UsageError
 from bids_muscle.reports.outputs import MISSING
@@ -135,18 +135,10 @@ def read_evaluation(folder: Path) -> pd.DataFrame:
     MissingInputError
         If the folder has none.
     """
-    import pandas as pd
-
     path = folder / f'{ROWS}.tsv'
     text = ('participant_id', 'session_id', 'scan', 'name', 'muscle', 'side', 'reason')
     try:
-        return pd.read_csv(
-            path,
-            sep='\t',
-            na_values=MISSING,
-            keep_default_na=False,
-            dtype=dict.fromkeys(text, 'object'),
-        )
+        return read_tsv(path, text)
     except (OSError, ValueError) as error:
         raise MissingInputError(
             f'The evaluation {path} cannot be read: {error}.',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -315,21 +314,17 @@ def _places(header: tuple[str, ...]) -> Mapping[str, int]:
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
-    try:
-        with path.open(encoding='utf-8', newline='') as stream:
-            header, *lines = csv.reader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError):
-        header, lines = [], []
-    places = _places(tuple(header))
-    if lines and set(IDENTITY) <= set(places):
-        lines = [(line + [MISSING] * len(header))[: len(header)] for line in lines if line]
-        return tuple(
-            # Names and reasons are the same in all scans, numbers are not.
-            Row(places, tuple(sys.intern(cell) if cell[:1].isalpha() else cell for cell in line))
-            for line in lines
-        )
+    rows = read_table(path, IDENTITY)
+    if rows:
+        places = _places(tuple(rows[0]))
+        return tuple(Row(places, tuple(map(_shared_cell, row.values()))) for row in rows)
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
+
+
+def _shared_cell(cell: str) -> str:
+    """Return one copy of names and reasons, which are the same in all scans."""
+    return sys.intern(cell) if cell[:1].isalpha() else cell
 
 
 def _read_predicted_dice(path: Path) -> dict[str, float]:

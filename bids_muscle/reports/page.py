@@ -11,24 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.reports.outputs import MISSING, REASON, Definitions, number
+from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
-
-#: Measures in the order in which people look at them.
-MAIN_MEASURES = (
-    'mfi_ratio_of_means_pct',
-    'mfi_mean_of_voxels_pct',
-    'fat_kmeans2_pct',
-    'fat_gmm2_pct',
-    'fat_gmm3_pct',
-    'fat_kmeans3_pct',
-    'volume_ml',
-    'mean_csa_cm2',
-    'max_csa_cm2',
-)
 
 
 @cache
@@ -46,7 +35,9 @@ def environment() -> jinja2.Environment:
     env.filters['value'] = format_value
     env.filters['tick'] = lambda tick: f'{tick:g}'
     env.filters['href'] = quote
-    env.globals.update(inline_script=inline_script, content_policy=content_policy)
+    env.globals.update(
+        inline_script=inline_script, content_policy=content_policy, unusable_dice=UNUSABLE_DICE
+    )
     return env
 
 

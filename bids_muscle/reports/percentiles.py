@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.reports.outputs import MISSING, number
-from bids_muscle.reports.page import MAIN_MEASURES
 from bids_muscle.tables import parse_rows
 
 #: In fewer scans a percentile says nothing.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.files import MAX_TABLE_BYTES, read_small
 from bids_muscle.statistics.agreement import cohen_kappa
-from bids_muscle.tables import MISSING
+from bids_muscle.tables import MISSING, parse_rows
 
 #: From the best to the worst; where raters differ the worst one holds.
 RATINGS = ('pass', 'artefact', 'fail')
@@ -234,20 +234,19 @@ def _agreement(by_scan: Mapping[str, Sequence[Rating]]) -> Iterable[RaterPair]:
 
 
 def _tsv_rows(text: str, path: Path) -> Sequence[Mapping[str, Any]]:
-    # Neither quotes nor the line ends that str.splitlines knows have a meaning in TSV.
-    lines = [line.removesuffix('\r').split('\t') for line in text.split('\n') if line.strip()]
-    header = lines.pop(0) if lines else []
-    if not set(COLUMNS) <= set(header):
+    # str.splitlines knows line ends that have no meaning in TSV.
+    lines = [line.removesuffix('\r') for line in text.split('\n')]
+    if not set(COLUMNS) <= set(lines[0].split('\t')):
         raise _not_ratings(path)
+    try:
+        cells = list(parse_rows(lines))
+    except ValueError as error:
+        raise BadDataError(
+            f'{path}: {error}.', 'Correct it, or export the ratings again.'
+        ) from error
     rows = []
-    for number, cells in enumerate(lines, 1):
-        if len(cells) != len(header):
-            raise BadDataError(
-                f'{path}, rating {number}: it has {len(cells)} columns in place of {len(header)}.',
-                'Correct the row, or export the ratings again.',
-            )
-        row: dict[str, Any] = dict(zip(header, cells, strict=True))
-        row = {name: '' if text == MISSING else text for name, text in row.items()}
+    for each in cells:
+        row: dict[str, Any] = {key: '' if cell == MISSING else cell for key, cell in each.items()}
         row['muscles'] = [name for name in row['muscles'].split(SEPARATOR) if name]
         row['segmentation'] = row['segmentation'] or MISSING
         rows.append(row)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_muscle.anatomy.people import find_column, plausible, sex_of
+from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.statistics.analysis import Analysis, Points, listed
 from bids_muscle.statistics.comparisons import (
     change,
@@ -26,17 +27,8 @@ from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder, order_sess
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What is analysed unless told otherwise, where the table has it.
-MEASURES = (
-    'mfi_ratio_of_means_pct',
-    'mfi_mean_of_voxels_pct',
-    'fat_kmeans2_pct',
-    'fat_gmm2_pct',
-    'fat_gmm3_pct',
-    'volume_ml',
-    'mean_csa_cm2',
-    'max_csa_cm2',
-)
+#: What is analysed by default, where the table has it.
+MEASURES = tuple(name for name in MAIN_MEASURES if name != 'fat_kmeans3_pct')
 COVARIATES = ('age', 'bmi')
 
 #: What is missing, as BIDS writes it.

@@ -13,7 +13,7 @@ from math import isfinite
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import listed
-from bids_muscle.tables import name_some
+from bids_muscle.tables import name_some, parse_time
 
 #: The session of a scan without one, as BIDS writes what is missing.
 NO_SESSION = 'n/a'
@@ -271,10 +271,7 @@ class _Times:
 
 
 def _date(info: Mapping[str, str]) -> datetime | None:
-    try:
-        return datetime.fromisoformat(info.get('acq_time', '')).replace(tzinfo=None)
-    except ValueError:
-        return None
+    return parse_time(info.get('acq_time', ''))
 
 
 def _numbers(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[float, float] | None:

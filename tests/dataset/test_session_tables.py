@@ -37,6 +37,19 @@ def test_the_time_of_scans_goes_before_that_of_the_session(tmp_path: Path) -> No
     assert read_session_info(tmp_path, '01', None) == {'acq_time': '1999-01-01'}
 
 
+def test_the_earliest_time_is_that_of_the_clock_not_of_the_alphabet(tmp_path: Path) -> None:
+    (tmp_path / 'sub-01').mkdir()
+    write(
+        tmp_path / 'sub-01/sub-01_scans.tsv',
+        ('filename', 'acq_time'),
+        ('anat/a.nii.gz', '2020-03-02 10:00:00'),
+        ('anat/b.nii.gz', '2020-03-02T09:30:00'),
+        ('anat/c.nii.gz', '20200303T080000'),
+        ('anat/d.nii.gz', '1900'),
+    )
+    assert read_session_info(tmp_path, '01', None) == {'acq_time': '2020-03-02T09:30:00'}
+
+
 def test_tables_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
     folder = tmp_path / 'sub-01'
     (folder / 'ses-pre').mkdir(parents=True)

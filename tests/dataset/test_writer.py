@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import stat
 import struct
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_muscle.dataset.writer import (
+    read_tsv,
     remove_torn,
     write_bytes,
     write_image,
@@ -185,6 +187,15 @@ def test_missing_marks_of_pandas(tmp_path: Path) -> None:
     frame = pd.DataFrame({'a': pd.array([1, None], dtype='Int64'), 'b': [None, 'x']})
     write_tsv(frame, tmp_path / 'x.tsv')
     assert (tmp_path / 'x.tsv').read_text() == 'a\tb\n1\tn/a\nn/a\tx\n'
+
+
+def test_tables_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = [{'name': '01', 'note': '"so', 'n': 1.5}, {'name': '02', 'note': 'NA', 'n': None}]
+    write_tsv(rows, tmp_path / 'a.tsv')
+    table = read_tsv(tmp_path / 'a.tsv', ['name'])
+    assert table['name'].tolist() == ['01', '02']
+    assert table['note'].tolist() == ['"so', 'NA']
+    assert table['n'].tolist() == pytest.approx([1.5, math.nan], nan_ok=True)
 
 
 def test_empty_frame_keeps_its_header(tmp_path: Path) -> None:

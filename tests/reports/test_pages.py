@@ -15,11 +15,13 @@ import html5lib
 import pytest
 
 from bids_muscle.dataset.records import Step
+from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans
 from bids_muscle.reports.participant import scan_light, write_participant_report
 from bids_muscle.reports.ratings import Verdict
+from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
 MuscleRows = Callable[..., list[dict[str, object]]]
 AddScan = Callable[..., Path]
@@ -498,6 +500,12 @@ def test_an_outline_that_is_likely_to_be_wrong_makes_the_scan_red_and_does_not_c
     passed = replace(scan, verdict=Verdict('pass', (), ('me: pass',), ()))
     assert len(passed.kept) == len(scan.rows)
     assert scan_light(passed).level != 'unusable'
+
+
+def test_the_limit_of_use_is_the_one_that_is_written(add_scan: AddScan) -> None:
+    limit = f'elow {UNUSABLE_DICE:g}'
+    assert limit in read_dictionary('morph')['dice_predicted']['Description']
+    assert limit in group_page(add_scan('01')).shown
 
 
 def test_a_person_s_outline_is_never_called_unusable(add_scan: AddScan) -> None:

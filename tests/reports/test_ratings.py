@@ -214,7 +214,7 @@ def test_what_is_no_rating_file_is_refused(tmp_path: Path, name: str, content: b
 def test_a_short_row_and_an_absent_file_are_named(cohort: Path, tmp_path: Path) -> None:
     path = as_tsv(tmp_path / 'r.tsv', rating(cohort, '01'))
     path.write_text(path.read_text() + 'sub-02\tpass\n')
-    with pytest.raises(BadDataError, match='rating 2: it has 2 columns in place of 7'):
+    with pytest.raises(BadDataError, match='line 3 has 2 cells, not 7'):
         read_ratings([path])
     with pytest.raises(MissingInputError, match=r'none\.tsv'):
         read_ratings([tmp_path / 'none.tsv'])
