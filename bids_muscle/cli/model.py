@@ -1,4 +1,4 @@
-"""``bids_muscle-model``: list, show, train, evaluate, compare and package models."""
+"""``bids_muscle-model``: list, show, fetch, train, evaluate, compare and package models."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_muscle-model',
-        description='List, show, train, evaluate, compare and package segmentation models.',
+        description='List, show, fetch, train, evaluate, compare and package segmentation models.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True)
-    commands.add_parser('list', help='the models and the recipes that are known by name')
+    commands.add_parser(
+        'list', help='the models and recipes known by name, and the models that can be fetched'
+    )
     show = commands.add_parser('show', help='what a model is, what it was trained on, how good')
     show.add_argument('model', metavar='NAME|FOLDER')
     show.add_argument('--json', action='store_true', help='the whole of model.json')
+    _add_fetch(
+        commands.add_parser(
+            'fetch', help='put a model of others into $BIDS_MUSCLE_MODELS, from the internet'
+        )
+    )
     _add_train(commands.add_parser('train', help='train a model by a recipe'))
     evaluate = commands.add_parser(
         'evaluate', help='compare label maps with a reference: tables, plots and a page'
@@ -59,6 +66,22 @@ def build_parser() -> argparse.ArgumentParser:
         help='where the folder of the model goes (default: $BIDS_MUSCLE_MODELS, else here)',
     )
     return parser
+
+
+def _add_fetch(fetch: argparse.ArgumentParser) -> None:
+    fetch.add_argument('models', metavar='NAME', nargs='+', help='see list')
+    fetch.add_argument(
+        '--accept-licence', action='store_true', help='you have read its licence and accept it'
+    )
+    fetch.add_argument(
+        '--from',
+        dest='files',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='its files, or a folder that holds them, in place of the internet',
+    )
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
@@ -101,23 +124,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list(args: argparse.Namespace) -> None:
     from bids_muscle.segmentation.bundle import read_bundle
     from bids_muscle.segmentation.catalogue import model_folders
+    from bids_muscle.segmentation.registry import certificate, fetched_models, registry
     from bids_muscle.segmentation.training.recipe import recipe_names
 
     for name, folder in sorted(model_folders().items()):
         bundle = read_bundle(folder)
         if bundle.name == name:
             print(f'model   {name} {bundle.version}, {bundle.region}, {folder}')
+    fetched = fetched_models()
+    for name, path in fetched.items():
+        known = certificate(path)
+        print(f'model   {name} {known["version"]}, {known["kind"]}, {known["license"]}, {path}')
     for name in recipe_names():
         print(f'recipe  {name}')
+    for name, entry in registry().items():
+        if name not in fetched:
+            regions = ', '.join(entry.regions) or 'other structures'
+            print(f'fetch   {name} {entry.version or ""}, {regions}, {entry.license}')
 
 
 def _show(args: argparse.Namespace) -> None:
     from bids_muscle.segmentation.bundle import read_bundle
     from bids_muscle.segmentation.catalogue import model_folders
     from bids_muscle.segmentation.model_card import model_card
+    from bids_muscle.segmentation.registry import certificate, fetched_models, registry
+    from bids_muscle.workflows.fetching import describe
 
-    bundle = read_bundle(model_folders().get(args.model, Path(args.model)))
-    print(json.dumps(bundle.card, indent=2) if args.json else model_card(bundle), end='\n')
+    if args.model in fetched_models():
+        print(json.dumps(certificate(fetched_models()[args.model]), indent=2))
+    elif args.model in registry():
+        print(describe(registry()[args.model]), end='')
+    else:
+        bundle = read_bundle(model_folders().get(args.model, Path(args.model)))
+        print(json.dumps(bundle.card, indent=2) if args.json else model_card(bundle), end='\n')
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from bids_muscle.workflows.fetching import describe, fetch, find_entry
+
+    if args.files and len(args.models) > 1:
+        raise UsageError('--from is about one model.', 'Name one.')
+    for name in args.models:
+        if not args.accept_licence:
+            print(describe(find_entry(name)), end='')
+        path = fetch(
+            name,
+            accept_licence=args.accept_licence,
+            files=args.files,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        print(f'{path}: bids_muscle ... --model {name}')
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -180,6 +236,7 @@ def _package(args: argparse.Namespace) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     'list': _list,
     'show': _show,
+    'fetch': _fetch,
     'train': _train,
     'evaluate': _evaluate,
     'compare': _compare,

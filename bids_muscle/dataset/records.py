@@ -59,8 +59,8 @@ class ScanRecord:
     outputs
         Files written for the scan, relative to the output folder.
     model
-        Name, version and weights SHA-256 of the model, and its limits as its card has them; empty
-        where none was used.
+        Name, version and weights SHA-256 of the model, its limits as its card has them, and the
+        license of a fetched one; empty where none was used.
     versions
         Version by package.
     device

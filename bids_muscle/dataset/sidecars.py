@@ -378,6 +378,8 @@ def _maker_fields(scan: Scan, model: ModelBundle, settings: Mapping[str, Any]) -
         'ModelVersion': model.version,
         'ModelSHA256': model.sha256,
     }
+    if 'license' in model.card:  # of others
+        maker['ModelLicense'] = model.card['license']
     if scan.manual:
         digest = hashlib.sha256(scan.manual.read_bytes()).hexdigest()
         maker = {'LabelsFile': scan.manual.name, 'LabelsSHA256': digest}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -11,9 +11,13 @@ from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import CARD, ModelBundle, read_bundle
 from bids_muscle.segmentation.external import is_external, load_external, read_external
 from bids_muscle.segmentation.model import Model, load_own
-
-#: Names a folder with models of the user, one folder each, beside those of the package.
-USER_MODELS = 'BIDS_MUSCLE_MODELS'
+from bids_muscle.segmentation.registry import (
+    USER_MODELS,
+    certificate,
+    fetched_models,
+    registry,
+    user_models,
+)
 
 
 def packaged_models() -> Path:
@@ -29,8 +33,8 @@ def find_model(
     Parameters
     ----------
     name_or_path
-        Name of a model, a folder with a bundle, or a model of MuscleMap, MONAI or nnU-Net; None
-        for the default model of the region.
+        Name of a model, which may be a fetched one, a folder with a bundle, or a model of
+        MuscleMap, MONAI or nnU-Net; None for the default model of the region.
     region
         ``'cervical'``, ``'lumbar'`` or ``'spine'``.
     orientation
@@ -39,16 +43,24 @@ def find_model(
     Raises
     ------
     ModelError
-        If there is no such model, it is for another region, its card cannot be read, or it is
-        not known in which voxel order it must see images.
+        If there is no such model, it is for another region, its card cannot be read, it is not
+        known in which voxel order it must see images, or it has changed since it was fetched.
 
     Examples
     --------
     >>> find_model(None, 'lumbar').region
     'lumbar'
     """
-    if name_or_path is not None and region != SPINE and is_external(Path(name_or_path)):
-        return read_external(Path(name_or_path), region, orientation)
+    if name_or_path is not None:
+        path = fetched_models().get(name_or_path, Path(name_or_path))
+        if is_external(path):
+            if region == SPINE:
+                raise ModelError(
+                    f'The model {path} is of another program, of which those for axial scans are '
+                    'read.',
+                    'Use a model of bids_muscle for sagittal scans.',
+                )
+            return _as_fetched(read_external(path, region, orientation))
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
     bundle = read_bundle(folder)
     if orientation:
@@ -65,15 +77,32 @@ def find_model(
     return bundle
 
 
+def _as_fetched(bundle: ModelBundle) -> ModelBundle:
+    """Add what is known of where a model is from, if it was fetched."""
+    known = certificate(bundle.path)
+    if not known:
+        return bundle
+    if known['sha256'] != bundle.sha256:
+        raise ModelError(
+            f'The model {bundle.path} has the SHA-256 {bundle.sha256[:12]}..., '
+            f'{known["sha256"][:12]}... when it was fetched.',
+            f'Remove the folder and run: bids_muscle-model fetch {known["name"]}',
+        )
+    limits = f'Trained on {known["trained_on"]}.'
+    card = {**bundle.card, 'limits': limits, 'license': known['license']}
+    return replace(bundle, name=known['name'], version=known['version'], card=card)
+
+
 def model_folders() -> dict[str, Path]:
-    """Return the folders of all models known by name: of the package and of the user.
+    """Return the folders of our own models known by name: of the package and of the user.
 
     The user's are the folders in the folder that the environment variable ``BIDS_MUSCLE_MODELS``
-    names. A model of the package is also known by its region.
+    names. A model of the package is also known by its region. Fetched models of others are in
+    :func:`~bids_muscle.segmentation.registry.fetched_models`.
     """
     own = sorted(packaged_models().glob(f'*/{CARD}'))
-    more = os.environ.get(USER_MODELS)
-    users = sorted(Path(more).absolute().glob(f'*/{CARD}')) if more else []
+    more = user_models()
+    users = sorted(more.glob(f'*/{CARD}')) if more else []
     named = {read_bundle(card.parent).name: card.parent for card in (*users, *own)}
     return named | {card.parent.name: card.parent for card in own}
 
@@ -85,10 +114,17 @@ def _folder(name_or_path: str) -> Path:
     if (Path(name_or_path) / CARD).is_file():
         # Steps run in folders of their own, where a relative path would lead elsewhere.
         return Path(name_or_path).absolute()
+    if name_or_path in registry():
+        folder = user_models() or f'a folder: {USER_MODELS} is not set'
+        raise ModelError(
+            f'The model {name_or_path} is not in {folder}.',
+            f'Fetch it, where there is internet: bids_muscle-model fetch {name_or_path}',
+        )
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
         f'with {CARD}, nor a model of MuscleMap (.pth), MONAI (configs/) or nnU-Net (plans.json).',
-        f'Use one of {", ".join(sorted(known)) or "(none)"}, or the path of a model folder.',
+        f'Use one of {", ".join(sorted({*known, *fetched_models()}))}, or the path of a model '
+        'folder. "bids_muscle-model list" names those that can be fetched.',
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from bids_muscle.errors import ModelError, OutputError, UsageError
 from bids_muscle.segmentation.bundle import CARD, ModelBundle, merge_bundles, read_bundle
-from bids_muscle.segmentation.catalogue import USER_MODELS
 from bids_muscle.segmentation.model_card import write_model_card
+from bids_muscle.segmentation.registry import user_models
 
 
 def package(trained: Path, name: str, output: Path | None = None) -> ModelBundle:
@@ -40,7 +39,7 @@ def package(trained: Path, name: str, output: Path | None = None) -> ModelBundle
             'Use letters, digits, points, dashes and underscores.',
         )
     bundles = [read_bundle(folder) for folder in _finished(trained)]
-    target = (output or Path(os.environ.get(USER_MODELS) or '.')) / name
+    target = (output or user_models() or Path()) / name
     if target.exists():
         raise OutputError(f'{target} is there already.', 'Give another --name or --output.')
     bundle = merge_bundles(bundles, target, name)

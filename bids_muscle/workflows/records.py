@@ -254,6 +254,7 @@ def make_record(
             'version': model.version,
             'sha256': model.sha256,
             'limits': str(model.card.get('limits', '')),
+            **({'license': model.card['license']} if 'license' in model.card else {}),
         }
         if model and outcomes and not scan.manual
         else {},

@@ -1,0 +1,411 @@
+"""Fetch a model of others: download or take files, check them, convert them, put them in place."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bids_muscle.dataset.writer import write_json
+from bids_muscle.errors import (
+    PARSE_ERRORS,
+    MissingInputError,
+    ModelError,
+    OutputError,
+    TemporaryError,
+    UsageError,
+)
+from bids_muscle.files import read_small
+from bids_muscle.segmentation.external import convert_external
+from bids_muscle.segmentation.registry import (
+    CERTIFICATE,
+    USER_MODELS,
+    Entry,
+    certificate,
+    registry,
+    user_models,
+)
+from bids_muscle.workflows.download import download, read_listing
+
+#: In the folder of models: the checksums of the first fetch of each.
+PINNED = 'pinned.json'
+#: What is taken from the archive of an nnU-Net training.
+_NNUNET = re.compile(r'plans\.json|dataset\.json|fold_(\d+|all)/checkpoint_final\.pth')
+#: Bytes that an archive may unpack to.
+_MOST_UNPACKED = 2**35
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a file is, and what is known of it: from the list of models, or from its record."""
+
+    name: str
+    place: str
+    sha256: str | None
+    bytes: int | None
+    md5: str | None = None
+
+
+def find_entry(name: str) -> Entry:
+    """Return a model of the list of those that can be fetched.
+
+    Raises
+    ------
+    UsageError
+        If it is not in it.
+    """
+    known = registry()
+    if name not in known:
+        raise UsageError(
+            f'The model {name!r} is not one that can be fetched.',
+            f'Use one of {", ".join(known)}.',
+        )
+    return known[name]
+
+
+def describe(entry: Entry) -> str:
+    """Return what is known of a model that can be fetched, one line each."""
+    facts = {
+        'Version': entry.version or 'that of the record',
+        'Kind': entry.kind,
+        'Muscles of': ', '.join(entry.regions) or 'neither the neck nor the back',
+        'Trained on': entry.trained_on,
+        'Licence': entry.license,
+        'Citation': entry.citation,
+        'Home': entry.home,
+        'Source': entry.source,
+        'Files': ', '.join(file.name for file in entry.files),
+        'SHA-256': 'published'
+        if all(file.sha256 for file in entry.files)
+        else 'not published: that of the first fetch is kept, later ones must have the same',
+        'Read in': entry.read_in,
+        'Not verified': ', '.join(entry.unverified) or 'nothing',
+    }
+    lines = [f'{entry.name}', *(f'  {what}: {text}' for what, text in facts.items())]
+    return '\n'.join(lines) + '\n'
+
+
+def fetch(
+    name: str,
+    *,
+    accept_licence: bool,
+    files: Sequence[Path] = (),
+    say: Callable[[str], None],
+) -> Path:
+    """Put a model into the folder that ``BIDS_MUSCLE_MODELS`` names, whole or not at all.
+
+    Parameters
+    ----------
+    name
+        Of the list of models that can be fetched.
+    accept_licence
+        Whether the user accepts its licence.
+    files
+        Its files, or folders that hold them, where they are not to be downloaded.
+    say
+        Told what is done.
+
+    Returns
+    -------
+    Path
+        Folder of the model.
+
+    Raises
+    ------
+    UsageError
+        If the name is not known, the licence is not accepted, or no folder is named.
+    BidsMuscleError
+        If a file cannot be had, is not the expected one, or is no model. An interrupted download
+        is kept and continued by the next call; nothing else is left.
+    """
+    entry = find_entry(name)
+    folder = user_models()
+    if folder is None:
+        raise UsageError(
+            f'{USER_MODELS} is not set.', 'Let it name the folder where models shall be.'
+        )
+    target = folder / name
+    if target.exists():
+        return _already_there(entry, target, say)
+    if not accept_licence:
+        raise UsageError(
+            f'The licence of {name} is not accepted: {entry.license}; see {entry.home}.',
+            'Read it, and add --accept-licence.',
+        )
+    _need_packages(entry)
+    work = folder / f'.{name}-{entry.version}.part'
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f'{folder} cannot be written: {error.strerror}.',
+            f'Let {USER_MODELS} name a folder that you may write.',
+        ) from error
+    with _alone(folder):
+        try:
+            _fetch(entry, files, work, target, say)
+        except (TemporaryError, KeyboardInterrupt):
+            with suppress(OSError):
+                work.rmdir()  # kept if it holds a download, which the next call continues
+            raise
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _fetch(
+    entry: Entry, files: Sequence[Path], work: Path, target: Path, say: Callable[[str], None]
+) -> None:
+    """Do all in a work folder, and rename what it holds in the end."""
+    sources, stated = _local(entry, files) if files else _remote(entry)
+    version = entry.version or str(stated.get('version', 'unknown'))
+    licence = entry.license
+    if 'license' in stated:
+        licence += f'; the record states {stated["license"]}'
+    say(f'{entry.name} {version}, licence: {licence}')
+    pinned = _read_pinned(target.parent)
+    had = {}
+    for source in sources:
+        path = Path(source.place)
+        if not files:
+            path = work / source.name
+            if not path.exists():
+                download(source.place, path, say)
+        had[source.name] = path, _check(source, path, pinned.get(entry.name, {}), entry)
+    model = work / 'model'
+    shutil.rmtree(model, ignore_errors=True)
+    model.mkdir()
+    say('Checking and converting the weights.')
+    inner = _lay_out(entry, {name: path for name, (path, _) in had.items()}, model)
+    digest = convert_external(inner)
+    fields = {
+        'name': entry.name,
+        'version': version,
+        'kind': entry.kind,
+        'folder': '.' if inner == model else inner.name,
+        'license': licence,
+        'citation': entry.citation,
+        'trained_on': entry.trained_on,
+        'home': entry.home,
+        'source': 'files' if files else entry.source,
+        'files': {
+            name: {'sha256': sha, 'bytes': path.stat().st_size}
+            for name, (path, sha) in had.items()
+        },
+        'sha256': digest,
+    }
+    write_json(fields, model / CERTIFICATE)
+    write_json(
+        {**pinned, entry.name: {name: sha for name, (_, sha) in had.items()}},
+        target.parent / PINNED,
+    )
+    model.rename(target)
+
+
+def _already_there(entry: Entry, target: Path, say: Callable[[str], None]) -> Path:
+    known = certificate(target) if target.is_dir() else {}
+    if known.get('name') == entry.name and entry.version in (None, known.get('version')):
+        say(f'{entry.name} {known["version"]} is there already.')
+        return target
+    raise OutputError(
+        f'{target} is there already, and is not version {entry.version} of {entry.name}.',
+        'Rename or remove that folder first.',
+    )
+
+
+def _need_packages(entry: Entry) -> None:
+    """Refuse before a long download what could not be used after it."""
+    if entry.kind == 'nnU-Net':
+        try:
+            import dynamic_network_architectures  # noqa: F401
+        except ImportError as error:
+            raise ModelError(
+                f'{entry.name} is an nnU-Net, whose networks are in a package that is not '
+                f'installed ({error}).',
+                "Install it with: pip install 'bids_muscle[nnunet]'",
+            ) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder of models, so that two processes do not write into it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TemporaryError(
+                f'Another process fetches a model into {folder}.', 'Run again when it has ended.'
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _local(entry: Entry, given: Sequence[Path]) -> tuple[list[_Source], dict[str, str]]:
+    """Find the files of a model among files and folders of the user."""
+    found = []
+    for file in entry.files:
+        places = [each / file.name if each.is_dir() else each for each in given]
+        place = next((p for p in places if p.name == file.name and p.is_file()), None)
+        if place is None:
+            raise MissingInputError(
+                f'{file.name} is not among {", ".join(map(str, given))}.',
+                f'Name with --from: {", ".join(each.name for each in entry.files)}, or the '
+                f'folder that holds them. They are at {entry.home}.',
+            )
+        found.append(_Source(file.name, str(place.absolute()), file.sha256, file.bytes))
+    return found, {}
+
+
+def _remote(entry: Entry) -> tuple[list[_Source], dict[str, str]]:
+    """Find the addresses of the files of a model, and what its record states."""
+    if entry.record is None:
+        return [
+            _Source(file.name, f'{entry.folder}/{file.name}', file.sha256, file.bytes)
+            for file in entry.files
+        ], {}
+    record = read_listing(entry.record)
+    moved = MissingInputError(
+        f'The record {entry.record} has not the files of {entry.name}: '
+        f'{", ".join(file.name for file in entry.files)}.',
+        f'Look for them at {entry.home}, and use --from FILE.',
+    )
+    try:
+        listed = {str(each['key']): each for each in record['files']}
+        metadata = record.get('metadata', {})
+        stated = {key: metadata[key] for key in ('version',) if key in metadata}
+        licence = metadata.get('license')
+        if licence:
+            stated['license'] = licence['id'] if isinstance(licence, dict) else licence
+        sources = []
+        for file in entry.files:
+            each = listed[file.name]
+            if each['links']['self'].partition(':')[0] != entry.record.partition(':')[0]:
+                raise moved
+            kind, _, checksum = str(each.get('checksum', '')).partition(':')
+            sources.append(
+                _Source(
+                    file.name,
+                    str(each['links']['self']),
+                    file.sha256,
+                    file.bytes or each.get('size'),
+                    checksum if kind == 'md5' else None,
+                )
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise moved from error
+    return sources, {key: str(value) for key, value in stated.items()}
+
+
+def _check(source: _Source, path: Path, pinned: Mapping[str, str], entry: Entry) -> str:
+    """Compare a file with all that is known of it and return its SHA-256."""
+    size = path.stat().st_size
+    if source.bytes not in (None, size):
+        raise ModelError(
+            f'{source.place} has {size} bytes, not {source.bytes}.',
+            f'Fetch it again from {entry.home}.',
+        )
+    sha256 = _digest(path, 'sha256')
+    for found, expected, where in (
+        (_digest(path, 'md5') if source.md5 else '', source.md5, 'in its record'),
+        (sha256, source.sha256, 'in the list of models'),
+        (sha256, pinned.get(source.name), f'at the first fetch ({PINNED})'),
+    ):
+        if expected and found != expected:
+            raise ModelError(
+                f'{source.place} has the checksum {found}, not {expected} as {where}: it was '
+                'damaged, or replaced.',
+                f'Run the same command again. If that does not help, ask at {entry.home}; to '
+                f'trust the new file, remove {entry.name} from {PINNED}.',
+            )
+    return sha256
+
+
+def _digest(path: Path, kind: str) -> str:
+    with path.open('rb') as stream:
+        new = partial(hashlib.new, kind, usedforsecurity=False)
+        return hashlib.file_digest(stream, new).hexdigest()
+
+
+def _read_pinned(folder: Path) -> dict[str, Any]:
+    path = folder / PINNED
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(read_small(path))
+        return {name: dict(sums) for name, sums in content.items()}
+    except (OSError, AttributeError, TypeError, *PARSE_ERRORS) as error:
+        raise ModelError(
+            f'{path} cannot be read: {error}.', 'Correct it, or remove it to trust the next fetch.'
+        ) from error
+
+
+def _lay_out(entry: Entry, files: Mapping[str, Path], folder: Path) -> Path:
+    """Put the files of a model into an empty folder; returns the folder of the model in it."""
+    if entry.kind == 'MuscleMap':
+        for name, path in files.items():
+            shutil.copyfile(path, folder / name)
+        return folder
+    (archive,) = files.values()
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            inner = _unpack(packed, archive, folder)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ModelError(
+            f'{archive} is no sound archive: {error}.', f'Fetch it again from {entry.home}.'
+        ) from error
+    described = inner / 'dataset.json'
+    if entry.orientation and described.is_file():
+        try:
+            content = json.loads(read_small(described))
+            write_json({'orientation': entry.orientation, **content}, described)
+        except (OSError, TypeError, *PARSE_ERRORS) as error:
+            raise ModelError(
+                f'dataset.json in {archive} cannot be read: {error}.',
+                f'Fetch it again from {entry.home}.',
+            ) from error
+    return inner
+
+
+def _unpack(packed: zipfile.ZipFile, archive: Path, folder: Path) -> Path:
+    """Unpack the training in an archive; no path in it leads outside of the folder."""
+    tops = [
+        PurePosixPath(name).parent
+        for name in packed.namelist()
+        if PurePosixPath(name).name == 'plans.json'
+    ]
+    if len(tops) != 1 or tops[0].name in ('', '..'):
+        raise ModelError(
+            f'{archive} holds {len(tops)} nnU-Net trainings (folders with plans.json).',
+            'Unpack it, and name the folder of one training with --model.',
+        )
+    inner = folder / tops[0].name
+    wanted = {}
+    for info in packed.infolist():
+        path = PurePosixPath(info.filename)
+        if path.is_relative_to(tops[0]):
+            name = path.relative_to(tops[0]).as_posix()
+            if _NNUNET.fullmatch(name):
+                wanted[name] = info
+    if sum(info.file_size for info in wanted.values()) > _MOST_UNPACKED:
+        raise ModelError(f'{archive} unpacks to more than any model.', 'Ask where it is from.')
+    for name, info in wanted.items():
+        (inner / name).parent.mkdir(parents=True, exist_ok=True)
+        with packed.open(info) as content, (inner / name).open('wb') as stream:
+            shutil.copyfileobj(content, stream)
+    return inner
