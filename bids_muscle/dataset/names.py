@@ -30,6 +30,9 @@ ENTITIES = (
     ('chunk', 'chunk'),
 )
 
+#: Keys of the table of vertebrae and discs and its data dictionary.
+SPINE_TABLE = ('morph_spine', 'morph_spine_json')
+
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
 
 
@@ -90,6 +93,7 @@ def derivative_path(
         'sub': f'sub-{labels["sub"]}',
         'anat': f'{folder}/anat',
         'scan': scan.name,
+        'stem': scan.name,
     }
     if '{suffix}' in template:
         fields['suffix'] = _checked(scan.suffix)
@@ -142,6 +146,29 @@ def spine_path(stem: str, key: str) -> PurePosixPath:
     scan = Scan(entities, '', None, ())
     folder = f'sub-{scan.participant}' + (f'/ses-{scan.session}' if scan.session else '')
     return PurePosixPath(io_spec()['spine'][key].format(anat=f'{folder}/anat', stem=scan.name))
+
+
+def name_ending(key: str, *, seg: str = '') -> str:
+    """Return how the names of an output end, after the entities of its scan or session.
+
+    Parameters
+    ----------
+    key
+        A key of the tables ``scan``, ``spine`` or ``session`` in ``data/io_spec.json``.
+    seg
+        Label of the segmentation; by default the ending begins after it.
+
+    Examples
+    --------
+    >>> name_ending('morph_levels'), name_ending('morph_levels', seg='lumbarmuscles')
+    ('_desc-levels_morph.tsv', '_seg-lumbarmuscles_desc-levels_morph.tsv')
+    """
+    spec = io_spec()
+    template = next(
+        spec[table][key] for table in ('scan', 'spine', 'session') if key in spec[table]
+    )
+    ending = re.sub(r'.*/\{\w+\}', '', template)
+    return ending.format(seg=seg) if seg else ending.replace('_seg-{seg}', '')
 
 
 def session_path(participant: str, session: str | None, key: str) -> PurePosixPath:
@@ -247,6 +274,8 @@ def joined_outputs(scan: Scan) -> list[PurePosixPath]:
 
 def _templates(scan: Scan) -> dict[str, str]:
     templates: dict[str, str] = io_spec()['sagittal' if scan.region == SPINE else 'scan']
+    if scan.region == SPINE:  # its table is named as that of the label maps of other programs
+        templates = {**templates, **{key: io_spec()['spine'][key] for key in SPINE_TABLE}}
     return templates
 
 

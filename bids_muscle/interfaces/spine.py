@@ -175,11 +175,11 @@ class PublishSpine(SimpleInterface):
             write_json(sidecar, place(f'{name}_json'))
             for kind, text in lookups(table).items():
                 write_text(text, place(f'{name}_{kind}'))
-        write_bytes(Path(given.table).read_bytes(), place('spine_table'))
+        write_bytes(Path(given.table).read_bytes(), place('morph_spine'))
         sidecar = sidecars.morph_sidecar(
             given.scan, bids_dir, dictionary('morph_spine'), model, given.settings
         )
-        write_json(sidecar, place('spine_table_json'))
+        write_json(sidecar, place('morph_spine_json'))
         write_bytes(Path(given.figure).read_bytes(), place('spine_figure'))
         self._results = {'paths': place.paths}
         return runtime

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_muscle.dataset.names import name_ending
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Bar, bar_chart
 from bids_muscle.reports.outputs import MISSING, REASON, number, read_table
 from bids_muscle.reports.page import format_value, heading
 
-_SUFFIX = '_loads.tsv'
+_SUFFIX = name_ending('loads')
 #: Tasks in their order, with the letter and the colour of their bars.
 _TASKS = {'standing': '#56B4E9', 'flexion': '#D55E00'}
 _COLUMNS = ('compression_n', 'shear_n', 'moment_n_m')

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bids_muscle.dataset.names import name_ending
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.outputs import REASON, read_table
 from bids_muscle.reports.page import grouped_reasons, heading
 
-_SUFFIX = '_desc-spine_morph.tsv'
+_SUFFIX = name_ending('morph_spine')
 _COLUMNS = ('height_mm', 'mean_height_mm', 'depth_mm', 'tilt_deg', 'volume_ml')
 
 

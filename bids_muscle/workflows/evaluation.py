@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
+from bids_muscle.dataset.names import name_ending
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import (
     BidsMuscleError,
@@ -141,7 +142,7 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
     import pandas as pd
 
     parts = []
-    for path in sorted(reference.glob('sub-*/**/*_loads.tsv')):
+    for path in sorted(reference.glob(f'sub-*/**/*{name_ending("loads")}')):
         mine = predictions / path.relative_to(reference)
         if mine != path and mine.is_file():
             test, truth = (

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
-from bids_muscle.dataset.names import spine_path
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.dataset.names import name_ending, spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
 from bids_muscle.dataset.writer import read_tsv, write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
@@ -18,8 +19,8 @@ from bids_muscle.workflows.resume import remove_page
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
 
-_SPINE = '_desc-spine_morph.tsv'
-_LEVELS = '_seg-lumbarmuscles_desc-levels_morph.tsv'
+_SPINE = name_ending('morph_spine')
+_LEVELS = name_ending('morph_levels', seg=load_label_table('lumbar').segmentation)
 
 
 def check_loading(settings: Settings) -> None:
@@ -44,7 +45,8 @@ def measure_participant_loads(settings: Settings, participant: str) -> list[Prob
     problems = []
     folder = settings.output_dir / f'sub-{participant}'
     places = [folder / f'ses-{label}/anat' for label in settings.sessions] or [folder]
-    for path in sorted(path for place in places for path in place.rglob('*_loads.*')):
+    endings = [name_ending(key) for key in ('loads', 'loads_json', 'loads_model')]
+    for path in [path for place in places for end in endings for path in place.rglob(f'*{end}')]:
         remove_page(settings.output_dir, participant)  # it shows the loads
         path.unlink()
     if not settings.loading:
@@ -93,7 +95,7 @@ def _measure(settings: Settings, participant: str, path: Path) -> None:
 
 def _shift_mm(levels: Path, spine: str) -> list[float] | None:
     """Return how far a scan of muscles lies from the sagittal one, if that was measured."""
-    sidecar = levels.with_name(levels.name.removesuffix(_LEVELS) + '_levels.json')
+    sidecar = levels.with_name(levels.name.removesuffix(_LEVELS) + name_ending('levels_json'))
     if not sidecar.is_file():
         return None
     found = json.loads(sidecar.read_text(encoding='utf-8'))

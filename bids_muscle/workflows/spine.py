@@ -5,12 +5,13 @@ from __future__ import annotations
 import filecmp
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
-from bids_muscle.dataset.names import io_spec, session_path, spine_path
+from bids_muscle.dataset.names import SPINE_TABLE, io_spec, name_ending, session_path, spine_path
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
@@ -55,7 +56,7 @@ def measure_spines(settings: Settings, participant: str) -> list[Problem]:
             problems.append(problem_of(error, f'Measuring the spine of {maps.stem}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
     if not settings.sessions:
-        for path in (settings.output_dir / f'sub-{participant}').rglob('*_desc-spine_morph.*'):
+        for path in _written(settings.output_dir, participant, SPINE_TABLE):
             if path not in kept:
                 remove_page(settings.output_dir, participant)  # it shows the table
                 path.unlink(missing_ok=True)
@@ -81,27 +82,28 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
     records = read_records(output_dir, participant)
     problems = []
     kept: set[Path] = set()
+    ending = name_ending('morph_spine')
     for session in sorted({record.session for record in records}, key=str):
         path = output_dir / session_path(participant, session, 'morph_joined')
         sidecar = output_dir / session_path(participant, session, 'morph_joined_json')
         try:
             spines = {
-                each.name.removesuffix('_desc-spine_morph.tsv'): read_tsv(each)
-                for each in sorted(path.parent.glob('*_desc-spine_morph.tsv'))
+                each.name.removesuffix(ending): read_tsv(each)
+                for each in sorted(path.parent.glob(f'*{ending}'))
             }
             alignments = {
                 record.scan: json.loads((output_dir / name).read_text(encoding='utf-8'))
                 for record in records
                 if record.session == session and record.region != SPINE
                 for name in record.outputs
-                if name.endswith('_levels.json')
+                if name.endswith(name_ending('levels_json'))
             }
             muscles = {
                 record.scan: read_tsv(output_dir / name)
                 for record in records
                 if alignments.get(record.scan, {}).get('LevelSource') == 'segmentation'
                 for name in record.outputs
-                if name.endswith('_desc-levels_morph.tsv')
+                if name.endswith(name_ending('morph_levels'))
             }
             for record in (record for record in records if record.parts):
                 _take_joined(record, output_dir, muscles, alignments)
@@ -115,7 +117,7 @@ def join_planes(settings: Settings, participant: str) -> list[Problem]:
         except Exception as error:
             problems.append(problem_of(error, f'Joining vertebrae and muscles of {path.name}'))
             print(f'bids_muscle: {problems[-1]}', file=sys.stderr)
-    for path in (output_dir / f'sub-{participant}').rglob('*_desc-joined_morph.*'):
+    for path in _written(output_dir, participant, io_spec()['session']):
         if path not in kept:
             path.unlink(missing_ok=True)
     return problems
@@ -138,10 +140,16 @@ def _take_joined(
     farthest = max(each, key=lambda one: sum(mm**2 for mm in one.get('MovementMm') or ()))
     remarks = [text for one in each for text in one.get('MovementRemarks', ())]
     alignments[record.scan] = {**farthest, 'MovementRemarks': list(dict.fromkeys(remarks))}
-    [table] = [name for name in record.outputs if name.endswith('_desc-levels_morph.tsv')]
+    [table] = [name for name in record.outputs if name.endswith(name_ending('morph_levels'))]
     for name in used:
         del muscles[name]
     muscles[record.scan] = read_tsv(output_dir / table)
+
+
+def _written(output_dir: Path, participant: str, keys: Iterable[str]) -> list[Path]:
+    """Return the files of these keys that are there."""
+    folder = output_dir / f'sub-{participant}'
+    return [path for key in keys for path in folder.rglob(f'*{name_ending(key)}')]
 
 
 def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:
