@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,3 +89,49 @@ def _write_image(path: Path, image: TinyImage) -> None:
         image = nib.Nifti1Image(image, np.diag([*TINY_ZOOMS_MM, 1.0]))
         image.header.set_zooms(zooms)
     nib.save(image, path)
+
+
+@pytest.fixture(scope='session')
+def dicom_to_bids(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Give a function that converts the first person of a DICOM phantom, or skip.
+
+    ``dicom_to_bids(folder, vendor, bids_dir, label='01', program='dcm2bids')`` runs the commands
+    and configuration files of docs/from-dicom.md.
+    """
+    recipes = Path(__file__).parents[1] / 'docs/dicom'
+
+    def convert(
+        folder: Path, vendor: str, bids_dir: Path, label: str = '01', program: str = 'dcm2bids'
+    ) -> None:
+        for tool in ('dcm2niix', program):
+            # Those of the venv are beside Python, and need not be on the path.
+            beside = Path(sys.executable).with_name(tool)
+            if not (shutil.which(tool) or beside.exists()):
+                pytest.skip(f'{tool} is not installed')
+        series = folder / 'sourcedata/sub-01'
+        if vendor != 'siemens':
+            split = tmp_path_factory.mktemp('split') / f'sub-{label}'
+            _run(sys.executable, recipes / 'split_by_image_type.py', series, split)
+            series = split
+        if program == 'dcm2bids':
+            config = recipes / f'dcm2bids-{vendor}.json'
+            _run('dcm2bids', '-d', series, '-p', label, '-c', config, '-o', bids_dir)
+        elif program == 'heudiconv':
+            heuristic = ['-f', recipes / 'heudiconv_heuristic.py', '-c', 'dcm2niix', '-b']
+            words = ['--files', series, '-s', label, *heuristic, '--minmeta', '-o', bids_dir]
+            _run('heudiconv', *words)
+        else:
+            template = ['-t', recipes / 'bidscoin_template.yaml', '-a']
+            _run('bidsmapper', series.parent, bids_dir, *template)
+            _run('bidscoiner', series.parent, bids_dir)
+
+    return convert
+
+
+def _run(program: str, *words: object) -> None:
+    folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, 'PATH': f'{folder}:{os.environ["PATH"]}'}
+    done = subprocess.run(
+        [program, *map(str, words)], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_muscle.dataset.folders import CONVERT, find_dicom
 from bids_muscle.errors import (
     PARSE_ERRORS,
     InvalidDatasetError,
@@ -58,6 +59,10 @@ def check_input(settings: Settings) -> None:
 def _check_description(bids_dir: Path, names: set[str]) -> None:
     description = bids_dir / 'dataset_description.json'
     if description.name not in names:
+        if dicom := find_dicom(bids_dir):
+            raise InvalidDatasetError(
+                f'{bids_dir} is not a BIDS dataset: it has DICOM images, such as {dicom}.', CONVERT
+            )
         raise InvalidDatasetError(
             f'{bids_dir} is not a BIDS dataset: it has no {description.name}.',
             'Give the top folder of the dataset, add the file with "Name" and "BIDSVersion", or '

@@ -79,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
         help='bids (default) or musclemap (_water, _fat, _inphase, _outphase)',
     )
     parser.add_argument(
+        '--dicom',
+        metavar='VENDOR',
+        help='write the scans to sourcedata as DICOM series of siemens, ge or philips, not as '
+        'NIfTI; see docs/from-dicom.md',
+    )
+    parser.add_argument(
         '--nprocs',
         '--n-procs',
         type=int,
@@ -142,6 +148,7 @@ def _simulate(args: argparse.Namespace) -> None:
         field_strength_t=args.field_strength,
         naming=args.naming,
         plane=args.plane,
+        dicom=args.dicom,
     )
     print(f'{args.participants} participants in {target}')
 

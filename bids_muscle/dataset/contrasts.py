@@ -38,6 +38,13 @@ _SIDECAR_COLUMNS = {
     'ImageType': ('ImageType', 'ImageTypeText', 'ComplexImageComponent'),
     'SeriesDescription': ('SeriesDescription', 'ProtocolName'),
 }
+#: Image types of several words, split as dcm2niix does.
+_SPLIT_TYPE = re.compile(
+    r'(?<![^\\])(?:(?:IN|OPP|OPPOSED|OUT(?:\\OF)?)\\PHASE|FAT\\FRAC(?:TION)?|[RT]2\\STAR|'
+    r'(?:T1|T2|R2|B0|FIELD|ADC|PHASE|VELOCITY)\\MAP)(?![^\\])',
+    re.IGNORECASE,
+)
+_RELATIVE_PHASE = re.compile(r'(?:IN|OPP|OPPOSED|OUT(?:_OF)?)_PHASE', re.IGNORECASE)
 _DIXON_WORD = re.compile(r'dixon|ideal|pdff|lava.?flex|fatsep|wfi', re.IGNORECASE)
 
 
@@ -352,7 +359,29 @@ def _texts(keys: Sequence[str], metadata: Mapping[str, Any]) -> list[str]:
     """Return the texts under keys of the sidecar; DICOM separates values by a backslash."""
     values = [metadata.get(key) for key in keys]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
-    return [text.strip() for each in flat if isinstance(each, str) for text in each.split('\\')]
+    texts = [text.strip() for each in flat if isinstance(each, str) for text in each.split('\\')]
+    return _rejoined(texts) if keys[0].startswith('ImageType') else texts
+
+
+def _rejoined(texts: list[str]) -> list[str]:
+    r"""Undo what dcm2niix does to image types: it splits them at each underscore.
+
+    It also takes IN_PHASE for a phase image and adds PHASE at the end, by which a magnitude image
+    would be left alone.
+
+    Examples
+    --------
+    >>> _rejoined(['DERIVED', 'PRIMARY', 'DIXON', 'OUT', 'PHASE', 'PHASE'])
+    ['DERIVED', 'PRIMARY', 'DIXON', 'OUT_PHASE']
+    >>> _rejoined(['DERIVED', 'PRIMARY', 'DIXON', 'FAT', 'FRACTION'])
+    ['DERIVED', 'PRIMARY', 'DIXON', 'FAT_FRACTION']
+    >>> _rejoined(['ORIGINAL', 'PRIMARY', 'P', 'PHASE'])
+    ['ORIGINAL', 'PRIMARY', 'P', 'PHASE']
+    """
+    joined = _SPLIT_TYPE.sub(lambda match: match[0].replace('\\', '_'), '\\'.join(texts))
+    types = joined.split('\\')
+    relative = any(_RELATIVE_PHASE.fullmatch(each) for each in types)
+    return [each for each in types if not (relative and each.upper() == 'PHASE')]
 
 
 def echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from bids_muscle.dataset.bidsignore import is_ignored, is_image_ignored
@@ -16,6 +17,10 @@ PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
 _MEANT = re.compile(r'sub(?:j|ject)?(?:[-_ .]|\d).*|sub', re.IGNORECASE)
 #: Participants whose images are compared with ``.bidsignore`` before all others.
 _LOOKED_THROUGH = 20
+#: What to do with DICOM images.
+CONVERT = 'Convert the DICOM images to BIDS first, as docs/from-dicom.md says.'
+#: So many files are looked at to find DICOM images.
+_MOST_FILES = 1000
 #: Folders of a dataset, by their names, that are no participants.
 _OTHER_FOLDERS = re.compile(r'\..*|tpl-.*|derivatives|sourcedata|code|phenotype|stimuli')
 
@@ -73,6 +78,41 @@ def list_ignored(bids_dir: Path) -> list[str]:
             if name.split('/')[0] not in gone and is_image_ignored(bids_dir, name)
         ),
     ]
+
+
+def find_dicom(folder: Path) -> Path | None:
+    """Find a DICOM image in a folder that holds no NIfTI image.
+
+    Derivatives are not looked at, and of a large folder only the first thousand files.
+    """
+    found = None
+    files = (
+        Path(path, name)
+        for path, folders, names in os.walk(folder)
+        for name in _in_order(folders, names)
+    )
+    for path in islice(files, _MOST_FILES):
+        if path.name.endswith(('.nii', '.nii.gz')):
+            return None
+        found = found or (path if _is_dicom(path) else None)
+    return found
+
+
+def _in_order(folders: list[str], names: list[str]) -> list[str]:
+    """Sort the files of a folder, and the folders that os.walk enters next."""
+    folders[:] = sorted(set(folders) - {'derivatives'})
+    return sorted(names)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Say whether a file has the preamble of DICOM (PS3.10, 7.1)."""
+    try:
+        if not path.is_file():  # a pipe would make us wait
+            return False
+        with path.open('rb') as stream:
+            return stream.read(132)[128:] == b'DICM'
+    except OSError:
+        return False
 
 
 def _is_unusable(entry: os.DirEntry[str]) -> bool:

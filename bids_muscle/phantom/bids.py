@@ -17,6 +17,9 @@ from bids_muscle.phantom.render import Grid
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.simulate import Image
 
+#: Days between sessions, as written in sessions.tsv and in DICOM.
+DAYS_BETWEEN_SESSIONS = 365
+
 #: Kind of image -> (value of `acq` or None, suffix) with BIDS-valid names.
 BIDS_NAMES = {
     'water': ('dixonwater', 'T1w'),

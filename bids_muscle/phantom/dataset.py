@@ -27,9 +27,6 @@ from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.processes import end_with_parent
 
-#: Days between sessions, as written in sessions.tsv.
-DAYS_BETWEEN_SESSIONS = 365
-
 
 def write_dataset(
     bids_dir: Path | str,
@@ -282,11 +279,16 @@ def _write_head(root: Path, people: list[Person], options: Options) -> None:
     bids.write_json(root / 'participants.json', dictionary)
     if options.sessions > 1:
         for person in people:
-            lines = [f'ses-{k + 1}\t{k * DAYS_BETWEEN_SESSIONS}' for k in range(options.sessions)]
+            lines = [
+                f'ses-{k + 1}\t{k * bids.DAYS_BETWEEN_SESSIONS}' for k in range(options.sessions)
+            ]
             stem = f'sub-{person.label}'
             text = '\n'.join(['session_id\tdays_since_first', *lines]) + '\n'
             bids.write_text(root / stem / f'{stem}_sessions.tsv', text)
-    if options.naming == 'musclemap':
+    if options.dicom:
+        # What dcm2bids leaves when it fills the dataset.
+        bids.write_text(root / '.bidsignore', 'tmp_dcm2bids\n')
+    elif options.naming == 'musclemap':
         bids.write_text(root / '.bidsignore', '\n'.join(bids.MUSCLEMAP_IGNORE) + '\n')
     bids.write_json(
         root / TRUTH / 'dataset_description.json',

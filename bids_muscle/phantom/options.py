@@ -9,6 +9,7 @@ import numpy as np
 from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.artefacts import ARTEFACTS
+from bids_muscle.phantom.dicom import VENDORS
 from bids_muscle.phantom.effects import Effects
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import CENTRE_Y_MM, CONTRASTS, FIELD_OF_VIEW_MM, MATRIX
@@ -58,6 +59,8 @@ class Options:
         ``'bids'`` or ``'musclemap'``.
     plane
         ``'axial'`` or ``'sagittal'``; shape and voxel size are along the body either way.
+    dicom
+        Vendor whose DICOM series are written in place of NIfTI; None for NIfTI.
     """
 
     participants: int
@@ -76,6 +79,7 @@ class Options:
     field_strength_t: float = 3.0
     naming: str = 'bids'
     plane: str = 'axial'
+    dicom: str | None = None
 
     def __post_init__(self) -> None:
         _check_names('region', self.regions, REGIONS)
@@ -83,6 +87,12 @@ class Options:
         _check_names('artefact', tuple(name for name, _ in self.artefacts), tuple(ARTEFACTS))
         _check_names('naming', (self.naming,), NAMINGS)
         _check_names('plane', (self.plane,), PLANES)
+        _check_names('vendor', (self.dicom,) if self.dicom else (), tuple(VENDORS))
+        if self.dicom and self.naming != 'bids':
+            raise UsageError(
+                f'DICOM series do not have names of the naming {self.naming!r}.',
+                'Leave out --naming or --dicom.',
+            )
         for name in ('participants', 'sessions', 'runs'):
             if getattr(self, name) < 1:
                 raise UsageError(

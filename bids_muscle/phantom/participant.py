@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_muscle.phantom import bids, truth
+from bids_muscle.phantom import bids, dicom, truth
 from bids_muscle.phantom.anatomy import Anatomy, build_anatomy
 from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
@@ -14,6 +14,8 @@ from bids_muscle.phantom.simulate import Scan, simulate_scan
 
 #: Where the truth is, in the dataset.
 TRUTH = Path('derivatives/truth')
+#: Where DICOM series are.
+DICOM = Path('sourcedata')
 
 Entities = dict[str, str | None]
 
@@ -66,7 +68,20 @@ def _write_session(
             key = (options.seed, person.shape_seed, anatomy.region, session, run, kinds[0])
             scan = simulate_scan(anatomy, samples, fat, kinds, options, key)
             name = entities | {'run': str(run) if options.runs > 1 else None}
-            _write_images(root, name, scan, anatomy, samples, person, options)
+            if options.dicom:
+                visit = dicom.Visit(
+                    person,
+                    options.dicom,
+                    field_strength_t,
+                    session * bids.DAYS_BETWEEN_SESSIONS,
+                    options.seed,
+                )
+                folder = _folder(root / DICOM, name).parent
+                dicom.write_scan(
+                    folder, scan.images, samples.grid, visit, anatomy.region, options.plane
+                )
+            else:
+                _write_images(root, name, scan, anatomy, samples, person, options)
             name['acq'] = bids.scan_acq(kinds)
             _write_truth(root, name, scan, anatomy, samples, muscles)
             head: truth.Row = {

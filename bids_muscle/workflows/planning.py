@@ -13,6 +13,8 @@ from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import (
+    CONVERT,
+    find_dicom,
     list_ignored,
     list_participants,
     list_unusable,
@@ -190,6 +192,11 @@ def folder_remarks(bids_dir: Path) -> list[str]:
 def nothing_selected(settings: Settings, participant: str | None = None) -> NothingSelectedError:
     """Return the error for a participant, or a whole dataset, in which there is nothing to do."""
     where = f'sub-{participant} in {settings.bids_dir}' if participant else settings.bids_dir
+    folder = settings.bids_dir / f'sub-{participant}' if participant else settings.bids_dir
+    if dicom := find_dicom(folder):
+        return NothingSelectedError(
+            f'{folder} has DICOM images, such as {dicom}, and no NIfTI images.', CONVERT
+        )
     return NothingSelectedError(
         f'Nothing of {where} fits the participants, sessions and filters asked for.',
         'Look with --dry-run, and check the labels, --bids-filter-file, --contrast-rules and '
