@@ -36,3 +36,11 @@ def test_links(page: str) -> None:
     targets = re.findall(r'\]\(([^)]+)\)', page)
     assert len(targets) >= 6
     assert all((DOCS / target).is_file() for target in targets)
+
+
+def test_the_page_on_dicom_names_every_recipe() -> None:
+    page = (DOCS / 'from-dicom.md').read_text(encoding='utf-8')
+    targets = {target for target in re.findall(r'\]\(([^)]+)\)', page) if ':' not in target}
+    assert all((DOCS / target).exists() for target in targets)
+    recipes = {f'dicom/{path.name}' for path in (DOCS / 'dicom').iterdir() if path.is_file()}
+    assert recipes <= targets

@@ -1,4 +1,4 @@
-"""From DICOM series of three vendors, as docs/from-dicom.md says, to measures: they are the truth."""
+"""From DICOM series of three vendors, as docs/from-dicom.md says, to true measures."""
 
 from __future__ import annotations
 
