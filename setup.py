@@ -31,6 +31,7 @@ INSTALL = [
     'pillow>=11',
     'safetensors>=0.5,<1',
     'tomli-w>=1.2,<2',
+    'rich>=14,<16',
     'tensorboard>=2.20,<3',
 ]
 # Loads on the spine.
@@ -80,6 +81,7 @@ setup(
             'bids_muscle-model = bids_muscle.cli.model:main',
             'bids_muscle-report = bids_muscle.cli.report:main',
             'bids_muscle-slurm = bids_muscle.cli.slurm:main',
+            'bids_muscle-status = bids_muscle.cli.status:main',
         ]
     },
 )

@@ -346,7 +346,8 @@ class Settings:
     dry_run: bool = _setting(
         'execution',
         False,
-        'Print for each scan what would be computed from which files, and compute nothing.',
+        'Print for each scan what would be computed from which files, and compute nothing. With '
+        '`--quiet`, print only how many scans of which kind there are, and the problems by cause.',
     )
     reports_only: bool = _setting(
         'execution', False, 'Only make the reports again, from existing outputs.'
@@ -357,9 +358,15 @@ class Settings:
     verbosity: int = _setting(
         'execution',
         0,
-        '`-v` names the steps as they end, `-vv` shows tracebacks and details.',
+        '`-v` names the steps as they begin and end, `-vv` shows tracebacks and details.',
         flags=('-v', '--verbose'),
         unset='results and problems',
+    )
+    quiet: bool = _setting(
+        'execution',
+        False,
+        'Show no progress and no summary, only what goes wrong.',
+        flags=('-q', '--quiet'),
     )
 
     def __post_init__(self) -> None:

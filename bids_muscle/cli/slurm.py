@@ -1,4 +1,4 @@
-"""``bids_muscle-slurm``: a cohort as a Slurm job array, and what became of it."""
+"""``bids_muscle-slurm``: a cohort as a Slurm job array."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
 from bids_muscle.cli.process import own_process
 from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
-from bids_muscle.cli.slurm_status import print_status
 from bids_muscle.errors import ExitCode, problem_of
 from bids_muscle.workflows.planning import choose_participants, left_out
 
@@ -25,7 +24,7 @@ _DESCRIPTION = (
     'the same command goes on where an earlier one stopped.'
 )
 _EPILOG = """
-bids_muscle-slurm status <output_dir>   shows what is done, what failed and why
+bids_muscle-status <output_dir>         shows what is done, what failed and why
 bids_muscle-slurm boutiques             prints a Boutiques descriptor of bids_muscle
 bids_muscle-slurm tracker               prints the files of a session for a nipoppy tracker
 
@@ -38,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_muscle-slurm',
-        usage='%(prog)s <bids_dir> <output_dir> [options] [-- <options of bids_muscle>]\n'
-        '       %(prog)s status <output_dir>',
+        usage='%(prog)s <bids_dir> <output_dir> [options] [-- <options of bids_muscle>]',
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -109,10 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> ExitCode:
-    if words[:1] == ['status']:
-        parser = argparse.ArgumentParser(prog='bids_muscle-slurm status')
-        parser.add_argument('output_dir', type=Path, help='the derivatives dataset')
-        return print_status(parser.parse_args(words[1:]).output_dir.absolute())
     if words in (['boutiques'], ['tracker']):
         content = boutiques_descriptor() if words == ['boutiques'] else tracker()
         print(json.dumps(content, indent=2))
@@ -151,7 +145,7 @@ def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
     if args.submit:
         array, group = submit(folder)
         print(f'submitted job {array} ({job.n_tasks} tasks) and, after it, the group job {group}')
-        print(f'bids_muscle-slurm status {settings.output_dir}')
+        print(f'bids_muscle-status {settings.output_dir}')
     else:
         print(f'{job.n_tasks} tasks are in {folder}; submit them with --submit')
     return ExitCode.OK

@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bids_muscle.cli.slurm_job import JOBS
 from bids_muscle.dataset.records import read_records
-from bids_muscle.errors import ExitCode, MissingInputError
+from bids_muscle.durations import duration
 
 
-def print_status(output_dir: Path) -> ExitCode:
-    """Print how far the cohort of an output folder is, and every failure.
+def print_jobs(output_dir: Path) -> bool:
+    """Print how far the jobs of an output folder are; return whether some are left to run.
 
-    Returns
-    -------
-    ExitCode
-        OK if everybody is done, TEMPORARY while something runs or is left to run, FAILURE if all
-        has run and something failed.
-
-    Raises
-    ------
-    MissingInputError
-        If no job was written for the folder.
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset, in which jobs were written.
     """
     folders = sorted((output_dir / JOBS).glob('[0-9]*'))
     if not folders:
-        raise MissingInputError(
-            f'{output_dir} has no jobs of bids_muscle-slurm.', 'Write some, or check the path.'
-        )
+        return False
     listed = {label for folder in folders for label in _lines(folder / 'participants.txt')}
     records = [each for each in read_records(output_dir) if each.participant in listed]
-    failed = [record for record in records if record.status != 'done']
     ended = {record.participant for record in records}
-    bad = {record.participant for record in failed}
-    print(
-        f'participants: {len(listed)} listed, {len(ended - bad)} done, {len(bad)} failed, '
-        f'{len(listed - ended)} to come'
-    )
-    active = _print_job(folders[-1])
-    for record in failed:
-        print(f'{record.scan}: {record.problem}')
-    if active or listed - ended:
-        return ExitCode.TEMPORARY
-    return ExitCode.FAILURE if failed else ExitCode.OK
+    bad = {record.participant for record in records if record.status != 'done'}
+    parts = [f'participants: {len(listed)} listed', f'{len(ended - bad)} done']
+    parts += [f'{len(bad)} failed', f'{len(listed - ended)} to come']
+    left_s = _left_s(output_dir, folders[-1], listed - ended)
+    print(', '.join([*parts, *([f'{duration(left_s)} left'] if left_s else [])]))
+    return _print_job(folders[-1]) or bool(listed - ended)
+
+
+def _left_s(output_dir: Path, folder: Path, to_come: Collection[str]) -> float | None:
+    """Return the time left (s) at the pace since the job was submitted, or None."""
+    try:
+        began_s = (folder / 'jobs.json').stat().st_mtime
+    except OSError:
+        return None
+    places = (output_dir / f'logs/sub-{label}' for label in _lines(folder / 'participants.txt'))
+    times = [place.stat().st_mtime for place in places if place.is_dir()]
+    ended = sum(time_s > began_s for time_s in times)
+    return (time.time() - began_s) / ended * len(to_come) if ended else None
 
 
 def _print_job(folder: Path) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,23 @@ def format_plan(
     ]
     blocks += [_format_parts(each) for each in find_part_sets(scans)]
     return '\n\n'.join(blocks) + '\n'
+
+
+def format_counts(scans: Iterable[Scan]) -> str:
+    """Say how many scans there are of each region and contrast, the commonest first.
+
+    Parameters
+    ----------
+    scans
+        Of all participants.
+    """
+    kinds = Counter(
+        (scan.region or 'unknown', '+'.join(scan.paths)) for scan in scans if scan.paths
+    )
+    return ''.join(
+        f'{number:>7} {region:<8} {contrasts}\n'
+        for (region, contrasts), number in kinds.most_common()
+    )
 
 
 def _format_parts(parts: PartSet) -> str:

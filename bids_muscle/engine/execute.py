@@ -31,6 +31,7 @@ def run_workflow(
     crash_dir: Path,
     stop_on_first_crash: bool = False,
     log_level: int = logging.ERROR,
+    on_start: Callable[[str], None] | None = None,
     on_outcome: Callable[[NodeOutcome], None] | None = None,
     plugin: NipypePlugin | None = None,
 ) -> RunReport:
@@ -53,8 +54,10 @@ def run_workflow(
         Start no further node after the first that fails.
     log_level
         Level of Nipype's loggers.
+    on_start
+        Called with the full name of each node as it starts; never with a plugin of Nipype's own.
     on_outcome
-        Called with each outcome as it arrives.
+        Called with each outcome as it arrives; with a plugin of Nipype's own, when all have ended.
     plugin
         One of Nipype's own, which then decides what runs where; CPUs, memory and devices are its
         affair.
@@ -92,6 +95,7 @@ def run_workflow(
             'crash_dir': crash_dir,
             'stop_on_first_crash': stop_on_first_crash,
             'log_level': log_level,
+            'on_start': on_start,
             'on_outcome': on_outcome,
         }
     )

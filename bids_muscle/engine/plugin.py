@@ -66,8 +66,9 @@ class ProcessPlugin(PluginBase):
     plugin_args
         ``n_procs`` (CPUs for all nodes together), ``memory_gb`` (memory for all together, GB),
         ``devices`` (GPUs such as ``'cuda:0'``; empty for none), ``crash_dir`` (folder of
-        tracebacks), ``stop_on_first_crash``, ``log_level`` (of Nipype), ``on_outcome`` (called
-        with each outcome as it arrives).
+        tracebacks), ``stop_on_first_crash``, ``log_level`` (of Nipype), ``on_start`` (called
+        with the full name of each node as it starts), ``on_outcome`` (called with each outcome as
+        it arrives).
 
     Attributes
     ----------
@@ -83,6 +84,7 @@ class ProcessPlugin(PluginBase):
         self.crash_dir: Path = plugin_args['crash_dir']
         self.stop_on_first_crash: bool = plugin_args.get('stop_on_first_crash', False)
         self.log_level: int = plugin_args.get('log_level', logging.ERROR)
+        self.on_start = plugin_args.get('on_start')
         self.on_outcome = plugin_args.get('on_outcome')
         self.outcomes: list[NodeOutcome] = []
 
@@ -191,6 +193,8 @@ class ProcessPlugin(PluginBase):
             process.start()
         sender.close()  # so that the end of the worker is the end of the pipe
         assert process.pid is not None  # noqa: S101 - it was started
+        if self.on_start:
+            self.on_start(node.itername)
         return _Worker(node, process, process.pid, receiver, time.monotonic(), procs, lease)
 
     def _finish(self, worker: _Worker, *, stop: bool = False) -> NodeOutcome:

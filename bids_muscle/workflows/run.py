@@ -13,7 +13,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.folders import list_unusable
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import keep_participants
-from bids_muscle.dataset.plan import format_plan
+from bids_muscle.dataset.plan import format_counts, format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
@@ -39,6 +39,7 @@ from bids_muscle.workflows.planning import (
     plan_participant,
     say_all,
 )
+from bids_muscle.workflows.progress import Progress
 from bids_muscle.workflows.records import (
     finish_page,
     finish_participant,
@@ -50,11 +51,11 @@ from bids_muscle.workflows.records import (
 from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
 from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
 from bids_muscle.workflows.spine import join_planes, measure_spines
+from bids_muscle.workflows.summary import causes
 from bids_muscle.workflows.work_folder import WORKFLOW, work_folder
 
 if TYPE_CHECKING:
     from bids_muscle.engine.nipype_plugin import NipypePlugin
-    from bids_muscle.engine.outcome import NodeOutcome
     from bids_muscle.engine.resources import Resources
     from bids_muscle.settings import Settings
 
@@ -65,6 +66,7 @@ def print_plan(settings: Settings) -> None:
     atlases = {region: atlas_name(folder) for region, folder in find_atlases(settings).items()}
     participants, _ = choose_participants(settings)
     count = ready = finished = 0
+    every: list[Scan] = []
     for participant in participants:
         scans = plan_participant(settings, participant, refusals)
         count += len(scans)
@@ -77,6 +79,9 @@ def print_plan(settings: Settings) -> None:
         }
         prints = fingerprints(settings, [scan for scan in scans if scan.name in known], models)
         finished += len(finished_scans(settings, participant, scans, prints))
+        if settings.quiet:
+            every += scans
+            continue
         print(
             format_plan(
                 scans,
@@ -87,6 +92,10 @@ def print_plan(settings: Settings) -> None:
                 deformable=settings.register == 'deformable',
             )
         )
+    if settings.quiet:
+        print(format_counts(every), end='')
+        for line in causes((scan.name, scan.problem) for scan in every):
+            print(line)
     print(
         f'{ready} of {count} scans of {len(participants)} '
         f'{"participants" if len(participants) != 1 else "participant"} can be processed, '
@@ -112,6 +121,11 @@ def run_participants(settings: Settings) -> ExitCode:
     """
     if settings.reports_only:
         return _report_again(settings)
+    with Progress(settings) as progress:
+        return _run_participants(settings, progress)
+
+
+def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
     participants, complete = choose_participants(settings)
     check_loading(settings)
     from bids_muscle.engine.resources import resolve_resources
@@ -128,6 +142,7 @@ def run_participants(settings: Settings) -> ExitCode:
     models, refusals = find_models(settings)
     atlases = find_atlases(settings)
     write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
+    progress.begin(participants)
     records: list[ScanRecord] = []
     problems: list[Problem] = []
     spoken_of: set[str | None] = set()
@@ -140,6 +155,7 @@ def run_participants(settings: Settings) -> ExitCode:
             prints[participant] = fingerprints(settings, scans, models)
             try:
                 finished = finished_scans(settings, participant, scans, prints[participant])
+                progress.plan(participant, scans, finished)
                 refresh(settings, scans, finished)
                 plans[participant] = [scan for scan in scans if scan.name not in finished]
                 earlier[participant] = forget_records(
@@ -169,7 +185,7 @@ def run_participants(settings: Settings) -> ExitCode:
                     if scan.region == SPINE and _is_published(scan, plans, report)
                 ]
                 ran = _run_scans(
-                    settings, resources, part, models, atlases, told, work_dir, plugin
+                    settings, resources, part, models, atlases, told, work_dir, plugin, progress
                 )
                 report = RunReport((*report.outcomes, *ran.outcomes))
                 if settings.stop_on_first_crash and not report.ok:
@@ -198,6 +214,7 @@ def run_participants(settings: Settings) -> ExitCode:
                 problems += finish_page(settings, participant, plans[participant])
         if settings.stop_on_first_crash and not report.ok:
             break
+    progress.end(records, problems)
     code = _exit_code(records, problems)
     # Who is asked for by name is missed; of all, some may have other scans only.
     complete = complete and not (settings.participants and any(map(is_empty, records)))
@@ -276,6 +293,7 @@ def _run_scans(
     sagittal: Sequence[Scan],
     work_dir: Path,
     plugin: NipypePlugin | None,
+    progress: Progress,
 ) -> RunReport:
     """Run the graphs of some participants side by side."""
     if not any(plans.values()):
@@ -315,7 +333,8 @@ def _run_scans(
         devices=resources.devices,
         crash_dir=settings.output_dir / 'logs/crash',
         stop_on_first_crash=settings.stop_on_first_crash,
-        on_outcome=_say_more if settings.verbosity > 1 else _say if settings.verbosity else None,
+        on_start=progress.begin_step,
+        on_outcome=progress.end_step,
         plugin=plugin,
     )
 
@@ -328,16 +347,6 @@ def _is_published(scan: Scan, plans: Mapping[str, Sequence[Scan]], report: RunRe
         return True
     end = f'.{workflow_name(scan.name)}.publish'
     return any(each.fullname.endswith(end) and each.status == 'done' for each in report.outcomes)
-
-
-def _say(outcome: NodeOutcome) -> None:
-    name = outcome.fullname.removeprefix(f'{WORKFLOW}.')
-    print(f'{name}: {outcome.status} in {outcome.wall_s:.1f} s', file=sys.stderr, flush=True)
-
-
-def _say_more(outcome: NodeOutcome) -> None:
-    _say(outcome)
-    print(outcome.traceback, end='', file=sys.stderr, flush=True)
 
 
 def _report_again(settings: Settings) -> ExitCode:

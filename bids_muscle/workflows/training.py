@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.writer import write_image
+from bids_muscle.durations import duration
 from bids_muscle.errors import (
     BadDataError,
     MissingInputError,
@@ -112,9 +114,14 @@ def train_recipe(
         )
         return [_finish(bundle, cases, {})]
     bundles = []
-    for number in range(run.folds) if run.fold is None else [run.fold]:
+    numbers = range(run.folds) if run.fold is None else [run.fold]
+    began_s = time.monotonic()
+    for place, number in enumerate(numbers):
         held_out, folder = splits[number], run.output / f'fold-{number}'
         report(f'fold {number}: {", ".join(sorted(held_out))} held out')
+        if place:
+            left_s = (time.monotonic() - began_s) / place * (len(numbers) - place)
+            report(f'{place} of {len(numbers)} folds done, {duration(left_s)} left')
         bundle = train(
             recipe,
             [planes for planes in sets if planes.participant not in held_out],

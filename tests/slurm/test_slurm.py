@@ -15,6 +15,7 @@ import pytest
 
 from bids_muscle.cli.slurm import main
 from bids_muscle.cli.slurm_job import unfinished
+from bids_muscle.cli.status import main as status
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import ExitCode
 from bids_muscle.imaging.atlas import CARD, find_atlas
@@ -86,7 +87,7 @@ def test_a_cohort_runs_fails_in_part_and_goes_on(
     words += ['--mem', '1400M', '--max-jobs', '2', '--submit']
     assert main(words) == ExitCode.OK
     assert '3 participants to run, 0 finished' in capsys.readouterr().out
-    assert main(['status', str(out)]) == ExitCode.TEMPORARY
+    assert status([str(out)]) == ExitCode.TEMPORARY
     assert '3 to come' in capsys.readouterr().out
     wait_for_all(slurm)
 
@@ -97,12 +98,12 @@ def test_a_cohort_runs_fails_in_part_and_goes_on(
     assert (out / 'group.html').is_file(), logs
     assert 'sub-cut' in logs['task-1.log']
 
-    assert main(['status', str(out)]) == ExitCode.FAILURE
+    assert status([str(out)]) == ExitCode.FAILURE
     said = capsys.readouterr().out
     assert 'participants: 3 listed, 1 done, 2 failed, 0 to come' in said
     assert f'task 1: exit code 65; {jobs / "task-1.log"}' in said
     assert 'task 0' not in said
-    assert 'sub-cut_acq-dixon: ' in said
+    assert 'sub-cut_acq-dixon' in said
 
     # The data are repaired, and levels are marked by hand: all run, in a container, two a task.
     shutil.rmtree(cohort / 'sub-empty')
@@ -358,4 +359,4 @@ def test_without_slurm_the_scripts_are_named(
     out = tmp_path / 'out'
     assert main([str(dataset), str(out), '--submit']) == ExitCode.FAILURE
     assert str(out / 'logs/slurm/0001/array.sh') in capsys.readouterr().err
-    assert main(['status', str(tmp_path / 'other')]) == ExitCode.NO_INPUT
+    assert status([str(tmp_path / 'other')]) == ExitCode.NO_INPUT

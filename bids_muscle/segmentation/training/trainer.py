@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_muscle.durations import duration
 from bids_muscle.errors import ModelError, TemporaryError
 from bids_muscle.segmentation.bundle import ModelBundle, load_networks, write_bundle
 from bids_muscle.segmentation.compute import check_device, is_out_of_memory
@@ -258,11 +259,11 @@ def _is_over(state: _State, recipe: Recipe, validation: Sequence[PlaneSet | Volu
 
 
 def _progress(row: Mapping[str, float], recipe: Recipe, pace_s: float) -> str:
-    left_min = (recipe.iterations - row['iteration']) * pace_s / 60
+    left_s = (recipe.iterations - row['iteration']) * pace_s
     dice = f' validation Dice {row["dice"]:.3f}' if 'dice' in row else ''
     return (
         f'{row["iteration"]}/{recipe.iterations} loss {row["loss"]:.3f}{dice} '
-        f'{pace_s:.2f} s/iteration, {left_min:.0f} min left'
+        f'{pace_s:.2f} s/iteration, {duration(left_s)} left'
     )
 
 
