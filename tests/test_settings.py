@@ -51,6 +51,7 @@ EVERYTHING: dict[str, Any] = {
     'write_graph': True,
     'use_plugin': 'SGE',
     'verbosity': 2,
+    'quiet': True,
 }
 
 
