@@ -12,7 +12,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> [duration(seconds) for seconds in (0.2, 59.4, 61, 3599.9, 18720, 200000)]
-    ['0 s', '59 s', '1 min', '1 h 0 min', '5 h 12 min', '2 d 8 h']
+    ['0 s', '59 s', '1 min', '1 h 0 min', '5 h 12 min', '2 d 7 h']
     """
     if round(seconds) < 60:
         return f'{seconds:.0f} s'
