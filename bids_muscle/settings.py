@@ -4,7 +4,7 @@ A value comes from the command line, else from the file given by ``--config-file
 defaults below. In TOML, the settings are in four tables: ``[input]``, what is read and where the
 outputs go; ``[science]``, all that may change a measure; ``[group]``, how a cohort is analysed;
 ``[execution]``, how it is run. The command line, its help and docs/usage.md are made from the
-fields.
+fields. A fifth table, ``[models]``, has no option: a site names its models there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelError, UsageError
 from bids_muscle.files import read_small
 from bids_muscle.measurement.methods import FAT_METHODS
@@ -28,6 +28,8 @@ LEVELS = ('participant', 'group')
 #: What is identified by its own checksum, wherever it lies.
 BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
+#: Region by key of the table ``[models]``.
+MODEL_KEYS = {'neck': 'cervical', 'lumbar': 'lumbar', 'spine': SPINE}
 #: Paths that are not files or folders of the user beside the dataset.
 _OWN_PLACES = {'bids_dir', 'output_dir', 'work_dir'}
 
@@ -89,7 +91,8 @@ def _setting(table: str, default: Any, text: str, more: str = '', **option: Any)
 class Settings:
     """The settings of one run; equal settings are equal and hash alike.
 
-    The option of each field describes it. None means that no value is given.
+    The option of each field describes it. None means that no value is given. ``models`` holds
+    region and model, one pair for each key of ``[models]``; ``model`` takes precedence.
 
     Raises
     ------
@@ -369,6 +372,8 @@ class Settings:
         flags=('-q', '--quiet'),
     )
 
+    models: tuple[tuple[str, str], ...] = ()
+
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             value = getattr(self, name)
@@ -460,7 +465,11 @@ class Settings:
         """Return the settings as TOML for :func:`read_config`, without the unset ones."""
         import tomli_w
 
-        return tomli_w.dumps({table: self._table(table) for table in TABLES})
+        tables = {table: self._table(table) for table in TABLES}
+        if self.models:
+            keys = {region: key for key, region in MODEL_KEYS.items()}
+            tables['models'] = {keys[region]: model for region, model in self.models}
+        return tomli_w.dumps(tables)
 
     def science(self) -> dict[str, Any]:
         """Return what may change a number, as JSON-ready values, without `BY_CONTENT`."""
@@ -473,7 +482,9 @@ class Settings:
 
 
 #: Option by name of the field.
-OPTIONS: dict[str, Option] = {each.name: each.metadata['option'] for each in fields(Settings)}
+OPTIONS: dict[str, Option] = {
+    each.name: each.metadata['option'] for each in fields(Settings) if each.metadata
+}
 _TYPES = get_type_hints(Settings)
 
 
@@ -498,7 +509,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path
-        TOML file with the tables ``[input]``, ``[science]``, ``[group]`` and ``[execution]``.
+        TOML file with the tables ``[input]``, ``[science]``, ``[models]``, ``[group]`` and
+        ``[execution]``.
 
     Returns
     -------
@@ -523,26 +535,27 @@ def read_config(path: Path) -> dict[str, Any]:
             f'The settings file {path} is not TOML: {error}.', 'Correct it at that place.'
         ) from error
     values: dict[str, Any] = {}
+    tables = (*TABLES, 'models')
     for table, content in document.items():
-        if table not in TABLES or not isinstance(content, dict):
-            what = f'table [{table}]' if isinstance(content, dict) else f"key '{table}'"
+        if table not in tables or not isinstance(content, dict):
+            is_table = isinstance(content, dict)
+            what = f'table [{table}]' if is_table else f"key '{table}'"
             raise UsageError(
                 f'The settings file {path} has an unknown {what} at its top.',
-                _nearest(table, TABLES),
+                _closest(table, tables) if is_table else _nearest(table, tables),
             )
-        known = _names(table)
-        for key, value in content.items():
+        known = list(MODEL_KEYS) if table == 'models' else _names(table)
+        for key in content:
             if key not in known:
                 raise UsageError(
                     f"The settings file {path} has an unknown key '{key}' in [{table}].",
                     _nearest(key, known),
                 )
-            try:
-                values[key] = _convert(key, value)
-            except UsageError as error:
-                raise UsageError(f'The settings file {path}: {error.message}', error.remedy) from (
-                    error
-                )
+        try:
+            given = {'models': content} if table == 'models' else content
+            values |= {key: _convert(key, value) for key, value in given.items()}
+        except UsageError as error:
+            raise UsageError(f'The settings file {path}: {error.message}', error.remedy) from error
     return values
 
 
@@ -551,9 +564,13 @@ def _names(table: str) -> list[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """Say which known name was probably meant."""
+    """Say which known key was probably meant."""
     if name in OPTIONS:
         return f'Move it to the table [{OPTIONS[name].table}].'
+    return _closest(name, known)
+
+
+def _closest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f'Did you mean {close[0]}?' if close else f'Known are: {", ".join(known)}.'
 
@@ -592,6 +609,8 @@ def value_type(name: str) -> tuple[type, bool]:
 
 def _convert(name: str, value: Any) -> Any:
     """Return a value in the type of its field, or raise UsageError."""
+    if name == 'models':
+        return _convert_models(value)
     kind, several = value_type(name)
     if several:
         if isinstance(value, list | tuple) and all(isinstance(each, str | Path) for each in value):
@@ -605,6 +624,16 @@ def _convert(name: str, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f'{name} is {value!r}.', f'Give {_WANTED[kind]}.')
     return value
+
+
+def _convert_models(value: Any) -> tuple[tuple[str, str], ...]:
+    """Return region and model from the table ``[models]``, in the order of its keys."""
+    if not isinstance(value, Mapping):
+        return tuple(value)  # converted when the settings file was read
+    for key, model in value.items():
+        if not isinstance(model, str) or not model:
+            raise UsageError(f'[models] {key} is {model!r}.', 'Give the name of a model.')
+    return tuple((region, value[key]) for key, region in MODEL_KEYS.items() if key in value)
 
 
 def _item(name: str, kind: type, value: str | Path) -> Any:

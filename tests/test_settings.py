@@ -26,6 +26,7 @@ EVERYTHING: dict[str, Any] = {
     'skip_bids_validation': True,
     'model': 'small',
     'model_orientation': 'LPS',
+    'models': {'spine': '/models/spine', 'neck': 'large'},
     'bias_correction': False,
     'fat_method': 'gmm3',
     'tta': True,
@@ -147,6 +148,9 @@ def test_the_folders_are_needed() -> None:
         ('[execution]\nnprocs = "2"\n', "nprocs is '2'", 'a whole number'),
         ('[input]\nparticipants = "01"\n', "participants is '01'", 'a list of strings'),
         ('[science]\nbias_correction = 1\n', 'bias_correction is 1', 'true or false'),
+        ('[models]\ncervical = "x"\n', "'cervical' in [models]", 'Known are: neck, lumbar, spine'),
+        ('[models]\nneck = 3\n', '[models] neck is 3', 'name of a model'),
+        ('[model]\nneck = "x"\n', 'table [model]', 'Did you mean models?'),
         ('[execution\n', 'not TOML', 'Correct it'),
     ],
 )
@@ -171,3 +175,10 @@ def test_a_settings_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> No
 def test_a_missing_settings_file_is_missing_input(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match='No such file'):
         read_config(tmp_path / 'none.toml')
+
+
+def test_models_of_a_site_are_known_by_region(tmp_path: Path) -> None:
+    path = write(tmp_path / 's.toml', '[models]\nlumbar = "b"\nneck = "a"\n')
+    settings = Settings.from_sources(FLAGS, read_config(path))
+    assert settings.models == (('cervical', 'a'), ('lumbar', 'b'))
+    assert 'models' not in Settings.from_sources(FLAGS).to_toml()

@@ -14,7 +14,7 @@ from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
 from bids_muscle.cli.process import own_process
-from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_path, write_job
+from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_paths, write_job
 from bids_muscle.errors import ExitCode, problem_of
 from bids_muscle.workflows.planning import choose_participants, left_out
 
@@ -121,7 +121,7 @@ def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
     settings = parse(
         [str(args.bids_dir), str(args.output_dir), 'group', *options], both_levels=True
     )
-    settings = with_model_path(replace(settings, level='participant'))
+    settings = with_model_paths(replace(settings, level='participant'))
     check_input(settings)
     check_output(settings)
     choose_participants(settings)

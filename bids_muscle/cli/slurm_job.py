@@ -17,6 +17,7 @@ from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.writer import write_json, write_text
 from bids_muscle.errors import OutputError, SchedulerError, UsageError
 from bids_muscle.segmentation.catalogue import packaged_models
+from bids_muscle.segmentation.registry import model_folder
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.planning import find_models
 from bids_muscle.workflows.resume import settings_digest
@@ -128,21 +129,33 @@ def _has_model(record: ScanRecord, models: Mapping[str, ModelBundle]) -> bool:
     return not record.model or (model is not None and record.model['sha256'] == model.sha256)
 
 
-def with_model_path(settings: Settings) -> Settings:
-    """Return settings that name the user's model by its path, to be found from any folder.
+def with_model_paths(settings: Settings) -> Settings:
+    """Return settings that name the models of the user by path, to be found from any folder.
 
     Raises
     ------
     ModelError
-        If there is no such model.
+        If the model of ``--model``, or none of ``[models]``, is there.
     """
-    if settings.model is None:
-        return settings
+    if settings.model:
+        # Of the regions that the user's model is not for it is the package's.
+        others = _user_models(replace(settings, models=())).values()
+        settings = replace(settings, model=next(iter(others), settings.model))
+    if settings.models:
+        alone = _user_models(replace(settings, model=None, model_orientation=None))
+        named = ((region, alone.get(region, name)) for region, name in settings.models)
+        settings = replace(settings, models=tuple(named))
+    return settings
+
+
+def _user_models(settings: Settings) -> dict[str, str]:
+    """Return the path of the model by region, but for those of which an image has its own copy."""
     models, _ = find_models(settings)
-    # Of the regions that the user's model is not for it is the package's, of which an image has
-    # its own copy.
-    others = [m.path for m in models.values() if not m.path.is_relative_to(packaged_models())]
-    return replace(settings, model=str(others[0].resolve())) if others else settings
+    return {
+        region: str(model.path.resolve())
+        for region, model in models.items()
+        if not model.path.is_relative_to(packaged_models())
+    }
 
 
 def write_job(job: Job) -> Path:
@@ -270,10 +283,9 @@ def _start(job: Job) -> str:
         f'{place}:{place}' for place in (job.settings.output_dir, job.settings.work_dir) if place
     ]
     inputs = [path for paths in job.settings.inputs().values() for path in paths]
-    if job.settings.model and (model := Path(job.settings.model)).is_absolute():
-        inputs.append(
-            model if model.is_dir() else model.parent
-        )  # what describes it lies beside it
+    named = [job.settings.model, *(name for _, name in job.settings.models)]
+    paths = [Path(name) for name in named if name and Path(name).is_absolute()]
+    inputs += dict.fromkeys(model_folder(path) for path in paths)
     mounts += [f'{path}:{path}:ro' for path in inputs]
     if Path(job.container).exists():
         image = str(Path(job.container).absolute())

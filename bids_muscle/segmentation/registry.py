@@ -126,6 +126,19 @@ def _model_in(folder: Path) -> Path:
     return folder / Path(str(certificate(folder).get('folder', '.'))).name
 
 
+def model_folder(path: Path) -> Path:
+    """Return the folder that holds all that describes a model: what a container must see.
+
+    Parameters
+    ----------
+    path
+        The model, as in :func:`~bids_muscle.segmentation.catalogue.find_model`.
+    """
+    if (path.parent / CERTIFICATE).is_file() or not path.is_dir():
+        return path.parent
+    return path
+
+
 def certificate(path: Path) -> dict[str, Any]:
     """Return what is known of where a model is from; empty where it was not fetched.
 

@@ -43,29 +43,39 @@ if TYPE_CHECKING:
 def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, Problem]]:
     """Return the model of each region and of the spine, and why one has none.
 
-    ``--model`` names a model for muscles or one for the spine; the other is the default then.
+    ``--model`` names a model for muscles or one for the spine. Where it is not for a region, that
+    of ``[models]`` in the settings file counts, else the default.
 
     Raises
     ------
     ModelError
-        If no region has one.
+        If no region of muscles has one.
     """
     models, refusals = {}, {}
-    given = dict.fromkeys(REGIONS, settings.model)
-    try:
-        models[SPINE] = find_model(settings.model, SPINE, settings.model_orientation)
-        given = dict.fromkeys(REGIONS)
-    except ModelError:
-        models[SPINE] = find_model(None, SPINE)
-    for region in REGIONS:
+    chosen: dict[str, tuple[str, str | None]] = {
+        region: (name, None) for region, name in settings.models
+    }
+    if settings.model:
+        own = settings.model, settings.model_orientation
+        chosen |= dict.fromkeys([SPINE] if _is_for_spine(*own) else REGIONS, own)
+    for region in (SPINE, *REGIONS):
+        name, orientation = chosen.get(region, (None, None))
         try:
-            models[region] = find_model(given[region], region, settings.model_orientation)
+            models[region] = find_model(name, region, orientation)
         except ModelError as error:
             refusals[region] = error.problem
-    if set(models) == {SPINE}:
+    if not models.keys() & set(REGIONS):
         refusal = refusals[settings.region or REGIONS[0]]
         raise ModelError(refusal.message, refusal.remedy)
     return models, refusals
+
+
+def _is_for_spine(model: str, orientation: str | None) -> bool:
+    try:
+        find_model(model, SPINE, orientation)
+    except ModelError:
+        return False
+    return True
 
 
 def find_atlases(settings: Settings) -> dict[str, Path]:

@@ -20,7 +20,7 @@ from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import ExitCode
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.segmentation.catalogue import packaged_models
-from bids_muscle.settings import Settings
+from bids_muscle.settings import Settings, read_config
 from bids_muscle.workflows.planning import find_models
 from bids_muscle.workflows.resume import settings_digest
 
@@ -216,6 +216,28 @@ def test_docker_reads_what_is_mounted_and_nothing_else(dataset: Path, tmp_path: 
     assert line.split(' --participant-label')[0].endswith(' --device cuda')
     # The group level reads tables.
     assert 'gpu' not in (tmp_path / 'out/logs/slurm/0001/group.sh').read_text()
+
+
+def test_a_container_sees_the_models_of_a_site(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their paths: a container does not know the environment of the user."""
+    monkeypatch.setenv('BIDS_MUSCLE_MODELS', str(tmp_path / 'models'))
+    path = tmp_path / 'models/mine'
+    shutil.copytree(packaged_models() / 'lumbar', path)
+    card = json.loads((path / 'model.json').read_text())
+    (path / 'model.json').write_text(json.dumps({**card, 'name': 'mine'}))
+    site = tmp_path / 'site.toml'
+    site.write_text('[models]\nlumbar = "mine"\nneck = "musclemap-wholebody"\n')
+    words = [str(dataset), str(tmp_path / 'out'), '--container', 'bids_muscle:1']
+    assert main([*words, '--', '--config-file', str(site)]) == ExitCode.OK
+    folder = tmp_path / 'out/logs/slurm/0001'
+    assert f'-v {path}:{path}:ro' in (folder / 'array.sh').read_text()
+    monkeypatch.delenv('BIDS_MUSCLE_MODELS')
+    written = Settings.from_sources({}, read_config(folder / 'settings.toml'))
+    models, refusals = find_models(written)
+    assert models['lumbar'].name == 'mine'
+    assert 'fetch musclemap-wholebody' in refusals['cervical'].remedy
 
 
 @pytest.mark.parametrize('visible', [None, '0,1', 'MIG-1-2', ''])

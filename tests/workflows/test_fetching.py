@@ -22,11 +22,15 @@ import torch
 from monai.networks.nets import UNet
 
 from bids_muscle.cli.model import main
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.sidecars import dseg_sidecar
 from bids_muscle.errors import ExitCode, ModelError
-from bids_muscle.segmentation import registry
+from bids_muscle.segmentation import catalogue, registry
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.registry import Entry, RemoteFile
+from bids_muscle.settings import Settings, read_config
 from bids_muscle.workflows import download, fetching
+from bids_muscle.workflows.planning import find_models
 
 WEIGHTS, CARD, ARCHIVE = 'abdomen.pth', 'abdomen.json', 'Dataset001.zip'
 NETWORK = {
@@ -156,7 +160,8 @@ def models(tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def known(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     monkeypatch.setattr(registry, 'registry', lambda: {entry.name: entry})
-    monkeypatch.setattr(fetching, 'registry', registry.registry)
+    for module in (fetching, catalogue):
+        monkeypatch.setattr(module, 'registry', registry.registry)
 
 
 def fetch(*words: str | Path) -> int:
@@ -452,7 +457,7 @@ def test_a_folder_that_cannot_be_used(
     assert 'BIDS_MUSCLE_MODELS is not set' in capsys.readouterr().err
     assert main(['fetch', 'no-such']) == ExitCode.USAGE
     with pytest.raises(ModelError, match='BIDS_MUSCLE_MODELS is not set'):
-        find_model('musclemap-wholebody', 'lumbar')
+        find_model('back', 'lumbar')
 
 
 def test_two_at_once(models: Path, capsys: pytest.CaptureFixture) -> None:
@@ -561,6 +566,59 @@ def test_the_list_of_models() -> None:
         assert set(each.regions) <= {'cervical', 'lumbar'}
         assert 'that the address answers' in each.unverified
         assert name in fetching.describe(each)
+
+
+def settings(tmp_path: Path, text: str, **flags: Any) -> Settings:
+    path = tmp_path / 'site.toml'
+    path.write_text(text)
+    given = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'level': 'participant'}
+    return Settings.from_sources({**given, **flags}, read_config(path))
+
+
+def test_the_models_of_a_site_take_the_place_of_the_shipped_ones(
+    models: Path, tmp_path: Path
+) -> None:
+    site = '[models]\nlumbar = "back"\n'
+    found, refusals = find_models(settings(tmp_path, site))
+    assert found.keys() == {'cervical', 'spine'}
+    assert refusals['lumbar'].message == f'The model back is not in {models}.'
+    assert refusals['lumbar'].remedy.endswith('bids_muscle-model fetch back')
+    assert fetch() == ExitCode.OK
+    found, refusals = find_models(settings(tmp_path, site))
+    shipped, _ = find_models(settings(tmp_path, ''))
+    assert not refusals
+    assert found['lumbar'].name == 'back'
+    assert {key: found[key] for key in ('cervical', 'spine')} == {
+        key: shipped[key] for key in ('cervical', 'spine')
+    }
+    # What the command line names counts more; where it is for another region it changes nothing.
+    found, _ = find_models(settings(tmp_path, site, model='lumbar'))
+    assert found['lumbar'] == shipped['lumbar']
+    found, _ = find_models(settings(tmp_path, site, model='spine'))
+    assert found['lumbar'].name == 'back'
+
+
+def test_a_model_of_a_site_for_another_region_is_refused(models: Path, tmp_path: Path) -> None:
+    assert fetch() == ExitCode.OK
+    found, refusals = find_models(settings(tmp_path, '[models]\nneck = "back"\nspine = "back"\n'))
+    assert found.keys() == {'lumbar'}
+    assert 'none of them is a muscle of the cervical region' in refusals['cervical'].message
+    assert 'Use a model of bids_muscle for sagittal scans' in refusals['spine'].remedy
+    with pytest.raises(ModelError, match='none of them is a muscle of the cervical region'):
+        find_models(settings(tmp_path, '[models]\nneck = "back"\nlumbar = "cervical"\n'))
+
+
+def test_sidecars_and_records_name_the_license(models: Path, tmp_path: Path) -> None:
+    assert fetch() == ExitCode.OK
+    scan = Scan((('sub', '1'),), 'T1w', 'lumbar', ())
+    bundle = find_model('back', 'lumbar')
+    made = dseg_sidecar(scan, tmp_path, bundle, {}, None)
+    assert made['ModelName'] == 'back'
+    assert made['ModelVersion'] == '0.3'
+    assert made['ModelSHA256'] == bundle.sha256
+    assert made['ModelLicense'] == 'MIT'
+    shipped = dseg_sidecar(scan, tmp_path, find_model(None, 'lumbar'), {}, None)
+    assert 'ModelLicense' not in shipped
 
 
 def test_nothing_but_the_download_asks_the_network() -> None:
