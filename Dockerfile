@@ -2,6 +2,8 @@
 # CPU image:  docker build -t bids_muscle .
 # CUDA image: docker build -t bids_muscle:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 # With OpenSim, for --loading (222 MB more): docker build -t bids_muscle --build-arg EXTRAS=loading .
+# With a model of others, whose licence you accept (docs/hpc.md):
+#   docker build -t bids_muscle --build-arg FETCH="musclemap-wholebody --accept-licence" .
 ARG BASE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 FROM ${BASE} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -20,6 +22,8 @@ RUN pip install --no-deps --no-build-isolation /src \
         /opt/bids_muscle/lib/python3.11/site-packages/pip \
     && cp /src/LICENSE /src/NOTICE /src/sbom.cdx.json /opt/bids_muscle/ \
     && python -P /src/tests/container/check_data.py
+ARG FETCH=
+RUN mkdir /models && ${FETCH:+env BIDS_MUSCLE_MODELS=/models bids_muscle-model fetch ${FETCH}}
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="bids_muscle" \
@@ -27,6 +31,7 @@ LABEL org.opencontainers.image.title="bids_muscle" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/bids_muscle /opt/bids_muscle
+COPY --from=build /models /models
 # Works read-only, under any UID, without a home and without network: caches go to /tmp, and libraries
 # that ask who runs them are told.
 ENV PATH=/opt/bids_muscle/bin:$PATH \
@@ -37,6 +42,7 @@ ENV PATH=/opt/bids_muscle/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
     TORCH_HOME=/tmp/torch \
+    BIDS_MUSCLE_MODELS=/models \
     NO_ET=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

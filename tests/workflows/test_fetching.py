@@ -181,6 +181,8 @@ def test_a_fetched_model_is_found_by_its_name(
 ) -> None:
     assert fetch() == ExitCode.OK
     assert left(models) == WHOLE
+    # Whoever may read one file, such as the user of a container, may read all.
+    assert len({path.stat().st_mode for path in (models / 'back').iterdir()}) == 1
     bundle = find_model('back', 'lumbar')
     assert (bundle.name, bundle.version, bundle.path) == ('back', '0.3', models / 'back')
     assert bundle.card['license'] == 'MIT'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def convert(path: Path, weights: Mapping[str, Any]) -> Path:
     # Weights that two layers share, or a part of a larger tensor, are stored as their own copies.
     plain = {name: each.detach().clone().contiguous() for name, each in weights.items()}
     save_file(plain, path.with_suffix(SAFE))
+    shutil.copymode(path, path.with_suffix(SAFE))  # else for nobody but the owner
     path.unlink()
     return path.with_suffix(SAFE)
 
