@@ -134,13 +134,15 @@ def _list(args: argparse.Namespace) -> None:
     fetched = fetched_models()
     for name, path in fetched.items():
         known = certificate(path)
-        print(f'model   {name} {known["version"]}, {known["kind"]}, {known["license"]}, {path}')
+        named = ' '.join(filter(None, [name, known['version']]))
+        print(f'model   {named}, {known["kind"]}, {known["license"]}, {path}')
     for name in recipe_names():
         print(f'recipe  {name}')
     for name, entry in registry().items():
         if name not in fetched:
+            named = ' '.join(filter(None, [name, entry.version]))
             regions = ', '.join(entry.regions) or 'other structures'
-            print(f'fetch   {name} {entry.version or ""}, {regions}, {entry.license}')
+            print(f'fetch   {named}, {regions}, {entry.license}')
 
 
 def _show(args: argparse.Namespace) -> None:

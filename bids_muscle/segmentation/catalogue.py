@@ -90,7 +90,8 @@ def _as_fetched(bundle: ModelBundle) -> ModelBundle:
         )
     limits = f'Trained on {known["trained_on"]}.'
     card = {**bundle.card, 'limits': limits, 'license': known['license']}
-    return replace(bundle, name=known['name'], version=known['version'], card=card)
+    version = known['version'] or bundle.version
+    return replace(bundle, name=known['name'], version=version, card=card)
 
 
 def model_folders() -> dict[str, Path]:

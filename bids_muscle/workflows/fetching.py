@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from bids_muscle.dataset.writer import write_json
@@ -36,13 +35,10 @@ from bids_muscle.segmentation.registry import (
     user_models,
 )
 from bids_muscle.workflows.download import download, read_listing
+from bids_muscle.workflows.unpacking import lay_out
 
 #: In the folder of models: the checksums of the first fetch of each.
 PINNED = 'pinned.json'
-#: What is taken from the archive of an nnU-Net training.
-_NNUNET = re.compile(r'plans\.json|dataset\.json|fold_(\d+|all)/checkpoint_final\.pth')
-#: Bytes that an archive may unpack to.
-_MOST_UNPACKED = 2**35
 
 
 @dataclass(frozen=True)
@@ -144,14 +140,8 @@ def fetch(
         )
     _need_packages(entry)
     work = folder / f'.{name}-{entry.version}.part'
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f'{folder} cannot be written: {error.strerror}.',
-            f'Let {USER_MODELS} name a folder that you may write.',
-        ) from error
     with _alone(folder):
+        work.mkdir(exist_ok=True)
         try:
             _fetch(entry, files, work, target, say)
         except (TemporaryError, KeyboardInterrupt):
@@ -170,11 +160,11 @@ def _fetch(
 ) -> None:
     """Do all in a work folder, and rename what it holds in the end."""
     sources, stated = _local(entry, files) if files else _remote(entry)
-    version = entry.version or str(stated.get('version', 'unknown'))
+    version = entry.version or stated.get('version')
     licence = entry.license
     if 'license' in stated:
         licence += f'; the record states {stated["license"]}'
-    say(f'{entry.name} {version}, licence: {licence}')
+    say(f'{entry.name} {version or ""}, licence: {licence}')
     pinned = _read_pinned(target.parent)
     had = {}
     for source in sources:
@@ -188,7 +178,7 @@ def _fetch(
     shutil.rmtree(model, ignore_errors=True)
     model.mkdir()
     say('Checking and converting the weights.')
-    inner = _lay_out(entry, {name: path for name, (path, _) in had.items()}, model)
+    inner = lay_out(entry, {name: path for name, (path, _) in had.items()}, model)
     digest = convert_external(inner)
     fields = {
         'name': entry.name,
@@ -217,7 +207,7 @@ def _fetch(
 def _already_there(entry: Entry, target: Path, say: Callable[[str], None]) -> Path:
     known = certificate(target) if target.is_dir() else {}
     if known.get('name') == entry.name and entry.version in (None, known.get('version')):
-        say(f'{entry.name} {known["version"]} is there already.')
+        say(f'{entry.name} is there already.')
         return target
     raise OutputError(
         f'{target} is there already, and is not version {entry.version} of {entry.name}.',
@@ -240,8 +230,17 @@ def _need_packages(entry: Entry) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder of models, so that two processes do not write into it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a folder of models and hold it, so that two processes do not write into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(
+            f'{folder} cannot be written: {error.strerror}.',
+            f'Let {USER_MODELS} name a folder that you may write.',
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -353,59 +352,3 @@ def _read_pinned(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f'{path} cannot be read: {error}.', 'Correct it, or remove it to trust the next fetch.'
         ) from error
-
-
-def _lay_out(entry: Entry, files: Mapping[str, Path], folder: Path) -> Path:
-    """Put the files of a model into an empty folder; returns the folder of the model in it."""
-    if entry.kind == 'MuscleMap':
-        for name, path in files.items():
-            shutil.copyfile(path, folder / name)
-        return folder
-    (archive,) = files.values()
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            inner = _unpack(packed, archive, folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ModelError(
-            f'{archive} is no sound archive: {error}.', f'Fetch it again from {entry.home}.'
-        ) from error
-    described = inner / 'dataset.json'
-    if entry.orientation and described.is_file():
-        try:
-            content = json.loads(read_small(described))
-            write_json({'orientation': entry.orientation, **content}, described)
-        except (OSError, TypeError, *PARSE_ERRORS) as error:
-            raise ModelError(
-                f'dataset.json in {archive} cannot be read: {error}.',
-                f'Fetch it again from {entry.home}.',
-            ) from error
-    return inner
-
-
-def _unpack(packed: zipfile.ZipFile, archive: Path, folder: Path) -> Path:
-    """Unpack the training in an archive; no path in it leads outside of the folder."""
-    tops = [
-        PurePosixPath(name).parent
-        for name in packed.namelist()
-        if PurePosixPath(name).name == 'plans.json'
-    ]
-    if len(tops) != 1 or tops[0].name in ('', '..'):
-        raise ModelError(
-            f'{archive} holds {len(tops)} nnU-Net trainings (folders with plans.json).',
-            'Unpack it, and name the folder of one training with --model.',
-        )
-    inner = folder / tops[0].name
-    wanted = {}
-    for info in packed.infolist():
-        path = PurePosixPath(info.filename)
-        if path.is_relative_to(tops[0]):
-            name = path.relative_to(tops[0]).as_posix()
-            if _NNUNET.fullmatch(name):
-                wanted[name] = info
-    if sum(info.file_size for info in wanted.values()) > _MOST_UNPACKED:
-        raise ModelError(f'{archive} unpacks to more than any model.', 'Ask where it is from.')
-    for name, info in wanted.items():
-        (inner / name).parent.mkdir(parents=True, exist_ok=True)
-        with packed.open(info) as content, (inner / name).open('wb') as stream:
-            shutil.copyfileobj(content, stream)
-    return inner

@@ -406,8 +406,9 @@ def test_a_record_that_moved(
 
 
 def test_files_in_place_of_the_internet(
-    models: Path, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+    models: Path, site: Site, entry: Entry, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
     folder = tmp_path / 'stick'
     folder.mkdir()
     for name, content in musclemap().items():
@@ -423,6 +424,14 @@ def test_files_in_place_of_the_internet(
     assert fetch('--from', folder) == ExitCode.OK
     assert {path.name: path.read_bytes() for path in (models / 'back').iterdir()} == first
     assert (folder / WEIGHTS).read_bytes() == musclemap()[WEIGHTS]
+    # Where the list does not name a version, and no record was asked, that of the model counts.
+    known(monkeypatch, replace(entry, version=None))
+    shutil.rmtree(models)
+    assert fetch('--from', folder) == ExitCode.OK
+    assert json.loads((models / 'back/fetched.json').read_text())['version'] is None
+    assert find_model('back', 'lumbar').version == '0.3'
+    assert main(['list']) == ExitCode.OK
+    assert 'model   back, MuscleMap, MIT' in capsys.readouterr().out
     assert not site.asked
 
 
@@ -626,7 +635,7 @@ def test_sidecars_and_records_name_the_license(models: Path, tmp_path: Path) -> 
 def test_nothing_but_the_download_asks_the_network() -> None:
     package = Path(fetching.__file__).parents[1]
     network = re.compile(
-        r'^\s*(?:from|import) (?:urllib\.(?:request|error)|http|socket|ftplib|requests)\b',
+        r'^\s*(?:from|import) (?:urllib\.(?:request|error)|http|ftplib|requests|urllib3)\b',
         re.MULTILINE,
     )
     found = {
