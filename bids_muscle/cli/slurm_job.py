@@ -11,22 +11,18 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle import __version__
 from bids_muscle.dataset.folders import select_participants
-from bids_muscle.dataset.records import read_records
 from bids_muscle.dataset.writer import write_json, write_text
 from bids_muscle.errors import OutputError, SchedulerError, UsageError
 from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.segmentation.registry import model_folder
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.planning import find_models
-from bids_muscle.workflows.resume import settings_digest
+from bids_muscle.workflows.participant_run import seems_finished
+from bids_muscle.workflows.planning import RunInputs, find_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from bids_muscle.dataset.records import ScanRecord
-    from bids_muscle.segmentation.bundle import ModelBundle
 
 #: Folder of the jobs in the output folder; each has a number.
 JOBS = 'logs/slurm'
@@ -91,42 +87,16 @@ class Job:
 def unfinished(settings: Settings, *, everybody: bool = False) -> tuple[list[str], int]:
     """Return the participants that are left to do, and how many are finished.
 
-    Finished are those whose scans are all recorded as done with these settings, these models and
-    this version, and who have no label map under ``--derivatives``. Only the task itself notices
-    that an image or such a map has changed, or that a new one has come, so
-    ``everybody`` and ``--overwrite`` list all.
+    Finished is what :func:`~bids_muscle.workflows.participant_run.seems_finished` calls so. Only
+    the task itself notices that an image has changed or has come, so ``everybody`` and
+    ``--overwrite`` list all.
     """
     present, _ = select_participants(settings.bids_dir, settings.participants)
-    if everybody or settings.overwrite:
+    if everybody:
         return present, 0
-    digest = settings_digest(settings)
-    models, _ = find_models(settings)
-
-    def is_finished(label: str) -> bool:
-        records = read_records(settings.output_dir, label)
-        return (
-            bool(records)
-            and not any(
-                next(folder.glob(f'sub-{label}/**/*_dseg.nii*'), None)
-                for folder in settings.derivatives
-            )
-            and all(
-                record.status == 'done'
-                and record.settings_digest == digest
-                and record.versions.get('bids_muscle') == __version__
-                and _has_model(record, models)
-                for record in records
-            )
-        )
-
-    left = [label for label in present if not is_finished(label)]
+    inputs = RunInputs.find(settings)
+    left = [label for label in present if not seems_finished(inputs, label)]
     return left, len(present) - len(left)
-
-
-def _has_model(record: ScanRecord, models: Mapping[str, ModelBundle]) -> bool:
-    """Return whether a scan was segmented by the model of its region, or by a person."""
-    model = models.get(record.region or '')
-    return not record.model or (model is not None and record.model['sha256'] == model.sha256)
 
 
 def with_model_paths(settings: Settings) -> Settings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
@@ -34,6 +34,24 @@ class Step:
     name: str
     wall_s: float
     peak_mb: float | None = None
+
+
+class MadeWith(NamedTuple):
+    """What decides the outputs of a scan beside its images.
+
+    Parameters
+    ----------
+    version
+        Of bids_muscle.
+    settings
+        Digest of the settings.
+    model
+        SHA-256 of the model's weights; empty where no model was used.
+    """
+
+    version: str
+    settings: str
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +125,12 @@ class ScanRecord:
     settings_digest: str = ''
     fingerprint: str = ''
     steps: tuple[Step, ...] = ()
+
+    @property
+    def made_with(self) -> MadeWith:
+        """What the scan was processed with."""
+        version = self.versions.get('bids_muscle', '')
+        return MadeWith(version, self.settings_digest, self.model.get('sha256', ''))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a JSON-ready dictionary."""

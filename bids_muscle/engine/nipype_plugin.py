@@ -19,7 +19,7 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.utils.filemanip import loadpkl, savepkl
 
-from bids_muscle.engine.outcome import NodeOutcome, Status
+from bids_muscle.engine.outcome import NodeOutcome, Status, outcome_of_node
 from bids_muscle.engine.worker import limit_threads, outcome_of
 from bids_muscle.errors import MissingInputError, UsageError, WorkerDiedError
 
@@ -143,10 +143,6 @@ def _outcome(node: Node, could_run: bool, problem: str) -> NodeOutcome:
             f'The step {node.itername} ended without a result{problem}.',
             f'Read what the scheduler said in {node.base_dir}, and run again.',
         )
-        return NodeOutcome(
-            name=node.name,
-            fullname=node.itername,
-            status=Status.FAILED if could_run else Status.SKIPPED,
-            problem=died.problem if could_run else None,
-        )
+        status = Status.FAILED if could_run else Status.SKIPPED
+        return outcome_of_node(node, status, problem=died.problem if could_run else None)
     return outcome

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_muscle.errors import Problem, problem_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from nipype import Node
 
 
 class Status(StrEnum):
@@ -18,6 +20,13 @@ class Status(StrEnum):
     DONE = 'done'
     FAILED = 'failed'
     SKIPPED = 'skipped'
+
+
+class Key(NamedTuple):
+    """What a node works on, such as the name of a scan, and what it does."""
+
+    scan: str
+    step: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,8 @@ class NodeOutcome:
     fullname
         Name with those of the workflows around it, unique in the graph:
         ``'sub_01_wf.scan_dixon_wf.segment'``.
+    key
+        The attribute ``key`` of the node; None where it has none.
     status
         Done, failed, or skipped because another step failed.
     problem
@@ -48,11 +59,18 @@ class NodeOutcome:
     name: str
     fullname: str
     status: Status
+    key: Key | None = None
     problem: Problem | None = None
     traceback: str = ''
     wall_s: float = 0.0
     peak_mb: float | None = None
     outputs: dict[str, Any] = field(default_factory=dict)
+
+
+def outcome_of_node(node: Node, status: Status, **more: Any) -> NodeOutcome:
+    """Return the outcome of a node with its names and its key."""
+    key = getattr(node, 'key', None)
+    return NodeOutcome(name=node.name, fullname=node.itername, key=key, status=status, **more)
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,14 @@ class RunReport:
     def ok(self) -> bool:
         """Whether every node is done."""
         return all(each.status is Status.DONE for each in self.outcomes)
+
+    def of(self, scan: str) -> dict[str, NodeOutcome]:
+        """Return what became of the steps of a scan, by step, in the order they ended."""
+        keyed = [(each.key, each) for each in self.outcomes if each.key]
+        return {key.step: outcome for key, outcome in keyed if key.scan == scan}
+
+    def __add__(self, other: RunReport) -> RunReport:
+        return RunReport((*self.outcomes, *other.outcomes))
 
     def __getitem__(self, fullname: str) -> NodeOutcome:
         return {each.fullname: each for each in self.outcomes}[fullname]

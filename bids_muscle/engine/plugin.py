@@ -16,7 +16,7 @@ import networkx as nx
 from nipype.pipeline.plugins.base import PluginBase
 
 from bids_muscle.engine.lease import Lease, lease_gpu
-from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of_step
+from bids_muscle.engine.outcome import NodeOutcome, Status, outcome_of_node, problem_of_step
 from bids_muscle.engine.watch import Watch
 from bids_muscle.engine.worker import run_node, start_forkserver, write_crash_file
 from bids_muscle.errors import NotEnoughMemoryError, Problem, WorkerDiedError
@@ -132,7 +132,7 @@ class ProcessPlugin(PluginBase):
                 del waiting[node]
                 problem = _too_large(node, self.memory_gb) if node in large else None
                 status = Status.FAILED if problem else Status.SKIPPED
-                self._record(_outcome(node, status, problem=problem))
+                self._record(outcome_of_node(node, status, problem=problem))
 
     def _settle(
         self, node: Node, outcome: NodeOutcome, waiting: dict[Node, set[Node]], graph: nx.DiGraph
@@ -146,7 +146,7 @@ class ProcessPlugin(PluginBase):
         lost = nx.descendants(graph, node)
         for other in [each for each in waiting if each in lost or self.stop_on_first_crash]:
             del waiting[other]
-            self._record(_outcome(other, Status.SKIPPED))
+            self._record(outcome_of_node(other, Status.SKIPPED))
 
     def _procs(self, node: Node) -> int:
         """Return the CPUs that a node gets: at most all there are."""
@@ -216,7 +216,7 @@ class ProcessPlugin(PluginBase):
             worker.lease.give_back()
         if outcome is not None:
             return outcome
-        return _outcome(
+        return outcome_of_node(
             worker.node,
             Status.FAILED,
             problem=_stall(worker.node) if stop else _death(worker.node, worker.process.exitcode),
@@ -228,7 +228,7 @@ class ProcessPlugin(PluginBase):
         crash_file = self._crash_file(node)
         write_crash_file(crash_file, node, text)
         problem = problem_of_step(error, node.itername, crash_file)
-        return _outcome(node, Status.FAILED, problem=problem, traceback=text)
+        return outcome_of_node(node, Status.FAILED, problem=problem, traceback=text)
 
     def _crash_file(self, node: Node) -> Path:
         return self.crash_dir / f'crash-{node.itername}.txt'
@@ -236,7 +236,7 @@ class ProcessPlugin(PluginBase):
     def _record(self, outcome: NodeOutcome) -> None:
         self.outcomes.append(outcome)
         if self.on_outcome:
-            self.on_outcome(outcome)
+            self.onoutcome_of_node(outcome)
 
 
 def _wait_for_any(running: list[_Worker], seconds: float) -> list[_Worker]:
@@ -247,10 +247,6 @@ def _wait_for_any(running: list[_Worker], seconds: float) -> list[_Worker]:
     ends = [end for w in running for end in (w.connection, w.process.sentinel)]
     ready = set(wait(ends, seconds))
     return [w for w in running if w.connection in ready or w.process.sentinel in ready]
-
-
-def _outcome(node: Node, status: Status, **more: Any) -> NodeOutcome:
-    return NodeOutcome(name=node.name, fullname=node.itername, status=status, **more)
 
 
 def _too_large(node: Node, memory_gb: float) -> Problem:

@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.engine.outcome import NodeOutcome, Status, problem_of_step
+from bids_muscle.engine.outcome import NodeOutcome, Status, outcome_of_node, problem_of_step
 from bids_muscle.processes import end_with_parent
 
 if TYPE_CHECKING:
@@ -151,10 +151,9 @@ def outcome_of(node: Node, run: Callable[[], Any], crash_file: Path) -> tuple[No
             problem = problem_of_step(cause, node.itername, crash_file)
             if str(crash_file) in problem.remedy:
                 write_crash_file(crash_file, node, text)
-    outcome = NodeOutcome(
-        name=node.name,
-        fullname=node.itername,
-        status=Status.FAILED if problem else Status.DONE,
+    outcome = outcome_of_node(
+        node,
+        Status.FAILED if problem else Status.DONE,
         problem=problem,
         traceback=text,
         wall_s=time.perf_counter() - start,

@@ -223,17 +223,17 @@ def _models(scans: Sequence[ScanOutputs]) -> list[str]:
 def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
     """Say what was not the same for all scans, since it may change the numbers."""
     done = [scan.record for scan in scans if scan.done]
-    found: dict[str, set[str | None]] = {
-        'versions of bids_muscle': {record.versions.get('bids_muscle') for record in done},
-        'settings': {record.settings_digest for record in done},
+    found = {
+        'versions of bids_muscle': {record.made_with.version for record in done},
+        'settings': {record.made_with.settings for record in done},
         'kinds of device': {record.device.partition(':')[0] for record in done},
     }
     for region in sorted({str(record.region) for record in done}):
         found[f'models for the {region} region'] = {
-            record.model.get('sha256') for record in done if record.region == region
+            record.made_with.model for record in done if record.region == region
         }
     # A corrected scan has neither model nor device.
-    counts = {what: len(values - {None, ''}) for what, values in found.items()}
+    counts = {what: len(values - {''}) for what, values in found.items()}
     return [
         f'The scans were processed with {count} different {what}; see group_scans.tsv.'
         for what, count in counts.items()

@@ -15,6 +15,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.spine_maps import find_spine_maps
+from bids_muscle.engine.outcome import Key
 from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
 from bids_muscle.imaging.conform import read_grid
 from bids_muscle.interfaces.align import AlignScan
@@ -178,7 +179,7 @@ def init_scan_wf(
 
     in_atlas = model.card.get('space') == 'atlas'
 
-    node = partial(_node, n_voxels)
+    node = partial(_node, scan, n_voxels)
     prepare = node(
         'prepare',
         PrepareScan(
@@ -306,7 +307,7 @@ def init_spine_wf(
     use_gpu: bool,
 ) -> Workflow:
     """Connect the steps of one sagittal scan: segment, measure, publish."""
-    node = partial(_node, math.prod(read_grid(scan.images[0].path).shape))
+    node = partial(_node, scan, math.prod(read_grid(scan.images[0].path).shape))
     segment = node(
         'segment',
         SegmentSpine(
@@ -342,12 +343,20 @@ def init_spine_wf(
 
 
 def _node(
-    n_voxels: int, name: str, interface: object, *, like: str | None = None, threads: int = 1
+    scan: Scan,
+    n_voxels: int,
+    name: str,
+    interface: object,
+    *,
+    like: str | None = None,
+    threads: int = 1,
 ) -> Node:
     """Make the node of a step that holds as much as `_MEMORY` says of it, or of another."""
     base_gb, voxel_bytes = _MEMORY[like or name]
     memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
-    return Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
+    node = Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
+    node.key = Key(scan.name, name)
+    return node
 
 
 def _same(*names: str) -> list[tuple[str, str]]:

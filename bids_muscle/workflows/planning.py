@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
@@ -22,6 +23,7 @@ from bids_muscle.dataset.folders import (
 )
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.participants import read_participants
+from bids_muscle.dataset.records import MadeWith, ScanRecord
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import (
     BidsMuscleError,
@@ -35,9 +37,46 @@ from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.tables import MISSING, name_some, read_table
+from bids_muscle.workflows.resume import settings_digest
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What all participants of a run are processed with.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    models
+        Model by region.
+    refusals
+        Why a region has no model, by region.
+    atlases
+        Folder of the atlas by region.
+    """
+
+    settings: Settings
+    models: Mapping[str, ModelBundle]
+    refusals: Mapping[str, Problem]
+    atlases: Mapping[str, Path]
+
+    @classmethod
+    def find(cls, settings: Settings) -> RunInputs:
+        """Find the models and atlases that the settings name; see the functions below."""
+        models, refusals = find_models(settings)
+        return cls(settings, models, refusals, find_atlases(settings))
+
+    def fits(self, record: ScanRecord) -> bool:
+        """Say whether a scan was processed with these settings, this model and this version."""
+        model = self.models.get(record.region or '')
+        found = record.made_with
+        # A scan that a person outlined has no model.
+        wanted = model.sha256 if model and found.model else ''
+        return found == MadeWith(__version__, settings_digest(self.settings), wanted)
 
 
 def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, Problem]]:
@@ -91,13 +130,12 @@ def find_atlases(settings: Settings) -> dict[str, Path]:
     return {region: find_atlas(settings.atlas, region) for region in REGIONS}
 
 
-def plan_participant(
-    settings: Settings, participant: str, refusals: Mapping[str, Problem]
-) -> list[Scan]:
+def plan_participant(inputs: RunInputs, participant: str) -> list[Scan]:
     """List the scans of a participant; one without a model gets that as its problem.
 
     A participant without scans has one nameless scan whose problem says so.
     """
+    settings = inputs.settings
     rules = load_contrast_rules(settings.contrast_rules)
     filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
     try:
@@ -114,7 +152,9 @@ def plan_participant(
         scans, problem = [], problem_of(error, f'Looking up sub-{participant}')
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
-    return [_with_correction(settings, scan, refusals.get(scan.region or '')) for scan in scans]
+    return [
+        _with_correction(settings, scan, inputs.refusals.get(scan.region or '')) for scan in scans
+    ]
 
 
 def _with_correction(settings: Settings, scan: Scan, refusal: Problem | None) -> Scan:

@@ -15,26 +15,25 @@ from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
-from bids_muscle.dataset.names import expected_outputs, participant_path
+from bids_muscle.dataset.names import expected_outputs
 from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
     ScanRecord,
     Step,
     read_records,
     remove_record,
-    write_record,
 )
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
-from bids_muscle.dataset.writer import remove_torn, write_text
+from bids_muscle.dataset.writer import remove_torn
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError, problem_of
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
-from bids_muscle.workflows.resume import fingerprints, page_of, remove_page, settings_digest
+from bids_muscle.workflows.resume import page_of, remove_page, settings_digest
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
-    from bids_muscle.segmentation.bundle import ModelBundle
     from bids_muscle.settings import Settings
+    from bids_muscle.workflows.planning import RunInputs
 
 _PACKAGES = ('antspyx', 'monai', 'nibabel', 'nipype', 'numpy', 'pybids', 'scipy', 'torch')
 
@@ -86,80 +85,7 @@ def forget_records(
     return removed
 
 
-def refused(
-    settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle], error: Exception
-) -> list[ScanRecord]:
-    """Describe, but write nothing about, scans of a participant who could not be begun."""
-    from bids_muscle.engine.outcome import RunReport
-
-    problem = problem_of(error, f'Removing the records of sub-{scans[0].participant}')
-    print(f'bids_muscle: {problem}', file=sys.stderr)
-    scans = [replace(scan, problem=scan.problem or problem) for scan in scans]
-    return [make_record(settings, scan, models, RunReport(())) for scan in scans]
-
-
-def finish_participant(
-    settings: Settings,
-    participant: str,
-    scans: Sequence[Scan],
-    known: Sequence[Scan],
-    earlier: Mapping[str, ScanRecord],
-    prints: Mapping[str, str],
-    models: Mapping[str, ModelBundle],
-    report: RunReport,
-) -> list[ScanRecord]:
-    """Write the records of a participant once its graph has run.
-
-    Parameters
-    ----------
-    settings
-        The settings of the run.
-    participant
-        Label without ``sub-``.
-    scans
-        Its scans that were to run.
-    known
-        All of its scans.
-    earlier
-        From :func:`forget_records`.
-    prints
-        Fingerprint by scan name, from before the run.
-    models
-        Model by region.
-    report
-        What became of the steps of all scans.
-
-    Returns
-    -------
-    list of ScanRecord
-        One a scan that was to run; what could not be written is the problem of the record.
-    """
-    if not scans and page_of(settings.output_dir, participant).is_file():
-        return []
-    records = [make_record(settings, scan, models, report) for scan in scans]
-    after = fingerprints(settings, known, models)
-    records = [_sealed(record, prints, after) for record in records]
-    for record in records:
-        if record.problem:
-            end = 'has nothing to do.' if is_empty(record) else 'failed.'
-            print(f'bids_muscle: {record.scan} {end} {record.problem}', file=sys.stderr)
-    try:
-        _remove_stale(settings, participant, earlier.values(), scans, records)
-        others = read_records(settings.output_dir, participant)
-        for scan, record in zip(scans, records, strict=True):
-            # That this selection holds nothing is no news where other scans are known.
-            if not (is_empty(record) and others):
-                write_record(record, scan, settings.output_dir)
-        path = settings.output_dir / participant_path(participant, 'settings')
-        write_text(settings.to_toml(), path)
-    except Exception as error:
-        problem = problem_of(error, f'Writing the records of sub-{participant}')
-        print(f'bids_muscle: {problem}', file=sys.stderr)
-        return [replace(record, problem=record.problem or problem) for record in records]
-    return records
-
-
-def _sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, str]) -> ScanRecord:
+def sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, str]) -> ScanRecord:
     """Add the fingerprint to a record, or a problem if the inputs changed while they were read."""
     if record.problem or before.get(record.scan) == after.get(record.scan):
         return replace(record, fingerprint=before.get(record.scan, ''))
@@ -207,19 +133,16 @@ def make_page(output_dir: Path, participant: str) -> None:
     print(write_participant_report(output_dir, participant), flush=True)
 
 
-def make_record(
-    settings: Settings, scan: Scan, models: Mapping[str, ModelBundle], report: RunReport
-) -> ScanRecord:
+def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
     """Describe how a scan ended."""
-    from bids_muscle.workflows.participant import workflow_name
-
-    prefix = f'.{workflow_name(scan.name)}.'
-    outcomes = [outcome for outcome in report.outcomes if prefix in f'.{outcome.fullname}.']
-    outputs = {outcome.name: outcome.outputs for outcome in outcomes}
+    settings = inputs.settings
+    steps = report.of(scan.name)
+    outcomes = list(steps.values())
     prepared, segmented, aligned, measured, published = (
-        outputs.get(step, {}) for step in ('prepare', 'segment', 'align', 'measure', 'publish')
+        steps[step].outputs if step in steps else {}
+        for step in ('prepare', 'segment', 'align', 'measure', 'publish')
     )
-    model = models.get(scan.region or '')
+    model = inputs.models.get(scan.region or '')
     failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
     problem = scan.problem or failure or _not_run(scan, outcomes)
     return ScanRecord(
@@ -291,7 +214,7 @@ def _not_run(scan: Scan, outcomes: Sequence[NodeOutcome]) -> Problem | None:
     ).problem
 
 
-def _remove_stale(
+def remove_stale(
     settings: Settings,
     participant: str,
     earlier: Iterable[ScanRecord],

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
-from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
@@ -59,11 +60,11 @@ def fingerprint(
         'settings': settings.science(),
         'model': model.card,
         'weights': model.sha256,
-        'atlas': _sha256(find_atlas(settings.atlas, model.region) / CARD)
+        'atlas': _sha256_once(find_atlas(settings.atlas, model.region) / CARD)
         if model.region in REGIONS
         else None,
         'vertebrae': drawn,
-        'levels': _sha256(settings.levels) if settings.levels else None,
+        'levels': _sha256_once(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=None)),
         'manual': _sha256(scan.manual) if scan.manual else None,
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
@@ -82,9 +83,9 @@ def settings_digest(settings: Settings) -> str:
     parts = {
         'science': settings.science(),
         'atlas': {
-            region: _sha256(find_atlas(settings.atlas, region) / CARD) for region in REGIONS
+            region: _sha256_once(find_atlas(settings.atlas, region) / CARD) for region in REGIONS
         },
-        'levels': _sha256(settings.levels) if settings.levels else None,
+        'levels': _sha256_once(settings.levels) if settings.levels else None,
         'loading': settings.loading_strength if settings.loading else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -112,6 +113,17 @@ def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
 def _sha256(path: Path) -> str:
     with path.open('rb') as stream:
         return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+def _sha256_once(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file that all scans share; read again only once it changed."""
+    state = path.stat()
+    return _sha256_of_state(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _sha256_of_state(path: Path, mtime_ns: int, size: int) -> str:
+    return _sha256(path)
 
 
 def fingerprints(
@@ -145,23 +157,24 @@ def fingerprints(
 
 
 def finished_scans(
-    settings: Settings, participant: str, scans: Sequence[Scan], prints: Mapping[str, str]
+    output_dir: Path,
+    records: Sequence[ScanRecord],
+    scans: Sequence[Scan],
+    prints: Mapping[str, str],
 ) -> dict[str, ScanRecord]:
     """Return the records of the scans that need not run, by scan name.
 
     Their files are all there, and they were made from what there is now. Muscles wait for the
     sagittal scans of their session, which tell their levels and may have failed before.
     """
-    if settings.overwrite:
-        return {}
     planned = {scan.name for scan in scans}
     found = {
         record.scan: record
-        for record in read_records(settings.output_dir, participant)
+        for record in records
         if record.scan in planned
         and record.status == 'done'
         and record.fingerprint == prints.get(record.scan)
-        and all((settings.output_dir / name).is_file() for name in record.outputs)
+        and all((output_dir / name).is_file() for name in record.outputs)
     }
     awaited = {
         scan.session

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,28 +28,18 @@ from bids_muscle.errors import (
     problem_of,
 )
 from bids_muscle.imaging.atlas import atlas_name
-from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.tables import MOST_NAMED
+from bids_muscle.workflows.participant_run import ParticipantRun, seems_finished
 from bids_muscle.workflows.parts import join_scans
 from bids_muscle.workflows.planning import (
+    RunInputs,
     choose_participants,
-    find_atlases,
-    find_models,
     folder_remarks,
     left_out,
-    plan_participant,
     say_all,
 )
 from bids_muscle.workflows.progress import Progress
-from bids_muscle.workflows.records import (
-    finish_page,
-    finish_participant,
-    forget_records,
-    is_empty,
-    make_page,
-    refused,
-)
-from bids_muscle.workflows.resume import fingerprints, finished_scans, refresh
+from bids_muscle.workflows.records import finish_page, is_empty, make_page
 from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
 from bids_muscle.workflows.spine import join_planes, measure_spines
 from bids_muscle.workflows.summary import causes
@@ -62,30 +53,23 @@ if TYPE_CHECKING:
 
 def print_plan(settings: Settings) -> None:
     """Print what the participant level would do, and compute nothing."""
-    models, refusals = find_models(settings)
-    atlases = {region: atlas_name(folder) for region, folder in find_atlases(settings).items()}
+    inputs = RunInputs.find(settings)
+    atlases = {region: atlas_name(folder) for region, folder in inputs.atlases.items()}
     participants, _ = choose_participants(settings)
     count = ready = finished = 0
     every: list[Scan] = []
     for participant in participants:
-        scans = plan_participant(settings, participant, refusals)
-        count += len(scans)
-        ready += sum(scan.problem is None for scan in scans)
-        # Only images of which it is to be known are read in full.
-        known = {
-            record.scan
-            for record in read_records(settings.output_dir, participant)
-            if record.status == 'done' and not settings.overwrite
-        }
-        prints = fingerprints(settings, [scan for scan in scans if scan.name in known], models)
-        finished += len(finished_scans(settings, participant, scans, prints))
+        run = ParticipantRun.plan(inputs, participant, only_recorded=True)
+        count += len(run.scans)
+        ready += sum(scan.problem is None for scan in run.scans)
+        finished += len(run.finished)
         if settings.quiet:
-            every += scans
+            every += run.scans
             continue
         print(
             format_plan(
-                scans,
-                models,
+                run.scans,
+                inputs.models,
                 settings.bids_dir,
                 bias_correction=settings.bias_correction,
                 atlases=atlases,
@@ -128,90 +112,47 @@ def run_participants(settings: Settings) -> ExitCode:
 def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
     participants, complete = choose_participants(settings)
     check_loading(settings)
-    from bids_muscle.engine.resources import resolve_resources
-    from bids_muscle.engine.worker import start_forkserver
-
-    plugin = None
-    if settings.use_plugin:
-        from bids_muscle.engine.nipype_plugin import read_plugin
-
-        plugin = read_plugin(settings.use_plugin)
-    elif _something_left(settings, participants):
-        start_forkserver()  # it imports for seconds, while the first participants are looked up
-    resources = resolve_resources(settings)
-    models, refusals = find_models(settings)
-    atlases = find_atlases(settings)
-    write_dataset_files(settings.output_dir, settings.bids_dir, list(models.values()))
+    inputs = RunInputs.find(settings)
+    machine = _find_machine(inputs, participants, progress)
+    write_dataset_files(settings.output_dir, settings.bids_dir, list(inputs.models.values()))
     progress.begin(participants)
     records: list[ScanRecord] = []
     problems: list[Problem] = []
     spoken_of: set[str | None] = set()
     # As many participants in one graph as there are CPUs keep all of them busy.
-    for start in range(0, len(participants), resources.nprocs):
-        chosen = participants[start : start + resources.nprocs]
-        plans, prints, earlier, known = {}, {}, {}, {}
-        for participant in chosen:
-            scans = known[participant] = plan_participant(settings, participant, refusals)
-            prints[participant] = fingerprints(settings, scans, models)
+    for start in range(0, len(participants), machine.resources.nprocs):
+        runs = []
+        for participant in participants[start : start + machine.resources.nprocs]:
+            run = ParticipantRun.plan(inputs, participant)
+            progress.plan(participant, run.scans, run.finished)
             try:
-                finished = finished_scans(settings, participant, scans, prints[participant])
-                progress.plan(participant, scans, finished)
-                refresh(settings, scans, finished)
-                plans[participant] = [scan for scan in scans if scan.name not in finished]
-                earlier[participant] = forget_records(
-                    settings, participant, plans[participant], finished
-                )
-                records += finished.values()
+                runs.append(run.begin())
+                records += run.finished.values()
             except Exception as error:
-                plans.pop(participant, None)
-                records += refused(settings, scans, models, error)
-        regions = {scan.region for scans in plans.values() for scan in scans if not scan.problem}
-        for region, model in models.items():
+                records += run.refused(error)
+        regions = {scan.region for run in runs for scan in run.left if not scan.problem}
+        for region, model in inputs.models.items():
             if region in regions - spoken_of:
                 say_all(model.remarks())
         spoken_of |= regions
         with work_folder(settings.work_dir) as work_dir:
-            # Sagittal scans first: their vertebrae tell the levels of the axial slices.
             report = RunReport(())
+            # Sagittal scans first: their vertebrae define the levels of the axial scans.
             for spines in (True, False):
-                part = {
-                    participant: [scan for scan in scans if (scan.region == SPINE) == spines]
-                    for participant, scans in plans.items()
-                }
-                told = [
-                    scan
-                    for scans in known.values()
-                    for scan in scans
-                    if scan.region == SPINE and _is_published(scan, plans, report)
-                ]
-                ran = _run_scans(
-                    settings, resources, part, models, atlases, told, work_dir, plugin, progress
-                )
-                report = RunReport((*report.outcomes, *ran.outcomes))
+                report += _run_scans(machine, runs, report, work_dir, spines=spines)
                 if settings.stop_on_first_crash and not report.ok:
                     break
-            for participant, scans in plans.items():
-                ended = finish_participant(
-                    settings,
-                    participant,
-                    scans,
-                    known[participant],
-                    earlier[participant],
-                    prints[participant],
-                    models,
-                    report,
-                )
+            for run in runs:
+                ended = run.finish(report)
                 records += ended
                 if settings.clean_workdir and not any(record.problem for record in ended):
-                    shutil.rmtree(_graph_folder(work_dir, participant), ignore_errors=True)
-        for participant in chosen:
-            if participant in plans:
-                problems += join_scans(settings, participant, known[participant])
-            problems += measure_spines(settings, participant)
-            problems += join_planes(settings, participant)
-            problems += measure_participant_loads(settings, participant)
-            if participant in plans:
-                problems += finish_page(settings, participant, plans[participant])
+                    shutil.rmtree(_graph_folder(work_dir, run.participant), ignore_errors=True)
+        for run in runs:
+            problems += join_scans(settings, run.participant, run.scans)
+            problems += measure_spines(settings, run.participant)
+            problems += join_planes(settings, run.participant)
+            problems += measure_participant_loads(settings, run.participant)
+            problems += finish_page(settings, run.participant, run.left)
         if settings.stop_on_first_crash and not report.ok:
             break
     progress.end(records, problems)
@@ -221,12 +162,28 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
     return code if complete or code else ExitCode.NOTHING_SELECTED
 
 
-def _something_left(settings: Settings, participants: Sequence[str]) -> bool:
-    """Say whether some scan surely has to run; a glance at the records, not at the images."""
-    if settings.overwrite:
-        return True
-    known = (read_records(settings.output_dir, participant) for participant in participants)
-    return any(not each or any(record.status != 'done' for record in each) for each in known)
+@dataclass(frozen=True)
+class _Machine:
+    """What the graphs run on, CPUs, memory and devices or a plugin of Nipype, and who is told."""
+
+    resources: Resources
+    plugin: NipypePlugin | None
+    progress: Progress
+
+
+def _find_machine(inputs: RunInputs, participants: Sequence[str], progress: Progress) -> _Machine:
+    """Look up what the graphs may use; start the server of the workers if something is left."""
+    from bids_muscle.engine.resources import resolve_resources
+    from bids_muscle.engine.worker import start_forkserver
+
+    plugin = None
+    if inputs.settings.use_plugin:
+        from bids_muscle.engine.nipype_plugin import read_plugin
+
+        plugin = read_plugin(inputs.settings.use_plugin)
+    elif not all(seems_finished(inputs, participant) for participant in participants):
+        start_forkserver()  # it imports for seconds, while the first participants are looked up
+    return _Machine(resolve_resources(inputs.settings), plugin, progress)
 
 
 def run_group(settings: Settings) -> ExitCode:
@@ -285,34 +242,36 @@ def _require_records(settings: Settings) -> list[ScanRecord]:
 
 
 def _run_scans(
-    settings: Settings,
-    resources: Resources,
-    plans: Mapping[str, Sequence[Scan]],
-    models: Mapping[str, ModelBundle],
-    atlases: Mapping[str, Path],
-    sagittal: Sequence[Scan],
+    machine: _Machine,
+    runs: Sequence[ParticipantRun],
+    before: RunReport,
     work_dir: Path,
-    plugin: NipypePlugin | None,
-    progress: Progress,
+    *,
+    spines: bool,
 ) -> RunReport:
-    """Run the graphs of some participants side by side."""
-    if not any(plans.values()):
+    """Run the graphs of the sagittal scans, or of the axial scans, of some participants."""
+    chosen = [
+        [scan for scan in run.left if (scan.region == SPINE) == spines and scan.problem is None]
+        for run in runs
+    ]
+    if not any(chosen):
         return RunReport(())
     from nipype.pipeline.engine import Workflow
 
     from bids_muscle.engine.execute import run_workflow
     from bids_muscle.workflows.participant import init_participant_wf
 
+    settings, resources = runs[0].inputs.settings, machine.resources
     workflow = Workflow(WORKFLOW, base_dir=work_dir)
-    for participant, scans in plans.items():
+    for run, scans in zip(runs, chosen, strict=True):
         graph = init_participant_wf(
-            participant=participant,
-            scans=[scan for scan in scans if scan.problem is None],
-            models=models,
-            atlases=atlases,
+            participant=run.participant,
+            scans=scans,
+            models=run.inputs.models,
+            atlases=run.inputs.atlases,
             levels=settings.levels,
             derivatives=settings.derivatives,
-            sagittal=sagittal,
+            sagittal=run.published_spines(before),
             bids_dir=settings.bids_dir,
             output_dir=settings.output_dir,
             settings=settings.science(),
@@ -321,8 +280,8 @@ def _run_scans(
         )
         if settings.write_graph and scans:
             # Sagittal and axial scans run one after the other, in graphs of their own.
-            name = 'graph_sagittal' if scans[0].region == SPINE else 'graph'
-            path = settings.output_dir / participant_path(participant, name)
+            name = 'graph_sagittal' if spines else 'graph'
+            path = settings.output_dir / participant_path(run.participant, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             graph.write_hierarchical_dotfile(str(path))
         workflow.add_nodes([graph])
@@ -333,20 +292,10 @@ def _run_scans(
         devices=resources.devices,
         crash_dir=settings.output_dir / 'logs/crash',
         stop_on_first_crash=settings.stop_on_first_crash,
-        on_start=progress.begin_step,
-        on_outcome=progress.end_step,
-        plugin=plugin,
+        on_start=machine.progress.begin_step,
+        on_outcome=machine.progress.end_step,
+        plugin=machine.plugin,
     )
-
-
-def _is_published(scan: Scan, plans: Mapping[str, Sequence[Scan]], report: RunReport) -> bool:
-    """Say whether the outputs of a scan are there, from an earlier run or from this one."""
-    from bids_muscle.workflows.participant import workflow_name
-
-    if scan.name not in {each.name for each in plans.get(scan.participant, ())}:
-        return True
-    end = f'.{workflow_name(scan.name)}.publish'
-    return any(each.fullname.endswith(end) and each.status == 'done' for each in report.outcomes)
 
 
 def _report_again(settings: Settings) -> ExitCode:

@@ -296,6 +296,8 @@ def test_finished_means_all_scans_with_these_settings_and_this_version(
             path = out / f'logs/sub-{label}/{name}.json'
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record.as_dict()))
+        (out / f'sub-{label}.html').touch()
+    (out / 'sub-0005.html').touch()
     assert unfinished(now) == (['0002', '0003', '0004', '0005'], 1)
     everybody = settings(dataset, out, participants=labels, overwrite=True)
     assert unfinished(everybody) == unfinished(now, everybody=True) == (list(labels), 0)
@@ -322,6 +324,8 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
     path = out / f'logs/sub-0001/{name}.json'
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(record.as_dict()))
+    assert unfinished(now) == (['0001'], 0)  # a run was killed before it wrote the page
+    (out / 'sub-0001.html').touch()
     assert unfinished(now) == ([], 1)
 
     other = tmp_path / 'other'

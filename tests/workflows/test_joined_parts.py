@@ -21,14 +21,13 @@ from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.writer import write_image, write_json, write_tsv
-from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.errors import BadDataError, ExitCode
 from bids_muscle.imaging.conform import load_image
 from bids_muscle.imaging.levels import level_rows
 from bids_muscle.measurement.rows import dictionary
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.workflows import run as running
-from bids_muscle.workflows.participant import workflow_name
 
 TABLE = load_label_table('lumbar')
 SHAPE, VOXEL_MM = (40, 30, 30), (4.0, 4.0, 6.0)
@@ -128,24 +127,17 @@ def run_of_scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Put outlines in the place of the steps of scans; return which were run."""
     ran: list[str] = []
 
-    def steps(settings, resources, plans, models, atlases, told, work_dir, plugin) -> RunReport:
+    def steps(machine, runs, before, work_dir, *, spines) -> RunReport:
         outcomes = []
-        for scan in (scan for scans in plans.values() for scan in scans if not scan.problem):
+        scans = [scan for run in runs for scan in run.left if not scan.problem and not spines]
+        for scan in scans:
             ran.append(scan.name.split('_', 1)[1])
-            full = f'{workflow_name(scan.name)}.publish'
+            step = {'name': 'publish', 'fullname': scan.name, 'key': Key(scan.name, 'publish')}
             try:
-                paths = publish(scan, settings.output_dir)
-                outcomes.append(
-                    NodeOutcome(
-                        name='publish', fullname=full, status=Status.DONE, outputs={'paths': paths}
-                    )
-                )
+                paths = publish(scan, runs[0].inputs.settings.output_dir)
+                outcomes.append(NodeOutcome(**step, status=Status.DONE, outputs={'paths': paths}))
             except BadDataError as error:
-                outcomes.append(
-                    NodeOutcome(
-                        name='publish', fullname=full, status=Status.FAILED, problem=error.problem
-                    )
-                )
+                outcomes.append(NodeOutcome(**step, status=Status.FAILED, problem=error.problem))
         return RunReport(tuple(outcomes))
 
     monkeypatch.setattr(running, '_run_scans', steps)

@@ -17,7 +17,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.errors import ExitCode
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.records import _remove_stale
+from bids_muscle.workflows.records import remove_stale
 
 
 @pytest.fixture
@@ -145,5 +145,5 @@ def test_nothing_is_removed_outside_the_folder_of_the_participant(
         participant='01', session=None, scan='x', region=None, status='done', outputs=(name,)
     )
     settings = Settings(bids_dir=tmp_path, output_dir=output_dir, level='participant')
-    _remove_stale(settings, '01', [record], [], [])
+    remove_stale(settings, '01', [record], [], [])
     assert (output_dir / name).exists()

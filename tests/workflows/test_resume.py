@@ -118,16 +118,15 @@ def test_another_setting_or_the_user_asks_for_the_scan_again(
 def test_muscles_wait_for_the_sagittal_scan_that_tells_their_levels(
     again: tuple[Path, Path],
 ) -> None:
-    bids_dir, output_dir = again
+    _, output_dir = again
     (record,) = read_records(output_dir, '01')
-    settings = Settings(bids_dir=bids_dir, output_dir=output_dir, level='participant')
     axial = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
     sagittal = Scan((('sub', '01'), ('acq', 'sag')), 'T2w', 'spine', ())
     elsewhere = Scan((('sub', '01'), ('ses', '2'), ('acq', 'sag')), 'T2w', 'spine', ())
     prints = {axial.name: record.fingerprint, sagittal.name: 'a', elsewhere.name: 'b'}
 
     def finished(*scans: Scan) -> list[str]:
-        return list(resume.finished_scans(settings, '01', scans, prints))
+        return list(resume.finished_scans(output_dir, [record], scans, prints))
 
     assert finished(axial, elsewhere) == [axial.name]
     assert finished(axial, sagittal) == []

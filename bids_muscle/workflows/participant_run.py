@@ -1,0 +1,178 @@
+"""One participant in a run: the plan, what is finished, and how it ended.
+
+The run, its dry run and the jobs of Slurm all ask here whether something is finished. There are
+two answers: :class:`ParticipantRun` reads the images, :func:`seems_finished` only the records.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import write_text
+from bids_muscle.engine.outcome import RunReport, Status
+from bids_muscle.errors import problem_of
+from bids_muscle.workflows.planning import RunInputs, plan_participant
+from bids_muscle.workflows.records import (
+    forget_records,
+    is_empty,
+    make_record,
+    remove_stale,
+    sealed,
+)
+from bids_muscle.workflows.resume import fingerprints, finished_scans, page_of, refresh
+
+
+@dataclass(frozen=True)
+class ParticipantRun:
+    """What there is to do for one participant, and what an earlier run has done.
+
+    Parameters
+    ----------
+    inputs
+        What all participants of the run are processed with.
+    participant
+        Label without ``sub-``.
+    scans
+        All of its scans.
+    fingerprints
+        SHA-256 of all that decides the outputs of a scan, by its name, from before the run.
+    finished
+        Records of the scans that need not run, by name.
+    earlier
+        Records that :meth:`begin` removed, by name; they list the files of the earlier run.
+    """
+
+    inputs: RunInputs
+    participant: str
+    scans: tuple[Scan, ...]
+    fingerprints: Mapping[str, str]
+    finished: Mapping[str, ScanRecord]
+    earlier: Mapping[str, ScanRecord] = field(default_factory=dict)
+
+    @classmethod
+    def plan(
+        cls, inputs: RunInputs, participant: str, *, only_recorded: bool = False
+    ) -> ParticipantRun:
+        """Look up the scans of a participant, and which of them are finished.
+
+        Parameters
+        ----------
+        inputs
+            What all participants of the run are processed with.
+        participant
+            Label without ``sub-``.
+        only_recorded
+            Do not read the images of a participant without a finished scan.
+        """
+        settings = inputs.settings
+        scans = plan_participant(inputs, participant)
+        records = [] if settings.overwrite else read_records(settings.output_dir, participant)
+        asked = not only_recorded or any(record.status == 'done' for record in records)
+        prints = fingerprints(settings, scans, inputs.models) if asked else {}
+        finished = finished_scans(settings.output_dir, records, scans, prints)
+        return cls(inputs, participant, tuple(scans), prints, finished)
+
+    @property
+    def left(self) -> list[Scan]:
+        """The scans that are not finished."""
+        return [scan for scan in self.scans if scan.name not in self.finished]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no scan is left to run."""
+        return not self.left
+
+    def published_spines(self, report: RunReport) -> list[Scan]:
+        """Return the sagittal scans whose outputs are there, of an earlier run or of this one."""
+        spines = [scan for scan in self.scans if scan.region == SPINE]
+        return [
+            scan
+            for scan in spines
+            if scan.name in self.finished
+            or ((end := report.of(scan.name).get('publish')) and end.status is Status.DONE)
+        ]
+
+    def begin(self) -> ParticipantRun:
+        """Remove what the run makes untrue: the page and the records of scans that are left.
+
+        Raises
+        ------
+        BidsMuscleError
+            If one cannot be removed; the participant must not run then.
+        """
+        settings = self.inputs.settings
+        refresh(settings, self.scans, self.finished)
+        earlier = forget_records(settings, self.participant, self.left, self.finished)
+        return replace(self, earlier=earlier)
+
+    def refused(self, error: Exception) -> list[ScanRecord]:
+        """Describe, but write nothing about, the scans of a participant who cannot be begun."""
+        problem = problem_of(error, f'Removing the records of sub-{self.participant}')
+        print(f'bids_muscle: {problem}', file=sys.stderr)
+        scans = [replace(scan, problem=scan.problem or problem) for scan in self.scans]
+        return [make_record(self.inputs, scan, RunReport(())) for scan in scans]
+
+    def finish(self, report: RunReport) -> list[ScanRecord]:
+        """Write the records of the scans that were left, and remove what no record lists.
+
+        Parameters
+        ----------
+        report
+            What became of the steps of all scans.
+
+        Returns
+        -------
+        list of ScanRecord
+            One a scan that was left; what could not be written is the problem of the record.
+        """
+        settings, scans = self.inputs.settings, self.left
+        if self.is_finished and page_of(settings.output_dir, self.participant).is_file():
+            return []
+        after = fingerprints(settings, self.scans, self.inputs.models)
+        records = [
+            sealed(make_record(self.inputs, scan, report), self.fingerprints, after)
+            for scan in scans
+        ]
+        for record in records:
+            if record.problem:
+                end = 'has nothing to do.' if is_empty(record) else 'failed.'
+                print(f'bids_muscle: {record.scan} {end} {record.problem}', file=sys.stderr)
+        try:
+            remove_stale(settings, self.participant, self.earlier.values(), scans, records)
+            others = read_records(settings.output_dir, self.participant)
+            for scan, record in zip(scans, records, strict=True):
+                # Do not record 'nothing selected' if the participant has other records.
+                if not (is_empty(record) and others):
+                    write_record(record, scan, settings.output_dir)
+            path = settings.output_dir / participant_path(self.participant, 'settings')
+            write_text(settings.to_toml(), path)
+        except Exception as error:
+            problem = problem_of(error, f'Writing the records of sub-{self.participant}')
+            print(f'bids_muscle: {problem}', file=sys.stderr)
+            return [replace(record, problem=record.problem or problem) for record in records]
+        return records
+
+
+def seems_finished(inputs: RunInputs, participant: str) -> bool:
+    """Say from the records alone whether nothing is left to do for a participant.
+
+    No image is read: that one has changed or has come is noticed by :meth:`ParticipantRun.plan`
+    alone. The page is the last file that a run writes. Label maps below ``--derivatives`` may
+    have changed, so nobody who has one is finished.
+    """
+    settings = inputs.settings
+    records = read_records(settings.output_dir, participant)
+    maps = (folder.glob(f'sub-{participant}/**/*_dseg.nii*') for folder in settings.derivatives)
+    return (
+        bool(records)
+        and not settings.overwrite
+        and all(record.status == 'done' and inputs.fits(record) for record in records)
+        and page_of(settings.output_dir, participant).is_file()
+        and not any(next(found, None) for found in maps)
+    )
