@@ -191,9 +191,10 @@ def _between(y: np.ndarray, design: Design, terms: Sequence[str]) -> list[dict[s
         return _missing(names, 'between', design, design.reason or 'no muscle')
     mean = y.mean(axis=1, keepdims=True)
     model = fit(design, mean)
-    variance = float(model.residual[0, 0]) / model.df
-    if no_variance(variance * model.df, mean):
+    error = float(model.residual[0, 0])
+    if no_variance(error, mean):
         return _missing(names, 'between', design, 'no variance is left between participants')
+    variance = error / model.df
     rows = []
     for i, term in enumerate(design.terms[1:], start=1):
         f = float(model.coefficients[i, 0] ** 2 / model.scale[i, i]) / variance

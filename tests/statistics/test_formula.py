@@ -51,6 +51,8 @@ def test_models_pass(formula: str) -> None:
         'volume_ml ~ I(age := 3)',
         'volume_ml ~ I(9 ** 9 ** 9)',
         'volume_ml ~ I(age ** 9 ** 9)',
+        'volume_ml ~ (age + sex) ** 99',
+        'volume_ml ~ I(age ** -1)',
         'volume_ml ~ age @ sex',
         'volume_ml ~ age[0]',
         'volume_ml ~ True',

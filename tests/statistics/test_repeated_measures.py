@@ -195,6 +195,16 @@ def test_muscles_that_differ_alike_in_all_are_not_tested() -> None:
     assert rows.loc['muscle', ['f', 'p']].isna().all()
 
 
+def test_means_that_a_covariate_explains_wholly_are_not_tested() -> None:
+    who = people(200)
+    apart = values(who, k=1).iloc[:, 0]
+    wide = pd.DataFrame({'a': who['age'] + apart, 'b': who['age'] - apart})
+    rows = effects(wide, who, 'age')
+    assert rows.loc['age', 'reason'] == 'no variance is left between participants'
+    assert rows.loc[['sex', 'age'], ['f', 'p']].isna().all(axis=None)
+    assert np.isfinite(rows.loc['muscle', 'f'])
+
+
 def test_a_covariate_that_nobody_has_is_left_out_and_named() -> None:
     who = people(20)
     wide = values(who)
