@@ -311,7 +311,7 @@ def joined_sidecar(
             f'Model{key.upper() if key == "sha256" else _camel(key)}': v
             for key, v in model.items()
         },
-        **{_camel(key): value for key, value in settings.items()},
+        **_setting_fields(settings),
     }
 
 

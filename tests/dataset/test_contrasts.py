@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_muscle.dataset.contrasts import classify, echo_phase, load_contrast_rules
+from bids_muscle.dataset.contrasts import classify, echo_and_field, echo_phase, load_contrast_rules
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
 
 RULES = load_contrast_rules()
@@ -115,6 +115,26 @@ def test_image_type_names_the_contrast() -> None:
 )
 def test_echo_phase(echo_time_ms: float, field_t: float, phase: str | None) -> None:
     assert echo_phase(echo_time_ms / 1000, field_t) == phase
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('EchoTime', 0.2),
+        ('EchoTime', 2.3),
+        ('EchoTime', 0),
+        ('EchoTime', '0.0023'),
+        ('MagneticFieldStrength', 20),
+        ('MagneticFieldStrength', 30000),
+        ('MagneticFieldStrength', 0.0),
+        ('MagneticFieldStrength', None),
+    ],
+)
+def test_times_and_fields_in_other_units_are_refused(key: str, value: object) -> None:
+    highest = {'EchoTime': 0.199, 'MagneticFieldStrength': 19.9}
+    assert echo_and_field(highest) == (0.199, 19.9)
+    with pytest.raises(BadDataError, match=key):
+        echo_and_field({**highest, key: value})
 
 
 def test_echoes() -> None:

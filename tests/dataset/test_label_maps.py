@@ -90,6 +90,8 @@ def test_pairs_are_of_one_scan() -> None:
         made_up(sub='2', acq='T2w', seg='b'),
         made_up(sub='2', ses='x', seg='b'),
     ]
+    same = made_up(sub='1', acq='dixonwater', seg='c')
+    assert pair_maps([*predictions, same], references[:1]) == ([(same, references[0])], [])
     pairs, alone = pair_maps(predictions, references)
     assert pairs == [(predictions[0], references[0]), (predictions[2], references[3])]
     assert [(each, reason.split(':')[0]) for each, reason in alone] == [

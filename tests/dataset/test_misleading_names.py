@@ -264,6 +264,19 @@ def test_a_sidecar_that_contradicts_the_name_is_believed(tiny_dataset: TinyDatas
     assert all('ImageType is believed' in warning for warning in scan.warnings)
 
 
+def test_an_image_whose_name_contradicts_its_sidecar_gets_no_partner(
+    tiny_dataset: TinyDataset,
+) -> None:
+    for name, joined in (('acq-dixon_run-1', True), ('acq-dixonfat_run-1', False)):
+        kinds = {f'{ANAT}{name}_T1w': 'WATER', f'{ANAT}acq-dixon_run-2_T1w': 'FAT'}
+        root = tiny_dataset(
+            dict.fromkeys(kinds),
+            {f'{stem}.json': {'ImageType': [kind]} for stem, kind in kinds.items()},
+            name=name,
+        )
+        assert (len(scans_of(root)) == 1) is joined
+
+
 @pytest.mark.parametrize('shared', [{'ImageType': ['W']}, {'SeriesDescription': 'dixon_W'}])
 def test_one_sidecar_for_all_images_tells_nothing(
     tiny_dataset: TinyDataset, shared: dict[str, object]
@@ -299,6 +312,23 @@ def test_echo_times_in_another_unit_tell_nothing(tiny_dataset: TinyDataset) -> N
     (scan,) = scans_of(root)
     assert scan.warnings == ()
     assert contents(scan)['inphase'].endswith('in_T1w.nii.gz')
+
+
+def test_echo_times_do_not_contradict_what_the_scanner_calls_the_images(
+    tiny_dataset: TinyDataset,
+) -> None:
+    named, known = f'{ANAT}acq-dixonin_T1w', f'{ANAT}acq-dixon_T1w'
+    root = tiny_dataset(
+        {named: None, known: None},
+        {
+            'T1w.json': {'MagneticFieldStrength': 3},
+            f'{named}.json': {'EchoTime': 0.00115},
+            f'{known}.json': {'EchoTime': 0.0023, 'ImageType': ['OPP_PHASE']},
+        },
+    )
+    (scan,) = scans_of(root)
+    assert contents(scan)['inphase'].endswith('acq-dixonin_T1w.nii.gz')
+    assert scan.warnings == ()
 
 
 def test_other_suffixes_of_bids_are_left_alone_in_silence(tiny_dataset: TinyDataset) -> None:

@@ -69,6 +69,31 @@ def test_outputs_of_a_scan_are_distinct_and_stay_in_place(scan: Scan) -> None:
         assert f'sub-{scan.participant}' in path.parts
 
 
+@pytest.mark.parametrize(
+    ('contrasts', 'suppressed', 'fraction', 'fat_map'),
+    [
+        ('water fat', False, True, True),
+        ('T1w', False, False, True),
+        ('T2w', True, False, False),
+        ('water', False, False, False),
+    ],
+)
+def test_what_shows_fat_has_its_maps(
+    contrasts: str, suppressed: bool, fraction: bool, fat_map: bool
+) -> None:
+    images = tuple(ScanImage(Contrast(each), Path('x')) for each in contrasts.split())
+    labels = (('sub', '1'), ('acq', 'a'))
+    scan = Scan(labels, 'T1w', 'lumbar', images, fat_suppressed=suppressed)
+    names = [path.name for path in expected_outputs(scan)]
+    for part, made in (
+        ('_fatfrac.', fraction),
+        ('_desc-fatfraction.', fraction),
+        ('_desc-histograms.', fraction),
+        ('_label-fat_probseg.', fat_map),
+    ):
+        assert any(part in name for name in names) == made, part
+
+
 @given(pair=st.tuples(scans(), scans()))
 def test_two_scans_never_share_an_output(pair: tuple[Scan, Scan]) -> None:
     one, other = pair
