@@ -236,7 +236,7 @@ class ProcessPlugin(PluginBase):
     def _record(self, outcome: NodeOutcome) -> None:
         self.outcomes.append(outcome)
         if self.on_outcome:
-            self.onoutcome_of_node(outcome)
+            self.on_outcome(outcome)
 
 
 def _wait_for_any(running: list[_Worker], seconds: float) -> list[_Worker]:
