@@ -127,10 +127,12 @@ def _folder(name_or_path: str) -> Path:
         # Steps run in folders of their own, where a relative path would lead elsewhere.
         return Path(name_or_path).absolute()
     if name_or_path in registry():
-        folder = user_models() or f'a folder: {USER_MODELS} is not set'
+        folder = user_models()
+        where = f'is not in {folder}' if folder else f'is not known: {USER_MODELS} is not set'
         raise ModelError(
-            f'The model {name_or_path} is not in {folder}.',
-            f'Fetch it, where there is internet: bids_muscle-model fetch {name_or_path}',
+            f'The model {name_or_path} {where}.',
+            f'Let {USER_MODELS} name the folder that has it, or fetch it where there is internet: '
+            f'bids_muscle-model fetch {name_or_path}',
         )
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
