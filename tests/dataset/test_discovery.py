@@ -383,7 +383,7 @@ def test_relative_dataset_path(tiny_dataset: TinyDataset, monkeypatch) -> None:
     assert scan.problem is None
 
 
-@pytest.mark.parametrize('content', ['{', '[1]', '"x"', '{"subject": "../../evil"}', '\xff'])
+@pytest.mark.parametrize('content', ['{', '[1]', '"x"', '\xff'])
 def test_broken_sidecar_is_left_out_with_a_warning(
     tiny_dataset: TinyDataset, content: str
 ) -> None:
@@ -405,9 +405,6 @@ def test_broken_sidecar_is_left_out_with_a_warning(
 @pytest.mark.parametrize(
     'content',
     [
-        '{"IntendedFor": null}',
-        '{"IntendedFor": ["x", null]}',
-        '{"IntendedFor": 3}',
         '{"ProtocolName": "\\ud800"}',
         '{"\\ud800": 1}',
         f'{{"EchoTime": {"9" * 400}}}',
@@ -494,11 +491,13 @@ def test_content_that_is_elsewhere_is_to_be_fetched(
 
 
 def test_sidecars_cannot_rename_outputs(tiny_dataset: TinyDataset) -> None:
-    """Keys that pybids calls entities come from the file name only."""
-    sidecar = {'acq': '../../x', 'sub': '..', 'label': '../x', 'desc': '..', 'BodyPart': 'LSPINE'}
+    """Labels come from the file name only; pybids stops where a sidecar contradicts it."""
+    keys = ('acq', 'sub', 'label', 'desc', 'subject', 'acquisition', 'suffix', 'IntendedFor')
+    sidecar = {**dict.fromkeys(keys, '../../x'), 'run': 2, 'flip': None, 'BodyPart': 'LSPINE'}
     root = tiny_dataset(images('T2w'), {'T2w.json': sidecar})
     (scan,) = find_scans(root, '01')
     assert scan.entities == (('sub', '01'), ('acq', 'T2w'))
+    assert (scan.region, scan.warnings) == ('lumbar', ())
 
 
 @pytest.mark.parametrize('label', ['../bids/sub-01', '', '.', 'x/..', '99', 'sub-01'])
