@@ -6,7 +6,7 @@ import codecs
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,8 @@ _WHOLE = re.compile(r'[+-]?\d+')
 _THOUSANDS = re.compile(r'[+-]?[1-9]\d{0,2},\d{3}')
 #: That many lines, names or columns are named in a sentence.
 MOST_NAMED = 10
+#: A table with more columns is read in part where it is known which of them are of use.
+MOST_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,20 @@ def parse_time(text: str) -> datetime | None:
         return None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, is_of_use: Callable[[str], bool] | None = None) -> Table:
     """Read a table of a person, and what can be read of it without doubt.
 
     Encodings (UTF-8, UTF-16, Windows), separators (tab, semicolon, comma, bar), line ends, quotes,
     blanks around cells, and decimal commas of columns that have no other are understood. Rows that
     are too long are left out, as nobody knows which of their cells belongs where.
+
+    Parameters
+    ----------
+    path
+        The table.
+    is_of_use
+        Says by its name whether a column is needed. Of a table with more than a thousand columns,
+        others are not read; None to read all.
 
     Raises
     ------
@@ -167,7 +177,7 @@ def read_table(path: Path) -> Table:
         raise BadDataError(f'{path} is not a table: {error}.', 'Export it again.') from error
     if quoted:
         read_as.append('without the quotes around its cells')
-    return _table(records, read_as)
+    return _table(records, read_as, is_of_use)
 
 
 def decode(content: bytes) -> tuple[str, str | None]:
@@ -308,7 +318,11 @@ def _split(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], bool]
     return bare, bare != plain
 
 
-def _table(records: Sequence[Sequence[str]], read_as: list[str]) -> Table:
+def _table(
+    records: Sequence[Sequence[str]],
+    read_as: list[str],
+    is_of_use: Callable[[str], bool] | None,
+) -> Table:
     """Put cells under the names of their columns."""
     header = records[0] if records else []
     names = [_clean(name) for name in header]
@@ -326,6 +340,14 @@ def _table(records: Sequence[Sequence[str]], read_as: list[str]) -> Table:
             f'{"are" if len(long) > 1 else "is"} left out.'
         )
     kept = [row for n, row in enumerate(records) if n and n not in set(long)]
+    if is_of_use and len(names) > MOST_COLUMNS:
+        places = [place for place, name in enumerate(names) if is_of_use(name)]
+        left_out.append(
+            f'{len(names) - len(places)} of its {len(names)} columns are not read. '
+            f'A table of at most {MOST_COLUMNS} columns is read as a whole.'
+        )
+        names = [names[place] for place in places]
+        kept = [[row[place] for place in places if place < len(row)] for row in kept]
     columns: dict[str, list[str]] = {}
     doubled = set()
     for place, name in enumerate(names):

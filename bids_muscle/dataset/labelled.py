@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -68,7 +68,11 @@ def read_scans_table(bids_dir: Path, participant: str, session: str | None = Non
 
 
 def read_labelled(
-    path: Path, column: str, prefix: str, labels: Collection[str] | None = None
+    path: Path,
+    column: str,
+    prefix: str,
+    labels: Collection[str] | None = None,
+    is_of_use: Callable[[str], bool] | None = None,
 ) -> Labelled:
     """Read a table by the labels in one of its columns; empty where there is no file.
 
@@ -85,9 +89,15 @@ def read_labelled(
         Such as ``'participant_id'`` and ``'sub-'``.
     labels
         Those of the dataset, without prefix; None to take all labels as they are.
+    is_of_use
+        For a table with very many columns: whether a column is needed.
     """
+
+    def is_wanted(name: str) -> bool:
+        return _plain(name) in _ALIASES[column] or (is_of_use is not None and is_of_use(name))
+
     try:
-        table = read_table(path)
+        table = read_table(path, is_wanted if is_of_use else None)
     except BidsMuscleError as error:
         is_there = path.exists() or path.is_symlink()
         return Labelled({}, (f'{error} It is not used.',) if is_there else ())
@@ -134,8 +144,12 @@ def _find_column(table: Table, column: str) -> str | None:
     """Return the column of the labels as the table calls it."""
     if column in table.columns:
         return column
-    plain = {re.sub(r'[\W_]', '', name).lower(): name for name in reversed(table.columns)}
+    plain = {_plain(name): name for name in reversed(table.columns)}
     return next((plain[alias] for alias in _ALIASES[column] if alias in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[\W_]', '', name).lower()
 
 
 def _join(rows: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], list[str]]:

@@ -29,11 +29,13 @@ _UNITS = {
 _OTHER_UNITS = re.compile(r'(lbs?|pounds?|inch(es)?|in|ft|feet|foot|months?|mo|weeks?|days?)\.?')
 #: Files in which people keep what belongs into participants.tsv.
 _MEANT = re.compile(r'(participants?|subjects?)\.(tsv|csv|txt|xlsx?|ods)', re.IGNORECASE)
+#: How the columns begin, in lower case, that are read of a table with very many.
+_OF_USE = ('sex', 'gender', 'age', 'height', 'weight', 'bmi', 'site', 'group')
 #: As BIDS asks to write the age of people above 89, and words for sex that are neither.
 _AS_BIDS = {'age': {'89+'}, 'sex': {'o', 'other', 'x', 'unknown', MISSING}}
 
 
-def read_participants(bids_dir: Path, others: Collection[str] = ()) -> Labelled:
+def read_participants(bids_dir: Path, others: Collection[str] = (), formula: str = '') -> Labelled:
     """Return the rows of ``participants.tsv`` by label without ``sub-``.
 
     The file is read again only where it has changed since.
@@ -44,9 +46,11 @@ def read_participants(bids_dir: Path, others: Collection[str] = ()) -> Labelled:
         A dataset, raw or derivative.
     others
         Labels of participants who are not, or no longer, among its folders.
+    formula
+        Of a model. Of a table with very many columns, those named in it are read too.
     """
     paths = [bids_dir / dataset_path(key) for key in ('participants', 'participants_json')]
-    return _read(bids_dir, tuple(sorted(others)), *map(_state, (*paths, bids_dir)))
+    return _read(bids_dir, tuple(sorted(others)), formula, *map(_state, (*paths, bids_dir)))
 
 
 def read_participant_info(bids_dir: Path, participant: str) -> Mapping[str, str]:
@@ -55,7 +59,7 @@ def read_participant_info(bids_dir: Path, participant: str) -> Mapping[str, str]
 
 
 def keep_participants(
-    bids_dir: Path, output_dir: Path, recorded: Collection[str] = ()
+    bids_dir: Path, output_dir: Path, recorded: Collection[str] = (), formula: str = ''
 ) -> Labelled | None:
     """Copy ``participants.tsv`` of the raw dataset, and return its rows.
 
@@ -67,6 +71,8 @@ def keep_participants(
         The raw dataset and the derivatives.
     recorded
         Participants that have records.
+    formula
+        See :func:`read_participants`.
 
     Returns
     -------
@@ -80,8 +86,8 @@ def keep_participants(
             for path in kept:
                 path.unlink(missing_ok=True)
             return Labelled()
-        return read_participants(output_dir, recorded) if kept[0].is_file() else None
-    table = read_participants(bids_dir, recorded)
+        return read_participants(output_dir, recorded, formula) if kept[0].is_file() else None
+    table = read_participants(bids_dir, recorded, formula)
     if table.rows:
         _keep(_as_bids(source[0], table.rows), kept[0])
         if source[1].is_file():
@@ -149,13 +155,19 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=4)
-def _read(bids_dir: Path, others: tuple[str, ...], *state: tuple[int, int] | None) -> Labelled:
+def _read(
+    bids_dir: Path, others: tuple[str, ...], formula: str, *state: tuple[int, int] | None
+) -> Labelled:
+    def is_of_use(name: str) -> bool:
+        plain = name.lower().removeprefix('participants_')
+        return plain.startswith(_OF_USE) or name in formula
+
     try:
         labels = {*list_participants(bids_dir), *others}
     except MissingInputError:
         labels = set(others)
     path = bids_dir / dataset_path('participants')
-    table = read_labelled(path, 'participant_id', 'sub-', labels or None)
+    table = read_labelled(path, 'participant_id', 'sub-', labels or None, is_of_use)
     rows = {label: dict(row) for label, row in table.rows.items()}
     definitions = _read_definitions(bids_dir / dataset_path('participants_json'))
     remarks = [f'{path.name}: {each}' for each in _tidy(rows, definitions)]

@@ -148,7 +148,7 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
                 if settings.clean_workdir and not any(record.problem for record in ended):
                     shutil.rmtree(_graph_folder(work_dir, run.participant), ignore_errors=True)
         for run in runs:
-            problems += join_scans(settings, run.participant, run.scans, inputs.models)
+            problems += join_scans(settings, run.participant, run.scans)
             problems += measure_spines(settings, run.participant)
             problems += join_planes(settings, run.participant)
             problems += measure_participant_loads(settings, run.participant)
@@ -194,7 +194,9 @@ def run_group(settings: Settings) -> ExitCode:
     for folder in (settings.output_dir, settings.output_dir / 'phenotype'):
         remove_torn(folder, below=False)
     recorded = {record.participant for record in records}
-    table = keep_participants(settings.bids_dir, settings.output_dir, recorded)
+    table = keep_participants(
+        settings.bids_dir, settings.output_dir, recorded, settings.formula or ''
+    )
     remarks = list(table.remarks) if table else []
     if table is None and any(record.participant_info for record in records):
         remarks.append(

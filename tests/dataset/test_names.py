@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -125,7 +124,7 @@ def test_hostile_labels_are_refused(label: str) -> None:
         dataset_path('lookup', seg=label)
     if label:
         with pytest.raises(BadDataError):
-            derivative_path(replace(scan, seg=label), 'dseg')
+            derivative_path(scan, 'dseg', seg=label)
         with pytest.raises(BadDataError):
             derivative_path(scan, 'figure', desc=label)
 

@@ -131,6 +131,26 @@ def test_a_table_of_a_spreadsheet_gives_what_it_says(tmp_path: Path) -> None:
     assert copy[1] == 'sub-01\t34.5\tF\t172.5\t72.5'
 
 
+def test_of_very_many_columns_those_of_use_are_read(tmp_path: Path) -> None:
+    names = [f'f.{number}.0.0' for number in range(2000)]
+    header = '\t'.join(['Subject', 'Age (years)', 'participants_sex', *names])
+    root = _dataset(tmp_path, f'{header}\n' + '\t'.join(['sub-1', '40', 'F', *names]), '1')
+    table = read_participants(root)
+    assert table.rows == {'1': {'Age (years)': '40', 'participants_sex': 'F'}}
+    assert 'participants.tsv: 2000 of its 2003 columns are not read' in table.remarks[0]
+    # What a model names is read too, and the copy in the outputs holds as much.
+    formula = 'volume_ml ~ age + Q("f.1234.0.0")'
+    rows = keep_participants(root, tmp_path / 'out', formula=formula).rows
+    assert rows['1']['f.1234.0.0'] == 'f.1234.0.0'
+    copy = (tmp_path / 'out/participants.tsv').read_text().splitlines()
+    assert copy[0] == 'participant_id\tAge (years)\tparticipants_sex\tf.1234.0.0'
+    # A table of 1,000 columns is read as a whole.
+    (root / 'participants.tsv').write_text(
+        '\t'.join(['participant_id', *names[:999]]) + '\n' + '\t'.join(['sub-1', *names[:999]])
+    )
+    assert len(read_participants(root).rows['1']) == 999
+
+
 def test_the_file_of_today_decides(tmp_path: Path) -> None:
     raw, out = tmp_path / 'raw', tmp_path / 'out'
     _dataset(raw, 'participant_id\tage\nsub-1\t20\n', '1', definitions={'age': {}})
