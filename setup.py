@@ -75,13 +75,13 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'bids_muscle = bids_muscle.cli.main:main',
-            'bids_muscle-atlas = bids_muscle.cli.atlas:main',
-            'bids_muscle-phantom = bids_muscle.cli.phantom:main',
-            'bids_muscle-model = bids_muscle.cli.model:main',
-            'bids_muscle-report = bids_muscle.cli.report:main',
-            'bids_muscle-slurm = bids_muscle.cli.slurm:main',
-            'bids_muscle-status = bids_muscle.cli.status:main',
+            'bids_muscle = bids_muscle.cli.start:main',
+            'bids_muscle-atlas = bids_muscle.cli.start:atlas',
+            'bids_muscle-phantom = bids_muscle.cli.start:phantom',
+            'bids_muscle-model = bids_muscle.cli.start:model',
+            'bids_muscle-report = bids_muscle.cli.start:report',
+            'bids_muscle-slurm = bids_muscle.cli.start:slurm',
+            'bids_muscle-status = bids_muscle.cli.start:status',
         ]
     },
 )

@@ -2,7 +2,7 @@
 
 import sys
 
-from bids_muscle.cli.main import main
+from bids_muscle.cli.start import main
 
 # Worker processes import this module again under another name.
 if __name__ == '__main__':

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from bids_muscle.cli.process import own_process
+from bids_muscle.cli.process import end_in_order, own_process
 from bids_muscle.errors import ExitCode, problem_of
 
 
@@ -31,8 +30,7 @@ def run_command(
         args = parser.parse_args(argv)
     except SystemExit as stop:
         return ExitCode.USAGE if stop.code else ExitCode.OK
-    # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order()
     with own_process():
         try:
             run(args)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bids_muscle.cli.process import own_process, silence
+from bids_muscle.cli.process import end_in_order, own_process, silence
 from bids_muscle.errors import ExitCode, UsageError, problem_of
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code of the BIDS execution specification.
     """
     verbosity = 0
-    # Slurm and docker stop a job by SIGTERM: what is open is then closed as at a key press.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with own_process() as stdout:
         try:
             from bids_muscle.cli.parser import parse
@@ -67,6 +64,7 @@ def _run(settings: Settings) -> ExitCode:
     # Only now: it imports what takes seconds.
     from bids_muscle.workflows import run
 
+    end_in_order()
     if settings.dry_run:
         run.print_plan(settings)
         return ExitCode.OK

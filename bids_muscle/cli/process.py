@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -67,6 +68,12 @@ def own_process() -> Iterator[TextIO]:
         for stream in streams:
             QuietStream(stream).flush()
         sys.stdout, sys.stderr = streams
+
+
+def end_in_order() -> None:
+    """From now on, Ctrl-C, and SIGTERM of Slurm and docker, closes what is open before the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _name_user() -> None:

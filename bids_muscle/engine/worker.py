@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import re
@@ -69,9 +70,20 @@ def start_forkserver(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
     _keep_sockets_short()
     # The libraries must not start threads in the server: a fork copies only one of them.
     one_thread = dict.fromkeys(_THREAD_VARIABLES, '1')
-    with _environment({**_MEMORY_VARIABLES, **os.environ, **one_thread}):
+    multiprocessing.resource_tracker.ensure_running()  # it would let interrupts in again
+    with _environment({**_MEMORY_VARIABLES, **os.environ, **one_thread}), _without_interrupts():
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block Ctrl-C, also in processes started meanwhile: it is for this one, which stops them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _keep_sockets_short() -> None:

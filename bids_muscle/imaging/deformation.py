@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
+
+from bids_muscle.temporary import temporary_folder
 
 #: Iterations at a quarter, half and full resolution; the atlas is coarse, so the last is left out.
 _ITERATIONS = (40, 20, 0)
@@ -94,17 +95,15 @@ def find_warp(fixed: np.ndarray, moving: np.ndarray, affine: np.ndarray) -> tupl
     ]
     seed, ants.config._random_seed = ants.config._random_seed, _SEED
     try:
-        with tempfile.TemporaryDirectory(prefix='bids_muscle-') as folder:
+        with temporary_folder() as folder:
             ants.registration(
                 *pictures,
                 type_of_transform='SyNOnly',
                 initial_transform='identity',
                 reg_iterations=_ITERATIONS,
-                outprefix=str(Path(folder) / 'syn'),
+                outprefix=str(folder / 'syn'),
             )
-            return _read_warp(Path(folder), 'Warp', affine), _read_warp(
-                Path(folder), 'InverseWarp', affine
-            )
+            return _read_warp(folder, 'Warp', affine), _read_warp(folder, 'InverseWarp', affine)
     finally:
         ants.config._random_seed = seed
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,7 @@ from bids_muscle.phantom.participant import TRUTH, write_participant
 from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.processes import end_with_parent
-
-#: The sample dataset: settings of :func:`write_dataset` that are the same for everybody.
-SAMPLE: dict[str, Any] = {
-    'participants': 4,
-    'seed': 1,
-    'shape': (180, 144, 8),
-    'voxel_mm': (1.8, 1.8, 16.0),
-}
+from bids_muscle.temporary import locked, locked_unused
 
 
 def write_dataset(
@@ -90,7 +81,7 @@ def write_dataset(
             'Choose a folder in which you may write.',
         ) from error
     try:
-        with _locked(staging):
+        with locked(staging):
             # mkdtemp gives 0700; the dataset gets the permissions of any new folder.
             umask = os.umask(0)
             os.umask(umask)
@@ -111,31 +102,14 @@ def _staging_prefix(target: Path) -> str:
     return f'.{target.name}.phantom-'
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, by which others see that it is in use."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks: nobody sweeps there either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _sweep(target: Path) -> None:
     """Remove what killed runs for the same folder left; an older dataset gets its place back."""
     for folder in target.parent.glob(f'{glob.escape(_staging_prefix(target))}*'):
-        with suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if folder.suffix == '.old' and not target.exists():
-                    folder.replace(target)
-                else:
-                    shutil.rmtree(folder)
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), locked_unused(folder):
+            if folder.suffix == '.old' and not target.exists():
+                folder.replace(target)
+            else:
+                shutil.rmtree(folder)
 
 
 def _listing(folder: Path) -> dict[str, tuple[int, int]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from bids_muscle.errors import MissingInputError
 from bids_muscle.spinal_loads.base import BODIES, JOINTS, Array, Trunk
 from bids_muscle.spinal_loads.sharing import share_load
+from bids_muscle.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import opensim
@@ -185,8 +184,8 @@ def build_model(trunk: Trunk, sex: str, weight_kg: float, task: Task) -> opensim
 
 def model_file(model: opensim.Model) -> bytes:
     """Return a model as OpenSim's XML; OpenSim writes it to a path only."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'model.osim'
+    with temporary_folder() as folder:
+        path = folder / 'model.osim'
         model.printToXML(str(path))
         return path.read_bytes()
 

@@ -131,9 +131,7 @@ def init_participant_wf(
                     scan=scan,
                     region=scan.region,
                     model=models[scan.region],
-                    atlas_card=atlases[scan.region] / ATLAS_CARD
-                    if scan.region in atlases
-                    else None,
+                    atlas_card=atlases[scan.region] / ATLAS_CARD,
                     levels=levels,
                     vertebrae={
                         each.vertebrae: by_name.get(each.stem)
@@ -156,7 +154,7 @@ def init_scan_wf(
     scan: Scan,
     region: str,
     model: ModelBundle,
-    atlas_card: Path | None,
+    atlas_card: Path,
     levels: Path | None,
     vertebrae: Mapping[Path, Scan | None],
     bids_dir: Path,
@@ -194,7 +192,7 @@ def init_scan_wf(
         ),
     )
     if scan.manual:
-        labels = node('correct', CorrectScan(manual=str(scan.manual), table=model.labels))
+        labels = node('correct', CorrectScan(manual=str(scan.manual), region=region))
     else:
         labels = node(
             'segment',
@@ -216,7 +214,6 @@ def init_scan_wf(
         'align',
         AlignScan(
             atlas_card=atlas_card,
-            table=model.labels,
             deformable=settings['register'] == 'deformable',
             levels_file=levels,
             vertebrae=[str(path) for path in vertebrae],
@@ -236,20 +233,18 @@ def init_scan_wf(
     measure = node(
         'measure',
         MeasureScan(
-            table=model.labels,
+            region=region,
             contrast=kind,
             fat_suppressed=scan.fat_suppressed,
             fat_doubt=scan.fat_doubt,
             fix_swaps=settings['fix_swaps'],
             fat_method=settings['fat_method'],
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),
-            unlabelled=[]
-            if scan.manual or model.labels.seg
-            else [label.index for label in model.unlabelled],
+            unlabelled=[] if scan.manual else [label.index for label in model.unlabelled],
         ),
     )
-    quality = node('quality', AssessScan(table=model.labels))
-    figures = node('figures', PlotScan(table=model.labels))
+    quality = node('quality', AssessScan(region=region))
+    figures = node('figures', PlotScan(region=region))
     publish = node(
         'publish',
         PublishScan(

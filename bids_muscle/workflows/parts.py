@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path, joined_outputs
 from bids_muscle.dataset.participants import height_m, read_participant_info
@@ -25,18 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from nibabel import Nifti1Image
 
-    from bids_muscle.anatomy.labels import LabelTable
     from bids_muscle.measurement.parts import Joined, Part
-    from bids_muscle.segmentation.bundle import ModelBundle
     from bids_muscle.settings import Settings
 
 
-def join_scans(
-    settings: Settings,
-    participant: str,
-    scans: Sequence[Scan],
-    models: Mapping[str, ModelBundle],
-) -> list[Problem]:
+def join_scans(settings: Settings, participant: str, scans: Sequence[Scan]) -> list[Problem]:
     """Join the parts among the scans of a participant, unless an earlier run has done it.
 
     Each joined scan has a record of its own. Where a part failed, or the parts cannot be put
@@ -50,8 +44,6 @@ def join_scans(
         Label without ``sub-``.
     scans
         All scans of the participant, with their records written.
-    models
-        Model by region.
 
     Returns
     -------
@@ -75,8 +67,7 @@ def join_scans(
             own = problem or check_places(used)
             problems += [] if problem or not own else [own]
             if own is None:
-                labels = models[parts.scan.region or ''].labels
-                warnings, outputs = _measure(settings, parts, used, record.model, labels)
+                warnings, outputs = _measure(settings, parts, used, record.model)
                 record = replace(
                     record,
                     warnings=tuple(warnings),
@@ -144,11 +135,7 @@ def _choose(
 
 
 def _measure(
-    settings: Settings,
-    parts: PartSet,
-    used: Sequence[Scan],
-    model: Mapping[str, str],
-    labels: LabelTable,
+    settings: Settings, parts: PartSet, used: Sequence[Scan], model: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
     """Measure parts as one and write the tables; return warnings, and the files written."""
     from bids_muscle.measurement.extent import implausible_extents
@@ -174,7 +161,7 @@ def _measure(
     )
     measures = measure_scan(
         joined.labels,
-        labels,
+        load_label_table(first.region or ''),
         water=images.get('water'),
         fat=images.get('fat'),
         fat_fraction=images.get('fat fraction'),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bids_muscle.errors import OutputError
+from bids_muscle.temporary import sweep_temporary, temporary_folder
 
 #: Name of the graph, and of its folder in the work folder.
 WORKFLOW = 'bids_muscle_wf'
@@ -30,8 +30,9 @@ def work_folder(folder: Path | None) -> Iterator[Path]:
         If it cannot be made, or if somebody else may write where the graph lies.
     """
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix='bids_muscle-') as temporary:
-            yield Path(temporary)
+        sweep_temporary()
+        with temporary_folder() as temporary:
+            yield temporary
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
