@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS, SPINE
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelError, UsageError
 from bids_muscle.files import read_small
 from bids_muscle.measurement.methods import FAT_METHODS
@@ -29,7 +29,12 @@ LEVELS = ('participant', 'group')
 BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
 #: Region by key of the table ``[models]``.
-MODEL_KEYS = {'neck': 'cervical', 'lumbar': 'lumbar', 'spine': SPINE}
+MODEL_KEYS = {
+    'neck': 'cervical',
+    'lumbar': 'lumbar',
+    'spine': SPINE,
+    **{region: region for region in OTHER_REGIONS},
+}
 #: Paths that are not files or folders of the user beside the dataset.
 _OWN_PLACES = {'bids_dir', 'output_dir', 'work_dir'}
 
@@ -127,8 +132,8 @@ class Settings:
     region: str | None = _setting(
         'input',
         None,
-        'Body region of all scans.',
-        choices=REGIONS,
+        'Body region of all scans. The package has models for the first two.',
+        choices=(*REGIONS, *OTHER_REGIONS),
         unset='determined for each scan',
     )
     contrast_rules: Path | None = _setting(

@@ -12,10 +12,16 @@ from pathlib import Path
 from bids_muscle.errors import UsageError
 from bids_muscle.tables import read_rows
 
-#: Body regions with a label table in the package.
+#: Body regions with a label table and an atlas in the package.
 REGIONS = ('cervical', 'lumbar')
+#: Body regions that models of other programs may know; the last stands for several of them
+#: together, and for what nobody named.
+BODY = 'body'
+OTHER_REGIONS = ('shoulder', 'arm', 'forearm', 'thorax', 'pelvis', 'thigh', 'leg', BODY)
 #: What sagittal scans show: its table has vertebral bodies, discs and the sacrum.
 SPINE = 'spine'
+#: Values of the ``seg`` entity of label maps that use a table of the package.
+OWN_SEGMENTATIONS = (*(f'{region}muscles' for region in REGIONS), SPINE, 'vertebrae', 'discs')
 #: Words of a name that give the side, and words that distinguish no muscle from another.
 _SIDES = {'left': 'left', 'l': 'left', 'lt': 'left', 'right': 'right', 'r': 'right', 'rt': 'right'}
 _FILLERS = {'and', 'm', 'major', 'muscle', 'muscles', 'the'}
@@ -39,12 +45,33 @@ def side_and_structure(name: str) -> tuple[str, frozenset[str]]:
     return (sides.pop() if len(sides) == 1 else ''), structure
 
 
+#: Side of a label whose name has none, such as that of the liver.
+UNSIDED = 'unsided'
+#: Kind of a structure; others of ``data/structures.tsv`` are bone and organ.
+MUSCLE = 'muscle'
+
+
 @dataclass(frozen=True)
 class Label:
-    """One muscle on one side.
+    """One muscle, or another structure, on one side.
 
-    ``levels`` are the highest and the lowest vertebra between which the muscle is measured, such
-    as ``('C4', 'C6')``; None where it is measured wherever it is.
+    Parameters
+    ----------
+    index
+        Its number in the label map.
+    name, muscle, side
+        Name with the side, name, and side: ``'left'``, ``'right'`` or :data:`UNSIDED`.
+    abbreviation, color
+        For lookup tables; the colour as ``'#RRGGBB'``.
+    levels
+        The highest and the lowest vertebra between which the muscle is measured, such as
+        ``('C4', 'C6')``; None where it is measured wherever it is.
+    kind
+        ``'muscle'``, ``'bone'``, ``'organ'``, or ``'unknown'``.
+    source
+        What a model of another program calls it; empty in the tables of the package.
+    expected
+        Whether it lies in the region of the table, so that its absence is worth a row.
     """
 
     index: int
@@ -54,6 +81,9 @@ class Label:
     side: str
     color: str
     levels: tuple[str, str] | None = None
+    kind: str = MUSCLE
+    source: str = ''
+    expected: bool = True
 
     @property
     def extent(self) -> str:
@@ -85,11 +115,13 @@ class Label:
 class LabelTable:
     """The labels of one region, ordered by index.
 
-    Even numbers are left and odd numbers right, as in Weber 2021, Table 1.
+    In the tables of the package even numbers are left and odd numbers right, as in Weber 2021,
+    Table 1. ``seg`` names the table of a model of another program; it is empty in these.
     """
 
     region: str
     labels: tuple[Label, ...]
+    seg: str = ''
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
@@ -100,7 +132,25 @@ class LabelTable:
     @property
     def segmentation(self) -> str:
         """Value of the ``seg`` entity of label maps that use this table."""
+        if self.seg:
+            return self.seg
         return self.region if self.region == SPINE else f'{self.region}muscles'
+
+    def numbers_in(self, other: LabelTable) -> dict[int, int]:
+        """Return the number in another table of each label that is there, too.
+
+        Examples
+        --------
+        >>> load_label_table('lumbar').numbers_in(load_label_table('cervical'))
+        {}
+        """
+        known = {label.name: label.index for label in other}
+        return {label.index: known[label.name] for label in self if label.name in known}
+
+    @property
+    def dtype(self) -> str:
+        """Type of label maps that hold its numbers."""
+        return 'uint8' if max(self.by_index) < 256 else 'int16'
 
     @cached_property
     def by_index(self) -> dict[int, Label]:
@@ -125,7 +175,7 @@ class LabelTable:
         """
         side, structure = side_and_structure(name)
         for label in self.labels:
-            muscles = label.muscle, *_synonyms().get((self.region, label.muscle), ())
+            muscles = label.muscle, *synonyms().get(label.muscle, ())
             names = [side_and_structure(muscle)[1] for muscle in muscles]
             if label.side == side and structure in (*names, {label.abbreviation.lower()}):
                 return label
@@ -198,9 +248,9 @@ def _levels(text: str) -> tuple[str, str] | None:
 
 
 @cache
-def _synonyms() -> dict[tuple[str, str], list[str]]:
-    """Give other names of muscles by region and muscle."""
-    found: dict[tuple[str, str], list[str]] = {}
+def synonyms() -> dict[str, list[str]]:
+    """Return other names of structures by their name here."""
+    found: dict[str, list[str]] = {}
     for row in read_rows(Path(str(resources.files('bids_muscle') / 'data/synonyms.tsv'))):
-        found.setdefault((row['region'], row['muscle']), []).append(row['synonym'])
+        found.setdefault(row['muscle'], []).append(row['synonym'])
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,19 @@ VERTEBRAE = (
 )
 #: Where levels may come from.
 SOURCES = ('atlas', 'segmentation', 'file')
+
+
+def level_of(name: str) -> str | None:
+    """Return the vertebra that a name in a lookup table means, or None.
+
+    Examples
+    --------
+    >>> level_of('L4'), level_of('vertebra_l4'), level_of('L4-L5'), level_of('sacrum')
+    ('L4', 'L4', None, None)
+    """
+    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
+    level = match[1].upper() if match else None
+    return level if level in VERTEBRAE else None
 
 
 @dataclass(frozen=True)

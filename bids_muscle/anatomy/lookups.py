@@ -22,6 +22,8 @@ def lookups(table: LabelTable) -> dict[str, str]:
 def bids_lookup(table: LabelTable) -> str:
     """Return a BIDS lookup table (``_dseg.tsv``); only what is left or right is called so.
 
+    That of a model of another program also has the kind of each structure and its name there.
+
     Examples
     --------
     >>> from bids_muscle.anatomy.labels import load_label_table
@@ -33,7 +35,13 @@ def bids_lookup(table: LabelTable) -> str:
         f'{each.index}\t{each.name}\t{each.abbreviation}{sides.get(each.side, "")}\t{each.color}'
         for each in table
     ]
-    return '\n'.join(['index\tname\tabbreviation\tcolor', *lines]) + '\n'
+    header = 'index\tname\tabbreviation\tcolor'
+    if table.seg:
+        header += '\tkind\tsource_name'
+        lines = [
+            f'{line}\t{each.kind}\t{each.source}' for line, each in zip(lines, table, strict=True)
+        ]
+    return '\n'.join([header, *lines]) + '\n'
 
 
 def itksnap_lookup(table: LabelTable) -> str:

@@ -141,8 +141,7 @@ def _list(args: argparse.Namespace) -> None:
     for name, entry in registry().items():
         if name not in fetched:
             named = ' '.join(filter(None, [name, entry.version]))
-            regions = ', '.join(entry.regions) or 'other structures'
-            print(f'fetch   {named}, {regions}, {entry.license}')
+            print(f'fetch   {named}, {", ".join(entry.regions)}, {entry.license}')
 
 
 def _show(args: argparse.Namespace) -> None:

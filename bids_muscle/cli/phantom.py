@@ -6,10 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bids_muscle import __version__
 from bids_muscle.cli.command import run_command
 from bids_muscle.errors import UsageError
+
+#: Options that go with ``--sample``.
+_WITH_SAMPLE = {'bids_dir', 'sample', 'dicom', 'nprocs', 'overwrite'}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
         'BIDS dataset, with the true label maps, volumes and fat fractions in derivatives/truth.',
     )
     parser.add_argument('bids_dir', type=Path, help='folder to make')
-    parser.add_argument('--participants', type=int, required=True, metavar='N', help='people')
+    parser.add_argument('--participants', type=int, metavar='N', help='people')
+    parser.add_argument(
+        '--sample',
+        action='store_true',
+        help='write the sample dataset: four people, coarse lumbar Dixon scans, the same for '
+        'everybody; with --dicom, --nprocs and --overwrite only',
+    )
     parser.add_argument(
         '--region',
         nargs='+',
@@ -125,32 +135,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _simulate(args: argparse.Namespace) -> None:
     from bids_muscle.engine.resources import allowed_cpus
-    from bids_muscle.phantom.dataset import write_dataset
+    from bids_muscle.phantom.dataset import SAMPLE, write_dataset
     from bids_muscle.phantom.effects import load_effects
 
+    _check_sample(args)
+    settings = SAMPLE if args.sample else _settings(args)
     target = write_dataset(
         args.bids_dir,
-        participants=args.participants,
         effects=load_effects(args.effects),
         overwrite=args.overwrite,
         n_procs=args.nprocs or allowed_cpus(),
-        regions=tuple(args.region),
-        sessions=args.sessions,
-        runs=args.runs,
-        contrasts=tuple(args.contrasts),
-        seed=args.seed,
-        artefacts=parse_artefacts(args.artefacts),
-        shape=tuple(args.shape) if args.shape else None,
-        voxel_mm=tuple(args.voxel_size) if args.voxel_size else None,
-        oblique_deg=args.oblique,
-        snr=args.snr or None,
-        bias=args.bias,
-        field_strength_t=args.field_strength,
-        naming=args.naming,
-        plane=args.plane,
         dicom=args.dicom,
+        **settings,
     )
-    print(f'{args.participants} participants in {target}')
+    print(f'{settings["participants"]} participants in {target}')
+
+
+def _check_sample(args: argparse.Namespace) -> None:
+    """Check that options are given with which the sample, or another dataset, can be made."""
+    parser = build_parser()
+    others = [
+        name.replace('_', '-')
+        for name, value in vars(args).items()
+        if name not in _WITH_SAMPLE and value != parser.get_default(name)
+    ]
+    if args.sample and others:
+        raise UsageError(
+            f'The sample dataset is the same for everybody, so --{others[0]} does not go with it.',
+            f'Leave out --sample or --{others[0]}.',
+        )
+    if not args.sample and args.participants is None:
+        raise UsageError(
+            'The number of participants is not given.', 'Add --participants, or --sample.'
+        )
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        'participants': args.participants,
+        'regions': tuple(args.region),
+        'sessions': args.sessions,
+        'runs': args.runs,
+        'contrasts': tuple(args.contrasts),
+        'seed': args.seed,
+        'artefacts': parse_artefacts(args.artefacts),
+        'shape': tuple(args.shape) if args.shape else None,
+        'voxel_mm': tuple(args.voxel_size) if args.voxel_size else None,
+        'oblique_deg': args.oblique,
+        'snr': args.snr or None,
+        'bias': args.bias,
+        'field_strength_t': args.field_strength,
+        'naming': args.naming,
+        'plane': args.plane,
+    }
 
 
 if __name__ == '__main__':

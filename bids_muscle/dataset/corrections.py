@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.label_maps import read_entities
-from bids_muscle.dataset.names import derivative_path, io_spec
+from bids_muscle.dataset.names import derivative_path, io_spec, segmentation
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import BadDataError
 
@@ -29,10 +28,9 @@ def find_correction(scan: Scan, folders: Sequence[Path]) -> Path | None:
     BadDataError
         If a folder has several.
     """
-    region = load_label_table(scan.region or '')
     anat = derivative_path(scan, 'dseg').parent
     wanted = {'desc': io_spec()['correction'], **dict(scan.entities)}
-    names = (wanted, wanted | {'seg': region.segmentation})
+    names = (wanted, wanted | {'seg': segmentation(scan)})
     for folder in folders:
         found = [
             path

@@ -55,6 +55,7 @@ def find_scans(
     rules: tuple[ContrastRule, ...] | None = None,
     sessions: Sequence[str] = (),
     region: str | None = None,
+    otherwise: str | None = None,
     filters: Filters | None = None,
 ) -> list[Scan]:
     """Find the scans of one participant: images of one acquisition on one grid.
@@ -73,7 +74,9 @@ def find_scans(
     sessions
         Session labels; empty for all.
     region
-        ``'cervical'`` or ``'lumbar'`` for all scans, or None to find out.
+        Of all scans, or None to find out.
+    otherwise
+        Region of a scan of which nothing tells it; None where that is a problem.
     filters
         From :func:`~bids_muscle.dataset.index.read_filters`.
 
@@ -131,7 +134,7 @@ def find_scans(
     # Echoes that nothing can be made of are worth a word only where there is nothing else.
     alone = not any(group.members for group in groups.values())
     scans = [
-        _make_scan(entities, group, region)
+        _make_scan(entities, group, region, otherwise)
         for entities, group in groups.items()
         if group.members or group.unusable or alone
     ]
@@ -185,7 +188,9 @@ def _scan_entities(entities: Mapping[str, str], contrast: Contrast, suffix: str)
     return tuple((key, labels[key]) for key, _ in ENTITIES if key in labels)
 
 
-def _make_scan(entities: Entities, group: Group, region: str | None) -> Scan:
+def _make_scan(
+    entities: Entities, group: Group, region: str | None, otherwise: str | None
+) -> Scan:
     """Put the images of a group together and check what can be checked without reading them."""
     name = '_'.join(f'{key}-{label}' for key, label in entities)
     warnings = list(group.remarks)
@@ -219,9 +224,10 @@ def _make_scan(entities: Entities, group: Group, region: str | None) -> Scan:
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
     sources = sources or group.echoes
     labels = dict(entities)
-    region = region or find_region(
+    found = find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
     )
+    region = region or found or otherwise
     if spine:
         region = SPINE
     if region is None and problem is None:

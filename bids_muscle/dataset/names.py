@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-from bids_muscle.anatomy.labels import SPINE, load_label_table
+from bids_muscle.anatomy.labels import REGIONS, SPINE, load_label_table
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource
@@ -49,7 +49,6 @@ def derivative_path(
     key: str,
     *,
     contrast: Contrast | str | None = None,
-    seg: str | None = None,
     desc: str | None = None,
     atlas: str | None = None,
 ) -> PurePosixPath:
@@ -64,8 +63,6 @@ def derivative_path(
         ``sagittal`` for a scan of the spine.
     contrast
         Which image is meant; needed for the keys ``preproc`` and ``preproc_json``.
-    seg
-        Label of the segmentation; by default that of the region's label table.
     desc
         Which figure is meant, a key of the table ``figures``; needed for the key ``figure``.
 
@@ -102,7 +99,7 @@ def derivative_path(
             raise ValueError(f'{key} is written per contrast: say which')
         fields['image'] = _image_name(scan, Contrast(contrast))
     if '{seg}' in template:
-        fields['seg'] = _checked(_segmentation(scan) if seg is None else seg)
+        fields['seg'] = _checked(segmentation(scan))
     if '{atlas}' in template or '{inatlas}' in template:
         fields['atlas'] = _checked(atlas or f'phantom{scan.region}')
         fields['inatlas'] = _in_space(scan, fields['atlas'])
@@ -222,7 +219,6 @@ def output_contrasts(scan: Scan) -> tuple[Contrast, ...]:
 def expected_outputs(
     scan: Scan,
     *,
-    seg: str | None = None,
     bias_correction: bool = True,
     atlas: str | None = None,
     deformable: bool = False,
@@ -231,8 +227,8 @@ def expected_outputs(
 
     Parameters
     ----------
-    scan, seg
-        As in :func:`derivative_path`.
+    scan
+        The scan.
     bias_correction
         Whether the bias field is removed, and so drawn.
     atlas
@@ -250,6 +246,9 @@ def expected_outputs(
             absent |= {'fat_map', 'fat_map_json'}
     if scan.fat_source is not FatSource.WATER_AND_FAT:
         absent |= {'swap_mask', 'swap_mask_json'}
+    if scan.region not in REGIONS:
+        absent |= {key for key, template in _templates(scan).items() if 'atlas}' in template}
+        absent |= {'alignment', 'template'}
     if not deformable:
         absent |= {'xfm_field', 'xfm_field_json'}
     if not bias_correction or not contrasts:
@@ -262,7 +261,7 @@ def expected_outputs(
             figures = [name for name in io_spec()['figures'] if name not in absent]
             paths += [derivative_path(scan, key, desc=name) for name in figures]
         elif key not in absent:
-            paths.append(derivative_path(scan, key, seg=seg, atlas=atlas))
+            paths.append(derivative_path(scan, key, atlas=atlas))
     return paths
 
 
@@ -294,7 +293,10 @@ def _in_space(scan: Scan, space: str) -> str:
     return '_'.join([*parts[:place], f'space-{space}', *parts[place:]])
 
 
-def _segmentation(scan: Scan) -> str:
+def segmentation(scan: Scan) -> str:
+    """Return the value of the ``seg`` entity of the label map of a scan."""
+    if scan.seg:
+        return scan.seg
     if scan.region is None:
         raise ValueError(f'{scan.name} has no region, so its segmentation has no name')
     return load_label_table(scan.region).segmentation

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import DIXON, Scan
 from bids_muscle.errors import BadDataError, BidsMuscleError, Problem
@@ -70,7 +70,7 @@ def find_part_sets(scans: Sequence[Scan]) -> list[PartSet]:
     """
     families: dict[Hashable, list[Scan]] = defaultdict(list)
     for scan in scans:
-        if scan.region in REGIONS:
+        if scan.region not in (None, SPINE):
             named = tuple(pair for pair in scan.entities if pair[0] not in ('chunk', 'run'))
             families[scan.region, scan.suffix, named].append(scan)
     pools: dict[Hashable, list[Scan]] = defaultdict(list)
@@ -98,7 +98,9 @@ def lone_parts(scans: Sequence[Scan]) -> list[Scan]:
     return [
         scan
         for scan in scans
-        if scan.region in REGIONS and 'chunk' in dict(scan.entities) and scan.name not in joined
+        if scan.region not in (None, SPINE)
+        and 'chunk' in dict(scan.entities)
+        and scan.name not in joined
     ]
 
 
@@ -179,7 +181,7 @@ def _joined(places: _Places, taken: set[str]) -> Scan:
     run = 1
     while True:
         entities = tuple((key, labels[key]) for key, _ in ENTITIES if key in labels)
-        scan = Scan(entities, first.suffix, first.region, ())
+        scan = Scan(entities, first.suffix, first.region, (), seg=first.seg)
         if scan.name not in taken:
             taken.add(scan.name)
             return scan

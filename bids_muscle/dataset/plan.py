@@ -105,7 +105,7 @@ def _format_scan(
         )
         if not scan.manual:
             lines += [f'  {"":<8} {remark}' for remark in model.remarks()]
-        outputs = expected_outputs(scan, seg=model.labels.segmentation, **choices)
+        outputs = expected_outputs(scan, **choices)
         lines += [
             f'  {"output" if place == 0 else "":<8} {path}' for place, path in enumerate(outputs)
         ]

@@ -65,7 +65,7 @@ class ScanRecord:
     scan
         Name of the scan, the stem of its outputs.
     region
-        ``'cervical'``, ``'lumbar'``, ``'spine'`` or None.
+        As in :class:`~bids_muscle.dataset.scan.Scan`.
     status
         ``'done'`` or ``'failed'``.
     problem
@@ -92,6 +92,8 @@ class ScanRecord:
         The session's row in ``sessions.tsv``, with the ``acq_time`` of ``scans.tsv``, likewise.
     left_out
         Why the scan does not count in the cohort, or empty.
+    seg
+        As in :class:`~bids_muscle.dataset.scan.Scan`.
     settings_digest
         SHA-256 of the settings that may change a number.
     parts
@@ -120,6 +122,7 @@ class ScanRecord:
     participant_info: Mapping[str, str] = field(default_factory=dict)
     session_info: Mapping[str, str] = field(default_factory=dict)
     left_out: str = ''
+    seg: str = ''
     parts: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     settings_digest: str = ''

@@ -56,8 +56,9 @@ class Scan:
     suffix
         Suffix of derived images: that of the source images.
     region
-        ``'cervical'``, ``'lumbar'``, ``'spine'`` for a sagittal scan of any of them, whose
-        vertebrae and discs are segmented, or None where nothing tells.
+        ``'cervical'``, ``'lumbar'``, another one that only models of other programs know,
+        ``'spine'`` for a sagittal scan of any of them, whose vertebrae and discs are segmented, or
+        None where nothing tells.
     images
         The images, at most one per contrast, ordered as in :class:`Contrast`.
     echoes, echo_train
@@ -80,6 +81,8 @@ class Scan:
         Why no number of its fat can be trusted, or empty.
     left_out
         Why it does not count in the cohort, or empty.
+    seg
+        Name of its segmentation in file names, where that is not the muscles of its region.
     """
 
     entities: tuple[tuple[str, str], ...]
@@ -96,6 +99,7 @@ class Scan:
     manual: Path | None = None
     fat_doubt: str = ''
     left_out: str = ''
+    seg: str = ''
 
     @property
     def participant(self) -> str:

@@ -134,7 +134,8 @@ def dseg_sidecar(
     """
     fields = {
         **_image_fields(source_uris(scan, bids_dir)),
-        'Description': 'One number per muscle and side; see the lookup table beside this file.',
+        'Description': f'One number per {_noun(model)} and side; see the lookup table beside this '
+        'file.',
         'Region': model.region,
         **_maker_fields(scan, model, settings),
     }
@@ -142,8 +143,8 @@ def dseg_sidecar(
         return fields
     if model.unlabelled:
         fields['MusclesNotInModel'] = [label.name for label in model.unlabelled]
-    if model.left_out:
-        fields['ClassesLeftOut'] = list(model.left_out)
+    if model.renamed:
+        fields['ClassesRenamed'] = model.renamed
     calibration = model.card.get('quality') or {}
     computed = {_camel(key): value for key, value in quality['computed'].items()}
     return {
@@ -241,7 +242,8 @@ def fat_map_sidecar(
         )
     return {
         **_image_fields(source_uris(scan, bids_dir)),
-        'Description': 'Fat within the muscles, 0 to 1; NaN outside of them and where unknown.',
+        'Description': f'Fat within the {_noun(model)}s, 0 to 1; NaN outside of them and where '
+        'unknown.',
         'Definition': definition,
         'Units': '1',
         **_maker_fields(scan, model, settings),
@@ -365,6 +367,10 @@ def aligned(scan: Scan, key: str) -> dict[str, Any]:
         },
     }
     return texts[key]
+
+
+def _noun(model: ModelBundle) -> str:
+    return 'structure' if model.labels.seg else 'muscle'
 
 
 def _image_fields(sources: list[str]) -> dict[str, Any]:

@@ -238,14 +238,20 @@ def _description(
     output_dir: Path, bids_dir: Path, models: Sequence[ModelBundle]
 ) -> dict[str, Any]:
     app = {'Name': 'bids_muscle', 'Version': __version__}
+    # A model of another program may be that of many regions.
+    purposes = {
+        (model.name, model.version, model.sha256): f'{len(model.labels)} structures'
+        if model.labels.seg
+        else f'the {model.region} region'
+        for model in models
+    }
     generators = [
         {
-            'Name': model.name,
-            'Version': model.version,
-            'Description': f'Segmentation model for the {model.region} region; '
-            f'SHA-256 of its weights: {model.sha256}',
+            'Name': name,
+            'Version': version,
+            'Description': f'Segmentation model for {purpose}; SHA-256 of its weights: {sha256}',
         }
-        for model in models
+        for (name, version, sha256), purpose in purposes.items()
     ]
     # What another version or model made is still there, so it stays named.
     others = [each for each in _generators(output_dir) if each not in (app, *generators)]

@@ -33,7 +33,7 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
     Returns
     -------
     Nifti1Image
-        uint8, (X, Y, Z), canonical.
+        Of the type of the table, (X, Y, Z), canonical.
 
     Raises
     ------
@@ -61,4 +61,4 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
             f'a muscle of the {table.region} region.',
             'Use the numbers of the label table (the .tsv beside the label map), 0 elsewhere.',
         )
-    return make_image(data.astype(np.uint8), scan.affine)
+    return make_image(data.astype(table.dtype), scan.affine)

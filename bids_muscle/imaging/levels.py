@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels
+from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels, level_of
 from bids_muscle.errors import BadDataError
 from bids_muscle.tables import MISSING, read_rows, read_table
 
@@ -41,19 +40,6 @@ class Boundary:
     lower: str
     ras_mm: tuple[float, float, float]
     sd_mm: float
-
-
-def level_of(name: str) -> str | None:
-    """Return the vertebra that a name in a lookup table means, or None.
-
-    Examples
-    --------
-    >>> level_of('L4'), level_of('vertebra_l4'), level_of('L4-L5'), level_of('sacrum')
-    ('L4', 'L4', None, None)
-    """
-    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
-    level = match[1].upper() if match else None
-    return level if level in VERTEBRAE else None
 
 
 def vertebra_boundaries(

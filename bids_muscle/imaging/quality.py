@@ -211,7 +211,7 @@ def _belongs(table: LabelTable, words: tuple[str, ...]) -> list[int]:
 
 def _front_is_front(affine: np.ndarray, numbers: np.ndarray, table: LabelTable) -> bool | None:
     behind, before = (
-        _centre_y(affine, np.isin(numbers, _belongs(table, words[table.region])))
+        _centre_y(affine, np.isin(numbers, _belongs(table, words.get(table.region, ()))))
         for words in (_BEHIND, _BEFORE)
     )
     return None if behind is None or before is None else behind < before
@@ -221,6 +221,8 @@ def _up_is_up(
     zooms: np.ndarray, body: np.ndarray, numbers: np.ndarray, table: LabelTable
 ) -> bool | None:
     """Psoas grows downwards from L1 to L5; shoulders are broader than any head."""
+    if table.region not in _BEHIND:
+        return None
     if table.region != 'lumbar':
         return _shoulders_below(zooms[0], body)
     psoas = np.isin(numbers, _belongs(table, ('psoas',)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
 from bids_muscle.interfaces.base import ScanInput, load, load_all, sentence
 
@@ -30,7 +32,8 @@ class _AlignInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
     # The description holds the checksums of all files, so its content stands for the atlas.
-    atlas_card = File(exists=True, mandatory=True)
+    atlas_card = traits.Either(File(exists=True), None, usedefault=True)
+    table = traits.Instance(LabelTable, mandatory=True, desc='what the labels mean')
     deformable = traits.Bool(False, usedefault=True)
     levels_file = traits.Either(File(exists=True), None, usedefault=True)
     vertebrae = traits.List(
@@ -49,8 +52,10 @@ class _AlignOutput(TraitedSpec):
     aligned = traits.Dict(traits.Str, File(exists=True), desc='path by key of the output names')
     alignment = traits.Dict(desc='how good the alignment is, for the sidecars')
     levels = File(exists=True, desc='table of the levels of the slices')
-    atlas_labels = File(exists=True, desc="the atlas's muscles on the grid of the scan")
-    atlas_image = File(exists=True, desc='the atlas on the grid of the scan')
+    atlas_labels = traits.Either(
+        File(exists=True), None, desc="the atlas's muscles on the grid of the scan"
+    )
+    atlas_image = traits.Either(File(exists=True), None, desc='the atlas on the grid of the scan')
     warnings = traits.List(traits.Str)
 
 
@@ -66,41 +71,65 @@ class AlignScan(SimpleInterface):
         from bids_muscle.imaging.levels import choose_levels, level_rows, through_middle
 
         given, cwd = self.inputs, Path(runtime.cwd)
-        atlas = read_atlas(Path(given.atlas_card).parent)
         images = load_all(given.corrected)
-        labels, mask = load(given.labels), load(given.body_mask)
-        found = alignment.align_scan(images, labels, mask, atlas, deformable=given.deformable)
+        labels = load(given.labels)
+        atlas = read_atlas(Path(given.atlas_card).parent) if given.atlas_card else None
+        found, shares = None, {}
+        if atlas:
+            known = _in_numbers_of(atlas.table, labels, given.table)
+            mask = load(given.body_mask)
+            found = alignment.align_scan(images, known, mask, atlas, deformable=given.deformable)
+            shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
         chosen = choose_levels(
-            alignment.level_probabilities(found, atlas, labels),
-            (self._drawn_shares(Path(path), labels) for path in given.vertebrae),
+            shares,
+            self._drawn(labels),
             self._marked(middle, labels.shape[2]),
             labels.shape[2],
         )
         movement: dict[str, Any] = {}
-        if chosen.from_map is not None:
+        if chosen.from_map is not None and chosen.from_map < len(given.vertebrae):
             movement = self._movement(Path(given.vertebrae[chosen.from_map]), images)
-        files = _write(found, atlas, images[found.contrasts[0]], labels, cwd)
-        files['levels'] = cwd / 'levels.tsv'
-        write_tsv(level_rows(chosen.levels, chosen.shares, middle), files['levels'])
-        carried = {
-            'labels': alignment.labels_in_scan(found, atlas, labels),
-            'image': alignment.template_in_scan(found, atlas, labels),
+        files = {'levels': cwd / 'levels.tsv'}
+        carried = {}
+        facts: dict[str, Any] = {
+            'LevelSource': chosen.levels.source if atlas or any(chosen.levels.names) else 'none',
+            'SlicesWithLevel': int(np.count_nonzero(chosen.levels.confidence)),
         }
+        warnings = [sentence(text) for text in movement.get('MovementRemarks', ())]
+        if atlas and found:
+            files = _write(found, atlas, images[found.contrasts[0]], labels, cwd) | files
+            carried = {
+                'labels': alignment.labels_in_scan(found, atlas, labels),
+                'image': alignment.template_in_scan(found, atlas, labels),
+            }
+            facts = _facts(found, atlas) | facts
+            warnings = [
+                f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
+                for reason in found.reasons
+            ] + warnings
+        write_tsv(level_rows(chosen.levels, chosen.shares, middle), files['levels'])
         for name, data in carried.items():
             nib.save(nib.Nifti1Image(data, labels.affine), cwd / f'atlas_{name}.nii')
         self._results = {
             'aligned': {key: str(path) for key, path in files.items()},
-            'alignment': _facts(found, atlas, chosen.levels) | movement,
+            'alignment': facts | movement,
             'levels': str(files['levels']),
-            **{f'atlas_{name}': str(cwd / f'atlas_{name}.nii') for name in carried},
-            'warnings': [
-                f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
-                for reason in found.reasons
-            ]
-            + [sentence(text) for text in movement.get('MovementRemarks', ())],
+            **{
+                f'atlas_{name}': str(cwd / f'atlas_{name}.nii') if name in carried else None
+                for name in ('labels', 'image')
+            },
+            'warnings': warnings,
         }
         return runtime
+
+    def _drawn(self, labels: nib.Nifti1Image) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the shares of levels by each map of vertebrae, last by those among the labels."""
+        for path in self.inputs.vertebrae:
+            yield self._drawn_shares(Path(path), labels)
+        names = {label.index: label.name for label in self.inputs.table if label.kind == 'bone'}
+        if names:
+            yield _shares_of(labels, names, labels)
 
     def _marked(self, middle: np.ndarray, n_slices: int) -> SliceLevels | None:
         from bids_muscle.imaging.levels import levels_from_marks, read_marks
@@ -115,12 +144,9 @@ class AlignScan(SimpleInterface):
     def _drawn_shares(self, path: Path, labels: nib.Nifti1Image) -> dict[str, np.ndarray]:
         from bids_muscle.dataset.spine_maps import read_label_names
         from bids_muscle.imaging.conform import load_image
-        from bids_muscle.imaging.levels import slice_probabilities, vertebra_boundaries
 
-        drawn = load_image(path)
         names = read_label_names(path, self.inputs.participant)
-        boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
-        return slice_probabilities(boundaries, labels.affine, labels.shape[2])
+        return _shares_of(load_image(path), names, labels)
 
     def _movement(self, path: Path, images: dict[str, nib.Nifti1Image]) -> dict[str, Any]:
         """Return how far this scan lies from the one that a map of vertebrae was made from."""
@@ -142,7 +168,28 @@ class AlignScan(SimpleInterface):
         }
 
 
-def _facts(found: Alignment, atlas: Atlas, levels: SliceLevels) -> dict[str, Any]:
+def _in_numbers_of(
+    other: LabelTable, labels: nib.Nifti1Image, table: LabelTable
+) -> nib.Nifti1Image:
+    """Return a label map with the numbers of another table; 0 for what is not in it."""
+    if table.labels == other.labels:
+        return labels
+    numbers = np.zeros(max(table.by_index) + 1, np.uint8)
+    for own, theirs in table.numbers_in(other).items():
+        numbers[own] = theirs
+    return nib.Nifti1Image(numbers[np.asarray(labels.dataobj)], labels.affine)
+
+
+def _shares_of(
+    drawn: nib.Nifti1Image, names: Mapping[int, str], labels: nib.Nifti1Image
+) -> dict[str, np.ndarray]:
+    from bids_muscle.imaging.levels import slice_probabilities, vertebra_boundaries
+
+    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
+    return slice_probabilities(boundaries, labels.affine, labels.shape[2])
+
+
+def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:
     from bids_muscle.imaging.alignment import volume_factor
 
     return {
@@ -156,8 +203,6 @@ def _facts(found: Alignment, atlas: Atlas, levels: SliceLevels) -> dict[str, Any
         'VolumeFactor': round(volume_factor(found.matrix), 4),
         'Trusted': found.trusted,
         'Reasons': list(found.reasons),
-        'LevelSource': levels.source,
-        'SlicesWithLevel': int(np.count_nonzero(levels.confidence)),
     }
 
 

@@ -13,13 +13,14 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load
 
 
 class _CorrectInput(ScanInput):
     manual = File(exists=True, mandatory=True, desc='label map that a person made')
     native = File(exists=True, mandatory=True, desc='grid of the scan in its own voxel order')
-    region = traits.Str(mandatory=True)
+    table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
 
 
 class _CorrectOutput(TraitedSpec):
@@ -33,12 +34,10 @@ class CorrectScan(SimpleInterface):
     output_spec = _CorrectOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.imaging.correction import read_correction
 
         given = self.inputs
-        table = load_label_table(given.region)
         path = Path(runtime.cwd) / 'labels.nii'
-        nib.save(read_correction(Path(given.manual), load(given.native), table), path)
+        nib.save(read_correction(Path(given.manual), load(given.native), given.table), path)
         self._results = {'labels': str(path)}
         return runtime

@@ -13,6 +13,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load, load_all
 
 
@@ -23,10 +24,10 @@ class _PlotInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     confidence = File(exists=True, desc='absent where a person made the labels')
-    atlas_image = File(exists=True, mandatory=True)
-    atlas_labels = File(exists=True, mandatory=True)
+    atlas_image = traits.Either(File(exists=True), None, usedefault=True)
+    atlas_labels = traits.Either(File(exists=True), None, usedefault=True)
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
-    region = traits.Str(mandatory=True)
+    table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
 
 
 class _PlotOutput(TraitedSpec):
@@ -40,7 +41,6 @@ class PlotScan(SimpleInterface):
     output_spec = _PlotOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.reports.figures import scan_figures
 
         given = self.inputs
@@ -49,10 +49,10 @@ class PlotScan(SimpleInterface):
             load_all(given.corrected),
             load(given.body_mask),
             load(given.labels),
-            load_label_table(given.region),
+            given.table,
             load(given.fat_fraction) if given.fat_fraction else None,
             load(given.confidence) if isdefined(given.confidence) else None,
-            (load(given.atlas_image), load(given.atlas_labels)),
+            (load(given.atlas_image), load(given.atlas_labels)) if given.atlas_image else None,
             _levels(Path(given.levels)),
         )
         figures = {}

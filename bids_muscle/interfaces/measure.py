@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load
 
 
@@ -34,7 +35,7 @@ class _MeasureInput(ScanInput):
     quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
     height_m = traits.Either(traits.Float, None, usedefault=True)
-    region = traits.Str(mandatory=True)
+    table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
     contrast = traits.Str(mandatory=True, desc='dixon, T1w, T2w or PDw')
     unlabelled = traits.List(traits.Int, usedefault=True, desc='what the model cannot label')
 
@@ -52,7 +53,6 @@ class MeasureScan(SimpleInterface):
     output_spec = _MeasureOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_tsv
         from bids_muscle.imaging.levels import read_levels
         from bids_muscle.measurement.extent import implausible_extents
@@ -70,7 +70,7 @@ class MeasureScan(SimpleInterface):
         body = np.asarray(load(given.body_mask).dataobj) > 0
         measures = measure_scan(
             load(given.labels),
-            load_label_table(given.region),
+            given.table,
             water=raw('water'),
             fat=raw('fat'),
             fat_fraction=load(given.fat_fraction) if given.fat_fraction else None,
@@ -104,7 +104,7 @@ class MeasureScan(SimpleInterface):
             'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
             'warnings': [
                 *implausible_extents(measures.muscles),
-                *outline_doubts(measures.slices, load_label_table(given.region)),
+                *outline_doubts(measures.slices, given.table, given.unlabelled),
             ],
         }
         return runtime

@@ -134,7 +134,7 @@ class PublishScan(SimpleInterface):
         if given.fat_map:
             sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
             image(given.fat_map, 'fat_map', sidecar)
-        atlas = given.alignment['Atlas']
+        atlas = given.alignment.get('Atlas')
         sidecar = sidecars.alignment_sidecar(given.scan, bids_dir, given.alignment)
         for key, path in given.aligned.items():
             write_bytes(Path(path).read_bytes(), place(key, atlas=atlas))

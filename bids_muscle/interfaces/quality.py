@@ -12,6 +12,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load, load_all
 
 
@@ -22,7 +23,7 @@ class _QualityInput(ScanInput):
     labels = File(exists=True, mandatory=True)
     swap = traits.Either(File(exists=True), None, usedefault=True)
     swap_searched = traits.Bool(mandatory=True)
-    region = traits.Str(mandatory=True)
+    table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
 
 
 class _QualityOutput(TraitedSpec):
@@ -38,7 +39,6 @@ class AssessScan(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import numpy as np
 
-        from bids_muscle.anatomy.labels import load_label_table
         from bids_muscle.dataset.writer import write_json
         from bids_muscle.imaging.quality import image_quality, quality_dictionary
 
@@ -48,7 +48,7 @@ class AssessScan(SimpleInterface):
             load_all(given.corrected),
             load(given.body_mask),
             load(given.labels),
-            load_label_table(given.region),
+            given.table,
             np.asarray(load(given.swap).dataobj) > 0 if given.swap_searched else None,
         )
         path = Path(runtime.cwd) / 'iqm.json'

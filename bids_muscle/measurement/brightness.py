@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 #: Fewer voxels than this say nothing about the brightness of a muscle on a slice.
 _MIN_VOXELS = 30
-#: Numbers of labels are below this.
-_MOST_LABELS = 256
 #: Rounds of the median polish; it changes little after the third.
 _ROUNDS = 10
 #: Brightness of a muscle on a slice: this percentile lies within muscle, however much fat it has.
@@ -71,7 +69,8 @@ def even_slices(
         Voxel edges within a slice.
     """
     n_slices = labels.shape[2]
-    found = np.stack([_of_slice(intensity[..., k], labels[..., k]) for k in range(n_slices)])
+    most = int(labels.max())
+    found = np.stack([_of_slice(intensity[..., k], labels[..., k], most) for k in range(n_slices)])
     known = np.flatnonzero(np.isfinite(found).any(axis=1))
     if not known.size:
         return Brightness(intensity, np.full(n_slices, np.nan), np.zeros(n_slices, bool))
@@ -95,9 +94,9 @@ def even_slices(
     return Brightness(even, skin, dark & labels.any(axis=(0, 1)))
 
 
-def _of_slice(intensity: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _of_slice(intensity: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     """Return the logarithm of the brightness of each muscle on a slice, by number; NaN without."""
-    found = np.full(_MOST_LABELS, np.nan)
+    found = np.full(most + 1, np.nan)
     inside = (labels > 0) & np.isfinite(intensity)
     numbers, values = labels[inside], intensity[inside]
     for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ NEIGHBOURS = {
 IN_VIEW_MM = {'lumbar': 100.0, 'cervical': 60.0}
 
 
-def outline_doubts(slices: pd.DataFrame, table: LabelTable) -> list[str]:
+def outline_doubts(
+    slices: pd.DataFrame, table: LabelTable, unlabelled: Collection[int] = ()
+) -> list[str]:
     """Say which outlines are likely to be wrong, and where.
 
     Such findings are rare in people (a paralysis, an implant, a slice tilted at the end of a
@@ -53,6 +56,8 @@ def outline_doubts(slices: pd.DataFrame, table: LabelTable) -> list[str]:
         Table of slices of :class:`~bids_muscle.measurement.table.Measures`.
     table
         The labels of the region.
+    unlabelled
+        Numbers of the labels that the model has no class for: that they are absent says nothing.
 
     Returns
     -------
@@ -60,6 +65,7 @@ def outline_doubts(slices: pd.DataFrame, table: LabelTable) -> list[str]:
         One sentence for each muscle and kind of finding. Slices are numbered as in the tables,
         from 0 at the inferior end.
     """
+    table = replace(table, labels=tuple(each for each in table if each.index not in unlabelled))
     slices = slices[slices['within_extent']]
     if slices.empty:
         return []
@@ -103,7 +109,7 @@ def _absent(slices: pd.DataFrame, table: LabelTable) -> Iterator[str]:
     length_mm = float(np.ptp(slices['z_ras_mm']))
     if length_mm < IN_VIEW_MM.get(table.region, np.inf):
         return
-    for muscle in dict.fromkeys(label.muscle for label in table):
+    for muscle in dict.fromkeys(label.muscle for label in table if label.expected):
         if muscle not in set(slices['muscle']):
             yield (
                 f'{muscle.capitalize()} was not found on either side, though other muscles are '

@@ -67,6 +67,7 @@ def muscle_rows(
 ) -> list[Row]:
     """Return one row per label, in the order of the table, also for a muscle that is not there.
 
+    A structure that is not expected in the region has a row only where it is there.
     `unlabelled` are the labels that could not be found, as the model has no class for them.
     """
     found = {muscle.label.index: muscle for muscle in muscles}
@@ -75,6 +76,7 @@ def muscle_rows(
         if label.index in found
         else _identity(label) | _no_voxels(label.index in unlabelled)
         for label in table
+        if label.index in found or label.expected
     ]
     _add_asymmetry(rows)
     return rows
@@ -112,7 +114,7 @@ def level_rows(
         rows += sides
         for name in dict.fromkeys(row['muscle'] for row in sides):
             pair = [row for row in sides if row['muscle'] == name]
-            if len(pair) == 2:
+            if {row['side'] for row in pair} == {'left', 'right'}:
                 rows.append(_pair_row(pair, height_m))
     return rows
 

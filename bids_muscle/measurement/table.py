@@ -11,7 +11,7 @@ from nibabel import Nifti1Image
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
-from bids_muscle.anatomy.labels import Label, LabelTable
+from bids_muscle.anatomy.labels import MUSCLE, Label, LabelTable
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
@@ -34,6 +34,7 @@ _BOUNDED = (
 )
 
 
+_NO_MUSCLE = 'not known to be a muscle, so no fat by thresholds'
 _DARK = '{} slices are left out of thresholds, for the signal falls off there'
 
 
@@ -158,7 +159,9 @@ def measure_scan(
     body, brightness = signals.pop('body', None), None
     if 'intensity' in signals:
         spacing_mm = np.linalg.norm(grid.affine[:3, :2], axis=0)
-        brightness = even_slices(signals['intensity'], numbers, body, spacing_mm)
+        muscle = [label.index for label in table if label.kind == MUSCLE]
+        only = np.where(np.isin(numbers, muscle), numbers, 0)
+        brightness = even_slices(signals['intensity'], only, body, spacing_mm)
         signals['intensity'] = brightness.even
 
     def measured(label: Label, voxels: np.ndarray, values: dict[str, np.ndarray]) -> Muscle:
@@ -285,6 +288,8 @@ def _measure_muscle(
         else:
             reasons.append(rows.NO_CORE)
         reasons += [_BOUNDED] if bounded else []
+    elif brightness is not None and label.kind != MUSCLE:
+        reasons.append(_NO_MUSCLE)
     elif brightness is not None and n_voxels >= MIN_VOXELS:
         skin = brightness.skin[voxels[within, 2]]
         thresholded = checked_fat(

@@ -26,6 +26,14 @@ from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.processes import end_with_parent
 from bids_muscle.temporary import locked, locked_unused
 
+#: The sample dataset: settings of :func:`write_dataset` that are the same for everybody.
+SAMPLE: dict[str, Any] = {
+    'participants': 4,
+    'seed': 1,
+    'shape': (180, 144, 8),
+    'voxel_mm': (1.8, 1.8, 16.0),
+}
+
 
 def write_dataset(
     bids_dir: Path | str,

@@ -31,7 +31,7 @@ class AlignmentFacts:
     Parameters
     ----------
     atlas
-        Name of the atlas.
+        Name of the atlas; empty where the region has none, and with it the next two.
     overlap
         Mean Dice of the muscles of the atlas and those segmented.
     reasons
@@ -54,9 +54,9 @@ def read_alignment(table: Path, sidecar: Path) -> AlignmentFacts | None:
     try:
         facts = json.loads(sidecar.read_text(encoding='utf-8'))
         return AlignmentFacts(
-            str(facts['Atlas']),
-            float(facts['MuscleDice']),
-            tuple(map(str, facts['Reasons'])),
+            str(facts.get('Atlas', '')),
+            float(facts.get('MuscleDice', 0)),
+            tuple(map(str, facts.get('Reasons', ()))),
             str(facts['LevelSource']),
             _spans(read_rows(table)),
         )

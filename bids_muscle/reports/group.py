@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
@@ -228,17 +230,36 @@ def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
         'settings': {record.made_with.settings for record in done},
         'kinds of device': {record.device.partition(':')[0] for record in done},
     }
-    for region in sorted({str(record.region) for record in done}):
-        found[f'models for the {region} region'] = {
-            record.made_with.model for record in done if record.region == region
-        }
     # A corrected scan has neither model nor device.
     counts = {what: len(values - {''}) for what, values in found.items()}
     return [
         f'The scans were processed with {count} different {what}; see group_scans.tsv.'
         for what, count in counts.items()
         if count > 1
-    ] + _mixed_extents(scans)
+    ] + [*_mixed_models(done), *_mixed_extents(scans)]
+
+
+def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
+    """Say where scans of one region were segmented by several models."""
+    sentences = []
+    for region in sorted({str(record.region) for record in done}):
+        used = Counter(
+            tuple(record.model.get(key, '') for key in ('name', 'version', 'sha256'))
+            for record in done
+            if str(record.region) == region and record.model.get('sha256')
+        )
+        if len(used) > 1:
+            named = ', '.join(
+                f'{name} {version} ({count} scan{"s" if count > 1 else ""})'
+                for (name, version, _), count in sorted(used.items())
+            )
+            sentences.append(
+                f'The scans were processed with {len(used)} different models for the {region} '
+                f'region: {named}; see group_scans.tsv. A muscle of the same name counts as the '
+                'same, but models outline it differently: differences between them are no '
+                'differences between people.'
+            )
+    return sentences
 
 
 def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:

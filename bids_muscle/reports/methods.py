@@ -9,7 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.anatomy.labels import BODY, SPINE
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import main_measures
@@ -107,22 +108,24 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     if scan.manual:
         sentences.append(
             Sentence(
-                f'The muscles of the {record.region or "unknown"} region were outlined or '
+                f'The {_what(record)} were outlined or '
                 'corrected by a person, left and right apart.'
             )
         )
     elif record.region == SPINE:
         sentences.append(_spine_sentence(record.model, record.versions))
     elif record.model:
-        sentences.append(
-            _model_sentence(record.region or 'unknown', record.model, record.versions)
-        )
-    if scan.alignment:
+        sentences.append(_model_sentence(_what(record), record.model, record.versions))
+    if scan.alignment and scan.alignment.atlas:
         sentences.append(
             Sentence(
                 f'The scan was aligned with the atlas {scan.alignment.atlas}; the vertebral level '
                 f'of each slice comes from: {scan.alignment.source}.'
             )
+        )
+    elif scan.alignment and any(span.confidence for span in scan.alignment.spans):
+        sentences.append(
+            Sentence(f'The vertebral level of each slice comes from: {scan.alignment.source}.')
         )
     if scan.record.parts:
         sentences.append(
@@ -160,13 +163,17 @@ def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool, fitted_echoes:
     return Sentence(f'The contrast of the images was {names}.')
 
 
-def _model_sentence(
-    region: str, model: Mapping[str, str], versions: Mapping[str, str]
-) -> Sentence:
+def _what(record: ScanRecord) -> str:
+    """Return what was segmented."""
+    where = 'body' if record.region == BODY else f'{record.region or "unknown"} region'
+    return f'muscles {"and other structures " if record.seg else ""}of the {where}'
+
+
+def _model_sentence(what: str, model: Mapping[str, str], versions: Mapping[str, str]) -> Sentence:
     digest = model.get('sha256', '')
     checksum = f', weights SHA-256 {digest[:12]}' if digest else ''
     return Sentence(
-        f'The muscles of the {region} region were segmented, left and right apart, with the '
+        f'The {what} were segmented, left and right apart, with the '
         f'convolutional neural network {model.get("name", "without a name")}'
         f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}'
         f'{_limits(model)}.',

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
-from bids_muscle.dataset.names import derivative_path, io_spec
+from bids_muscle.anatomy.labels import BODY, SPINE, LabelTable, load_label_table
+from bids_muscle.anatomy.structures import read_published_table
+from bids_muscle.dataset.names import dataset_path, derivative_path, io_spec
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, BidsMuscleError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import Segmentation, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
@@ -89,6 +90,8 @@ class ScanOutputs:
         What is likely to be wrong with the image, in words.
     part_of
         Name of the joined scan that it is a part of, or nothing.
+    table
+        What the numbers of its label map mean; None where that is not known.
     """
 
     record: ScanRecord
@@ -104,6 +107,7 @@ class ScanOutputs:
     quality: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     part_of: str = ''
+    table: LabelTable | None = None
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
         """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
@@ -214,11 +218,16 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def label_table(record: ScanRecord) -> LabelTable | None:
-    """Return the label table of a scan's region, or None where the region is unknown."""
+def _label_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
+    """Return the label table of a scan, or None where neither region nor model tells it."""
+    own = [name for name in record.outputs if name.endswith('_dseg.tsv')]
     try:
+        if record.seg:
+            # A joined scan has no label map of its own.
+            path = output_dir / (own[0] if own else dataset_path('lookup', seg=record.seg))
+            return read_published_table(path, record.region or BODY, record.seg)
         return load_label_table(record.region or '')
-    except UsageError:
+    except (OSError, KeyError, ValueError, BidsMuscleError):
         return None
 
 
@@ -235,10 +244,12 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         (key, label) for key, _, label in (part.partition('-') for part in record.scan.split('_'))
     )
     # The suffix of the images is in none of the names asked for below.
-    scan = Scan(entities, 'dseg', record.region, ())
-    if record.status != 'done' or label_table(record) is None:
+    scan = Scan(entities, 'dseg', record.region, (), seg=record.seg)
+    table = _label_table(output_dir, record)
+    if record.status != 'done' or table is None:
         # Files of an earlier run may still be there; they are not the result of this one.
-        return ScanOutputs(record)
+        lost = ('The table of its labels is missing or broken, so it has no measures.',)
+        return ScanOutputs(record, missing=lost if record.seg and record.status == 'done' else ())
     if record.region == SPINE:
         return _read_spine(output_dir, record, scan)
     try:
@@ -264,7 +275,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         # Its pictures are those of the parts.
         dice = {row['name']: number(row.get('dice_predicted', MISSING)) for row in rows}
         known = {name: value for name, value in dice.items() if value is not None}
-        return ScanOutputs(record, rows, definitions, {}, tuple(missing), known)
+        return ScanOutputs(record, rows, definitions, {}, tuple(missing), known, table=table)
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
@@ -293,6 +304,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         quality=quality,
         flags=flags,
         alignment=alignment,
+        table=table,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.anatomy.labels import MUSCLE, REGIONS, SPINE, UNSIDED, load_label_table
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import PARSE_ERRORS
@@ -23,7 +23,6 @@ from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import (
     MISSING,
     ScanOutputs,
-    label_table,
     number,
     read_scans,
 )
@@ -199,12 +198,15 @@ def scan_light(scan: ScanOutputs) -> Light:
             'a person corrects the map or passes the scan',
         )
     main = main_measures(scan.rows)
-    unknown = sum(any(number(row[name]) is None for name in main) for row in scan.rows)
+    # Fat by thresholds is known of muscles alone.
+    others = {label.name for label in scan.table or () if label.kind != MUSCLE}
+    muscles = [row for row in scan.rows if row['name'] not in others]
+    unknown = sum(any(number(row[name]) is None for name in main) for row in muscles)
     reasons = []
     if scan.notes:
         reasons.append(_plural(len(scan.notes), 'warning'))
     if unknown:
-        reasons.append(f'{unknown} of {_plural(len(scan.rows), "muscle")} with values n/a')
+        reasons.append(f'{unknown} of {_plural(len(muscles), "muscle")} with values n/a')
     if reasons:
         return Light('check', 'Check', ', '.join(reasons))
     return Light('ok', 'Complete', 'No warnings, no value missing')
@@ -239,7 +241,7 @@ def participant_light(scans: Sequence[ScanOutputs]) -> Light:
 
 def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[str, Any]:
     record = scan.record
-    table = label_table(record)
+    table = scan.table
     colours = {str(label.index): label.color for label in table} if table else {}
     main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
@@ -371,7 +373,7 @@ def _quality(scan: ScanOutputs) -> list[tuple[str, list[float | None]]]:
 
 def _viewer(scan: ScanOutputs) -> dict[str, Any] | None:
     """Return what the scroller through all slices shows, or None without its files."""
-    table = label_table(scan.record)
+    table = scan.table
     if table is None or not {*PLANES, 'outlines'} <= set(scan.figures):
         return None
     try:
@@ -388,8 +390,11 @@ def _viewer(scan: ScanOutputs) -> dict[str, Any] | None:
         ]
     except (OSError, *PARSE_ERRORS, KeyError, TypeError):
         return None
+    shown = {row['name'] for row in scan.rows}
     muscles = [
-        {'index': str(label.index), 'name': label.name, 'colour': label.color} for label in table
+        {'index': str(label.index), 'name': label.name, 'colour': label.color}
+        for label in table
+        if label.name in shown or not label.source
     ]
     return {
         'planes': planes,
@@ -418,17 +423,20 @@ def _muscles(
     """Return the rows of the table of measures, and of how many scans percentiles are at most.
 
     A row is a muscle; its cells are the right and the left value of each measure and, where it
-    has one, the difference of the sides.
+    has one, the difference of the sides. What has no side has one cell over all of these.
     """
     compared = 0
-    muscles: dict[str, dict[str, Mapping[str, str]]] = {}
+    muscles: dict[tuple[str, bool], dict[str, Mapping[str, str]]] = {}
     for row in scan.rows:
-        muscles.setdefault(row['muscle'], {})[row['side']] = row
+        muscles.setdefault((row['muscle'], row['side'] == UNSIDED), {})[row['side']] = row
     rows = []
-    for name, sides in muscles.items():
+    for (name, unsided), sides in muscles.items():
         cells: list[dict[str, Any]] = []
+        own_sides = (UNSIDED,) if unsided else SIDES
         for column in columns:
-            for side in SIDES:
+            difference = _asymmetry(scan, column)
+            span = len(SIDES) + bool(difference) if unsided else 1
+            for side in own_sides:
                 text = sides[side][column] if side in sides else MISSING
                 rank = None
                 if cohort and (value := number(text)) is not None:
@@ -437,12 +445,13 @@ def _muscles(
                     extent = row.get('extent', MISSING)
                     rank = cohort.percentile((*where, extent, column), value)
                     compared = max(compared, rank[1] if rank else 0)
-                first = side == SIDES[0]
-                cells.append({'text': text, 'rank': rank[0] if rank else None, 'first': first})
-            if difference := _asymmetry(scan, column):
+                first = side == own_sides[0]
+                percentile = rank[0] if rank else None
+                cells.append({'text': text, 'rank': percentile, 'first': first, 'span': span})
+            if difference and not unsided:
                 text = next(iter(sides.values()))[difference]
-                cells.append({'text': text, 'rank': None, 'first': False})
-        shown = [colours.get(sides[s]['index'], UNKNOWN_COLOUR) for s in SIDES if s in sides]
+                cells.append({'text': text, 'rank': None, 'first': False, 'span': 1})
+        shown = [colours.get(sides[s]['index'], UNKNOWN_COLOUR) for s in own_sides if s in sides]
         rows.append({'name': name, 'colours': shown, 'cells': cells})
     return rows, compared
 
@@ -467,8 +476,10 @@ def _shown_info(info: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _extent(rows: Sequence[Mapping[str, str]]) -> str:
     """Say which part of the muscles is measured, or nothing where the table does not."""
+    # Structures that only models of other programs know have no such levels.
+    known = {label.muscle for region in REGIONS for label in load_label_table(region)}
     muscles: dict[str, list[str]] = {}
-    for row in rows:
+    for row in (row for row in rows if row['muscle'] in known):
         if row['muscle'] not in muscles.setdefault(row.get('extent', MISSING), []):
             muscles[row.get('extent', MISSING)].append(row['muscle'])
     muscles.pop(MISSING, None)

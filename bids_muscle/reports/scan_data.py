@@ -18,7 +18,7 @@ from bids_muscle.reports.outliers import (
     outlier_columns,
     robust_scores,
 )
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, label_table, number
+from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import heading, main_measures, page_of
 from bids_muscle.reports.participant import UNKNOWN_COLOUR, scan_light
 from bids_muscle.statistics.cohort import COVARIATES, participants
@@ -146,8 +146,14 @@ def shown_measures(scans: Sequence[ScanOutputs]) -> tuple[str, ...]:
 
 def _muscles(scans: Sequence[ScanOutputs]) -> dict[str, Label]:
     """Return the labels of all regions by name, and those that no label table knows."""
-    tables = {scan.record.region: label_table(scan.record) for scan in scans if scan.rows}
-    known = {label.name: label for table in tables.values() for label in table or ()}
+    tables = {(scan.record.region, scan.record.seg): scan.table for scan in scans if scan.rows}
+    rows = {row['name'] for scan in scans for row in scan.rows}
+    known = {
+        label.name: label
+        for table in tables.values()
+        for label in table or ()
+        if label.name in rows
+    }
     for scan in scans:
         for row in scan.rows:
             if row['name'] not in known:

@@ -122,7 +122,7 @@ def _distances(numbers: np.ndarray, spacing: np.ndarray) -> _Field:
     step = max(float(np.cbrt(np.prod(high - low) / GRID_POINTS)), float(spacing.min()))
     shape = np.ceil((high - low) / step).astype(int) + 1
     distance = np.full(shape, -REACH_MM, np.float32)
-    nearest = np.zeros(shape, np.uint8)
+    nearest = np.zeros(shape, numbers.dtype)
     pad = np.ceil(REACH_MM / spacing).astype(int) + 1
     for label, box in enumerate(find_objects(numbers), start=1):
         if box is None:

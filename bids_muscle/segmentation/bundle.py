@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import Label, LabelTable, load_label_table
+from bids_muscle.anatomy.labels import (
+    REGIONS,
+    SPINE,
+    Label,
+    LabelTable,
+    load_label_table,
+    side_and_structure,
+)
 from bids_muscle.errors import PARSE_ERRORS, ModelError
 from bids_muscle.tables import name_some
 
@@ -71,14 +78,20 @@ class ModelBundle:
 
     @property
     def unlabelled(self) -> tuple[Label, ...]:
-        """Labels of the table that the model has no class for."""
-        known = self.card.get('numbers') or self.labels.by_index
-        return tuple(label for label in self.labels if label.index not in known)
+        """Muscles of the region that the model has no class for."""
+        numbers = self.card.get('numbers') or self.labels.by_index
+        known = {label.name for label in self.labels if label.index in numbers}
+        wanted = load_label_table(self.region) if self.region in (*REGIONS, SPINE) else ()
+        return tuple(label for label in wanted if label.name not in known)
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """Classes of the model that are no muscle of the table; they become background."""
-        return tuple(self.card.get('left_out', ()))
+    def renamed(self) -> dict[str, str]:
+        """Name here of each class that its own program calls otherwise."""
+        return {
+            label.source: label.name
+            for label in self.labels
+            if label.source and side_and_structure(label.source) != side_and_structure(label.name)
+        }
 
     def warnings(self) -> list[str]:
         """Say which muscles of the region the model cannot give."""
@@ -86,14 +99,9 @@ class ModelBundle:
         return [f'The model {self.name} has no class for {names}.'] if names else []
 
     def remarks(self) -> list[str]:
-        """Say that, and which of its classes are not used."""
-        if not self.left_out:
-            return self.warnings()
-        return [
-            *self.warnings(),
-            f'Classes of the model {self.name} that are no muscles of the {self.region} region '
-            f'become background: {name_some(self.left_out)}.',
-        ]
+        """Say that, and what is called otherwise here than by its own program."""
+        names = name_some(f'{theirs} is {ours}' for theirs, ours in self.renamed.items())
+        return [*self.warnings(), *([f'In the model {self.name} {names}.'] if names else [])]
 
 
 def read_bundle(folder: Path) -> ModelBundle:

@@ -6,10 +6,14 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import CARD, ModelBundle, read_bundle
-from bids_muscle.segmentation.external import is_external, load_external, read_external
+from bids_muscle.segmentation.external import (
+    bundle_for,
+    is_external,
+    load_external,
+    read_external,
+)
 from bids_muscle.segmentation.model import Model, load_own
 from bids_muscle.segmentation.registry import (
     USER_MODELS,
@@ -36,7 +40,8 @@ def find_model(
         Name of a model, which may be a fetched one, a folder with a bundle, or a model of
         MuscleMap, MONAI or nnU-Net; None for the default model of the region.
     region
-        ``'cervical'``, ``'lumbar'`` or ``'spine'``.
+        ``'cervical'``, ``'lumbar'`` or ``'spine'``; of models of other programs also one of
+        :data:`~bids_muscle.anatomy.labels.OTHER_REGIONS`.
     orientation
         Voxel order that a model of another program was trained on, where it does not say so.
 
@@ -51,17 +56,14 @@ def find_model(
     >>> find_model(None, 'lumbar').region
     'lumbar'
     """
-    if name_or_path is not None:
-        path = fetched_models().get(name_or_path, Path(name_or_path))
-        if is_external(path):
-            if region == SPINE:
-                raise ModelError(
-                    f'The model {path} is of another program, of which those for axial scans are '
-                    'read.',
-                    'Use a model of bids_muscle for sagittal scans.',
-                )
-            return _as_fetched(read_external(path, region, orientation))
+    if name_or_path is not None and (found := find_external(name_or_path, orientation)):
+        return bundle_for(found, region)
     folder = packaged_models() / region if name_or_path is None else _folder(name_or_path)
+    if name_or_path is None and not folder.is_dir():
+        raise ModelError(
+            f'The package has no model for the {region} region.',
+            'Name a model of another program with --model; see docs/models.md.',
+        )
     bundle = read_bundle(folder)
     if orientation:
         raise ModelError(
@@ -75,6 +77,15 @@ def find_model(
             'Name another model with --model, or the right region with --region.',
         )
     return bundle
+
+
+def find_external(name_or_path: str, orientation: str | None) -> ModelBundle | None:
+    """Find a model of another program, for no region in particular; None if it is none.
+
+    Its files are read whole for their checksum. Parameters and errors as in :func:`find_model`.
+    """
+    path = fetched_models().get(name_or_path, Path(name_or_path))
+    return _as_fetched(read_external(path, orientation)) if is_external(path) else None
 
 
 def _as_fetched(bundle: ModelBundle) -> ModelBundle:
@@ -116,10 +127,12 @@ def _folder(name_or_path: str) -> Path:
         # Steps run in folders of their own, where a relative path would lead elsewhere.
         return Path(name_or_path).absolute()
     if name_or_path in registry():
-        folder = user_models() or f'a folder: {USER_MODELS} is not set'
+        folder = user_models()
+        where = f'is not in {folder}' if folder else f'is not known: {USER_MODELS} is not set'
         raise ModelError(
-            f'The model {name_or_path} is not in {folder}.',
-            f'Fetch it, where there is internet: bids_muscle-model fetch {name_or_path}',
+            f'The model {name_or_path} {where}.',
+            f'Let {USER_MODELS} name the folder that has it, or fetch it where there is internet: '
+            f'bids_muscle-model fetch {name_or_path}',
         )
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '

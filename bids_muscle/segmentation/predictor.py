@@ -48,7 +48,7 @@ class Segmentation:
     Parameters
     ----------
     labels
-        uint8, numbers of the label table.
+        uint8, numbers of the label table; int16 where these go beyond 255.
     confidence
         uint8, percent: the probability of the class that is the likeliest, before clean-up; 0
         outside the region that was looked at.
@@ -199,7 +199,7 @@ class Predictor:
         shape = volumes[0][0].shape
         box = self._snapped(self._localize(volumes, zooms, compute), zooms, shape)
         inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
-        labels, confidence = (np.zeros(shape, dtype=np.uint8) for _ in range(2))
+        labels, confidence = np.zeros(shape, inner.labels.dtype), np.zeros(shape, np.uint8)
         labels[box], confidence[box] = inner.labels, inner.confidence
         labels = postprocess(labels, zooms, self.model.postprocess)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
@@ -299,9 +299,10 @@ class Predictor:
             for each in volumes
         ]
         planes = self._probabilities(grids, compute)
-        labels, confidence = (np.zeros((*extent, len(slices)), np.uint8) for _ in range(2))
+        numbers = np.array(model.numbers, np.uint8 if max(model.numbers) < 256 else np.int16)
+        labels = np.zeros((*extent, len(slices)), numbers.dtype)
+        confidence = np.zeros(labels.shape, np.uint8)
         expected = torch.zeros(len(model.numbers), dtype=torch.float64)
-        numbers = torch.tensor(model.numbers, dtype=torch.uint8)
         weight = model.background_weight
         # Probabilities add up to one, so the winner has at least an equal share.
         least = 0.999 * min(1.0, weight) / len(model.numbers)
@@ -309,7 +310,7 @@ class Predictor:
             probabilities[0] *= weight
             expected += (probabilities / probabilities.sum(0)).sum((1, 2)).double().cpu()
             winner, best, background = arg_max(probabilities, extent, least)
-            labels[..., k] = numbers[winner.cpu()].numpy()
+            labels[..., k] = numbers[winner.cpu().numpy()]
             # The weight of the background added to the sum of one.
             share = best / (1 + background * (1 - 1 / weight))
             confidence[..., k] = (100 * share).round().to(torch.uint8).cpu().numpy()

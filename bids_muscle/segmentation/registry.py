@@ -60,7 +60,7 @@ class Entry:
     license, citation, trained_on
         Terms, publication and training data, as its makers state them.
     regions
-        Of bids_muscle, whose muscles it labels.
+        Body regions of bids_muscle that it labels.
     orientation
         Voxel order of the training images, such as ``'RAS'``, where its own files do not say it.
     read_in
@@ -96,7 +96,7 @@ def registry() -> dict[str, Entry]:
     Examples
     --------
     >>> registry()['musclemap-wholebody'].regions
-    ('cervical', 'lumbar')
+    ('cervical', 'lumbar', 'shoulder', 'pelvis', 'thigh', 'leg')
     """
     text = (resources.files('bids_muscle') / 'data/registry.toml').read_text(encoding='utf-8')
     return {name: _entry(name, fields) for name, fields in tomllib.loads(text).items()}

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, LabelTable, load_label_table
+from bids_muscle.anatomy.levels import level_of
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
 from bids_muscle.dataset.names import name_ending
 from bids_muscle.dataset.writer import read_tsv
@@ -20,7 +21,6 @@ from bids_muscle.errors import (
     UsageError,
 )
 from bids_muscle.imaging.conform import voxel_sizes
-from bids_muscle.imaging.levels import level_of
 from bids_muscle.reports.evaluation import (
     read_evaluation,
     write_comparison,

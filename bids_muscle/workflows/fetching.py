@@ -74,7 +74,7 @@ def describe(entry: Entry) -> str:
     facts = {
         'Version': entry.version or 'that of the record',
         'Kind': entry.kind,
-        'Muscles of': ', '.join(entry.regions) or 'neither the neck nor the back',
+        'Regions': ', '.join(entry.regions),
         'Trained on': entry.trained_on,
         'Licence': entry.license,
         'Citation': entry.citation,

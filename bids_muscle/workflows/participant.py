@@ -131,7 +131,9 @@ def init_participant_wf(
                     scan=scan,
                     region=scan.region,
                     model=models[scan.region],
-                    atlas_card=atlases[scan.region] / ATLAS_CARD,
+                    atlas_card=atlases[scan.region] / ATLAS_CARD
+                    if scan.region in atlases
+                    else None,
                     levels=levels,
                     vertebrae={
                         each.vertebrae: by_name.get(each.stem)
@@ -154,7 +156,7 @@ def init_scan_wf(
     scan: Scan,
     region: str,
     model: ModelBundle,
-    atlas_card: Path,
+    atlas_card: Path | None,
     levels: Path | None,
     vertebrae: Mapping[Path, Scan | None],
     bids_dir: Path,
@@ -192,7 +194,7 @@ def init_scan_wf(
         ),
     )
     if scan.manual:
-        labels = node('correct', CorrectScan(manual=str(scan.manual), region=region))
+        labels = node('correct', CorrectScan(manual=str(scan.manual), table=model.labels))
     else:
         labels = node(
             'segment',
@@ -214,6 +216,7 @@ def init_scan_wf(
         'align',
         AlignScan(
             atlas_card=atlas_card,
+            table=model.labels,
             deformable=settings['register'] == 'deformable',
             levels_file=levels,
             vertebrae=[str(path) for path in vertebrae],
@@ -233,18 +236,20 @@ def init_scan_wf(
     measure = node(
         'measure',
         MeasureScan(
-            region=region,
+            table=model.labels,
             contrast=kind,
             fat_suppressed=scan.fat_suppressed,
             fat_doubt=scan.fat_doubt,
             fix_swaps=settings['fix_swaps'],
             fat_method=settings['fat_method'],
             height_m=height_m(read_participant_info(bids_dir, scan.participant)),
-            unlabelled=[] if scan.manual else [label.index for label in model.unlabelled],
+            unlabelled=[]
+            if scan.manual or model.labels.seg
+            else [label.index for label in model.unlabelled],
         ),
     )
-    quality = node('quality', AssessScan(region=region))
-    figures = node('figures', PlotScan(region=region))
+    quality = node('quality', AssessScan(table=model.labels))
+    figures = node('figures', PlotScan(table=model.labels))
     publish = node(
         'publish',
         PublishScan(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path, joined_outputs
 from bids_muscle.dataset.participants import height_m, read_participant_info
@@ -26,11 +25,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from nibabel import Nifti1Image
 
+    from bids_muscle.anatomy.labels import LabelTable
     from bids_muscle.measurement.parts import Joined, Part
+    from bids_muscle.segmentation.bundle import ModelBundle
     from bids_muscle.settings import Settings
 
 
-def join_scans(settings: Settings, participant: str, scans: Sequence[Scan]) -> list[Problem]:
+def join_scans(
+    settings: Settings,
+    participant: str,
+    scans: Sequence[Scan],
+    models: Mapping[str, ModelBundle],
+) -> list[Problem]:
     """Join the parts among the scans of a participant, unless an earlier run has done it.
 
     Each joined scan has a record of its own. Where a part failed, or the parts cannot be put
@@ -44,6 +50,8 @@ def join_scans(settings: Settings, participant: str, scans: Sequence[Scan]) -> l
         Label without ``sub-``.
     scans
         All scans of the participant, with their records written.
+    models
+        Model by region.
 
     Returns
     -------
@@ -67,7 +75,8 @@ def join_scans(settings: Settings, participant: str, scans: Sequence[Scan]) -> l
             own = problem or check_places(used)
             problems += [] if problem or not own else [own]
             if own is None:
-                warnings, outputs = _measure(settings, parts, used, record.model)
+                labels = models[parts.scan.region or ''].labels
+                warnings, outputs = _measure(settings, parts, used, record.model, labels)
                 record = replace(
                     record,
                     warnings=tuple(warnings),
@@ -135,7 +144,11 @@ def _choose(
 
 
 def _measure(
-    settings: Settings, parts: PartSet, used: Sequence[Scan], model: Mapping[str, str]
+    settings: Settings,
+    parts: PartSet,
+    used: Sequence[Scan],
+    model: Mapping[str, str],
+    labels: LabelTable,
 ) -> tuple[list[str], list[str]]:
     """Measure parts as one and write the tables; return warnings, and the files written."""
     from bids_muscle.measurement.extent import implausible_extents
@@ -161,7 +174,7 @@ def _measure(
     )
     measures = measure_scan(
         joined.labels,
-        load_label_table(first.region or ''),
+        labels,
         water=images.get('water'),
         fat=images.get('fat'),
         fat_fraction=images.get('fat fraction'),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
-from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.anatomy.labels import BODY, OTHER_REGIONS, REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.corrections import find_correction
 from bids_muscle.dataset.discovery import find_scans
@@ -36,7 +36,8 @@ from bids_muscle.errors import (
 )
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
-from bids_muscle.segmentation.catalogue import find_model
+from bids_muscle.segmentation.catalogue import find_external, find_model
+from bids_muscle.segmentation.external import bundle_for
 from bids_muscle.tables import MISSING, name_some, read_table
 from bids_muscle.workflows.resume import settings_digest
 
@@ -95,30 +96,37 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
         If no region of muscles has one.
     """
     models, refusals = {}, {}
+    # The checksum of a model of another program is that of large files: read once for all regions.
+    find = cache(find_external)
     chosen: dict[str, tuple[str, str | None]] = {
         region: (name, None) for region, name in settings.models
     }
+    regions = (*REGIONS, *OTHER_REGIONS)
     if settings.model:
         own = settings.model, settings.model_orientation
-        chosen |= dict.fromkeys([SPINE] if _is_for_spine(*own) else REGIONS, own)
-    for region in (SPINE, *REGIONS):
+        chosen |= dict.fromkeys([SPINE] if _is_for_spine(find, *own) else regions, own)
+    for region in (SPINE, *regions):
         name, orientation = chosen.get(region, (None, None))
         try:
-            models[region] = find_model(name, region, orientation)
+            other = find(name, orientation) if name else None
+            models[region] = (
+                bundle_for(other, region) if other else find_model(name, region, orientation)
+            )
         except ModelError as error:
             refusals[region] = error.problem
-    if not models.keys() & set(REGIONS):
+    if not models.keys() - {SPINE}:
         refusal = refusals[settings.region or REGIONS[0]]
         raise ModelError(refusal.message, refusal.remedy)
     return models, refusals
 
 
-def _is_for_spine(model: str, orientation: str | None) -> bool:
+def _is_for_spine(
+    find: Callable[[str, str | None], ModelBundle | None], model: str, orientation: str | None
+) -> bool:
     try:
-        find_model(model, SPINE, orientation)
+        return not find(model, orientation) and bool(find_model(model, SPINE, orientation))
     except ModelError:
         return False
-    return True
 
 
 def find_atlases(settings: Settings) -> dict[str, Path]:
@@ -149,6 +157,7 @@ def plan_participant(inputs: RunInputs, participant: str) -> list[Scan]:
             rules=rules,
             sessions=settings.sessions,
             region=settings.region,
+            otherwise=BODY if BODY in inputs.models else None,
             filters=filters,
         )
         problem = None if scans else nothing_selected(settings, participant).problem
@@ -157,12 +166,21 @@ def plan_participant(inputs: RunInputs, participant: str) -> list[Scan]:
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
     return [
-        _with_correction(settings, scan, inputs.refusals.get(scan.region or '')) for scan in scans
+        _with_labels(
+            settings,
+            scan,
+            inputs.models.get(scan.region or ''),
+            inputs.refusals.get(scan.region or ''),
+        )
+        for scan in scans
     ]
 
 
-def _with_correction(settings: Settings, scan: Scan, refusal: Problem | None) -> Scan:
-    """Add the label map that a person made, or the problem of having no model."""
+def _with_labels(
+    settings: Settings, scan: Scan, model: ModelBundle | None, refusal: Problem | None
+) -> Scan:
+    """Add whose labels it gets: of what model, of a person, or the problem of having none."""
+    scan = replace(scan, seg=model.labels.seg if model else '')
     if scan.problem or refusal:
         return replace(scan, problem=scan.problem or refusal)
     if scan.region == SPINE:  # a person's vertebrae are read where their levels are needed

@@ -192,6 +192,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
         session_info=read_session_info(settings.bids_dir, scan.participant, scan.session),
         left_out=scan.left_out,
+        seg=scan.seg,
         settings_digest=settings_digest(settings),
         steps=tuple(
             Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes

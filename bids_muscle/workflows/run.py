@@ -148,7 +148,7 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
                 if settings.clean_workdir and not any(record.problem for record in ended):
                     shutil.rmtree(_graph_folder(work_dir, run.participant), ignore_errors=True)
         for run in runs:
-            problems += join_scans(settings, run.participant, run.scans)
+            problems += join_scans(settings, run.participant, run.scans, inputs.models)
             problems += measure_spines(settings, run.participant)
             problems += join_planes(settings, run.participant)
             problems += measure_participant_loads(settings, run.participant)

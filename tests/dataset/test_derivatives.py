@@ -341,12 +341,17 @@ def test_plan(raw: Path, models: Models) -> None:
 
 
 def test_what_a_model_lacks_is_in_plan_and_sidecar(raw: Path, models: Models) -> None:
-    card = {'numbers': [0, *range(3, 9), 0], 'left_out': ['left gracilis']}
-    models['lumbar'] = replace(models['lumbar'], card=card)
+    own = models['lumbar'].labels
+    labels = tuple(
+        replace(label, source='iliopsoas, L') if label.index == 6 else label for label in own
+    )
+    models['lumbar'] = replace(
+        models['lumbar'], card={'numbers': [0, *range(3, 9)]}, labels=replace(own, labels=labels)
+    )
     scan = next(scan for scan in all_scans(raw) if scan.region == 'lumbar')
     text = format_plan([scan], models, raw)
     assert 'has no class for right multifidus, left multifidus.' in text
-    assert 'become background: left gracilis.' in text
+    assert 'iliopsoas, L is left psoas major.' in text
     fields = dseg_sidecar(scan, raw, models['lumbar'], SETTINGS, QUALITY)
     assert fields['MusclesNotInModel'] == ['right multifidus', 'left multifidus']
-    assert fields['ClassesLeftOut'] == ['left gracilis']
+    assert fields['ClassesRenamed'] == {'iliopsoas, L': 'left psoas major'}

@@ -143,7 +143,13 @@ def test_kinds_of_images(values: object, contrast: str | None, key: str) -> None
 
 def test_the_sidecar_names_a_pair_that_names_do_not(tiny_dataset: TinyDataset) -> None:
     """Numbered runs, numbered labels, and one of them with the contrast in the protocol."""
-    for names in (('run-1', 'run-2'), ('acq-vol1', 'acq-vol2'), ('acq-vol_echo-1', 'acq-vol')):
+    pairs = {
+        ('run-1', 'run-2'): 'dixon',
+        ('acq-vol1', 'acq-vol2'): 'dixon',
+        ('acq-vol_run-1', 'acq-vol_run-2'): 'voldixon',
+        ('acq-vol_echo-1', 'acq-vol'): 'voldixon',
+    }
+    for names, acq in pairs.items():
         root = tiny_dataset(
             {f'{ANAT}{name}_T1w': None for name in names},
             {
@@ -154,6 +160,7 @@ def test_the_sidecar_names_a_pair_that_names_do_not(tiny_dataset: TinyDataset) -
         )
         (scan,) = scans_of(root)
         assert list(contents(scan)) == ['water', 'fat']
+        assert scan.name == f'sub-01_acq-{acq}'
         assert scan.problem is None
         assert scan.warnings == ()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -124,7 +125,7 @@ def test_hostile_labels_are_refused(label: str) -> None:
         dataset_path('lookup', seg=label)
     if label:
         with pytest.raises(BadDataError):
-            derivative_path(scan, 'dseg', seg=label)
+            derivative_path(replace(scan, seg=label), 'dseg')
         with pytest.raises(BadDataError):
             derivative_path(scan, 'figure', desc=label)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.structures import model_table
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.imaging.levels import read_levels
-from bids_muscle.interfaces.align import AlignScan
+from bids_muscle.interfaces.align import AlignScan, _in_numbers_of
 
 
 def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> None:
@@ -49,6 +51,7 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
             body_mask=paths['mask'],
             labels=paths['labels'],
             atlas_card=str(find_atlas(None, 'lumbar') / CARD),
+            table=load_label_table('lumbar'),
             participant='01',
             **sources,
         )
@@ -78,3 +81,40 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
+
+
+def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path: Path) -> None:
+    affine = np.diag([4.0, 4.0, 10.0, 1.0])
+    image = np.full((20, 20, 12), 100, np.float32)
+    labels = np.zeros(image.shape, np.int16)
+    labels[8:12, 8:12, 7:11], labels[8:12, 8:12, 2:6], labels[2:6, 8:12] = 304, 305, 7131
+    paths = {}
+    for name, data in (('image', image), ('mask', image > 0), ('labels', labels)):
+        paths[name] = str(tmp_path / f'{name}.nii')
+        nib.save(nib.Nifti1Image(data.astype(np.int16), affine), paths[name])
+    names = {304: 'vertebrae_L4', 305: 'vertebrae_L5', 7131: 'rectus femoris left'}
+    made = (
+        AlignScan(
+            corrected={'T2w': paths['image']},
+            body_mask=paths['mask'],
+            labels=paths['labels'],
+            table=model_table(names),
+            participant='01',
+        )
+        .run(cwd=str(tmp_path))
+        .outputs
+    )
+    assert made.alignment['LevelSource'] == 'segmentation'
+    assert 'Atlas' not in made.alignment
+    assert list(made.aligned) == ['levels']
+    levels = read_levels(Path(made.levels))
+    assert levels is not None
+    assert (levels.names[9], levels.names[3]) == ('L4', 'L5')
+
+
+def test_labels_of_another_model_are_those_of_the_atlas() -> None:
+    ours = load_label_table('lumbar')
+    theirs = model_table({5101: 'left thoracolumbar multifidus', 7131: 'left sartorius'})
+    labels = nib.Nifti1Image(np.array([[[0, 5101, 7131]]], np.int16), np.eye(4))
+    assert np.asarray(_in_numbers_of(ours, labels, theirs).dataobj).ravel().tolist() == [0, 2, 0]
+    assert _in_numbers_of(ours, labels, ours) is labels

@@ -107,6 +107,8 @@ CUTS: dict[str, list[Any]] = {
 @pytest.mark.parametrize('name', CUTS)
 def test_the_join_is_the_whole(name: str) -> None:
     joined = join_parts(CUTS[name])
+    assert joined.labels.shape == SHAPE
+    np.testing.assert_allclose(joined.labels.affine, AFFINE)
     found = measured(joined)
     assert joined.gap_mm == 0
     relative = 0.01 if name in ('other gains',) else 1e-4

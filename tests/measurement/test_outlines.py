@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.structures import for_region, model_table
 from bids_muscle.measurement.outlines import outline_doubts
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.phantom.dataset import write_dataset
@@ -126,3 +127,14 @@ def test_true_outlines_of_simulated_people_raise_nothing(tmp_path: Path, region:
     for path in maps:
         image = nib.as_closest_canonical(nib.load(path))
         assert outline_doubts(measure_scan(image, table, contrast='T2w').slices, table) == []
+
+
+def test_what_a_model_has_no_class_for_is_not_missing() -> None:
+    lacking = [label.index for label in TABLE if label.name == 'left psoas major']
+    found = slices(left_psoas_major=all_slices(0))
+    assert any('missing' in sentence for sentence in outline_doubts(found, TABLE))
+    assert outline_doubts(found, TABLE, lacking) == []
+    # Nor is what lies elsewhere in a table of its own.
+    table = for_region(model_table({5121: 'left psoas', 7132: 'right sartorius'}), 'lumbar')
+    assert table is not None
+    assert outline_doubts(slices(), table) == []

@@ -336,7 +336,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
         quality=str(tmp_path / 'quality.json'),
         fix_swaps=False,
         bounded=False,
-        region='lumbar',
+        table=TABLE,
         contrast='T2w',
     )
     made = step.run(cwd=str(tmp_path)).outputs

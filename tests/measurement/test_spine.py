@@ -130,6 +130,22 @@ def test_what_cannot_be_measured_says_why() -> None:
     assert measure_spine((image(labels * 0), {}), None).empty
 
 
+@pytest.mark.parametrize('axis', range(3))
+@pytest.mark.parametrize('far', [False, True])
+def test_a_disc_cut_by_any_edge_of_the_image_says_so(axis: int, far: bool) -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:8, 40:90, 60:70] = 103
+
+    def touches(moved: np.ndarray) -> bool:
+        row = measure_spine(None, (image(moved), NAMES)).iloc[0]
+        return 'edge of the image' in str(row['reason'])
+
+    places = np.nonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))[0]
+    shift = SHAPE[axis] - 1 - places[-1] if far else -places[0]
+    assert touches(np.roll(labels, shift, axis))
+    assert not touches(np.roll(labels, shift + (-1 if far else 1), axis))
+
+
 def test_every_column_of_the_spine_is_defined() -> None:
     rows = measure_spine(None, (image(two_discs()), NAMES))
     assert list(rows.columns) == list(dictionary('morph_spine'))

@@ -118,6 +118,15 @@ def test_what_cannot_be_split_has_a_reason(
     assert np.isnan([found.muscle_pct, found.undecided_pct, found.fat_pct, found.fat_min]).all()
 
 
+@pytest.mark.parametrize('method', ['kmeans2', 'kmeans3'])
+def test_two_grey_levels_for_each_class_are_enough(method: Threshold) -> None:
+    few = np.array([100.0, 101, 150, 151, 200, 201])[: 2 * int(method[-1])]
+    found = threshold_fat(np.repeat(few, 100), method)
+    assert found.fat_pct == pytest.approx(100 / int(method[-1]))
+    fewer = threshold_fat(np.repeat(few[:-1], 100), method)
+    assert f'only {few.size - 1} grey levels' in str(fewer.reason)
+
+
 @pytest.mark.parametrize('method', THRESHOLDS)
 def test_noise_is_not_fat(method: Threshold) -> None:
     # Magnitude images without signal have Rayleigh noise, with a tail to bright values.

@@ -18,7 +18,7 @@ import nibabel as nib
 import pytest
 
 from bids_muscle.cli.phantom import main
-from bids_muscle.errors import OutputError, UsageError, WorkerDiedError
+from bids_muscle.errors import ExitCode, OutputError, UsageError, WorkerDiedError
 from bids_muscle.phantom import dataset as dataset_module
 from bids_muscle.phantom.dataset import write_dataset
 
@@ -351,3 +351,11 @@ def test_a_stopped_run_leaves_no_process(tmp_path: Path, name: str) -> None:
         assert process.returncode == 75
         assert not any(tmp_path.iterdir())
     process.stderr.close()
+
+
+def test_the_sample_takes_no_other_settings(tmp_path: Path) -> None:
+    """What is in it: workflows/test_tutorial.py."""
+    folder = str(tmp_path / 'sample')
+    assert main([folder, '--sample', '--seed', '3']) == ExitCode.USAGE
+    assert main([folder]) == ExitCode.USAGE
+    assert not (tmp_path / 'sample').exists()

@@ -18,6 +18,7 @@ from monai.inferers import SliceInferer
 from monai.networks.nets import UNet
 from monai.transforms import NormalizeIntensity
 
+from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.external import convert_external
@@ -128,12 +129,12 @@ def test_musclemap_gives_what_monai_gives(
     raw = replace(load_model(bundle), postprocess=())
     ours = np.asarray(Predictor(raw).segment({'T2w': image}).labels.dataobj)
     assert len(np.unique(ours)) > 2
-    assert np.mean(ours == theirs) >= least
+    assert np.mean(ours == np.array(raw.numbers)[theirs]) >= least
 
 
 def test_sides_and_classes_of_musclemap(tmp_path: Path) -> None:
     model = load_model(find_model(str(musclemap(tmp_path)), 'lumbar'))
-    assert model.numbers == tuple(range(9))
+    assert model.numbers == (0, *range(5100, 5180, 10))
     assert model.mirrored == (0, 2, 1, 4, 3, 6, 5, 8, 7)
     assert model.spacing_mm == (2.0, 2.0, None)
 
@@ -178,16 +179,58 @@ def test_codes_and_synonyms_of_the_whole_body(
 ) -> None:
     bundle = find_model(str(whole_body(tmp_path, structures)), region)
     codes = sorted([*(c + side for c in structures.values() for side in (1, 2)), 6160])
-    assert bundle.card['numbers'] == [0, *(found.get(code, 0) for code in codes)]
+    assert bundle.card['numbers'] == [0, *codes]
     assert bundle.version == '1.2'
-    assert 'sacrum' in bundle.left_out
-    assert len(bundle.left_out) == len(codes) - len(found)
-    assert {label.index for label in bundle.unlabelled} == {
-        label.index for label in bundle.labels
-    } - set(found.values())
-    lacks, left_out = bundle.remarks()
+    assert (bundle.region, bundle.labels.segmentation) == (region, 'abdomen')
+    # The same muscle has one name, and is expected where it lies; all others are kept, too.
+    ours = load_label_table(region)
+    assert bundle.labels.numbers_in(ours) == found
+    assert {label.index for label in bundle.labels if label.expected} == set(found)
+    assert [label.index for label in bundle.labels] == codes
+    assert {label.index for label in bundle.unlabelled} == set(ours.by_index) - set(found.values())
+    lacks, *renamed = bundle.remarks()
     assert bundle.unlabelled[0].name in lacks
-    assert 'sacrum' in left_out
+    if 'thoracolumbar multifidus' in structures:
+        assert 'left thoracolumbar multifidus is left multifidus' in renamed[0]
+
+
+def test_structures_keep_their_sides_and_kinds(tmp_path: Path) -> None:
+    path = str(whole_body(tmp_path, TODAY))
+    labels = {label.index: label for label in find_model(path, 'pelvis').labels}
+    sacrum, gluteus = labels[6160], labels[6122]
+    assert (sacrum.name, sacrum.side, sacrum.kind) == ('sacrum', 'unsided', 'bone')
+    assert (gluteus.name, gluteus.side, gluteus.expected) == (
+        'right gluteus maximus',
+        'right',
+        True,
+    )
+    colours = [label.color for label in labels.values()]
+    assert len(set(colours)) == len(colours)
+    with pytest.raises(ModelError, match='none of them is a structure of the thigh region'):
+        find_model(path, 'thigh')
+
+
+@pytest.mark.parametrize('code', [0, 40000])
+def test_codes_that_a_label_map_cannot_hold_are_refused(tmp_path: Path, code: int) -> None:
+    path = whole_body(tmp_path, TODAY)
+    card = json.loads(path.with_suffix('.json').read_text())
+    card['labels'][0]['value'] = code
+    path.with_suffix('.json').write_text(json.dumps(card))
+    with pytest.raises(ModelError, match='from 1 to 32767'):
+        find_model(str(path), 'body')
+
+
+def test_the_other_side_of_numbered_structures(tmp_path: Path) -> None:
+    folder = monai_bundle(tmp_path / 'zoo', network_def=UNET | {'out_channels': 5})
+    names = ['background', 'rib_left_1', 'rib_left_2', 'rib_right_1', 'rib_right_2']
+    metadata = json.loads((folder / 'configs/metadata.json').read_text())
+    metadata['network_data_format']['outputs']['pred']['channel_def'] = dict(
+        zip('01234', names, strict=True)
+    )
+    (folder / 'configs/metadata.json').write_text(json.dumps(metadata))
+    network = {key: value for key, value in UNET.items() if key != '_target_'}
+    torch.save(UNet(**network | {'out_channels': 5}).state_dict(), folder / 'models/model.pt')
+    assert load_model(find_model(str(folder), 'body')).mirrored == (0, 3, 4, 1, 2)
 
 
 def test_a_model_with_all_muscles_and_no_others_needs_no_remark(tmp_path: Path) -> None:
@@ -196,7 +239,7 @@ def test_a_model_with_all_muscles_and_no_others_needs_no_remark(tmp_path: Path) 
 
 def test_two_classes_of_one_muscle_are_refused(tmp_path: Path) -> None:
     structures = {'multifidus': 5100, 'thoracolumbar multifidus': 5150}
-    with pytest.raises(ModelError, match='2 classes for right multifidus: right multifidus, righ'):
+    with pytest.raises(ModelError, match='2 classes for left multifidus: left multifidus, left'):
         find_model(str(whole_body(tmp_path, structures)), 'lumbar')
 
 
@@ -250,7 +293,7 @@ def test_missing_weights_say_where_to_get_them(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_region_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match='none of them is a muscle of the cervical region'):
+    with pytest.raises(ModelError, match='none of them is a structure of the cervical region'):
         find_model(str(musclemap(tmp_path)), 'cervical')
 
 
@@ -285,12 +328,16 @@ def test_monai_bundle(tmp_path: Path, make_scan: MakeScan) -> None:
     bundle = find_model(str(monai_bundle(tmp_path / 'zoo')), 'lumbar')
     assert (bundle.name, bundle.version) == ('zoo', '1.2')
     model = load_model(bundle)
-    assert model.numbers == (0, 4, 3)
+    assert model.numbers == (0, 1, 2)
+    assert [label.name for label in bundle.labels] == [
+        'left erector spinae',
+        'right erector spinae',
+    ]
     assert model.mirrored == (0, 2, 1)
     assert (model.spacing_mm, model.patch_px) == ((2.0, 2.0, 5.0), (16, 16, 4))
     image, _ = make_scan((60, 48, 5))
     found = Predictor(model, tta=True).segment({'T2w': image})
-    assert set(np.unique(found.labels.dataobj)) <= {0, 3, 4}
+    assert set(np.unique(found.labels.dataobj)) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -360,7 +407,7 @@ def test_a_bundle_gives_what_monai_gives(tmp_path: Path, mode: str, overlap: flo
     image = nib.Nifti1Image(values, np.diag([4, 4, 4, 1.0]))
     found = Predictor(replace(model, postprocess=())).segment({'T2w': image})
     ours = np.asarray(found.labels.dataobj)
-    assert np.mean(ours == np.array([0, 4, 3])[theirs]) >= 0.99
+    assert np.mean(ours == theirs) >= 0.99
     other = replace(model, blend={'constant': 'gaussian', 'gaussian': 'constant'}[mode])
     found = Predictor(replace(other, postprocess=())).segment({'T2w': image})
     assert np.mean(np.asarray(found.labels.dataobj) == np.array([0, 4, 3])[theirs]) < 0.95

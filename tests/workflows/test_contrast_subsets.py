@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.names import derivative_path, expected_outputs
@@ -89,6 +90,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     levels = SliceLevels(('L4',) * 6, np.ones(6), 'file')
     for path in aligned.values():
         write_tsv(level_rows(levels, {}, AFFINE), Path(path))
+    table = load_label_table(region)
     measure = MeasureScan(
         levels=aligned['levels'],
         labels=labels,
@@ -99,7 +101,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         bounded=made.bounded,
         swap=made.swap,
         fix_swaps=False,
-        region=region,
+        table=table,
         contrast='dixon',
     )
     figures = PlotScan(
@@ -111,7 +113,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         atlas_image=labels,
         atlas_labels=labels,
         levels=aligned['levels'],
-        region=region,
+        table=table,
     )
     measured = measure.run(cwd=str(work_dir)).outputs
     iqm = AssessScan(
@@ -121,7 +123,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         labels=labels,
         swap=made.swap,
         swap_searched=made.swap_searched,
-        region=region,
+        table=table,
     )
     PublishScan(
         scan=scan,

@@ -1,7 +1,7 @@
 """Models that others trained: MuscleMap, MONAI bundles, nnU-Net. Nothing of theirs is executed.
 
-Each kind has a module that reads its configuration into a :class:`~.spec.Spec`; here a spec meets
-the label table of a region, and becomes a bundle and a model like our own.
+Each kind has a module that reads its configuration into a :class:`~.spec.Spec`; here a spec gets
+a label table of its own, and becomes a bundle and a model like those of the package.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle.anatomy.labels import LabelTable, load_label_table, side_and_structure
+from bids_muscle.anatomy.labels import BODY, OWN_SEGMENTATIONS, REGIONS, SPINE, UNSIDED
+from bids_muscle.anatomy.structures import for_region, identify, model_table
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
 from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, SAFE, Spec, reading
 from bids_muscle.segmentation.external.weights import convert, digest, load_into
 from bids_muscle.segmentation.model import Model
+from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 #: Voxel orders of axial slices; RAS is that of the predictor.
 ORIENTATION = re.compile('[LR][AP][IS]')
 READERS = (musclemap, monai_bundle, nnunet)
+#: Largest number of a label map, that of int16.
+MOST_CODE = 32767
 
 
 def is_external(path: Path) -> bool:
@@ -34,42 +38,43 @@ def is_external(path: Path) -> bool:
     return any(reader.recognises(path) for reader in READERS)
 
 
-def read_external(path: Path, region: str, orientation: str | None = None) -> ModelBundle:
+def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
     """Read what can be known of a model of another program without loading its weights.
 
-    Its classes are matched with the label table of the region by muscle and side; a class that is
-    none of them becomes background, and the bundle says so.
+    All its classes are kept, with the numbers that they have in its own label maps.
 
     Parameters
     ----------
     path
         MuscleMap's ``.pth`` or ``.json``, or the folder of a MONAI bundle or an nnU-Net training.
-    region
-        ``'cervical'`` or ``'lumbar'``.
     orientation
         Voxel order, such as ``'LPS'``, of the files that the model was trained on, for models that
         do not say it.
 
+    Returns
+    -------
+    ModelBundle
+        For no region in particular; see :func:`bundle_for`.
+
     Raises
     ------
     ModelError
-        If a file is missing or not understood, the voxel order is not known, no class is a muscle
-        of the region, or two are the same.
+        If a file is missing or not understood, the voxel order is not known, or two classes are
+        the same structure or have numbers that a label map cannot hold.
     """
     spec = _read(path, orientation)
-    table = load_label_table(region)
-    numbers = _numbers(spec, table)
-    if not any(numbers):
+    codes = {spec.numbers[index]: name for index, name in spec.classes.items()}
+    if len(codes) < len(spec.classes) or not all(0 < code <= MOST_CODE for code in codes):
         raise ModelError(
-            f'The model {path} labels {", ".join(spec.classes.values())}: none of them is a '
-            f'muscle of the {region} region.',
-            'Name another model with --model, or the right region with --region.',
+            f'The model {path} has labels whose numbers are not all different and from 1 to '
+            f'{MOST_CODE}.',
+            f'Correct them in {spec.config}.',
         )
+    table = model_table(codes)
+    names = [label.name for label in table]
     for label in table:
-        same = [
-            spec.classes[index] for index, number in enumerate(numbers) if number == label.index
-        ]
-        if len(same) > 1:
+        if names.count(label.name) > 1:
+            same = [each.source for each in table if each.name == label.name]
             raise ModelError(
                 f'The model {path} has {len(same)} classes for {label.name}: {", ".join(same)}.',
                 f'Rename those that are not {label.muscle} in {spec.config}.',
@@ -78,7 +83,7 @@ def read_external(path: Path, region: str, orientation: str | None = None) -> Mo
         path=path.absolute(),
         name=spec.name,
         version=spec.version,
-        region=region,
+        region=BODY,
         labels=table,
         weights=spec.weights,
         sha256=digest(spec),
@@ -88,10 +93,41 @@ def read_external(path: Path, region: str, orientation: str | None = None) -> Mo
         card={
             'external': spec.kind,
             'orientation': spec.orientation,
-            'numbers': list(numbers),
-            'left_out': [name for index, name in spec.classes.items() if not numbers[index]],
+            'numbers': list(spec.numbers),
         },
     )
+
+
+def bundle_for(bundle: ModelBundle, region: str) -> ModelBundle:
+    """Return the bundle of a model of another program for the scans of a region.
+
+    Its label maps are called after it.
+
+    Raises
+    ------
+    ModelError
+        If none of its structures lies in the region, or it is for sagittal scans.
+    """
+    if region == SPINE:
+        raise ModelError(
+            f'The model {bundle.path} is of another program, of which those for axial scans are '
+            'read.',
+            'Use a model of bids_muscle for sagittal scans.',
+        )
+    table = for_region(bundle.labels, region)
+    if table is None:
+        raise ModelError(
+            f'The model {bundle.path} labels {name_some(each.source for each in bundle.labels)}: '
+            f'none of them is a structure of the {region} region.',
+            'Name another model with --model, or the right region with --region.',
+        )
+    return replace(bundle, region=region, labels=replace(table, seg=_seg(bundle)))
+
+
+def _seg(bundle: ModelBundle) -> str:
+    """Return the name of a model as part of a file name, unlike that of any table of ours."""
+    name = re.sub('[^0-9A-Za-z]', '', bundle.name) or bundle.card['external'].replace(' ', '')
+    return f'{name}model' if name in OWN_SEGMENTATIONS else name
 
 
 def load_external(bundle: ModelBundle) -> Model:
@@ -111,7 +147,7 @@ def load_external(bundle: ModelBundle) -> Model:
     return Model(
         networks=tuple(networks),
         spatial_dims=spec.spatial_dims,
-        numbers=_numbers(spec, bundle.labels),
+        numbers=spec.numbers,
         mirrored=_mirrored(spec),
         spacing_mm=spec.spacing_mm,
         normalize=spec.normalize,
@@ -121,6 +157,8 @@ def load_external(bundle: ModelBundle) -> Model:
         overlap=spec.overlap,
         blend=spec.blend,
         pad_value=0.0,
+        # What belongs together is known of the muscles of the neck and the back alone.
+        postprocess=('muscles',) if _is_of_region(bundle) else (),
     )
 
 
@@ -147,6 +185,10 @@ def convert_external(path: Path) -> str:
         if checkpoint.suffix != SAFE:
             convert(checkpoint, load_into(_build(spec), checkpoint, spec))
     return digest(_described(path))
+
+
+def _is_of_region(bundle: ModelBundle) -> bool:
+    return bundle.region in REGIONS and all(label.expected for label in bundle.labels)
 
 
 def _read(path: Path, orientation: str | None) -> Spec:
@@ -218,20 +260,16 @@ def _flipped(network: nn.Module, spec: Spec) -> nn.Module:
     return Flipped().eval()
 
 
-def _numbers(spec: Spec, table: LabelTable) -> tuple[int, ...]:
-    """Give the number in the label table of each class, 0 for what is not in it."""
-    labels = [table.find(spec.classes.get(index, '')) for index in range(spec.n_classes)]
-    return tuple(label.index if label else 0 for label in labels)
-
-
 def _mirrored(spec: Spec) -> tuple[int, ...] | None:
     """Give the class of the same structure on the other side; None if one has no other side."""
-    known = {side_and_structure(name): index for index, name in spec.classes.items()}
-    other = {'left': 'right', 'right': 'left', '': ''}
+    known = {
+        (side, structure.name): index
+        for index, (side, structure) in ((i, identify(name)) for i, name in spec.classes.items())
+    }
+    other = {'left': 'right', 'right': 'left', UNSIDED: UNSIDED}
     out = list(range(spec.n_classes))
-    for index, name in spec.classes.items():
-        side, words = side_and_structure(name)
-        if (other[side], words) not in known:
+    for (side, name), index in known.items():
+        if (other[side], name) not in known:
             return None
-        out[index] = known[other[side], words]
+        out[index] = known[other[side], name]
     return tuple(out)

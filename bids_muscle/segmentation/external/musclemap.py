@@ -95,6 +95,7 @@ def read(path: Path) -> Spec:
             build=build,
             n_classes=n_classes,
             classes=dict(enumerate((named[value] for value in sorted(named)), start=1)),
+            codes=dict(enumerate(sorted(named), start=1)),
             spatial_dims=int(model['spatial_dims']),
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             normalize=partial(z_score, nonzero=True),

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class Spec:
         Classes of the network, background included.
     classes
         Name of each class but the background.
+    codes
+        Number of each class in the label maps of its own program; empty where that is the class.
     spatial_dims, spacing_mm, normalize, channels, patch_px, multiple_px, overlap, blend
         As in :class:`~bids_muscle.segmentation.model.Model`.
     orientation
@@ -91,6 +93,15 @@ class Spec:
     orientation: str | None = 'RAS'
     state: Callable[[Any], Mapping[str, Any]] = lambda loaded: loaded
     safe: tuple[Any, ...] = ()
+    codes: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Number in the label map of each class, 0 for the background."""
+        return tuple(
+            self.codes.get(index, index) if index in self.classes else 0
+            for index in range(self.n_classes)
+        )
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
