@@ -1,4 +1,7 @@
 # make demo   a small simulated cohort through participant and group level, in its own venv
+# make demo-neck   the same for the neck
+# make docs   the documentation as a site in build/site, with its links checked
+# make completion   options of the commands complete in bash with the Tab key
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make fuzz   the tests of hostile files, for about an hour
 # make test   all checks: formatting, types, spelling, layers, tests
@@ -10,13 +13,21 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo test lint clean container-test fuzz
+.PHONY: demo demo-neck docs completion test lint clean container-test fuzz
+
+REGION ?= lumbar
+# An index out of reach would be tried again and again, with a warning each time.
+ask_index = $(PYTHON) -c 'import sys, urllib.request as ask; ask.urlopen(sys.argv[1] + "/torch/", timeout=10)' $(TORCH_INDEX)
+index = $(if $(TORCH_INDEX),$$($(ask_index) 2>/dev/null && echo --extra-index-url $(TORCH_INDEX)))
+COMPLETIONS ?= $(HOME)/.local/share/bash-completion/completions
 
 # torch goes first and alone: pinned, and from the CPU index, so that no CUDA packages follow.
 $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bids_muscle needs Python 3.11 or newer")'
+	@echo 'Installing into $(VENV): 2 GB on the disk, 2 to 5 minutes.'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --retries 1 torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	@$(if $(TORCH_INDEX),$(ask_index) 2>/dev/null || echo '$(TORCH_INDEX) is out of reach: torch comes from the usual index, whose build may be larger.')
+	$(PIP) --retries 1 torch==2.13.0 $(index)
 	$(PIP) --editable .
 	touch $@
 
@@ -25,13 +36,31 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
+	@echo 'Demo in $(DEMO)/: two simulated people are made, segmented, measured and compared. It takes'
+	@echo '2 minutes on two idle cores. Steps: 1. phantom, 2. participant level, 3. group level.'
 	rm -rf $(DEMO)
-	$(RUN)/bids_muscle-phantom $(DEMO)/bids --participants 2 --region lumbar --seed 1
+	$(RUN)/bids_muscle-phantom $(DEMO)/bids --participants 2 --region $(REGION) --seed 1
 	$(RUN)/bids_muscle $(DEMO)/bids $(DEMO)/out participant
 	$(RUN)/bids_muscle $(DEMO)/bids $(DEMO)/out group
 	@echo
 	@echo 'Open these pages in a browser:'
 	@ls $(CURDIR)/$(DEMO)/out/*.html
+
+demo-neck:
+	$(MAKE) demo REGION=cervical DEMO=demo-neck
+
+docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet
+	@echo 'Open $(CURDIR)/build/site/index.html in a browser.'
+
+completion: $(VENV)/.installed
+	$(PIP) --editable '.[completion]'
+	mkdir -p $(COMPLETIONS)
+	$(RUN)/shtab --shell bash bids_muscle.cli.parser.make_parser > $(COMPLETIONS)/bids_muscle
+	for name in atlas model phantom report segment slurm status; do \
+	    $(RUN)/shtab --shell bash bids_muscle.cli.$$name.build_parser > $(COMPLETIONS)/bids_muscle-$$name || exit 1; \
+	done
 
 lint: $(VENV)/.installed-test
 	$(RUN)/ruff format --check .
@@ -51,4 +80,4 @@ container-test: $(VENV)/.installed
 	TORCH_INDEX=$(TORCH_INDEX) tests/container/run.sh $(RUN)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(DEMO) demo-neck build *.egg-info

@@ -34,6 +34,9 @@ INSTALL = [
     'rich>=14,<16',
     'tensorboard>=2.20,<3',
 ]
+# Completion of options in the shell, and the documentation as a site.
+COMPLETION = ['shtab>=1.7,<2']
+DOCS = ['mkdocs-material>=9.6,<10']
 # Loads on the spine.
 LOADING = ['opensim>=4.6,<4.7']
 TEST = [
@@ -53,6 +56,7 @@ TEST = [
     'ruff>=0.14',
     'mypy>=1.18',
     'codespell>=2.4',
+    *COMPLETION,
     *LOADING,
 ]
 
@@ -63,6 +67,20 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    author='The bids_muscle developers',
+    keywords='MRI muscle fat-infiltration segmentation spine neck lumbar Dixon BIDS deep-learning',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Intended Audience :: Healthcare Industry',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Scientific/Engineering :: Image Processing',
+        'Topic :: Scientific/Engineering :: Medical Science Apps.',
+        'Typing :: Typed',
+    ],
     python_requires='>=3.11',
     packages=find_packages(include=['bids_muscle', 'bids_muscle.*']),
     package_data={'bids_muscle': ['data/**/*', 'reports/templates/*', 'py.typed']},
@@ -71,6 +89,8 @@ setup(
     extras_require={
         'test': TEST,
         'loading': LOADING,
+        'completion': COMPLETION,
+        'docs': DOCS,
         'nnunet': ['dynamic-network-architectures>=0.4,<0.5'],
     },
     entry_points={
@@ -80,6 +100,7 @@ setup(
             'bids_muscle-phantom = bids_muscle.cli.start:phantom',
             'bids_muscle-model = bids_muscle.cli.start:model',
             'bids_muscle-report = bids_muscle.cli.start:report',
+            'bids_muscle-segment = bids_muscle.cli.start:segment',
             'bids_muscle-slurm = bids_muscle.cli.start:slurm',
             'bids_muscle-status = bids_muscle.cli.start:status',
         ]

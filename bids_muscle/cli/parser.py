@@ -40,6 +40,9 @@ _TITLES = (
 )
 _FIELDS = {each.name: each for each in fields(Settings)}
 
+#: How shells complete a path.
+_PATHS = {'bash': '_shtab_compgen_files', 'zsh': '_files', 'tcsh': 'f'}
+
 
 class _Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print and exit with 2."""
@@ -120,6 +123,9 @@ def make_parser() -> argparse.ArgumentParser:
         help='Print the version.',
     )
     groups['execution'].add_argument('-h', '--help', action='help', help='Print the options.')
+    for action in parser._actions:
+        if action.type is Path:
+            action.complete = _PATHS  # type: ignore[attr-defined]  # shtab reads it
     return parser
 
 

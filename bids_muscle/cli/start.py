@@ -46,6 +46,11 @@ def report() -> int:
     return main('report')
 
 
+def segment() -> int:
+    """Run ``bids_muscle-segment``."""
+    return main('segment')
+
+
 def slurm() -> int:
     """Run ``bids_muscle-slurm``."""
     return main('slurm')

@@ -111,13 +111,12 @@ class MeasureScan(SimpleInterface):
 
     def _intensity(self) -> nib.Nifti1Image | None:
         """Return the image without bias field, undefined where the raw one is."""
+        from bids_muscle.measurement.brightness import known_only
+
         contrast = self.inputs.contrast
         if contrast not in self.inputs.raw:
             return None
-        corrected = load(self.inputs.corrected[contrast])
-        known = np.isfinite(np.asanyarray(load(self.inputs.raw[contrast]).dataobj))
-        values = np.where(known, np.asanyarray(corrected.dataobj), np.float32(np.nan))
-        return nib.Nifti1Image(values, corrected.affine)
+        return known_only(load(self.inputs.corrected[contrast]), load(self.inputs.raw[contrast]))
 
     def _clipped(self, body: np.ndarray) -> float:
         """Return the share of the body that has the highest value, of an image for thresholds."""

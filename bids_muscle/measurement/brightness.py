@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 #: Fewer voxels than this say nothing about the brightness of a muscle on a slice.
@@ -23,6 +24,19 @@ DARK = 0.3
 #: Fat under the skin is looked for between these depths (mm) and is the brightest tenth there.
 _DEPTH_MM = (2.0, 25.0)
 _SKIN_PCT = 90
+
+
+def known_only(corrected: Nifti1Image, raw: Nifti1Image) -> Nifti1Image:
+    """Return an image without bias field, NaN where the raw one is not finite.
+
+    Parameters
+    ----------
+    corrected, raw
+        (X, Y, Z) images on one grid.
+    """
+    known = np.isfinite(np.asanyarray(raw.dataobj))
+    values = np.where(known, np.asanyarray(corrected.dataobj), np.float32(np.nan))
+    return Nifti1Image(values, corrected.affine)
 
 
 @dataclass(frozen=True)

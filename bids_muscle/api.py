@@ -1,0 +1,289 @@
+"""Three calls for scripts and notebooks; import them from :mod:`bids_muscle`.
+
+They run the same functions as the command ``bids_muscle`` does, on arrays and without BIDS.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nibabel import Nifti1Image
+
+from bids_muscle.anatomy.labels import REGIONS, load_label_table
+from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.scan import DIXON, Contrast
+from bids_muscle.dataset.writer import read_tsv
+from bids_muscle.errors import BadDataError, MissingInputError, UsageError
+from bids_muscle.imaging.conform import load_image, to_canonical, to_native
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_muscle.anatomy.levels import SliceLevels
+    from bids_muscle.imaging.prepare import Prepared
+
+Image = Nifti1Image | str | Path
+
+#: Names of the tables of :func:`read_outputs`, and how the files that they join are named.
+_TABLES = {
+    'muscles': re.compile(r'(?!.*_desc-).*_seg-[^_]+_morph\.tsv'),
+    'slices': re.compile(r'.*_desc-slices_morph\.tsv'),
+    'levels': re.compile(r'.*_desc-levels_morph\.tsv'),
+}
+
+
+def segment(
+    images: Mapping[str, Image],
+    *,
+    region: str,
+    model: str | Path | None = None,
+    device: str = 'cpu',
+    bias_correction: bool = True,
+) -> Nifti1Image:
+    """Label the muscles of one axial scan, left and right.
+
+    Parameters
+    ----------
+    images
+        Image, or path of a NIfTI file, by contrast: ``'water'`` and ``'fat'``, ``'inphase'`` and
+        ``'opposedphase'``, ``'fatfraction'``, ``'T1w'``, ``'T2w'`` or ``'PDw'``. All are (X, Y, Z)
+        and on one grid.
+    region
+        ``'lumbar'`` or ``'cervical'``.
+    model
+        Name or folder of a model; None for the model of the region.
+    device
+        ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+    bias_correction
+        Whether the bias field is corrected first.
+
+    Returns
+    -------
+    Nifti1Image
+        (X, Y, Z) whole numbers on the grid of the scan, in its voxel order: 0, or the number of a
+        label of :func:`~bids_muscle.anatomy.labels.load_label_table`; a model of another program
+        may have numbers of its own.
+
+    Raises
+    ------
+    UsageError
+        If a contrast or the region is unknown.
+    BidsMuscleError
+        If an image, the model or the device cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        For each thing about the images that the report of a scan would say.
+    """
+    from bids_muscle.segmentation.catalogue import find_model
+    from bids_muscle.segmentation.predictor import Predictor
+
+    bundle = find_model(None if model is None else str(model), _known_region(region))
+    if bundle.card.get('space') == 'atlas':
+        raise UsageError(
+            f'The model {bundle.name} works in the space of an atlas.',
+            'Use it with the command bids_muscle.',
+        )
+    prepared = _prepare(images, bias_correction=bias_correction)
+    # A fat fraction has no anatomy where there is no signal.
+    seen = {key: prepared.corrected[key] for key in images if key != Contrast.FAT_FRACTION}
+    found = Predictor(bundle, device=device).segment(seen or prepared.corrected)
+    return to_native(found.labels, prepared.native)
+
+
+def measure(
+    images: Mapping[str, Image],
+    labels: Image,
+    *,
+    region: str,
+    height_m: float | None = None,
+    fat_method: str = 'auto',
+    bias_correction: bool = True,
+) -> pd.DataFrame:
+    """Measure fat, volume and area of the muscles of one axial scan.
+
+    Parameters
+    ----------
+    images
+        As for :func:`segment`.
+    labels
+        Label map on their grid, from :func:`segment` or corrected by a person.
+    region
+        ``'lumbar'`` or ``'cervical'``.
+    height_m
+        Height of the person (m), for the muscle index.
+    fat_method
+        As ``--fat-method``.
+    bias_correction
+        As for :func:`segment`. Water and fat are always measured without it.
+
+    Returns
+    -------
+    DataFrame
+        One row per muscle and side, columns as in ``morph.tsv``; missing where a value cannot be
+        trusted, and ``reason`` says why.
+
+    Raises
+    ------
+    UsageError
+        If a contrast or the region is unknown.
+    BidsMuscleError
+        If an image cannot be used, or is not on the grid of the others.
+
+    Warns
+    -----
+    UserWarning
+        As for :func:`segment`.
+    """
+    from bids_muscle.imaging.quality import clipped_fraction
+    from bids_muscle.measurement.brightness import known_only
+    from bids_muscle.measurement.table import measure_scan
+
+    prepared = _prepare(images, bias_correction=bias_correction)
+    numbers = to_canonical(_loaded(labels))
+    body = np.asarray(prepared.body_mask.dataobj) > 0
+    first = next(iter(images))
+    raw = prepared.images.get(first)
+    plain = raw is not None and first not in DIXON
+    return measure_scan(
+        numbers,
+        load_label_table(_known_region(region)),
+        water=prepared.images.get('water'),
+        fat=prepared.images.get('fat'),
+        fat_fraction=prepared.fat_fraction,
+        intensity=known_only(prepared.corrected[first], prepared.images[first]) if plain else None,
+        body=body,
+        clipped=clipped_fraction(np.asanyarray(raw.dataobj), body) if plain and raw else 0.0,
+        swap=np.asarray(prepared.swap.dataobj) > 0 if prepared.swap else None,
+        bounded=prepared.bounded,
+        fat_doubt=prepared.fat_doubt,
+        fat_method=fat_method,
+        height_m=height_m,
+        levels=_levels(prepared, numbers, region),
+        contrast=first if plain else 'dixon',
+    ).muscles
+
+
+def read_outputs(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Read the tables of a folder that ``bids_muscle`` has written.
+
+    Parameters
+    ----------
+    folder
+        The derivatives dataset.
+
+    Returns
+    -------
+    dict
+        ``'scans'``: one row per scan, with ``status``, ``problem`` and ``warnings``.
+        ``'muscles'``, ``'slices'`` and ``'levels'``: the tables of all finished scans, with
+        ``participant_id``, ``session_id`` and ``scan`` before their columns. And each table of
+        the group level by its name, such as ``'group_muscles'``. A table without rows is empty.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder holds no scan of bids_muscle.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    records = read_records(folder)
+    if not records:
+        raise MissingInputError(
+            f'{folder} holds no scan of bids_muscle.', 'Check the path, or run it first.'
+        )
+    tables = {'scans': pd.DataFrame([_described(record) for record in records])}
+    for name, pattern in _TABLES.items():
+        frames = [
+            table for record in records if (table := _table(folder, record, pattern)) is not None
+        ]
+        tables[name] = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    tables |= {path.stem: read_tsv(path) for path in sorted(folder.glob('group_*.tsv'))}
+    return tables
+
+
+def _described(record: ScanRecord) -> dict[str, object]:
+    return {
+        **_identity(record),
+        'region': record.region,
+        'status': record.status,
+        'problem': str(record.problem) if record.problem else None,
+        'warnings': ' '.join(record.warnings),
+    }
+
+
+def _identity(record: ScanRecord) -> dict[str, object]:
+    return {
+        'participant_id': f'sub-{record.participant}',
+        'session_id': f'ses-{record.session}' if record.session else None,
+        'scan': record.scan,
+    }
+
+
+def _table(folder: Path, record: ScanRecord, name: re.Pattern[str]) -> pd.DataFrame | None:
+    """Return a table of a scan with columns that say which scan; None where it has none."""
+    path = next((folder / each for each in record.outputs if name.fullmatch(each)), None)
+    # A record is a file that anybody may have edited.
+    if path is None or not path.is_file() or not _is_below(path, folder):
+        return None
+    table = read_tsv(path)
+    for place, (column, value) in enumerate(_identity(record).items()):
+        table.insert(place, column, value)
+    return table
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _known_region(region: str) -> str:
+    if region not in REGIONS:
+        raise UsageError(
+            f'The region {region!r} is unknown.', f'Use one of: {", ".join(REGIONS)}.'
+        )
+    return region
+
+
+def _loaded(image: Image) -> Nifti1Image:
+    return image if isinstance(image, Nifti1Image) else load_image(Path(image))
+
+
+def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> Prepared:
+    """Bring the images to one grid and to RAS+ voxel order; say what is odd about them."""
+    from bids_muscle.imaging.prepare import prepare_scan
+
+    known = [str(contrast) for contrast in Contrast]
+    unknown = [name for name in images if name not in known]
+    if unknown or not images:
+        what = f'The contrast {unknown[0]!r} is unknown.' if unknown else 'There is no image.'
+        raise UsageError(what, f'Give images by one of: {", ".join(known)}.')
+    loaded = {name: _loaded(image) for name, image in images.items()}
+    for name, image in loaded.items():
+        if len(image.shape) != 3:
+            raise BadDataError(
+                f'The {name} image has {len(image.shape)} dimensions.', 'Give one volume.'
+            )
+    prepared = prepare_scan(loaded, bias_correction=bias_correction)
+    for text in prepared.warnings:
+        warnings.warn(text, stacklevel=3)
+    return prepared
+
+
+def _levels(prepared: Prepared, labels: Nifti1Image, region: str) -> SliceLevels | None:
+    """Return the vertebral levels of the slices by the atlas of the package, or None."""
+    from bids_muscle.imaging.alignment import align_scan, level_probabilities
+    from bids_muscle.imaging.atlas import find_atlas, read_atlas
+    from bids_muscle.imaging.levels import choose_levels
+
+    atlas = read_atlas(find_atlas(None, region))
+    found = align_scan(prepared.corrected, labels, prepared.body_mask, atlas)
+    shares = level_probabilities(found, atlas, labels)
+    levels = choose_levels(shares, (), None, labels.shape[2]).levels
+    return levels if any(levels.names) else None
