@@ -183,6 +183,12 @@ class FullDiskError(BidsMuscleError):
     exit_code = ExitCode.IO_ERROR
 
 
+class OutputGoneError(BidsMuscleError):
+    """The output folder was removed while a run wrote into it."""
+
+    exit_code = ExitCode.IO_ERROR
+
+
 class SchedulerError(BidsMuscleError):
     """Slurm is not there or refuses a job."""
 

@@ -33,6 +33,16 @@ def test_the_lock_holds_every_requirement_with_its_hash(extra: str) -> None:
             assert requirement.specifier.contains(pinned[name]), f'{name}: run .ci/lock'
 
 
+def test_the_lock_of_cuda_holds_torch_and_what_it_needs_beside_the_other() -> None:
+    lines = [line for line in (ROOT / 'cuda.lock').read_text().splitlines() if line[0] != '#']
+    for line in lines:
+        assert re.fullmatch(r'[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}', line), line
+    pinned = dict(line.split()[0].split('==') for line in lines)
+    assert pinned['torch'] == _pinned()['torch'], 'run .ci/lock'
+    assert {'triton', 'nvidia-cudnn-cu13', 'nvidia-cublas', 'nvidia-nccl-cu13'} <= set(pinned)
+    assert not (set(pinned) - {'torch'}) & {canonicalize_name(name) for name in _pinned()}
+
+
 def test_the_recipes_take_the_same_extras() -> None:
     for recipe in ('Dockerfile', 'singularity.def'):
         text = (ROOT / recipe).read_text()

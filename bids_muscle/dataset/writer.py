@@ -23,7 +23,7 @@ from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.names import dataset_path, io_spec
-from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError
+from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError, OutputGoneError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,6 +203,7 @@ def write_dataset_files(
         ``dataset_description.json``, ``.bidsignore``, ``descriptions.tsv`` and one table of labels
         for each segmentation.
     """
+    remove_torn(output_dir, below=False)
     spec = io_spec()
     models = sorted(models, key=lambda model: (model.region, model.name))
     texts = {
@@ -225,6 +226,22 @@ def write_dataset_files(
         if not _holds(path, text):
             write_text(text, path)
     return [output_dir / relative for relative in texts]
+
+
+def check_still_there(output_dir: Path) -> None:
+    """Check that nobody removed the output folder; writers would make it again, without the rest.
+
+    Raises
+    ------
+    OutputGoneError
+        If the description of the dataset, written first, is not there any more.
+    """
+    if not (output_dir / dataset_path('description')).is_file():
+        raise OutputGoneError(
+            f'The output folder {output_dir}, or its dataset_description.json, was removed during '
+            'the run.',
+            'Run again, and leave the folder alone until the run has ended.',
+        )
 
 
 def _holds(path: Path, text: str) -> bool:

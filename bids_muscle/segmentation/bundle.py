@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = 'model.json', 'weights.safetensors'
 #: Version of the layout of ``model.json``.
 FORMAT = 1
+#: No plane of an image has more pixels along a side.
+_LARGEST_WINDOW_PX = 8192
 #: Fields of a card that belong to one fold of a cross-validation.
 FOLD_FIELDS = ('fold', 'training', 'measured')
 
@@ -124,6 +127,8 @@ def read_bundle(folder: Path) -> ModelBundle:
         table = load_label_table(card['region'])
         if card['labels'] != {str(label.index): label.name for label in table}:
             raise ModelError(f'The labels in {path} are not those of {table.region}.', remedy)
+        if not all(isinstance(card[key], str) for key in ('name', 'version', 'sha256')):
+            raise TypeError('name, version and sha256 are texts')
         return ModelBundle(
             path=folder,
             name=card['name'],
@@ -133,13 +138,27 @@ def read_bundle(folder: Path) -> ModelBundle:
             weights=tuple(folder / Path(name).name for name in card.get('weights', [WEIGHTS])),
             sha256=card['sha256'],
             network=card['network'],
-            spacing_mm=float(card['spacing_mm']),
-            window_px=(int(card['window_px'][0]), int(card['window_px'][1])),
-            background_weight=float(card.get('background_weight', 1)),
+            spacing_mm=_positive(card['spacing_mm']),
+            window_px=_window(*card['window_px']),
+            background_weight=_positive(card.get('background_weight', 1)),
             card=card,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ModelError(f'{path} is not a model card: {error!r}.', remedy) from error
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f'{value!r} is not a positive number')
+    return number
+
+
+def _window(width: Any, height: Any) -> tuple[int, int]:
+    sizes = int(width), int(height)
+    if not all(0 < size <= _LARGEST_WINDOW_PX for size in sizes):
+        raise ValueError(f'{sizes} is not the size of a window')
+    return sizes
 
 
 def load_networks(bundle: ModelBundle) -> tuple[nn.Module, ...]:

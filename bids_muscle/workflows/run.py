@@ -18,7 +18,7 @@ from bids_muscle.dataset.plan import format_counts, format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
-from bids_muscle.dataset.writer import remove_torn, write_dataset_files
+from bids_muscle.dataset.writer import check_still_there, remove_torn, write_dataset_files
 from bids_muscle.engine.outcome import RunReport
 from bids_muscle.errors import (
     ExitCode,
@@ -153,6 +153,7 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
             problems += join_planes(settings, run.participant)
             problems += measure_participant_loads(settings, run.participant)
             problems += finish_page(settings, run.participant, run.left)
+        check_still_there(settings.output_dir)
         if settings.stop_on_first_crash and not report.ok:
             break
     progress.end(records, problems)

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,33 @@ def test_a_run_does_its_work_whoever_listens(dataset: Path, tmp_path: Path, rest
     assert _shell(f'{words} --participant-label 01 02 {rest}')[0] == ExitCode.BAD_DATA
     assert (tmp_path / 'out/sub-02.html').is_file()
     assert len(list((tmp_path / 'out/logs').glob('sub-*/sub-*_acq-T2w.json'))) == 2
+
+
+def test_an_output_folder_that_is_removed_during_the_run(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / 'out'
+
+    def remove(*_: object) -> list[object]:
+        shutil.rmtree(out)
+        return []
+
+    monkeypatch.setattr('bids_muscle.workflows.run.join_scans', remove)
+    words = [str(dataset), str(out), 'participant', '--region', 'lumbar']
+    assert main([*words, '--participant-label', '01']) == ExitCode.IO_ERROR
+    assert 'was removed during the run' in capsys.readouterr().err
+
+
+def test_a_run_sweeps_torn_files_of_the_top_folder(dataset: Path, tmp_path: Path) -> None:
+    torn = tmp_path / 'out/.sub-01.html.1-abc.tmp'
+    torn.parent.mkdir()
+    torn.write_text('of a writer that was killed')
+    words = [str(dataset), str(tmp_path / 'out'), 'participant', '--region', 'lumbar']
+    assert main([*words, '--participant-label', '01']) == ExitCode.BAD_DATA
+    assert not torn.exists()
 
 
 def test_help_for_the_first_lines() -> None:

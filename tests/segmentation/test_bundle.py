@@ -16,6 +16,7 @@ from bids_muscle.segmentation.bundle import (
     ModelBundle,
     load_networks,
     merge_bundles,
+    read_bundle,
     write_bundle,
 )
 from bids_muscle.segmentation.catalogue import find_model, packaged_models
@@ -48,6 +49,23 @@ def test_the_packaged_models_are_small() -> None:
 def test_refuses_a_model_for_another_region(copy: Path) -> None:
     with pytest.raises(ModelError, match='lumbar region'):
         find_model(str(copy), 'cervical')
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        *({'window_px': value} for value in ([], [8], [8, 8, 8], 8, [0, 8], [8, 1e400], [8, 'x'])),
+        *({'spacing_mm': value} for value in (0, -1, float('nan'), float('inf'), None, [])),
+        *({'background_weight': value} for value in (0, -1, float('nan'), 'x')),
+        *({key: value} for key in ('name', 'version', 'sha256') for value in (None, 1, {})),
+        *({'weights': value} for value in (1, [1], [None])),
+    ],
+    ids=str,
+)
+def test_refuses_a_card_with_impossible_values(copy: Path, fields: dict[str, object]) -> None:
+    change(copy, **fields)
+    with pytest.raises(ModelError, match='not a model card'):
+        read_bundle(copy)
 
 
 def test_refuses_an_unknown_name() -> None:
