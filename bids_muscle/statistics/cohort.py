@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.anatomy.labels import UNSIDED
 from bids_muscle.anatomy.people import find_column, plausible, sex_of
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.statistics.analysis import Analysis, Points, listed
@@ -184,7 +185,8 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """Return the mean of left and right of each muscle, participant and session.
 
     Several scans of a session are averaged first. A muscle one side of which is missing is
-    missing, since its sides differ (Weber 2021 averages the two MFIs, not their voxels).
+    missing, since its sides differ (Weber 2021 averages the two MFIs, not their voxels). Both
+    sides outlined as one by another model are a muscle of their own.
 
     Parameters
     ----------
@@ -196,6 +198,8 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     keys = table[[*_UNIT, 'side']].fillna(_MISSING).astype(str)
+    sides = keys.groupby(['region', 'muscle'])['side'].transform('nunique')
+    keys.loc[keys['side'].eq(UNSIDED) & sides.gt(1), 'muscle'] += f' ({UNSIDED})'
     numbers = table[list(measures)].apply(pd.to_numeric, errors='coerce').astype(float)
     numbers = numbers.where(np.isfinite(numbers))
     by_side = pd.concat([keys, numbers], axis=1).groupby([*_UNIT, 'side'], sort=False).mean()

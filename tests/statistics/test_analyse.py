@@ -146,6 +146,15 @@ def test_left_and_right_are_averaged_and_half_a_muscle_is_missing() -> None:
         assert means.notna().sum() == 3 * 7 - 1
 
 
+def test_both_sides_outlined_as_one_are_not_compared_with_two() -> None:
+    rows = [('1', 'left', 1.0), ('1', 'right', 3.0), ('2', 'unsided', 8.0)]
+    table = pd.DataFrame(rows, columns=['participant_id', 'side', MEASURE]).assign(
+        region='thigh', contrast='T2w', session_id='n/a', muscle='gracilis'
+    )
+    means = muscle_means(table, [MEASURE]).set_index('muscle')[MEASURE]
+    assert means.to_dict() == {'gracilis': 2.0, 'gracilis (unsided)': 8.0}
+
+
 def test_several_scans_of_a_session_count_once() -> None:
     table = group_table(10)
     again = table.assign(scan='again')
