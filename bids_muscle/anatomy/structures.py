@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -96,7 +96,7 @@ def model_table(names: Mapping[int, str]) -> LabelTable:
     """
     found = {index: identify(names[index]) for index in sorted(names)}
     own = {label.muscle: label for region in REGIONS for label in load_label_table(region)}
-    colours = _colours(dict.fromkeys(structure.name for _, structure in found.values()))
+    colours = _colours({structure.name: structure.kind for _, structure in found.values()})
 
     def label(index: int, side: str, structure: Structure) -> Label:
         muscle = structure.name or f'structure {index}'
@@ -169,15 +169,18 @@ def read_published_table(path: Path, region: str, seg: str) -> LabelTable:
     return LabelTable(region, tuple(labels), seg)
 
 
-def _colours(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Give each structure its colour by side: that of the package unless another one has it."""
+def _colours(kinds: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Give each structure, by name, its colour by side.
+
+    That of the package unless another one has it; what is no muscle is paler.
+    """
     packaged: dict[str, dict[str, str]] = {}
     for label in (label for region in REGIONS for label in load_label_table(region)):
         packaged.setdefault(label.muscle, {})[label.side] = label.color
     found: dict[str, dict[str, str]] = {}
     used: set[str] = set()
-    for rank, name in enumerate(names):
-        made = {side: _colour(rank, light) for side, light in _LIGHTNESS.items()}
+    for rank, (name, kind) in enumerate(kinds.items()):
+        made = {side: _colour(rank, light, kind) for side, light in _LIGHTNESS.items()}
         own = packaged.get(name, {})
         if own and used.isdisjoint(own.values()):
             made |= own
@@ -186,8 +189,9 @@ def _colours(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _colour(rank: int, lightness: float) -> str:
-    rgb = colorsys.hls_to_rgb(rank * _GOLDEN % 1, lightness, 0.6)
+def _colour(rank: int, lightness: float, kind: str) -> str:
+    saturation = 0.6 if kind == MUSCLE else 0.2
+    rgb = colorsys.hls_to_rgb(rank * _GOLDEN % 1, lightness, saturation)
     return '#' + ''.join(f'{round(255 * value):02X}' for value in rgb)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
@@ -265,8 +266,13 @@ def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
 def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:
     """Say where scans that are compared show different parts of their muscles."""
     sentences = []
+    # Structures that only models of other programs know have no such levels.
+    known = {label.muscle for region in REGIONS for label in load_label_table(region)}
     for region, contrast, members in _by_series(scans):
-        extents = [{row.get('extent', MISSING) for row in scan.kept} for scan in members]
+        extents = [
+            {row.get('extent', MISSING) for row in scan.kept if row['muscle'] in known}
+            for scan in members
+        ]
         whole = sum(SCAN in each for each in extents)
         if 0 < whole < sum(map(bool, extents)):
             sentences.append(

@@ -143,7 +143,7 @@
     }
     picture.append(...parts);
     for (const strip of found) {
-      const side = strip.side[0] ? strip.side[0].toUpperCase() : '';
+      const side = strip.side && strip.side !== 'unsided' ? strip.side[0].toUpperCase() : '';
       picture.append(svg('text', { class: 'soft', x: left - 8, y: strip.y + 15, 'text-anchor': 'end' }, `${side} ${strip.group}`.trim()));
       if (!strip.sorted.length) continue;
       const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(strip.sorted, share));
