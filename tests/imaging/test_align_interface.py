@@ -109,7 +109,7 @@ def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path
     assert list(made.aligned) == ['levels']
     levels = read_levels(Path(made.levels))
     assert levels is not None
-    assert (levels.names[9], levels.names[3]) == ('L4', 'L5')
+    assert (levels.names[7], levels.names[5]) == ('L4', 'L5')
 
 
 def test_labels_of_another_model_are_those_of_the_atlas() -> None:
