@@ -33,6 +33,7 @@ COMMANDS = {
     'model': 'list',
     'phantom': 'out --participants 1',
     'report': 'pack out out.zip',
+    'segment': 'T2w=image.nii.gz labels.nii.gz',
     'slurm': 'bids out --submit',
     'status': 'out',
 }
