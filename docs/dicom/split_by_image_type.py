@@ -24,6 +24,8 @@ def shorten(value):
     return next((new for old, new in SHORT.items() if re.fullmatch(old, value)), value)
 
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 source, target = map(Path, sys.argv[1:])
 series = defaultdict(lambda: defaultdict(list))
 for path in sorted(source.rglob('*')):

@@ -88,3 +88,17 @@ def test_what_the_page_names_is_there(tutorial: Done) -> None:
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', page):
         assert (DOCS / target).exists(), target
     assert 'multifidus' in tutorial.printed.rsplit('mean', 1)[1]
+
+
+def test_the_notebook_runs_in_the_folder_of_the_tutorial(tutorial: Done) -> None:
+    """Its last cell compares the label map of the Python call with that of the command."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(DOCS / 'tutorial.ipynb', as_version=4)
+    assert not any(cell.get('outputs') for cell in notebook.cells)
+    place = {'metadata': {'path': str(tutorial.folder)}}
+    NotebookClient(notebook, timeout=900, resources=place).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+    assert sum('image/png' in output.get('data', {}) for output in outputs) == 2
+    assert outputs[-1]['data']['text/plain'] == 'True'
