@@ -22,7 +22,8 @@ from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
 from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, solve
 from bids_muscle.spinal_loads.person import Section, crossing, fit_trunk
 from bids_muscle.spinal_loads.table import IMAGED
-from bids_muscle.workflows.spinal_loads import measure_participant_loads
+from bids_muscle.workflows.participant import SessionStep
+from bids_muscle.workflows.session import plan_sessions
 
 
 def write_base(folder: Path) -> None:
@@ -53,7 +54,12 @@ def measure(bids_dir: Path, output_dir: Path) -> None:
     settings = Settings.from_sources(flags | {'loading': True})
     for folder in sorted(output_dir.glob('sub-*/')):
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        problems = measure_participant_loads(settings, folder.name.removeprefix('sub-'))
+        problems = []
+        for step in plan_sessions(settings, folder.name.removeprefix('sub-')):
+            if not isinstance(step, SessionStep):
+                problems.append(step.problem)
+            elif step.kind == 'loads':
+                step.interface.run(cwd=str(output_dir))
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
         memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         print(f'{folder.name}: {wall_s:.1f} s wall, {cpu_s:.1f} s CPU, peak {memory_mb:.0f} MB')

@@ -163,6 +163,31 @@ class ScanRecord:
         return record
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionRecord:
+    """How one step of a session ended, such as the loads of one table of vertebrae.
+
+    Parameters
+    ----------
+    name
+        Name of its outputs, without their suffix.
+    fingerprint
+        Digest of all that decides the outputs; a finished step with the same one is skipped.
+    outputs
+        SHA-256 of each file written, by path relative to the output folder.
+    problem
+        Why it failed, or None.
+    step
+        What it cost; None where it did not run.
+    """
+
+    name: str
+    fingerprint: str = ''
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    problem: Problem | None = None
+    step: Step | None = None
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -242,3 +267,44 @@ def _read_record(path: Path) -> ScanRecord:
         status='failed',
         problem=problem,
     )
+
+
+def write_session_record(record: SessionRecord, participant: str, output_dir: Path) -> None:
+    """Write the record of a step of a session to its place under ``logs/``."""
+    content = {
+        **vars(record),
+        'problem': record.problem.as_dict() if record.problem else None,
+        'step': vars(record.step) if record.step else None,
+    }
+    write_json(content, _session_folder(output_dir, participant) / f'{record.name}.json')
+
+
+def read_session_records(output_dir: Path, participant: str) -> dict[str, SessionRecord]:
+    """Read the records of the steps of a participant's sessions, by name.
+
+    One that cannot be read is left out, so that its step runs again.
+    """
+    found = {}
+    for path in sorted(_session_folder(output_dir, participant).glob('*.json')):
+        try:
+            content = json.loads(read_small(path))
+            problem, step = content.pop('problem'), content.pop('step')
+            record = SessionRecord(
+                **{**content, 'name': path.stem},
+                problem=Problem(**problem) if problem else None,
+                step=Step(**step) if step else None,
+            )
+            if _fits(record, SessionRecord):
+                found[record.name] = record
+        except (OSError, *PARSE_ERRORS, TypeError, AttributeError, KeyError):
+            continue
+    return found
+
+
+def remove_session_record(name: str, participant: str, output_dir: Path) -> None:
+    """Remove the record of a step of a session, if there is one."""
+    (_session_folder(output_dir, participant) / f'{name}.json').unlink(missing_ok=True)
+
+
+def _session_folder(output_dir: Path, participant: str) -> Path:
+    return output_dir / f'logs/sub-{participant}/session'

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nipype.interfaces.base import BaseInterface
 from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.anatomy.labels import SPINE
@@ -29,6 +31,11 @@ from bids_muscle.interfaces.segment import SegmentScan
 from bids_muscle.interfaces.spine import MeasureSpine, PublishSpine, SegmentSpine
 from bids_muscle.segmentation.bundle import ModelBundle
 
+if TYPE_CHECKING:
+    from bids_muscle.engine.resources import Resources
+    from bids_muscle.settings import Settings
+    from bids_muscle.workflows.planning import RunInputs
+
 #: What a step holds at its peak: GB whatever the scan, and bytes per voxel of all its images; at
 #: least a tenth above what was measured on scans of 0.1 and 8 million voxels (docs/benchmarks.md).
 _MEMORY = {
@@ -42,6 +49,9 @@ _MEMORY = {
     'align': (0.8, 10),
     'figures': (0.55, 22),
     'publish': (0.42, 10),
+    'measure_maps': (0.44, 12),
+    'join_planes': (0.45, 0),
+    'loads': (0.85, 0),
 }
 
 
@@ -60,16 +70,9 @@ def init_participant_wf(
     *,
     participant: str,
     scans: Sequence[Scan],
-    models: Mapping[str, ModelBundle],
-    atlases: Mapping[str, Path],
-    levels: Path | None,
-    derivatives: Sequence[Path],
     sagittal: Sequence[Scan],
-    bids_dir: Path,
-    output_dir: Path,
-    settings: Mapping[str, Any],
-    omp_nthreads: int,
-    use_gpu: bool,
+    inputs: RunInputs,
+    resources: Resources,
 ) -> Workflow:
     """Connect the steps of all scans of one participant.
 
@@ -79,24 +82,12 @@ def init_participant_wf(
         Label without ``sub-``.
     scans
         Scans without a problem, each with a region.
-    models
-        Model by region.
-    atlases
-        Folder of the atlas by region.
-    levels
-        Table of levels marked by hand, or None.
-    derivatives
-        Folders of other programs that may have label maps of the vertebrae.
     sagittal
         The sagittal scans whose vertebrae are in the derivatives dataset by now.
-    bids_dir, output_dir
-        Raw dataset and derivatives dataset.
-    settings
-        The settings that may change a number, the model apart.
-    omp_nthreads
-        Threads of one step.
-    use_gpu
-        Whether segmentation leases a GPU.
+    inputs
+        Settings, models and atlases of the run.
+    resources
+        Threads of one step, and whether segmentation leases a GPU.
 
     Returns
     -------
@@ -104,162 +95,72 @@ def init_participant_wf(
         With one sub-workflow per scan, named by :func:`workflow_name`.
     """
     workflow = Workflow(workflow_name(f'sub-{participant}'))
+    settings = inputs.settings
     # Maps of other programs go before those of bids_muscle itself.
     by_name = {scan.name: scan for scan in sagittal}
-    own = [each for each in find_spine_maps([output_dir], participant) if each.stem in by_name]
-    spines = [*find_spine_maps(derivatives, participant), *own]
+    own = find_spine_maps([settings.output_dir], participant)
+    spines = [
+        *find_spine_maps(settings.derivatives, participant),
+        *(each for each in own if each.stem in by_name),
+    ]
     for scan in scans:
-        assert scan.region is not None  # noqa: S101 - a scan without region has a problem
         if scan.region == SPINE:
-            workflow.add_nodes(
-                [
-                    init_spine_wf(
-                        scan=scan,
-                        model=models[SPINE],
-                        bids_dir=bids_dir,
-                        output_dir=output_dir,
-                        settings=settings,
-                        omp_nthreads=omp_nthreads,
-                        use_gpu=use_gpu,
-                    )
-                ]
+            graph = init_spine_wf(scan=scan, inputs=inputs, resources=resources)
+        else:
+            vertebrae = {
+                each.vertebrae: by_name.get(each.stem)
+                for each in spines
+                if each.vertebrae and each.session == scan.session
+            }
+            graph = init_scan_wf(
+                scan=scan, vertebrae=vertebrae, inputs=inputs, resources=resources
             )
-            continue
-        workflow.add_nodes(
-            [
-                init_scan_wf(
-                    scan=scan,
-                    region=scan.region,
-                    model=models[scan.region],
-                    atlas_card=atlases[scan.region] / ATLAS_CARD
-                    if scan.region in atlases
-                    else None,
-                    levels=levels,
-                    vertebrae={
-                        each.vertebrae: by_name.get(each.stem)
-                        for each in spines
-                        if each.vertebrae and each.session == scan.session
-                    },
-                    bids_dir=bids_dir,
-                    output_dir=output_dir,
-                    settings=settings,
-                    omp_nthreads=omp_nthreads,
-                    use_gpu=use_gpu,
-                )
-            ]
-        )
+        workflow.add_nodes([graph])
     return workflow
 
 
 def init_scan_wf(
     *,
     scan: Scan,
-    region: str,
-    model: ModelBundle,
-    atlas_card: Path | None,
-    levels: Path | None,
     vertebrae: Mapping[Path, Scan | None],
-    bids_dir: Path,
-    output_dir: Path,
-    settings: Mapping[str, Any],
-    omp_nthreads: int,
-    use_gpu: bool,
+    inputs: RunInputs,
+    resources: Resources,
 ) -> Workflow:
     """Connect the steps of one scan, from prepare to publish.
 
     Where a person made the labels, they are read instead of segmented.
+
+    Parameters
+    ----------
+    scan
+        A scan of muscles.
+    vertebrae
+        Label maps of vertebrae of its session, each with its sagittal scan if that is known.
+    inputs, resources
+        As for :func:`init_participant_wf`.
     """
-    images = {str(contrast): str(path) for contrast, path in scan.paths.items()}
-    # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
-    # unless it is all there is.
-    contrasts = [name for name in images if name != Contrast.FAT_FRACTION] or list(images)
-    kind = 'dixon' if scan.images[0].contrast in DIXON else str(scan.images[0].contrast)
-
-    n_voxels = sum(
-        math.prod(read_grid(path).shape) for path in (*scan.paths.values(), *scan.echoes)
-    )
-
+    assert scan.region is not None  # noqa: S101 - a scan without region has a problem
+    settings, model = inputs.settings, inputs.models[scan.region]
+    atlas = inputs.atlases.get(scan.region)
+    atlas_card = atlas / ATLAS_CARD if atlas else None
+    paths = (*scan.paths.values(), *scan.echoes)
+    node = partial(_node, scan.name, sum(math.prod(read_grid(path).shape) for path in paths))
     in_atlas = model.card.get('space') == 'atlas'
-
-    node = partial(_node, scan, n_voxels)
-    prepare = node(
-        'prepare',
-        PrepareScan(
-            images=images,
-            echoes=[str(path) for path in scan.echoes],
-            echo_times_s=list(scan.echo_train.times_s) if scan.echo_train else [],
-            field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
-            bias_correction=settings['bias_correction'],
-            fix_swaps=settings['fix_swaps'],
-        ),
-    )
+    prepare = node('prepare', _prepare(scan, settings))
     if scan.manual:
         labels = node('correct', CorrectScan(manual=str(scan.manual), table=model.labels))
     else:
         labels = node(
             'segment',
-            SegmentScan(
-                contrasts=contrasts,
-                model=str(model.path),
-                model_card=json.dumps(model.card, sort_keys=True),
-                model_sha256=model.sha256,
-                region=region,
-                tta=settings['tta'],
-                orientation=settings.get('model_orientation'),
-                use_gpu=use_gpu,
-                atlas_card=atlas_card if in_atlas else None,
-            ),
+            _segment(scan, inputs, atlas_card if in_atlas else None, use_gpu=resources.use_gpu),
             like='segment_in_atlas' if in_atlas else 'segment',
-            threads=omp_nthreads,
+            threads=resources.omp_nthreads,
         )
-    align = node(
-        'align',
-        AlignScan(
-            atlas_card=atlas_card,
-            table=model.labels,
-            deformable=settings['register'] == 'deformable',
-            levels_file=levels,
-            vertebrae=[str(path) for path in vertebrae],
-            sagittal={
-                str(path): str(other.images[0].path) for path, other in vertebrae.items() if other
-            },
-            frame_of_reference=scan.frame_of_reference,
-            sagittal_frames={
-                str(path): other.frame_of_reference
-                for path, other in vertebrae.items()
-                if other and other.frame_of_reference
-            },
-            participant=scan.participant,
-            session=scan.session,
-        ),
-    )
-    measure = node(
-        'measure',
-        MeasureScan(
-            table=model.labels,
-            contrast=kind,
-            fat_suppressed=scan.fat_suppressed,
-            fat_doubt=scan.fat_doubt,
-            fix_swaps=settings['fix_swaps'],
-            fat_method=settings['fat_method'],
-            height_m=height_m(read_participant_info(bids_dir, scan.participant)),
-            unlabelled=[]
-            if scan.manual or model.labels.seg
-            else [label.index for label in model.unlabelled],
-        ),
-    )
+    align = node('align', _align(scan, model, vertebrae, atlas_card, settings))
+    measure = node('measure', _measure(scan, model, settings))
     quality = node('quality', AssessScan(table=model.labels))
     figures = node('figures', PlotScan(table=model.labels))
-    publish = node(
-        'publish',
-        PublishScan(
-            scan=scan,
-            model=str(model.path),
-            bids_dir=str(bids_dir),
-            output_dir=str(output_dir),
-            settings=dict(settings),
-        ),
-    )
+    publish = node('publish', PublishScan(**_published(scan, model, settings)))
     workflow = Workflow(workflow_name(scan.name))
     workflow.connect(
         [
@@ -301,18 +202,95 @@ def init_scan_wf(
     return workflow
 
 
-def init_spine_wf(
-    *,
+def _prepare(scan: Scan, settings: Settings) -> PrepareScan:
+    return PrepareScan(
+        images={str(contrast): str(path) for contrast, path in scan.paths.items()},
+        echoes=[str(path) for path in scan.echoes],
+        echo_times_s=list(scan.echo_train.times_s) if scan.echo_train else [],
+        field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
+        bias_correction=settings.bias_correction,
+        fix_swaps=settings.fix_swaps,
+    )
+
+
+def _segment(
+    scan: Scan, inputs: RunInputs, atlas_card: Path | None, *, use_gpu: bool
+) -> SegmentScan:
+    model = inputs.models[scan.region or '']
+    names = [str(contrast) for contrast in scan.paths]
+    # A fat fraction has no anatomy where there is no signal; it is measured, not segmented,
+    # unless it is all there is.
+    contrasts = [name for name in names if name != Contrast.FAT_FRACTION] or names
+    return SegmentScan(
+        contrasts=contrasts,
+        model=str(model.path),
+        model_card=json.dumps(model.card, sort_keys=True),
+        model_sha256=model.sha256,
+        region=scan.region,
+        tta=inputs.settings.tta,
+        orientation=inputs.settings.model_orientation,
+        use_gpu=use_gpu,
+        atlas_card=atlas_card,
+    )
+
+
+def _align(
     scan: Scan,
     model: ModelBundle,
-    bids_dir: Path,
-    output_dir: Path,
-    settings: Mapping[str, Any],
-    omp_nthreads: int,
-    use_gpu: bool,
-) -> Workflow:
+    vertebrae: Mapping[Path, Scan | None],
+    atlas_card: Path | None,
+    settings: Settings,
+) -> AlignScan:
+    seen = {str(path): other for path, other in vertebrae.items() if other}
+    return AlignScan(
+        atlas_card=atlas_card,
+        table=model.labels,
+        deformable=settings.register == 'deformable',
+        levels_file=settings.levels,
+        vertebrae=[str(path) for path in vertebrae],
+        sagittal={path: str(other.images[0].path) for path, other in seen.items()},
+        frame_of_reference=scan.frame_of_reference,
+        sagittal_frames={
+            path: other.frame_of_reference
+            for path, other in seen.items()
+            if other.frame_of_reference
+        },
+        participant=scan.participant,
+        session=scan.session,
+    )
+
+
+def _measure(scan: Scan, model: ModelBundle, settings: Settings) -> MeasureScan:
+    shown = scan.images[0].contrast
+    return MeasureScan(
+        table=model.labels,
+        contrast='dixon' if shown in DIXON else str(shown),
+        fat_suppressed=scan.fat_suppressed,
+        fat_doubt=scan.fat_doubt,
+        fix_swaps=settings.fix_swaps,
+        fat_method=settings.fat_method,
+        height_m=height_m(read_participant_info(settings.bids_dir, scan.participant)),
+        unlabelled=[]
+        if scan.manual or model.labels.seg
+        else [label.index for label in model.unlabelled],
+    )
+
+
+def _published(scan: Scan, model: ModelBundle, settings: Settings) -> dict[str, Any]:
+    """Return the inputs that the publishing of any scan needs."""
+    return {
+        'scan': scan,
+        'model': str(model.path),
+        'bids_dir': str(settings.bids_dir),
+        'output_dir': str(settings.output_dir),
+        'settings': settings.science(),
+    }
+
+
+def init_spine_wf(*, scan: Scan, inputs: RunInputs, resources: Resources) -> Workflow:
     """Connect the steps of one sagittal scan: segment, measure, publish."""
-    node = partial(_node, scan, math.prod(read_grid(scan.images[0].path).shape))
+    model = inputs.models[SPINE]
+    node = partial(_node, scan.name, math.prod(read_grid(scan.images[0].path).shape))
     segment = node(
         'segment',
         SegmentSpine(
@@ -320,22 +298,13 @@ def init_spine_wf(
             model=str(model.path),
             model_card=json.dumps(model.card, sort_keys=True),
             model_sha256=model.sha256,
-            use_gpu=use_gpu,
+            use_gpu=resources.use_gpu,
         ),
         like='segment_spine',
-        threads=omp_nthreads,
+        threads=resources.omp_nthreads,
     )
     measure = node('measure', MeasureSpine())
-    publish = node(
-        'publish',
-        PublishSpine(
-            scan=scan,
-            model=str(model.path),
-            bids_dir=str(bids_dir),
-            output_dir=str(output_dir),
-            settings=dict(settings),
-        ),
-    )
+    publish = node('publish', PublishSpine(**_published(scan, model, inputs.settings)))
     workflow = Workflow(workflow_name(scan.name))
     workflow.connect(
         [
@@ -347,11 +316,46 @@ def init_spine_wf(
     return workflow
 
 
+@dataclass(frozen=True)
+class SessionStep:
+    """A step to be run as a node.
+
+    Parameters
+    ----------
+    name
+        Name of its outputs, without their suffix; also that of its record.
+    kind
+        ``'measure_maps'``, ``'join_planes'`` or ``'loads'``.
+    interface
+        Its inputs are all that decides the outputs.
+    fingerprint
+        Digest of these inputs; of files the content counts.
+    n_voxels
+        Of the images that it reads; they decide its memory.
+    """
+
+    name: str
+    kind: str
+    interface: BaseInterface
+    fingerprint: str
+    n_voxels: int = 0
+
+
+def init_session_wf(*, participant: str, steps: Sequence[SessionStep]) -> Workflow:
+    """Collect steps of the sessions of one participant; none waits for another."""
+    workflow = Workflow(workflow_name(f'sub-{participant}'))
+    for step in steps:
+        own = Workflow(workflow_name(step.name))
+        own.add_nodes([_node(step.name, step.n_voxels, step.kind, step.interface)])
+        workflow.add_nodes([own])
+    return workflow
+
+
 def _node(
-    scan: Scan,
+    scan: str,
     n_voxels: int,
     name: str,
-    interface: object,
+    interface: BaseInterface,
     *,
     like: str | None = None,
     threads: int = 1,
@@ -360,7 +364,7 @@ def _node(
     base_gb, voxel_bytes = _MEMORY[like or name]
     memory_gb = base_gb + voxel_bytes * n_voxels / 1e9
     node = Node(interface, name=name, n_procs=threads, mem_gb=memory_gb)
-    node.key = Key(scan.name, name)
+    node.key = Key(scan, name)
     return node
 
 

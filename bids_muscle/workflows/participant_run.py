@@ -12,7 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import participant_path
-from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.records import (
+    ScanRecord,
+    read_records,
+    read_session_records,
+    write_record,
+)
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.engine.outcome import RunReport, Status
@@ -168,11 +173,13 @@ def seems_finished(inputs: RunInputs, participant: str) -> bool:
     """
     settings = inputs.settings
     records = read_records(settings.output_dir, participant)
+    steps = read_session_records(settings.output_dir, participant)
     maps = (folder.glob(f'sub-{participant}/**/*_dseg.nii*') for folder in settings.derivatives)
     return (
         bool(records)
         and not settings.overwrite
         and all(record.status == 'done' and inputs.fits(record) for record in records)
+        and not any(step.problem for step in steps.values())
         and page_of(settings.output_dir, participant).is_file()
         and not any(next(found, None) for found in maps)
     )

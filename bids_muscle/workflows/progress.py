@@ -175,7 +175,7 @@ class Progress:
         scan = step.partition(' ')[0]
         failed = outcome.status == 'failed'
         over = (failed or outcome.name == 'publish') and outcome.status != 'skipped'
-        over = over and scan not in self._ended
+        over = over and scan not in self._ended and scan in self._names.values()
         if over:
             self._ended.add(scan)
             self._tally.end(failed=failed)

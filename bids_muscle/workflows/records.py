@@ -96,17 +96,10 @@ def sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, st
     return replace(record, status='failed', problem=problem, outputs=())
 
 
-def finish_page(settings: Settings, participant: str, scans: Sequence[Scan]) -> list[Problem]:
-    """Write the page of a participant, the last of all, unless nothing on it can have changed.
+def finish_page(settings: Settings, participant: str) -> list[Problem]:
+    """Write the page of a participant, the last of all, if it is not there.
 
-    Parameters
-    ----------
-    settings
-        The settings of the run.
-    participant
-        Label without ``sub-``.
-    scans
-        Its scans that were to run.
+    Whatever changes something that the page shows has removed it.
 
     Returns
     -------
@@ -115,10 +108,10 @@ def finish_page(settings: Settings, participant: str, scans: Sequence[Scan]) -> 
     """
     page = page_of(settings.output_dir, participant)
     try:
-        if scans or settings.derivatives or settings.loading or not page.is_file():
-            make_page(settings.output_dir, participant)
-        else:
+        if page.is_file():
             print(page, flush=True)
+        else:
+            make_page(settings.output_dir, participant)
     except Exception as error:
         problem = problem_of(error, f'Making the page of sub-{participant}')
         print(f'bids_muscle: {problem}', file=sys.stderr)

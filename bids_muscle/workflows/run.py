@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +41,13 @@ from bids_muscle.workflows.planning import (
 )
 from bids_muscle.workflows.progress import Progress
 from bids_muscle.workflows.records import finish_page, is_empty, make_page
-from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
-from bids_muscle.workflows.spine import join_planes, measure_spines
+from bids_muscle.workflows.session import check_loading, run_sessions
 from bids_muscle.workflows.summary import causes
 from bids_muscle.workflows.work_folder import WORKFLOW, work_folder
 
 if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
     from bids_muscle.engine.nipype_plugin import NipypePlugin
     from bids_muscle.engine.resources import Resources
     from bids_muscle.settings import Settings
@@ -121,38 +123,20 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
     spoken_of: set[str | None] = set()
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), machine.resources.nprocs):
-        runs = []
-        for participant in participants[start : start + machine.resources.nprocs]:
-            run = ParticipantRun.plan(inputs, participant)
-            progress.plan(participant, run.scans, run.finished)
-            try:
-                runs.append(run.begin())
-                records += run.finished.values()
-            except Exception as error:
-                records += run.refused(error)
-        regions = {scan.region for run in runs for scan in run.left if not scan.problem}
-        for region, model in inputs.models.items():
-            if region in regions - spoken_of:
-                say_all(model.remarks())
-        spoken_of |= regions
+        runs, refused = _begin(
+            inputs, participants[start : start + machine.resources.nprocs], progress
+        )
+        _say_remarks(inputs, runs, spoken_of)
         with work_folder(settings.work_dir) as work_dir:
-            report = RunReport(())
-            # Sagittal scans first: their vertebrae define the levels of the axial scans.
-            for spines in (True, False):
-                report += _run_scans(machine, runs, report, work_dir, spines=spines)
-                if settings.stop_on_first_crash and not report.ok:
-                    break
-            for run in runs:
-                ended = run.finish(report)
-                records += ended
-                if settings.clean_workdir and not any(record.problem for record in ended):
-                    shutil.rmtree(_graph_folder(work_dir, run.participant), ignore_errors=True)
-        for run in runs:
-            problems += join_scans(settings, run.participant, run.scans, inputs.models)
-            problems += measure_spines(settings, run.participant)
-            problems += join_planes(settings, run.participant)
-            problems += measure_participant_loads(settings, run.participant)
-            problems += finish_page(settings, run.participant, run.left)
+            report, ended = _run_scans(machine, runs, work_dir)
+            run_graphs = partial(_run_graphs, machine, settings, work_dir)
+            problems += _finish(inputs, runs, run_graphs)
+            if settings.clean_workdir:
+                failed = {record.participant for record in ended if record.problem}
+                for label in {run.participant for run in runs} - failed:
+                    shutil.rmtree(_graph_folder(work_dir, label), ignore_errors=True)
+        records += [each for run in runs for each in run.finished.values()]
+        records += [*refused, *ended]
         check_still_there(settings.output_dir)
         if settings.stop_on_first_crash and not report.ok:
             break
@@ -244,7 +228,46 @@ def _require_records(settings: Settings) -> list[ScanRecord]:
     return records
 
 
+def _begin(
+    inputs: RunInputs, participants: Sequence[str], progress: Progress
+) -> tuple[list[ParticipantRun], list[ScanRecord]]:
+    """Plan some participants; return their runs, and records of those that cannot run."""
+    runs, refused = [], []
+    for participant in participants:
+        run = ParticipantRun.plan(inputs, participant)
+        progress.plan(participant, run.scans, run.finished)
+        try:
+            runs.append(run.begin())
+        except Exception as error:
+            refused += run.refused(error)
+    return runs, refused
+
+
+def _say_remarks(
+    inputs: RunInputs, runs: Sequence[ParticipantRun], spoken_of: set[str | None]
+) -> None:
+    """Say, once for each region, what its model cannot give."""
+    regions = {scan.region for run in runs for scan in run.left if not scan.problem}
+    for region, model in inputs.models.items():
+        if region in regions - spoken_of:
+            say_all(model.remarks())
+    spoken_of |= regions
+
+
 def _run_scans(
+    machine: _Machine, runs: Sequence[ParticipantRun], work_dir: Path
+) -> tuple[RunReport, list[ScanRecord]]:
+    """Run the scans that are left and write their records."""
+    report = RunReport(())
+    # Sagittal scans first: their vertebrae define the levels of the axial scans.
+    for spines in (True, False):
+        report += _run_plane(machine, runs, report, work_dir, spines=spines)
+        if runs and runs[0].inputs.settings.stop_on_first_crash and not report.ok:
+            break
+    return report, [record for run in runs for record in run.finish(report)]
+
+
+def _run_plane(
     machine: _Machine,
     runs: Sequence[ParticipantRun],
     before: RunReport,
@@ -253,46 +276,63 @@ def _run_scans(
     spines: bool,
 ) -> RunReport:
     """Run the graphs of the sagittal scans, or of the axial scans, of some participants."""
-    chosen = [
-        [scan for scan in run.left if (scan.region == SPINE) == spines and scan.problem is None]
-        for run in runs
-    ]
-    if not any(chosen):
-        return RunReport(())
-    from nipype.pipeline.engine import Workflow
-
-    from bids_muscle.engine.execute import run_workflow
     from bids_muscle.workflows.participant import init_participant_wf
 
-    settings, resources = runs[0].inputs.settings, machine.resources
-    workflow = Workflow(WORKFLOW, base_dir=work_dir)
-    for run, scans in zip(runs, chosen, strict=True):
+    graphs = []
+    for run in runs:
+        settings = run.inputs.settings
+        scans = [scan for scan in run.left if (scan.region == SPINE) == spines]
+        scans = [scan for scan in scans if scan.problem is None]
+        if not scans:
+            continue
         graph = init_participant_wf(
             participant=run.participant,
             scans=scans,
-            models=run.inputs.models,
-            atlases=run.inputs.atlases,
-            levels=settings.levels,
-            derivatives=settings.derivatives,
             sagittal=run.published_spines(before),
-            bids_dir=settings.bids_dir,
-            output_dir=settings.output_dir,
-            settings=settings.science(),
-            omp_nthreads=resources.omp_nthreads,
-            use_gpu=resources.use_gpu,
+            inputs=run.inputs,
+            resources=machine.resources,
         )
-        if settings.write_graph and scans:
+        if settings.write_graph:
             # Sagittal and axial scans run one after the other, in graphs of their own.
             name = 'graph_sagittal' if spines else 'graph'
             path = settings.output_dir / participant_path(run.participant, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             graph.write_hierarchical_dotfile(str(path))
-        workflow.add_nodes([graph])
+        graphs.append(graph)
+    return _run_graphs(machine, settings, work_dir, graphs) if graphs else RunReport(())
+
+
+def _finish(
+    inputs: RunInputs,
+    runs: Sequence[ParticipantRun],
+    run_graphs: Callable[[Sequence[Workflow]], RunReport],
+) -> list[Problem]:
+    """Do what follows the scans of some participants: parts, sessions, pages."""
+    problems = []
+    for run in runs:
+        problems += join_scans(inputs.settings, run.participant, run.scans, inputs.models)
+    labels = [run.participant for run in runs]
+    problems += run_sessions(inputs.settings, labels, run_graphs)
+    for label in labels:
+        problems += finish_page(inputs.settings, label)
+    return problems
+
+
+def _run_graphs(
+    machine: _Machine, settings: Settings, work_dir: Path, graphs: Sequence[Workflow]
+) -> RunReport:
+    """Run the graphs of some participants side by side."""
+    from nipype.pipeline.engine import Workflow
+
+    from bids_muscle.engine.execute import run_workflow
+
+    workflow = Workflow(WORKFLOW, base_dir=work_dir)
+    workflow.add_nodes(list(graphs))
     return run_workflow(
         workflow,
-        nprocs=resources.nprocs,
-        memory_gb=resources.memory_gb,
-        devices=resources.devices,
+        nprocs=machine.resources.nprocs,
+        memory_gb=machine.resources.memory_gb,
+        devices=machine.resources.devices,
         crash_dir=settings.output_dir / 'logs/crash',
         stop_on_first_crash=settings.stop_on_first_crash,
         on_start=machine.progress.begin_step,

@@ -16,8 +16,8 @@ import pytest
 from bids_muscle.cli.slurm import main
 from bids_muscle.cli.slurm_job import unfinished
 from bids_muscle.cli.status import main as status
-from bids_muscle.dataset.records import ScanRecord
-from bids_muscle.errors import ExitCode
+from bids_muscle.dataset.records import ScanRecord, SessionRecord, write_session_record
+from bids_muscle.errors import ExitCode, Problem
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.settings import Settings, read_config
@@ -326,6 +326,11 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
     path.write_text(json.dumps(record.as_dict()))
     assert unfinished(now) == (['0001'], 0)  # a run was killed before it wrote the page
     (out / 'sub-0001.html').touch()
+    assert unfinished(now) == ([], 1)
+    problem = Problem('WorkerDiedError', 'The step loads was killed.', 'Run again.', 75)
+    write_session_record(SessionRecord(name='loads', problem=problem), '0001', out)
+    assert unfinished(now) == (['0001'], 0)
+    write_session_record(SessionRecord(name='loads'), '0001', out)
     assert unfinished(now) == ([], 1)
 
     other = tmp_path / 'other'

@@ -140,7 +140,7 @@ def run_of_scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 outcomes.append(NodeOutcome(**step, status=Status.FAILED, problem=error.problem))
         return RunReport(tuple(outcomes))
 
-    monkeypatch.setattr(running, '_run_scans', steps)
+    monkeypatch.setattr(running, '_run_plane', steps)
     monkeypatch.setattr('bids_muscle.engine.worker.start_forkserver', lambda: None)
     return ran
 

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from last_steps import finish_sessions
 
+from bids_muscle.dataset.records import ScanRecord, read_session_records, write_record
+from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.errors import MissingInputError
+from bids_muscle.interfaces.session import ComputeLoads
 from bids_muscle.settings import Settings
 from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
-from bids_muscle.workflows.spinal_loads import check_loading, measure_participant_loads
+from bids_muscle.workflows.participant import _MEMORY
+from bids_muscle.workflows.session import check_loading
 
 ANAT = 'sub-01/ses-a/anat'
 TABLE = f'{ANAT}/sub-01_ses-a_acq-sag_loads.tsv'
+
+
+class Dying(ComputeLoads):
+    """As if OpenSim crashed."""
+
+    def _run_interface(self, runtime: object) -> object:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        raise AssertionError
+
+
 needs_opensim = pytest.mark.skipif(find_spec('opensim') is None, reason='OpenSim is not installed')
 
 
@@ -44,8 +62,17 @@ def folder(tmp_path: Path) -> Path:
         }
         for kind, name, (x, y, z) in places
     ]
-    path = tmp_path / f'out/{ANAT}/sub-01_ses-a_acq-sag_desc-spine_morph.tsv'
-    write_tsv(rows, path)
+    scan = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'sag')), 'T2w', 'spine', ())
+    record = ScanRecord(
+        participant='01',
+        session='a',
+        scan=scan.name,
+        region='spine',
+        status='done',
+        outputs=(f'{ANAT}/sub-01_ses-a_acq-sag_desc-spine_morph.tsv',),
+    )
+    write_record(record, scan, tmp_path / 'out')
+    write_tsv(rows, tmp_path / 'out' / record.outputs[0])
     (tmp_path / 'participants.tsv').write_text(
         'participant_id\tsex\theight\tweight\nsub-01\tF\t165\t60\n'
     )
@@ -57,7 +84,7 @@ def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     folder: Path,
 ) -> None:
     settings = make_settings(folder, loading=True)
-    assert measure_participant_loads(settings, '01') == []
+    assert finish_sessions(settings) == []
     path = settings.output_dir / TABLE
     with path.open(encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
@@ -67,15 +94,23 @@ def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     assert set(rows[0]) <= set(sidecar)
     assert sidecar['SourceFiles'] == ['sub-01_ses-a_acq-sag_desc-spine_morph.tsv']
     before = path.read_bytes()
-    measure_participant_loads(settings, '01')
+    ran: list[str] = []
+    finish_sessions(settings, ran)
+    assert ran == []  # they are finished
+    finish_sessions(replace(settings, overwrite=True), ran)
+    assert ran == ['loads']
     assert path.read_bytes() == before
+    record = read_session_records(settings.output_dir, '01')['sub-01_ses-a_acq-sag_loads']
+    assert record.step
+    assert record.step.peak_mb
+    assert record.step.peak_mb < 1000 * _MEMORY['loads'][0]
     # The model opens in OpenSim.
     import opensim
 
     model = opensim.Model(str(path.with_suffix('.osim')))
     assert model.getNumBodies() == 7
     # A run that does not ask for them leaves none that may be out of date.
-    measure_participant_loads(make_settings(folder), '01')
+    finish_sessions(make_settings(folder))
     assert not list(settings.output_dir.rglob('*_loads.*'))
 
 
@@ -85,10 +120,46 @@ def test_a_session_without_vertebrae_has_a_table_that_says_so(folder: Path) -> N
     anat = settings.output_dir / 'sub-01/ses-b/anat'
     levels = anat / 'sub-01_ses-b_acq-dixon_seg-lumbarmuscles_desc-levels_morph.tsv'
     write_tsv([{'muscle': 'multifidus', 'side': 'left', 'level': 'L4'}], levels)
-    assert measure_participant_loads(settings, '01') == []
+    assert finish_sessions(settings) == []
     text = (anat / 'sub-01_ses-b_acq-dixon_loads.tsv').read_text()
     assert text.count('sagittal scan') == 10
     assert (settings.output_dir / TABLE).is_file()
+
+
+@needs_opensim
+@pytest.mark.parametrize('change', ['table', 'weight', 'strength', 'output'])
+def test_loads_are_computed_again_when_something_has_changed(folder: Path, change: str) -> None:
+    settings = make_settings(folder, loading=True)
+    ran: list[str] = []
+    finish_sessions(settings, ran)
+    path = settings.output_dir / TABLE
+    if change == 'table':
+        (table,) = settings.output_dir.rglob('*_desc-spine_morph.tsv')
+        table.write_text(table.read_text() + '\n')
+    elif change == 'weight':
+        people = folder / 'participants.tsv'
+        people.write_text(people.read_text().replace('60', '61'))
+    elif change == 'strength':
+        settings = replace(settings, loading_strength='lean')
+    else:
+        path.write_text('task\n')
+    finish_sessions(settings, ran)
+    assert ran == ['loads', 'loads']
+    assert path.stat().st_size > 100
+
+
+def test_a_process_that_dies_is_a_problem_and_leaves_nothing_old(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(folder, loading=True)
+    old = settings.output_dir / TABLE
+    old.write_text('task\n')
+    monkeypatch.setattr('bids_muscle.interfaces.session.ComputeLoads', Dying)
+    (problem,) = finish_sessions(settings)
+    assert 'SIGSEGV' in problem.message
+    assert not old.exists()
+    record = read_session_records(settings.output_dir, '01')['sub-01_ses-a_acq-sag_loads']
+    assert record.problem == problem
 
 
 @needs_opensim
@@ -96,8 +167,8 @@ def test_a_broken_table_is_a_problem(folder: Path, capsys: pytest.CaptureFixture
     settings = make_settings(folder, loading=True)
     (table,) = settings.output_dir.rglob('*_desc-spine_morph.tsv')
     table.write_text('kind\tname\nvertebra\tL1\n')
-    (problem,) = measure_participant_loads(settings, '01')
-    assert 'desc-spine_morph.tsv' in problem.message
+    (problem,) = finish_sessions(settings)
+    assert 'sub_01_ses_a_acq_sag_loads' in problem.message
     assert problem.message in capsys.readouterr().err
 
 

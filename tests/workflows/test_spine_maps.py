@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from last_steps import finish_sessions
 
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, write_record
@@ -19,8 +20,6 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.resume import page_of
-from bids_muscle.workflows.spinal_loads import measure_participant_loads
-from bids_muscle.workflows.spine import join_planes, measure_spines
 
 ANAT = 'sub-01/ses-a/anat'
 STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
@@ -53,7 +52,7 @@ def rows(settings: Settings) -> list[dict[str, str]]:
 
 
 def test_maps_are_measured_and_named_by_their_lookup_table(settings: Settings) -> None:
-    assert measure_spines(settings, '01') == []
+    assert finish_sessions(settings) == []
     found = {row['kind']: row for row in rows(settings)}
     assert found['disc']['name'] == 'L4-L5'
     assert float(found['disc']['height_mm']) == pytest.approx(6)
@@ -61,16 +60,16 @@ def test_maps_are_measured_and_named_by_their_lookup_table(settings: Settings) -
     sidecar = json.loads((settings.output_dir / TABLE).with_suffix('.json').read_text())
     assert set(found['disc']) <= set(sidecar)
     before = (settings.output_dir / TABLE).read_bytes()
-    measure_spines(settings, '01')
+    finish_sessions(settings)
     assert (settings.output_dir / TABLE).read_bytes() == before
 
 
 def test_a_broken_map_is_a_problem_and_leaves_nothing_old(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measure_spines(settings, '01')
+    finish_sessions(settings)
     (settings.derivatives[0] / f'{STEM}_seg-discs_dseg.nii.gz').write_bytes(b'no image')
-    (problem,) = measure_spines(settings, '01')
+    (problem,) = finish_sessions(settings)
     assert 'seg-discs_dseg' in problem.message
     assert problem.message in capsys.readouterr().err
     assert not (settings.output_dir / TABLE).exists()
@@ -78,7 +77,7 @@ def test_a_broken_map_is_a_problem_and_leaves_nothing_old(
 
 def test_a_broken_lookup_table_is_a_problem(settings: Settings) -> None:
     (settings.derivatives[0] / 'dseg.tsv').write_text('number\tname\n3\tL4-L5\n')
-    (problem,) = measure_spines(settings, '01')
+    (problem,) = finish_sessions(settings)
     assert 'lookup table' in problem.message
 
 
@@ -102,14 +101,14 @@ def test_a_given_map_takes_the_place_of_that_of_the_scan(settings: Settings) -> 
     )
     write_record(record, scan, settings.output_dir)
     # The same maps come back: the scan's own table also has a confidence.
-    assert measure_spines(settings, '01') == []
+    assert finish_sessions(settings) == []
     assert table.read_text() == 'confidence\n0.9\n'
     # A person has corrected the discs alone; the vertebrae are the scan's own.
     labels = np.zeros((9, 60, 40), np.uint8)
     labels[2:7, 10:40, 10:18] = 3
     nib.save(nib.Nifti1Image(labels, np.diag([4.0, 1, 1, 1])), given[1])
     given[0].unlink()
-    assert measure_spines(settings, '01') == []
+    assert finish_sessions(settings) == []
     found = {row['kind']: row for row in rows(settings)}
     assert float(found['disc']['height_mm']) == pytest.approx(8)
     assert 'vertebra' in found
@@ -117,33 +116,46 @@ def test_a_given_map_takes_the_place_of_that_of_the_scan(settings: Settings) -> 
     inside = settings.output_dir / 'corrected'
     settings.derivatives[0].rename(inside)
     table.unlink()
-    assert measure_spines(replace(settings, derivatives=(inside,)), '01') == []
+    assert finish_sessions(replace(settings, derivatives=(inside,))) == []
     assert {row['kind']: row for row in rows(settings)} == found
 
 
 def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> None:
-    measure_spines(settings, '01')
+    finish_sessions(settings)
     page = page_of(settings.output_dir, '01')
     page.write_text('disc heights')
-    measure_spines(settings, '01')
-    measure_participant_loads(settings, '01')
+    ran: list[str] = []
+    finish_sessions(settings, ran)
+    assert ran == []  # nothing has changed
     assert page.is_file()
-    measure_spines(replace(settings, derivatives=()), '01')
+    settings = replace(settings, derivatives=())
+    finish_sessions(settings)
     assert not page.exists()
     page.write_text('loads')
     (settings.output_dir / ANAT / 'sub-01_ses-a_acq-sag_loads.tsv').write_text('task\n')
-    measure_participant_loads(settings, '01')
+    finish_sessions(settings)
     assert not page.exists()
 
 
 def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     """Half of each part lies at L4: their areas there are those of a cut level."""
+    settings = replace(settings, derivatives=())
     folder = settings.output_dir / ANAT
     folder.mkdir(parents=True)
     place = {f'{axis}_ras_mm': [0.0] for axis in 'xyz'}
     bone = {'kind': ['vertebra'], 'name': ['L4'], 'confidence': [0.9], 'reason': [None]}
     spine = pd.DataFrame({**bone, **place, 'height_mm': [30.0]})
-    write_tsv(spine, folder / 'sub-01_ses-a_acq-sag_desc-spine_morph.tsv')
+    write_tsv(spine, settings.output_dir / TABLE)
+    sagittal = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'sag')), 'T2w', 'spine', ())
+    record = ScanRecord(
+        participant='01',
+        session='a',
+        scan=sagittal.name,
+        region='spine',
+        status='done',
+        outputs=(TABLE,),
+    )
+    write_record(record, sagittal, settings.output_dir)
     names = [f'sub-01_ses-a_acq-T2w{end}' for end in ('_chunk-1', '_chunk-2')]
     joined = 'sub-01_ses-a_acq-T2wjoined'
     for name in (*names, joined):
@@ -172,7 +184,7 @@ def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
             outputs=tuple(map(str, paths[name == joined :])),
         )
         write_record(record, scan, settings.output_dir)
-    assert join_planes(settings, '01') == []
+    assert finish_sessions(settings) == []
     [row] = read_tsv(folder / 'sub-01_ses-a_desc-joined_morph.tsv').to_dict('records')
     assert (row['scan'], row['csa_cm2'], row['moved_z_ras_mm']) == (joined, 8.0, 9.0)
     assert all(f'{name} moved' in row['reason'] for name in names)
@@ -182,5 +194,5 @@ def test_a_session_that_is_gone_leaves_no_joined_table(settings: Settings) -> No
     joined = settings.output_dir / 'sub-01/ses-gone/anat/sub-01_ses-gone_desc-joined_morph.tsv'
     joined.parent.mkdir(parents=True)
     joined.write_text('level\n')
-    assert join_planes(settings, '01') == []
+    assert finish_sessions(settings) == []
     assert not joined.exists()
