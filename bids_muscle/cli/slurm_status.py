@@ -6,12 +6,14 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bids_muscle.cli.slurm_job import JOBS
-from bids_muscle.dataset.records import read_records
+from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.durations import duration
+from bids_muscle.settings import Settings, read_config
+from bids_muscle.workflows.planning import RunInputs
 
 
 def print_jobs(output_dir: Path) -> bool:
@@ -27,13 +29,25 @@ def print_jobs(output_dir: Path) -> bool:
         return False
     listed = {label for folder in folders for label in _lines(folder / 'participants.txt')}
     records = [each for each in read_records(output_dir) if each.participant in listed]
-    ended = {record.participant for record in records}
-    bad = {record.participant for record in records if record.status != 'done'}
+    ended = {record.participant for record in records} - _outdated(folders[-1], records)
+    bad = {record.participant for record in records if record.status != 'done'} & ended
     parts = [f'participants: {len(listed)} listed', f'{len(ended - bad)} done']
     parts += [f'{len(bad)} failed', f'{len(listed - ended)} to come']
     left_s = _left_s(output_dir, folders[-1], listed - ended)
     print(', '.join([*parts, *([f'{duration(left_s)} left'] if left_s else [])]))
     return _print_job(folders[-1]) or bool(listed - ended)
+
+
+def _outdated(folder: Path, records: Sequence[ScanRecord]) -> set[str]:
+    """Return who is listed in a job and has a record that it will make anew.
+
+    Participants of a task that has not begun have the records of an earlier run.
+    """
+    places = dict.fromkeys(('bids_dir', 'output_dir'), folder)  # neither decides
+    config = read_config(folder / 'settings.toml')
+    inputs = RunInputs.find(Settings.from_sources({**places, 'level': 'participant'}, config))
+    old = {record.participant for record in records if not inputs.fits(record)}
+    return old & set(_lines(folder / 'participants.txt'))
 
 
 def _left_s(output_dir: Path, folder: Path, to_come: Collection[str]) -> float | None:

@@ -358,6 +358,32 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
         assert unfinished(replace(now, **change)) == (['0001'], 0), change
 
 
+@pytest.mark.parametrize(('digest', 'said'), [(None, '1 done'), ('x', '1 to come')])
+def test_a_record_of_other_settings_is_not_the_end_of_a_job(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], digest: str, said: str
+) -> None:
+    from bids_muscle import __version__
+
+    out = tmp_path / 'out'
+    words = [str(dataset), str(out), '--', '--participant-label', '0001', '--fat-method', 'mean']
+    assert main(words) == ExitCode.OK
+    now = replace(settings(dataset, out), fat_method='mean')
+    record = ScanRecord(
+        participant='0001',
+        session=None,
+        scan='sub-0001_acq-dixon',
+        region='lumbar',
+        status='done',
+        settings_digest=digest or settings_digest(now),
+        versions={'bids_muscle': __version__},
+    )
+    path = out / 'logs/sub-0001/sub-0001_acq-dixon.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record.as_dict()))
+    status([str(out)])
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('words', 'code', 'said'),
     [
