@@ -9,7 +9,6 @@ import numpy as np
 from bids_muscle.anatomy.labels import REGIONS
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.artefacts import ARTEFACTS
-from bids_muscle.phantom.dicom import VENDORS
 from bids_muscle.phantom.effects import Effects
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import CENTRE_Y_MM, CONTRASTS, FIELD_OF_VIEW_MM, MATRIX
@@ -17,6 +16,7 @@ from bids_muscle.phantom.render import Grid
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.spine import make_spine
 from bids_muscle.phantom.tissues import FIELD_STRENGTHS_T
+from bids_muscle.phantom.vendors import VENDORS
 
 #: The field of view must lie inside the anatomy of everyone in the cohort.
 SMALL_PERSON = Person('', 60.0, 'F', 148.0, 25.0, '', 0)

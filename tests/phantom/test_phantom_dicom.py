@@ -15,7 +15,8 @@ from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import UsageError
 from bids_muscle.phantom.dataset import write_dataset
-from bids_muscle.phantom.dicom import PHILIPS_RESCALE_SLOPE, VENDORS
+from bids_muscle.phantom.dicom import PHILIPS_RESCALE_SLOPE
+from bids_muscle.phantom.vendors import VENDORS
 
 #: Plane and tilt of the slices, and a grid of which no two axes are alike.
 PLANES = {
