@@ -104,29 +104,10 @@ def prepare_scan(
     BadDataError
         If an image has both signs throughout.
     """
-    names = {key: _file_name(img, key) for key, img in images.items()}
-    grids = {names[key]: grid_of(img) for key, img in images.items()}
-    grids |= {
-        _file_name(img, f'echo {number}'): grid_of(img)
-        for number, img in enumerate(echoes, start=1)
-    }
-    affine, warnings = reconcile_grids(grids)
-    located = any(grid.located for grid in grids.values())
-    for img in images.values():
-        warnings += img.extra.get('warnings', ())
-
-    first = next(iter(images.values()))
-    native = _with_affine(first, affine, located)
-    canonical = {
-        key: to_canonical(_with_affine(img, affine, located)) for key, img in images.items()
-    }
+    native, canonical, echo_arrays, warnings = _on_one_grid(images, echoes)
     arrays = {key: np.asarray(img.dataobj) for key, img in canonical.items()}
     grid_affine = next(iter(canonical.values())).affine
-
     source = dixon.fat_source([*arrays, *FatSource.ECHOES.value] if echo_train else arrays)
-    echo_arrays = [
-        np.asarray(to_canonical(_with_affine(img, affine, located)).dataobj) for img in echoes
-    ]
     checked = check_images(arrays, source, echoes=echo_arrays, fix_swaps=fix_swaps)
     given, arrays = arrays, dict(checked.arrays)
     warnings += checked.warnings
@@ -147,14 +128,9 @@ def prepare_scan(
             'strong the fit may take one for the other in single voxels.'
         )
     if bounded:
-        inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
-        warnings.append(
-            'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
-            f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
-            'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
-        )
-        if inverted_pct > _MOSTLY_INVERTED_PCT and not doubt:
-            doubt = 'nearly everywhere the opposed-phase exceeds the in-phase signal'
+        said, inverted = _say_phases(arrays, mask)
+        warnings.append(said)
+        doubt = doubt or inverted
     corrected = {key: _defined(data) for key, data in arrays.items()}
     if bias_correction and set(arrays) != {'fatfraction'}:
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
@@ -193,6 +169,43 @@ def prepare_scan(
         fat_doubt=doubt,
         warnings=(*warnings, *found),
     )
+
+
+def _on_one_grid(
+    images: Mapping[str, Nifti1Image], echoes: Sequence[Nifti1Image]
+) -> tuple[Nifti1Image, dict[str, Nifti1Image], list[np.ndarray], list[str]]:
+    """Return the first image as it is, all in canonical order, the echoes so, and warnings."""
+    grids = {_file_name(img, key): grid_of(img) for key, img in images.items()}
+    grids |= {
+        _file_name(img, f'echo {number}'): grid_of(img)
+        for number, img in enumerate(echoes, start=1)
+    }
+    affine, warnings = reconcile_grids(grids)
+    located = any(grid.located for grid in grids.values())
+    for img in images.values():
+        warnings += img.extra.get('warnings', ())
+
+    def canonical(img: Nifti1Image) -> Nifti1Image:
+        return to_canonical(_with_affine(img, affine, located))
+
+    return (
+        _with_affine(next(iter(images.values())), affine, located),
+        {key: canonical(img) for key, img in images.items()},
+        [np.asarray(canonical(img).dataobj) for img in echoes],
+        warnings,
+    )
+
+
+def _say_phases(arrays: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[str, str]:
+    """Say what limits fat from in- and opposed-phase, and why it is in doubt, or nothing."""
+    inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
+    said = (
+        'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
+        f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
+        'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
+    )
+    nearly = 'nearly everywhere the opposed-phase exceeds the in-phase signal'
+    return said, nearly if inverted_pct > _MOSTLY_INVERTED_PCT else ''
 
 
 def _file_name(img: Nifti1Image, contrast: str) -> str:
