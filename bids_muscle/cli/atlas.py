@@ -6,12 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.cli.command import run_command
 from bids_muscle.errors import NothingSelectedError, UsageError
+
+if TYPE_CHECKING:
+    from bids_muscle.anatomy.labels import LabelTable
+    from bids_muscle.dataset.label_maps import LabelMap
+    from bids_muscle.dataset.scan import Scan
+    from bids_muscle.imaging.levels import Boundary
+    from bids_muscle.imaging.template import Case
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,21 +75,12 @@ def _build(args: argparse.Namespace) -> None:
     from bids_muscle.anatomy.labels import load_label_table
     from bids_muscle.dataset.discovery import find_scans
     from bids_muscle.dataset.folders import list_participants
-    from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
-    from bids_muscle.dataset.scan import Scan
+    from bids_muscle.dataset.label_maps import find_label_maps, scans_of
     from bids_muscle.dataset.writer import write_bytes
     from bids_muscle.imaging.atlas import atlas_files
-    from bids_muscle.imaging.conform import load_image, to_canonical
-    from bids_muscle.imaging.levels import Boundary, vertebra_boundaries
-    from bids_muscle.imaging.prepare import prepare_scan
-    from bids_muscle.imaging.template import Case, build_atlas
+    from bids_muscle.imaging.template import build_atlas
 
-    if not args.name.isalnum():
-        raise UsageError(f'The name {args.name!r} is not letters and digits.', 'Change --name.')
-    if not 0.5 <= args.spacing <= 10:
-        raise UsageError('--spacing is 0.5 to 10 mm.', 'Change it.')
-    if not (1 <= args.rounds <= 10 and 0 <= args.deformable_rounds <= 10):
-        raise UsageError('--rounds is 1 to 10 and --deformable-rounds 0 to 10.', 'Change them.')
+    _check(args)
     table = load_label_table(args.region)
     folders = args.derivatives or sorted(
         path for path in (args.bids_dir / 'derivatives').glob('*') if path.is_dir()
@@ -103,23 +102,9 @@ def _build(args: argparse.Namespace) -> None:
     spines = {scan.name: each for scan, each in maps(args.vertebrae)} if args.vertebrae else {}
     cases = []
     for scan, label_map in maps(args.seg):
-        prepared = prepare_scan(
-            {str(key): load_image(path) for key, path in scan.paths.items()},
-            bias_correction=args.bias_correction,
-        )
-        drawn = np.asarray(to_canonical(load_image(label_map.path)).dataobj)
-        labels = np.zeros(drawn.shape, np.uint8)
-        for code, index in label_map.codes(table).items():
-            labels[drawn == code] = index
-        boundaries: tuple[Boundary, ...] = ()
-        if spine := spines.get(scan.name):
-            vertebrae = to_canonical(load_image(spine.path))
-            boundaries = vertebra_boundaries(
-                np.asarray(vertebrae.dataobj), vertebrae.affine, spine.names
-            )
-        images = {key: img for key, img in prepared.corrected.items() if key != 'fatfraction'}
-        mask = np.asarray(prepared.body_mask.dataobj) > 0
-        cases.append(Case(images, labels, mask, boundaries))
+        spine = spines.get(scan.name)
+        bias = args.bias_correction
+        cases.append(_read_case(scan, label_map, spine, table, bias_correction=bias))
         print(f'read {scan.name}', file=sys.stderr)
     if not cases:
         raise NothingSelectedError(
@@ -146,6 +131,48 @@ def _build(args: argparse.Namespace) -> None:
     for name, content in atlas_files(atlas, recipe).items():
         write_bytes(content, folder / name)
     print(f'{len(cases)} scans averaged in {folder}')
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not args.name.isalnum():
+        raise UsageError(f'The name {args.name!r} is not letters and digits.', 'Change --name.')
+    if not 0.5 <= args.spacing <= 10:
+        raise UsageError('--spacing is 0.5 to 10 mm.', 'Change it.')
+    if not (1 <= args.rounds <= 10 and 0 <= args.deformable_rounds <= 10):
+        raise UsageError('--rounds is 1 to 10 and --deformable-rounds 0 to 10.', 'Change them.')
+
+
+def _read_case(
+    scan: Scan,
+    label_map: LabelMap,
+    spine: LabelMap | None,
+    table: LabelTable,
+    *,
+    bias_correction: bool,
+) -> Case:
+    """Read the images of a scan, the muscles and, if there are, the vertebrae drawn in it."""
+    from bids_muscle.imaging.conform import load_image, to_canonical
+    from bids_muscle.imaging.levels import vertebra_boundaries
+    from bids_muscle.imaging.prepare import prepare_scan
+    from bids_muscle.imaging.template import Case
+
+    prepared = prepare_scan(
+        {str(key): load_image(path) for key, path in scan.paths.items()},
+        bias_correction=bias_correction,
+    )
+    drawn = np.asarray(to_canonical(load_image(label_map.path)).dataobj)
+    labels = np.zeros(drawn.shape, np.uint8)
+    for code, index in label_map.codes(table).items():
+        labels[drawn == code] = index
+    boundaries: tuple[Boundary, ...] = ()
+    if spine:
+        vertebrae = to_canonical(load_image(spine.path))
+        boundaries = vertebra_boundaries(
+            np.asarray(vertebrae.dataobj), vertebrae.affine, spine.names
+        )
+    images = {key: img for key, img in prepared.corrected.items() if key != 'fatfraction'}
+    mask = np.asarray(prepared.body_mask.dataobj) > 0
+    return Case(images, labels, mask, boundaries)
 
 
 if __name__ == '__main__':

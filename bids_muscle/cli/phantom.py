@@ -61,27 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='NAME[=SHARE]',
         help='artefacts, each with the share of scans that have it; see docs/phantom.md',
     )
-    parser.add_argument(
-        '--shape', type=int, nargs=3, metavar=('NX', 'NY', 'NZ'), help='matrix of the scans'
-    )
-    parser.add_argument(
-        '--voxel-size', type=float, nargs=3, metavar=('DX', 'DY', 'DZ'), help='voxel size in mm'
-    )
-    parser.add_argument(
-        '--oblique', type=float, default=0.0, metavar='DEG', help='tilt of the slices'
-    )
-    parser.add_argument(
-        '--plane', default='axial', metavar='PLANE', help='axial (default) or sagittal slices'
-    )
-    parser.add_argument(
-        '--snr', type=float, default=40.0, help='muscle signal over noise; 0 for no noise'
-    )
-    parser.add_argument(
-        '--bias', type=float, default=1.0, help='strength of the coil fall-off; 0 for none'
-    )
-    parser.add_argument(
-        '--field-strength', type=float, default=3.0, metavar='T', help='1.5 or 3 (default: 3)'
-    )
+    _add_scan_options(parser)
     parser.add_argument(
         '--naming',
         default='bids',
@@ -104,6 +84,31 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--overwrite', action='store_true', help='replace an older phantom there')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
+
+
+def _add_scan_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the scans are made."""
+    parser.add_argument(
+        '--shape', type=int, nargs=3, metavar=('NX', 'NY', 'NZ'), help='matrix of the scans'
+    )
+    parser.add_argument(
+        '--voxel-size', type=float, nargs=3, metavar=('DX', 'DY', 'DZ'), help='voxel size in mm'
+    )
+    parser.add_argument(
+        '--oblique', type=float, default=0.0, metavar='DEG', help='tilt of the slices'
+    )
+    parser.add_argument(
+        '--plane', default='axial', metavar='PLANE', help='axial (default) or sagittal slices'
+    )
+    parser.add_argument(
+        '--snr', type=float, default=40.0, help='muscle signal over noise; 0 for no noise'
+    )
+    parser.add_argument(
+        '--bias', type=float, default=1.0, help='strength of the coil fall-off; 0 for none'
+    )
+    parser.add_argument(
+        '--field-strength', type=float, default=3.0, metavar='T', help='1.5 or 3 (default: 3)'
+    )
 
 
 def parse_artefacts(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
