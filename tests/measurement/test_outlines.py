@@ -81,6 +81,11 @@ def test_what_is_even_needs_no_word() -> None:
             '10.0). Check the segmentation there.',
         ),
         (
+            {f'{side}_psoas_major': {9: 30} for side in ('left', 'right')},
+            'The area of left psoas major jumps in slice 9 (slice 9: 30.0 cm2, beside it 10.0 and '
+            '10.0). Check the segmentation there.',
+        ),
+        (
             {
                 'left_multifidus': dict.fromkeys(range(12), 6.0),
                 'left_erector_spinae': dict.fromkeys(range(12), 14.0),
@@ -104,6 +109,8 @@ def test_small_pieces_and_ends_of_muscles_are_nothing() -> None:
     earlier = {0: 0.0, 1: 0.0, 2: 0.5}  # 8 mm and a little
     assert outline_doubts(slices(left_psoas_major={0: 0.0, 1: 0.0}), TABLE) == []
     assert len(outline_doubts(slices(left_psoas_major=earlier), TABLE)) == 1
+    lone = {k: 3.0 if k == 9 else 0.0 for k in range(N_SLICES)}
+    assert outline_doubts(slices(left_psoas_major=lone, right_psoas_major=lone), TABLE) == []
     growing = {k: 1 + k for k in range(N_SLICES)}
     assert outline_doubts(slices(left_psoas_major=growing, right_psoas_major=growing), TABLE) == []
 

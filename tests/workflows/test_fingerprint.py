@@ -1,15 +1,21 @@
-"""Whatever decides the outputs of a scan is part of its fingerprint, one by one."""
+"""Whatever decides the outputs of a scan is part of its fingerprint, one by one.
+
+The same for what a scan waits for before it counts as finished.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
+from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.imaging.multi_echo import EchoTrain
 from bids_muscle.segmentation.bundle import ModelBundle
@@ -130,3 +136,147 @@ def test_how_it_runs_does_not(inputs: Inputs, change: Callable[[Inputs], None]) 
     before = inputs.fingerprint
     change(inputs)
     assert inputs.fingerprint == before
+
+
+def made_up(inputs: Inputs, name: str, region: str, session: str = 'a') -> Scan:
+    """Return another scan with an image of its own."""
+    path = inputs.folder / f'bids/{name}'
+    path.write_text(name)
+    labels = (('sub', '01'), ('ses', session), ('acq', name))
+    return Scan(labels, 'T2w', region, (ScanImage(Contrast.T2W, path),))
+
+
+@pytest.fixture
+def several(inputs: Inputs) -> dict[str, Scan]:
+    """Axial and sagittal scans of two sessions, a third session without a sagittal scan."""
+    scans = [
+        made_up(inputs, 'axial', 'lumbar'),
+        made_up(inputs, 'sagittal', SPINE),
+        made_up(inputs, 'axialb', 'lumbar', 'b'),
+        made_up(inputs, 'sagittalb', SPINE, 'b'),
+        made_up(inputs, 'axialc', 'lumbar', 'c'),
+    ]
+    return {dict(scan.entities)['acq']: scan for scan in scans}
+
+
+def prints(inputs: Inputs, scans: Iterable[Scan]) -> dict[str, str]:
+    """Return all fingerprints by acq label."""
+    models = {'lumbar': inputs.model, SPINE: replace(inputs.model, region=SPINE)}
+    found = resume.fingerprints(inputs.settings, list(scans), models)
+    return {name.rpartition('acq-')[2]: text for name, text in found.items()}
+
+
+def test_muscles_depend_on_the_sagittal_scan_of_their_session(
+    inputs: Inputs, several: dict[str, Scan]
+) -> None:
+    before = prints(inputs, several.values())
+    assert before.keys() == several.keys()
+    assert len(set(before.values())) == 5
+    drawn = resume.drawn_maps(inputs.settings, '01')
+    alone = resume.fingerprint(inputs.settings, several['axialc'], inputs.model, drawn)
+    assert before['axialc'] == alone
+    _append('bids/sagittal')(inputs)
+    after = prints(inputs, several.values())
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {'axial', 'sagittal'}
+    without = prints(inputs, [scan for scan in several.values() if scan.region != SPINE])
+    assert {name for name in without if without[name] == after[name]} == {'axialc'}
+
+
+def test_scans_that_will_fail_have_no_fingerprint(
+    inputs: Inputs, several: dict[str, Scan]
+) -> None:
+    assert resume.fingerprints(inputs.settings, [], {}) == {}
+    problem = BadDataError('It is bad.', 'Mend it.').problem
+    several['axialb'] = replace(several['axialb'], problem=problem)
+    several['axialc'] = replace(several['axialc'], region='cervical')  # without a model
+    several['sagittal'].images[0].path.unlink()
+    assert prints(inputs, several.values()).keys() == {'axial', 'sagittalb'}
+    lookup = inputs.folder / 'out/sub-01/anat/sub-01_seg-discs_desc-manual_dseg.tsv'
+    lookup.parent.mkdir(parents=True)
+    lookup.with_name('sub-01_seg-discs_desc-manual_dseg.nii.gz').write_bytes(b'')
+    lookup.write_text('number\nx\n')
+    assert prints(inputs, several.values()) == {}
+
+
+def finished(output_dir: Path, scans: Iterable[Scan], records: Iterable[ScanRecord]) -> set[str]:
+    scans = list(scans)
+    found = {scan.name: scan.name for scan in scans if scan.problem is None}
+    names = resume.finished_scans(output_dir, list(records), scans, found)
+    return {name.rpartition('acq-')[2] for name in names}
+
+
+def record_of(scan: Scan) -> ScanRecord:
+    return ScanRecord(
+        participant=scan.participant,
+        session=scan.session,
+        scan=scan.name,
+        region=scan.region,
+        status='done',
+        outputs=(f'{scan.name}.txt',),
+        fingerprint=scan.name,
+    )
+
+
+def test_a_scan_is_finished_where_its_record_says_so(
+    tmp_path: Path, several: dict[str, Scan]
+) -> None:
+    records = {name: record_of(scan) for name, scan in several.items()}
+    for record in records.values():
+        (tmp_path / record.outputs[0]).touch()
+    scans = list(several.values())
+    assert finished(tmp_path, scans, records.values()) == several.keys()
+    assert finished(tmp_path, scans[:1], records.values()) == {'axial'}
+    for change in ({'status': 'failed'}, {'fingerprint': 'x'}, {'outputs': ('gone.txt',)}):
+        others = {**records, 'axialc': replace(records['axialc'], **change)}
+        assert finished(tmp_path, scans, others.values()) == several.keys() - {'axialc'}
+        # Muscles wait for the sagittal scan of their session alone.
+        others = {**records, 'sagittal': replace(records['sagittal'], **change)}
+        rest = several.keys() - {'axial', 'sagittal'}
+        assert finished(tmp_path, scans, others.values()) == rest
+        # One that cannot be read tells nothing, so that nobody waits for it.
+        problem = BadDataError('It is bad.', 'Mend it.').problem
+        bad = [replace(s, problem=problem) if s is several['sagittal'] else s for s in scans]
+        assert finished(tmp_path, bad, others.values()) == {*rest, 'axial'}
+
+
+def test_records_of_finished_scans_follow_the_tables_of_the_dataset(
+    inputs: Inputs, several: dict[str, Scan]
+) -> None:
+    output_dir, scans = inputs.settings.output_dir, list(several.values())
+    last = several['axialc']
+    page = resume.page_of(output_dir, '01')
+    page.parent.mkdir(parents=True)
+
+    def refreshed() -> tuple[ScanRecord, bool]:
+        """Return the record after a refresh, and whether the page is still there."""
+        page.touch()
+        records = {record.scan: record for record in read_records(output_dir, '01')}
+        resume.refresh(inputs.settings, scans, records)
+        return read_records(output_dir, '01')[0], page.exists()
+
+    write_record(record_of(last), last, output_dir)
+    record, kept = refreshed()
+    assert (record.participant_info, kept) == ({'height': '172'}, False)
+    assert record.settings_digest == resume.settings_digest(inputs.settings)
+    assert refreshed() == (record, True)
+    _grow(inputs)
+    record, kept = refreshed()
+    assert (record.participant_info, kept) == ({'height': '180'}, False)
+    inputs.settings = replace(inputs.settings, loading=True)
+    again, kept = refreshed()
+    assert (again.settings_digest != record.settings_digest, kept) == (True, False)
+    resume.remove_page(output_dir, '01')
+    resume.remove_page(output_dir, '01')  # it may not be there
+
+
+def test_label_maps_of_people_count_and_those_of_the_program_do_not(inputs: Inputs) -> None:
+    theirs = inputs.folder / 'theirs/sub-01/anat/sub-01_seg-discs_dseg.nii.gz'
+    own = inputs.folder / 'out/sub-01/anat/sub-01_seg-discs_dseg.nii.gz'
+    drawn = own.with_name('sub-01_seg-vertebrae_desc-manual_dseg.nii.gz')
+    for path in (theirs, own, drawn):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(path.name.encode())
+    settings = replace(inputs.settings, derivatives=(inputs.folder / 'theirs',))
+    assert [name for name, _, _ in resume.drawn_maps(settings, '01')] == [theirs.name, drawn.name]
+    assert [name for name, _, _ in resume.drawn_maps(inputs.settings, '01')] == [drawn.name]
