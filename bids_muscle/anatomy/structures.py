@@ -22,7 +22,7 @@ from bids_muscle.anatomy.labels import (
     synonyms,
 )
 from bids_muscle.anatomy.levels import level_of
-from bids_muscle.tables import read_rows
+from bids_muscle.tables import parse_rows, read_rows
 
 #: Step of the hue from one structure to the next, so that neighbours in the table differ most.
 _GOLDEN = 0.618034
@@ -142,15 +142,20 @@ def for_region(table: LabelTable, region: str) -> LabelTable | None:
 
 
 def read_published_table(path: Path, region: str, seg: str) -> LabelTable:
-    """Read a lookup table (``_dseg.tsv``) that was written for the table of a model.
+    """Read a lookup table (``_dseg.tsv``) that was written beside a label map.
 
     Raises
     ------
     OSError, KeyError, ValueError
         If it cannot be read or is no such table.
     """
+    return _published_table(path.read_text(encoding='utf-8'), region, seg)
+
+
+@cache  # the scans of a cohort share it
+def _published_table(text: str, region: str, seg: str) -> LabelTable:
     labels = []
-    for row in read_rows(path):
+    for row in parse_rows(text.splitlines()):
         side, _, muscle = row['name'].partition(' ')
         side, muscle = (side, muscle) if side in ('left', 'right') else (UNSIDED, row['name'])
         short = row['abbreviation'].removesuffix('-L').removesuffix('-R')
@@ -162,8 +167,8 @@ def read_published_table(path: Path, region: str, seg: str) -> LabelTable:
                 short,
                 side,
                 row['color'],
-                kind=row['kind'],
-                source=row['source_name'],
+                kind=row.get('kind', MUSCLE),
+                source=row.get('source_name', ''),
             )
         )
     return LabelTable(region, tuple(labels), seg)

@@ -7,16 +7,17 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from bids_muscle.anatomy.labels import BODY, SPINE, LabelTable, load_label_table
 from bids_muscle.anatomy.structures import read_published_table
-from bids_muscle.dataset.names import dataset_path, derivative_path, io_spec
+from bids_muscle.dataset.names import dataset_path, derivative_path, io_spec, name_ending
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import PARSE_ERRORS, BadDataError, BidsMuscleError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import Segmentation, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
@@ -219,15 +220,19 @@ def number(text: str) -> float | None:
 
 
 def _label_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
-    """Return the label table of a scan, or None where neither region nor model tells it."""
-    own = [name for name in record.outputs if name.endswith('_dseg.tsv')]
+    """Return the label table of a scan, or None where neither region nor model tells it.
+
+    That beside the label map goes before that of the package, which may be another version.
+    """
+    own = [name for name in record.outputs if name.endswith(name_ending('dseg_tsv'))]
+    # A joined scan has no label map of its own.
+    name = own[0] if own else dataset_path('lookup', seg=record.seg) if record.seg else None
+    if name and record.region != SPINE:
+        with suppress(OSError, KeyError, ValueError):
+            return read_published_table(output_dir / name, record.region or BODY, record.seg)
     try:
-        if record.seg:
-            # A joined scan has no label map of its own.
-            path = output_dir / (own[0] if own else dataset_path('lookup', seg=record.seg))
-            return read_published_table(path, record.region or BODY, record.seg)
-        return load_label_table(record.region or '')
-    except (OSError, KeyError, ValueError, BidsMuscleError):
+        return None if record.seg else load_label_table(record.region or '')
+    except UsageError:
         return None
 
 

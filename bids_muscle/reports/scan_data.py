@@ -146,7 +146,7 @@ def shown_measures(scans: Sequence[ScanOutputs]) -> tuple[str, ...]:
 
 def _muscles(scans: Sequence[ScanOutputs]) -> dict[str, Label]:
     """Return the labels of all regions by name, and those that no label table knows."""
-    tables = {(scan.record.region, scan.record.seg): scan.table for scan in scans if scan.rows}
+    tables = {id(scan.table): scan.table for scan in scans if scan.rows}
     rows = {row['name'] for scan in scans for row in scan.rows}
     known = {
         label.name: label

@@ -14,6 +14,8 @@ from pathlib import Path
 import html5lib
 import pytest
 
+from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.records import Step
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError
@@ -500,6 +502,21 @@ def test_an_outline_that_is_likely_to_be_wrong_makes_the_scan_red_and_does_not_c
     passed = replace(scan, verdict=Verdict('pass', (), ('me: pass',), ()))
     assert len(passed.kept) == len(scan.rows)
     assert scan_light(passed).level != 'unusable'
+
+
+def test_names_and_colours_are_those_beside_the_map(add_scan: AddScan) -> None:
+    name = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.tsv'
+    output_dir = add_scan('01', outputs=(name,))
+    packaged = bids_lookup(load_label_table('lumbar'))
+    colour = load_label_table('lumbar').by_index[1].color
+    (output_dir / name).write_text(packaged.replace(colour, '#123456'))
+    for page in (participant_page(output_dir, '01').text, group_page(output_dir).text):
+        assert '#123456' in page
+    for text in (packaged, 'broken'):
+        (output_dir / name).write_text(text)
+        page = participant_page(output_dir, '01').text
+        assert colour in page
+        assert '#123456' not in page
 
 
 def test_the_limit_of_use_is_the_one_that_is_written(add_scan: AddScan) -> None:

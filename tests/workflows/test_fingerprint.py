@@ -130,6 +130,7 @@ def test_the_version_changes_the_fingerprint(
         _replace('settings', device='cpu'),
         _replace('settings', participants=('01',)),
         _replace('settings', verbosity=2),
+        lambda inputs: _replace('model', card=dict(reversed(inputs.model.card.items())))(inputs),
     ],
 )
 def test_how_it_runs_does_not(inputs: Inputs, change: Callable[[Inputs], None]) -> None:
@@ -142,7 +143,7 @@ def made_up(inputs: Inputs, name: str, region: str, session: str = 'a') -> Scan:
     """Return another scan with an image of its own."""
     path = inputs.folder / f'bids/{name}'
     path.write_text(name)
-    labels = (('sub', '01'), ('ses', session), ('acq', name))
+    labels = (('sub', '01'), ('ses', f'{session}1'), ('acq', name))
     return Scan(labels, 'T2w', region, (ScanImage(Contrast.T2W, path),))
 
 
@@ -221,6 +222,7 @@ def record_of(scan: Scan) -> ScanRecord:
 def test_a_scan_is_finished_where_its_record_says_so(
     tmp_path: Path, several: dict[str, Scan]
 ) -> None:
+    several['axial'] = replace(several['axial'], region='thigh')
     records = {name: record_of(scan) for name, scan in several.items()}
     for record in records.values():
         (tmp_path / record.outputs[0]).touch()
