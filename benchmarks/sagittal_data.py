@@ -81,7 +81,7 @@ OUTLINES: dict[str, tuple[int, Outline, Outline, Outline]] = {
 #: The outlines hold this far to both sides of their slice, voxels.
 REACH = 9
 #: People and slices of the drawings.
-PAINTED, SIDES_MM = 40, np.arange(-36, 37, 6.0)
+PAINTED, NECKS, SIDES_MM = 40, 30, np.arange(-36, 37, 6.0)
 #: Extent of a drawing to the front and up, mm.
 FRONT_MM, UP_MM = 240, 330
 
@@ -104,6 +104,11 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         affine = np.diag([SIDES_MM[1] - SIDES_MM[0], 1, 1, 1])
         nib.Nifti1Image(paint_person(np.random.default_rng([7, number])), affine).to_filename(path)
+    for number in range(NECKS):
+        path = arguments.output / 'painted-necks' / f'painted{number:02d}_dseg.nii.gz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([8, number])
+        nib.Nifti1Image(paint_person(rng, neck=True), affine).to_filename(path)
 
 
 def write_person(source: Path, output: Path, person: str) -> None:
@@ -192,17 +197,18 @@ VESSEL, BOWEL, PEDICLE, FORAMEN, WALL = 18, 19, 25, 26, 27
 REMNANT = UNKNOWN
 
 
-def paint_person(rng: np.random.Generator) -> np.ndarray:
-    """Draw the spine of nobody: (sides, front, up), uint8."""
-    spine = _Spine(rng)
+def paint_person(rng: np.random.Generator, neck: bool = False) -> np.ndarray:
+    """Draw the spine of nobody: (sides, front, up), uint8; a neck as large as a back."""
+    spine = _Spine(rng, neck)
     return np.stack([spine.plane(float(side)) for side in SIDES_MM])
 
 
 class _Spine:
     """Vertebrae T8-L5 (or L6) and the sacrum as tilted quadrilaterals, mm, (front, up)."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, neck: bool = False) -> None:
         self.rng = rng
+        self.neck = neck
         size = rng.uniform(0.85, 1.15)
         slope = np.deg2rad(np.clip(rng.normal(38, 10), 12, 62))
         count = 10
@@ -216,6 +222,16 @@ class _Spine:
         height = np.array([27, 28, 28, 27.5, 26.5, 25.5, 24.5, 23.5, 22.5, 21.5]) * size
         depth = np.array([35, 35, 34.5, 34, 33, 32, 31, 30, 29, 28]) * size * rng.uniform(0.9, 1.1)
         height *= rng.normal(1, 0.05, count)
+        if neck:
+            # Nearly upright, bent by the pillow; a wide canal, and hardly any sacrum in the window.
+            low, bend = rng.uniform(0, 22), rng.uniform(-8, 25)
+            tilt = np.deg2rad(np.linspace(low, low - bend, count) + rng.normal(0, 2, count))
+            slope = tilt[0]
+            place = np.array([95 + rng.uniform(-15, 15), rng.uniform(-60, 30)])
+            height, depth = np.full(count, 25 * size), np.full(count, 32 * size)
+            height *= rng.normal(1, 0.06, count)
+            depth *= rng.uniform(0.9, 1.15)
+            disc_mm = np.full(count, 10 * size) * wear
         self.width = 24 * size
         self.bodies, self.discs, self.sacrum, self.remnants = [], [], [], []
         self.size = size
@@ -244,9 +260,10 @@ class _Spine:
         # Scoliosis: every level has its own middle.
         bend_mm = rng.normal(0, 4) if rng.random() < 0.7 else rng.normal(0, 12)
         self.offset = bend_mm * np.sin(np.linspace(0, np.pi * rng.uniform(0.5, 2), count))
-        self.canal_mm = rng.uniform(11, 18) * size
+        self.canal_mm = rng.uniform(20, 30) * size if neck else rng.uniform(11, 18) * size
         self.back_fat = rng.uniform(5, 45)
         self.belly = rng.uniform(50, 130)
+        self.airway_mm = rng.uniform(8, 25), rng.uniform(12, 35)
         self.concave = rng.uniform(0.3, 2.5)
         self.bowel = [
             (
@@ -283,7 +300,10 @@ class _Spine:
         for share, up, rx, ry, kind in self.bowel:
             at = np.interp(up, heights, ahead) + 12 + share * max(self.belly - 30, 5)
             self._ellipse((at, up), (rx, ry), 0.0, BOWEL + kind)
-        if abs(side) < 16:
+        if self.neck and abs(side) < 16:
+            gap, wide = self.airway_mm
+            self._band(heights, ahead + gap, ahead + gap + wide, 0)
+        elif abs(side) < 16:
             self._band(heights, ahead + 4, ahead + 4 + 14 * self.size, VESSEL)
         elif abs(side) > 18:
             self._band(heights, wall - 2, ahead + 8, MUSCLE)
@@ -318,6 +338,8 @@ class _Spine:
             if share:
                 self._box(middle, tilt, depth * share, height, BODY, self.concave)
         share = self._share(side, 0)
+        if self.neck:  # what follows below is the next vertebra
+            return np.asarray(canvas).T.copy()
         for middle, tilt, depth, height in self.sacrum if share else ():
             self._box(middle, tilt, depth * share, height, SACRUM, 0.0)
         for middle, tilt, depth, height in self.remnants if share else ():

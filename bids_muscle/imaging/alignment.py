@@ -10,7 +10,9 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine
 
+from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.atlas import Atlas, classes_of
+from bids_muscle.imaging.counting import Count, count_discs
 from bids_muscle.imaging.deformation import Warp, find_warp, painted
 from bids_muscle.imaging.levels import Boundary, likeliest, slice_probabilities
 from bids_muscle.imaging.registration import (
@@ -25,6 +27,8 @@ from bids_muscle.imaging.registration import (
 #: Below this mean Dice of atlas muscles and segmented muscles an alignment is not trusted. Real
 #: necks have 0.32 to 0.47, and levels half a vertebra off at 0.35 and 0.47, so they stay without.
 MIN_OVERLAP = {'lumbar': 0.4, 'cervical': 0.5}
+#: The same where discs were seen: they say where the levels are, muscles only which ones.
+MIN_OVERLAP_COUNTED = {'lumbar': 0.4, 'cervical': 0.3}
 #: Volumes of people differ from their atlas by no more than this factor.
 _MAX_GROWTH = 3.0
 _MAX_TURN_DEG = 45.0
@@ -66,6 +70,9 @@ class Alignment:
         Why it is not to be trusted; empty if it is.
     warp, inverse_warp
         From the atlas to where the affine leads, and back; None for an affine alone.
+    counts
+        Ways to name the discs that were seen, the most probable first, whose affine is `matrix`;
+        empty where there were too few.
     """
 
     matrix: np.ndarray
@@ -76,6 +83,7 @@ class Alignment:
     reasons: tuple[str, ...]
     warp: Warp | None = None
     inverse_warp: Warp | None = None
+    counts: tuple[Count, ...] = ()
 
     @property
     def trusted(self) -> bool:
@@ -117,6 +125,7 @@ def align_scan(
     mask: Nifti1Image,
     atlas: Atlas,
     *,
+    discs_mm: np.ndarray | None = None,
     deformable: bool = False,
 ) -> Alignment:
     """Align a scan with an atlas.
@@ -131,6 +140,8 @@ def align_scan(
         The body.
     atlas
         Of the region of the scan.
+    discs_mm
+        (N, 3) middles of the discs that are seen in the scan; the levels then meet at these.
     deformable
         Add SyN (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the affine.
     """
@@ -143,21 +154,29 @@ def align_scan(
         nowhere = ('the scan shows no body',)
         return Alignment(np.eye(4), (own, other), 0.0, 0.0, ((0.0, 1.0),), nowhere)
     matrix = find_affine(points, target)
-    fit = Fit(points, target)
+    fit, centre = Fit(points, target), points.ras_mm.mean(axis=0)
+    counts: tuple[Count, ...] = ()
+    if discs_mm is not None:
+        spread_mm = _misfit_mm(matrix, atlas)
+        counts = count_discs(fit, matrix, atlas.boundaries, discs_mm, centre, spread_mm)
+    if counts:
+        matrix = counts[0].matrix
     found = Alignment(
         matrix=matrix,
         contrasts=(own, other),
         information_nats=fit.information(matrix),
         overlap=0.0,
-        shifts=_doubts(fit, matrix, atlas, points.ras_mm.mean(axis=0)),
+        shifts=((0.0, 1.0),) if counts else _doubts(fit, matrix, atlas, centre),
         reasons=(),
+        counts=counts,
     )
     if deformable:
         found = deform(found, images[own], inside, classes, atlas)
     carried = classes_of(labels_in_scan(found, atlas, images[own]), atlas.table)
     found = replace(found, overlap=_mean_dice(carried, classes))
+    least = MIN_OVERLAP_COUNTED if counts else MIN_OVERLAP
     reasons = (
-        *_doubtful(found, classes, points.height_mm, MIN_OVERLAP[atlas.region]),
+        *_doubtful(found, classes, points.height_mm, least[atlas.region]),
         *_odd_levels(found, atlas),
     )
     found = replace(found, reasons=reasons)
@@ -353,6 +372,8 @@ def level_probabilities(
     """
     if not found.trusted or not atlas.boundaries:
         return {}
+    if found.counts:
+        return _counted(found.counts, scan)
     # A scan that lies higher in the atlas has its borders lower.
     scale = np.cbrt(volume_factor(found.matrix))
     shifts = [(-shift / scale, weight) for shift, weight in found.shifts]
@@ -367,10 +388,11 @@ def _borders(found: Alignment, atlas: Atlas) -> list[Boundary]:
     """
     if not atlas.boundaries:
         return []
+    if found.counts:
+        return list(found.counts[0].boundaries)
     places = found.to_scan(np.array([each.ras_mm for each in atlas.boundaries]))
     scale = np.cbrt(volume_factor(found.matrix))
-    heights = np.linalg.norm(np.diff(places, axis=0), axis=1)
-    misfit = _MISFIT * (float(np.mean(heights)) if len(heights) else 0.0)
+    misfit = _misfit_mm(found.matrix, atlas)
     return [
         Boundary(
             each.upper,
@@ -380,3 +402,23 @@ def _borders(found: Alignment, atlas: Atlas) -> list[Boundary]:
         )
         for each, place in zip(atlas.boundaries, places, strict=True)
     ]
+
+
+def _misfit_mm(matrix: np.ndarray, atlas: Atlas) -> float:
+    """Return how far real vertebrae are from where muscles put them, as a standard deviation."""
+    if len(atlas.boundaries) < 2:
+        return 0.0
+    places = apply_affine(
+        np.linalg.inv(matrix), np.array([each.ras_mm for each in atlas.boundaries])
+    )
+    return _MISFIT * float(np.linalg.norm(np.diff(places, axis=0), axis=1).mean())
+
+
+def _counted(counts: Sequence[Count], scan: Nifti1Image) -> dict[str, np.ndarray]:
+    """Return the probability of each level at each slice over all ways to name the discs."""
+    total: dict[str, np.ndarray] = {}
+    for count in counts:
+        shares = slice_probabilities(count.boundaries, scan.affine, scan.shape[2])
+        for name, share in shares.items():
+            total[name] = total.get(name, 0.0) + count.probability * share
+    return {name: total[name] for name in VERTEBRAE if name in total}

@@ -178,6 +178,8 @@ def degrade(
     metal: float = 0.0,
     faint: float = 0.0,
     faded: float = 0.0,
+    thick: float = 0.0,
+    cut: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
@@ -199,6 +201,10 @@ def degrade(
         Share of the images from the edge of a slab, where there is little signal above the noise.
     faded
         Share of the images that are dark and noisy to the front, or have a saturation band.
+    thick
+        Share of the images that are cuts through a stack of thick slices, across the first axis.
+    cut
+        Share of the images that end early at the beginning of the first axis.
 
     Returns
     -------
@@ -232,7 +238,8 @@ def degrade(
             small = interpolate(image[None], scale_factor=factor, mode='bilinear', antialias=True)
             image = interpolate(small, size=shape, mode='bilinear')[0]
         rows.append(image)
-    images = _ghosts(generator, torch.stack(rows), ghosted)
+    images = _thick(generator, torch.stack(rows), thick)
+    images = _ghosts(generator, images, ghosted)
     images = _flow(generator, images, flowing)
     level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
     if faint:
@@ -244,7 +251,29 @@ def degrade(
     images = _clip(generator, images, clipped)
     images = _fade(generator, images, faded)
     inside = _field_of_view(generator, n, shape)
+    if cut:
+        ends = uniform(generator, 0, 0.5, n, 1, 1, 1) * chance(cut) * shape[0]
+        inside = inside * (torch.arange(shape[0])[:, None] >= ends).float()
     return images * inside, inside[:, 0] > 0
+
+
+def _thick(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:
+    """Show some images as they are reformatted from slices of 2.5 to 8 pixels."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    if not share:
+        return images
+    rows = []
+    for image in images:
+        size = image.shape[1:]
+        n_slices = round(size[0] / float(uniform(generator, 2.5, 8, 1)))
+        there = float(torch.rand(1, generator=generator)) < share
+        if there:
+            slices = interpolate(image[None], size=(n_slices, size[1]), mode='area')
+            image = interpolate(slices, size=size, mode='bicubic')[0].clamp(min=0)
+        rows.append(image)
+    return torch.stack(rows)
 
 
 def _near_coils(generator: torch.Generator, images: torch.Tensor, share: float) -> torch.Tensor:

@@ -1,0 +1,136 @@
+"""Discs of the spine in a stack of axial slices, seen in sagittal planes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from nibabel import Nifti1Image
+from nibabel.affines import apply_affine, voxel_sizes
+from numpy.polynomial import Polynomial
+
+from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.errors import SegmentationError
+from bids_muscle.segmentation.predictor import Predictor
+from bids_muscle.segmentation.vertebrae import DISC, name_spine
+
+#: Planes beside each other, their distance, and the pixels in them, mm.
+_PLANES, _APART_MM, _PIXEL_MM = 9, 4.0, 1.2
+#: How many times vertebrae of a region are enlarged: the model knows the size of lumbar ones.
+_ENLARGED = {'lumbar': 1.0, 'cervical': 1.7}
+#: How far the planes reach behind the muscles and before them, mm as enlarged.
+_BEHIND_MM, _BEFORE_MM = 10.0, 60.0
+#: A stack lower than this, mm as enlarged, shows no two discs.
+_LEAST_MM = 30.0
+
+
+def find_discs(
+    images: Mapping[str, Nifti1Image],
+    labels: Nifti1Image,
+    table: LabelTable,
+    region: str,
+    predictor: Predictor,
+) -> np.ndarray:
+    """Find the discs of the spine in an axial scan.
+
+    Sagittal planes through the scan are interpolated about the middle between left and right
+    muscles, which may curve, and segmented by the model of the spine.
+
+    Parameters
+    ----------
+    images
+        By contrast, canonical.
+    labels
+        Label map of the muscles on their grid.
+    table
+        Of `labels`.
+    region
+        ``'lumbar'`` or ``'cervical'``.
+    predictor
+        Of the model of the spine.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 3) middle of each disc, RAS+ mm, from below; empty where none is seen.
+    """
+    from scipy.ndimage import center_of_mass, map_coordinates
+
+    none = np.zeros((0, 3))
+    drawn, spacing = np.asarray(labels.dataobj), voxel_sizes(labels.affine)
+    zoom = _ENLARGED[region]
+    line = middle_line(drawn, table)
+    if line is None or (drawn.shape[2] - 1) * spacing[2] * zoom < _LEAST_MM:
+        return none
+    rows = np.flatnonzero((drawn > 0).any((0, 2)))
+    step = np.array([_APART_MM, _PIXEL_MM, _PIXEL_MM]) / zoom / spacing
+    low = max(rows[0] - _BEHIND_MM / zoom / spacing[1], 0)
+    high = min(rows[-1] + _BEFORE_MM / zoom / spacing[1], drawn.shape[1] - 1)
+    up = np.arange(0, drawn.shape[2] - 1 + 1e-6, step[2])
+    sides, forward = (np.arange(_PLANES) - _PLANES // 2) * step[0], np.arange(low, high, step[1])
+    x, y, z = np.broadcast_arrays(
+        line(up)[None, None] + sides[:, None, None], forward[:, None], up[None, None]
+    )
+    affine = np.diag([_APART_MM, _PIXEL_MM, _PIXEL_MM, 1])
+    planes = {
+        name: Nifti1Image(
+            map_coordinates(np.asarray(image.dataobj, np.float32), [x, y, z], order=3).clip(0),
+            affine,
+        )
+        for name, image in images.items()
+    }
+    try:
+        found = predictor.segment(planes)
+    except SegmentationError:  # no spine is seen
+        return none
+    discs = name_spine(
+        np.asarray(found.labels.dataobj),
+        np.asarray(found.confidence.dataobj),
+        (_APART_MM, _PIXEL_MM, _PIXEL_MM),
+        (DISC,),
+    ).discs
+    numbers = np.unique(discs[discs > 0])
+    if not len(numbers):
+        return none
+    middles = np.array(center_of_mass(discs > 0, discs, numbers))
+    height = up[0] + middles[:, 2] * step[2]
+    voxels = np.stack(
+        [
+            line(height) + (middles[:, 0] - _PLANES // 2) * step[0],
+            low + middles[:, 1] * step[1],
+            height,
+        ],
+        axis=1,
+    )
+    return apply_affine(labels.affine, voxels)
+
+
+def middle_line(drawn: np.ndarray, table: LabelTable) -> Polynomial | None:
+    """Return where the middle between left and right muscles lies, as a parabola over slices.
+
+    Parameters
+    ----------
+    drawn
+        (X, Y, Z) label map, canonical.
+    table
+        Of its labels.
+
+    Returns
+    -------
+    Polynomial or None
+        First voxel index over the third; None where no muscle is on both sides of any slice.
+    """
+    columns = np.arange(drawn.shape[0])
+    points = []
+    for left, right in table.mirrored.items():
+        if left >= right:
+            continue
+        sides = [(drawn == number).sum(axis=1) for number in (left, right)]
+        both = np.flatnonzero((sides[0].sum(0) > 0) & (sides[1].sum(0) > 0))
+        means = [columns @ side[:, both] / side[:, both].sum(0) for side in sides]
+        points += list(zip(both, (means[0] + means[1]) / 2, strict=True))
+    if not points:
+        return None
+    slices, middles = np.array(points, float).T
+    degree = min(2, len(np.unique(slices)) - 1)
+    return Polynomial.fit(slices, middles, degree, domain=[0, max(drawn.shape[2] - 1, 1)])
