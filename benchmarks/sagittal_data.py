@@ -223,7 +223,7 @@ class _Spine:
         depth = np.array([35, 35, 34.5, 34, 33, 32, 31, 30, 29, 28]) * size * rng.uniform(0.9, 1.1)
         height *= rng.normal(1, 0.05, count)
         if neck:
-            # Nearly upright, bent by the pillow; a wide canal, and hardly any sacrum in the window.
+            # Nearly upright, bent by the pillow, with a wide canal and no sacrum.
             low, bend = rng.uniform(0, 22), rng.uniform(-8, 25)
             tilt = np.deg2rad(np.linspace(low, low - bend, count) + rng.normal(0, 2, count))
             slope = tilt[0]

@@ -48,12 +48,15 @@ class Count:
         (4, 4) from mm in the scan to mm in the atlas, with each disc at the height of its border.
     boundaries
         The borders of the levels in the scan, from top to bottom without gaps.
+    discs_mm
+        (N, 3) middles of the discs that were named, from top to bottom.
     probability
         Of these names.
     """
 
     matrix: np.ndarray
     boundaries: tuple[Boundary, ...]
+    discs_mm: np.ndarray
     probability: float
 
 
@@ -115,15 +118,16 @@ def count_discs(
         possible = (numbers >= highest) & (numbers <= lowest)
         boundaries = _named(moved, borders, discs[possible], numbers[possible], spread_mm)
         cost = _BEYOND * np.count_nonzero(~possible)
-        found.append((CERTAINTY * fit.score(moved) - cost, moved, boundaries))
+        score = CERTAINTY * fit.score(moved) - cost
+        found.append((score, moved, boundaries, discs[possible]))
     if not found:
         return ()
     scores = np.array([score for score, *_ in found])
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
     counts = [
-        Count(moved, boundaries, float(weight))
-        for weight, (_, moved, boundaries) in zip(weights, found, strict=True)
+        Count(*named, float(weight))
+        for weight, (_, *named) in zip(weights, found, strict=True)
         if weight > _LEAST
     ]
     return tuple(sorted(counts, key=lambda count: -count.probability))
@@ -226,5 +230,7 @@ def _named(
         else:
             place, sd_mm = expected[number], spread_mm
         x, y, z = place.tolist()
-        out.append(Boundary(VERTEBRAE[top + number], VERTEBRAE[top + number + 1], (x, y, z), sd_mm))
+        out.append(
+            Boundary(VERTEBRAE[top + number], VERTEBRAE[top + number + 1], (x, y, z), sd_mm)
+        )
     return tuple(out)

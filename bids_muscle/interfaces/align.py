@@ -78,7 +78,14 @@ class AlignScan(SimpleInterface):
         if atlas:
             known = _in_numbers_of(atlas.table, labels, given.table)
             mask = load(given.body_mask)
-            found = alignment.align_scan(images, known, mask, atlas, deformable=given.deformable)
+            found = alignment.align_scan(
+                images,
+                known,
+                mask,
+                atlas,
+                discs_mm=_discs(images, known, atlas),
+                deformable=given.deformable,
+            )
             shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
         chosen = choose_levels(
@@ -189,6 +196,18 @@ def _shares_of(
     return slice_probabilities(boundaries, labels.affine, labels.shape[2])
 
 
+def _discs(
+    images: dict[str, nib.Nifti1Image], labels: nib.Nifti1Image, atlas: Atlas
+) -> np.ndarray:
+    from bids_muscle.anatomy.labels import SPINE
+    from bids_muscle.segmentation.catalogue import find_model
+    from bids_muscle.segmentation.predictor import Predictor
+    from bids_muscle.segmentation.stack_discs import find_discs
+
+    predictor = Predictor(find_model(None, SPINE))
+    return find_discs(images, labels, atlas.table, atlas.region, predictor)
+
+
 def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:
     from bids_muscle.imaging.alignment import volume_factor
 
@@ -200,6 +219,8 @@ def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:
         'AtlasContrast': found.contrasts[1],
         'MuscleDice': round(found.overlap, 4),
         'InformationNats': round(found.information_nats, 4),
+        'DiscsSeen': len(found.counts[0].discs_mm) if found.counts else 0,
+        'NamesProbability': round(found.counts[0].probability, 4) if found.counts else None,
         'VolumeFactor': round(volume_factor(found.matrix), 4),
         'Trusted': found.trusted,
         'Reasons': list(found.reasons),
