@@ -10,7 +10,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine, voxel_sizes
 
+from bids_muscle.anatomy.labels import SPINE, load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.imaging.alignment import Alignment, align_scan, level_probabilities
 from bids_muscle.imaging.atlas import find_atlas, read_atlas
@@ -19,6 +21,7 @@ from bids_muscle.imaging.levels import likeliest
 from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
+from bids_muscle.segmentation.stack_discs import find_discs
 
 #: Other images of a scan, and what each is called.
 CONTRASTS = {
@@ -49,7 +52,14 @@ def align(folder: Path, scan: str) -> tuple[Alignment, SliceLevels]:
     )
     labels = Predictor(find_model(None, region)).segment(ready.corrected).labels
     atlas = read_atlas(find_atlas(None, region))
-    found = align_scan(ready.corrected, labels, ready.body_mask, atlas)
+    discs = find_discs(
+        ready.corrected,
+        labels,
+        load_label_table(region),
+        region,
+        Predictor(find_model(None, SPINE)),
+    )
+    found = align_scan(ready.corrected, labels, ready.body_mask, atlas, discs_mm=discs)
     shares = level_probabilities(found, atlas, nib.Nifti1Image(labels.dataobj, labels.affine))
     return found, likeliest(shares, labels.shape[2], 'atlas')
 
@@ -87,16 +97,36 @@ def test_levels_are_right_as_often_as_they_are_sure(aligned: dict[str, Any]) -> 
         assert share > confidence - 0.1, (neck, share, confidence)
 
 
-def test_necks_that_are_trusted_have_right_levels(aligned: dict[str, Any]) -> None:
+def test_discs_are_where_they_were_read(aligned: dict[str, Any], real_data: Path) -> None:
+    apart = []
     for scan, rows in read_borders().items():
-        if scan.startswith('neck'):
-            found, levels = aligned[scan]
-            if not found.trusted:
-                continue
-            known = dict(seen(rows, len(levels.names)))
-            named = {k for k in known if levels.names[k]}
-            assert len(named) > 0.6 * len(known), scan
-            assert np.mean([levels.names[k] == known[k] for k in named]) > 0.6, scan
+        found, _ = aligned[scan]
+        image = nib.as_closest_canonical(nib.load(real_data / f'{scan}.nii.gz'))
+        places = found.counts[0].discs_mm
+        heights = apply_affine(np.linalg.inv(image.affine), places)[:, 2]
+        slice_mm = float(voxel_sizes(image.affine)[2])
+        for row in rows:
+            read = (float(row['first']) + float(row['second'])) / 2
+            apart.append(slice_mm * np.abs(heights - read).min())
+    print(len(apart), np.median(apart), np.mean(np.array(apart) < 5))
+    assert np.median(apart) < 2.5
+    assert np.mean(np.array(apart) < 5) > 0.8
+
+
+@pytest.mark.parametrize('neck', [False, True])
+def test_most_slices_get_a_level_and_it_is_right(aligned: dict[str, Any], neck: bool) -> None:
+    known, right = 0, []
+    for scan, rows in read_borders().items():
+        if scan.startswith('neck') != neck or rows[0]['name'] == 'open':
+            continue
+        found, levels = aligned[scan]
+        assert found.trusted, (scan, found.reasons)
+        truth = dict(seen(rows, len(levels.names)))
+        known += len(truth)
+        right += [levels.names[k] == name for k, name in truth.items() if levels.names[k]]
+    print(neck, known, len(right), np.mean(right))
+    assert len(right) > 0.75 * known
+    assert np.mean(right) > 0.9
 
 
 def test_an_alignment_is_not_trusted_where_no_slice_gets_a_level(

@@ -122,3 +122,17 @@ def test_some_images_fade_to_the_front_and_some_have_a_band(generator: torch.Gen
     back, front = faded[..., :4].mean(), faded[..., -4:].mean()
     assert float(front) < float(back) - 0.05
     assert augmentation._fade(generator, flat, 0.0) is flat
+
+
+def test_planes_through_thick_slices_are_blurred_upwards_only(generator: torch.Generator) -> None:
+    stripes = torch.zeros(40, 1, 48, 24)
+    stripes[..., ::2, :12] = 1  # lines across the slices
+    stripes[..., 12::4] = 1  # lines along them
+    shown = augmentation._thick(generator, stripes, 0.5)
+    changed = (shown != stripes).flatten(1).any(1)
+    assert 0.2 < float(changed.float().mean()) < 0.8
+    blurred = shown[changed]
+    assert float(blurred[:, :, 8:-8, :11].std(2).max()) < 0.35  # 0.5 before
+    assert torch.allclose(blurred[:, :, :, 12:], stripes[changed][:, :, :, 12:], atol=1e-4)
+    assert float(blurred.min()) >= 0
+    assert torch.equal(augmentation._thick(generator, stripes, 0.0), stripes)

@@ -179,7 +179,6 @@ def degrade(
     faint: float = 0.0,
     faded: float = 0.0,
     thick: float = 0.0,
-    cut: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
@@ -203,8 +202,6 @@ def degrade(
         Share of the images that are dark and noisy to the front, or have a saturation band.
     thick
         Share of the images that are cuts through a stack of thick slices, across the first axis.
-    cut
-        Share of the images that end early at the beginning of the first axis.
 
     Returns
     -------
@@ -251,9 +248,6 @@ def degrade(
     images = _clip(generator, images, clipped)
     images = _fade(generator, images, faded)
     inside = _field_of_view(generator, n, shape)
-    if cut:
-        ends = uniform(generator, 0, 0.5, n, 1, 1, 1) * chance(cut) * shape[0]
-        inside = inside * (torch.arange(shape[0])[:, None] >= ends).float()
     return images * inside, inside[:, 0] > 0
 
 

@@ -105,7 +105,6 @@ def make_batch(
         faint=recipe.faint_share,
         faded=recipe.faded_share,
         thick=recipe.thick_share,
-        cut=recipe.cut_share,
     )
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images

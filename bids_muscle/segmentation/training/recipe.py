@@ -183,9 +183,9 @@ class Recipe:
     faded_share
         Share of the random views that fade and get noisy to the front, and of those with a
         saturation band.
-    thick_share, cut_share
+    thick_share
         Share of the random views that are reformatted from thick slices across the first axis of
-        the plane, and of those that end early at its beginning (below, in sagittal planes).
+        the plane (from below upwards, in sagittal planes).
     jitter_px
         How much larger or smaller than ``window_px`` random views may be, along each axis.
     doubt_px
@@ -258,7 +258,6 @@ class Recipe:
     faint_share: float = 0.0
     faded_share: float = 0.0
     thick_share: float = 0.0
-    cut_share: float = 0.0
     doubt_px: int = 0
     jitter_px: int = 0
     cpu_bfloat16: bool = False
