@@ -24,10 +24,10 @@ from bids_muscle.imaging.registration import (
     stretch_of,
 )
 
-#: Below this mean Dice of atlas muscles and segmented muscles an alignment is not trusted. Real
-#: necks have 0.32 to 0.47, and levels half a vertebra off at 0.35 and 0.47, so they stay without.
+#: Below this mean Dice of atlas muscles and segmented muscles an alignment is not trusted. By
+#: muscles alone real necks have 0.32 to 0.47 and levels up to half a vertebra off.
 MIN_OVERLAP = {'lumbar': 0.4, 'cervical': 0.5}
-#: The same where discs were seen: they say where the levels are, muscles only which ones.
+#: The same where discs were seen: they say where levels meet, muscles only which ones.
 MIN_OVERLAP_COUNTED = {'lumbar': 0.4, 'cervical': 0.3}
 #: Volumes of people differ from their atlas by no more than this factor.
 _MAX_GROWTH = 3.0

@@ -23,7 +23,7 @@ from bids_muscle.imaging.registration import CERTAINTY, Fit, step_matrix
 #: Least number of discs: the names of a single one hang on nothing but its place.
 MIN_DISCS = 2
 #: How well the middle of a disc is known from a stack of axial slices, mm; against readings by eye
-#: (tests/real/borders.tsv) it is 1.8 mm.
+#: (tests/real/borders.tsv) it is 2.5 mm.
 _SEEN_SD_MM = 2.5
 #: Levels are higher or lower than those of the atlas by no more than this factor.
 _MAX_GROWTH = 1.6

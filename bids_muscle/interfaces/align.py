@@ -200,11 +200,11 @@ def _discs(
     images: dict[str, nib.Nifti1Image], labels: nib.Nifti1Image, atlas: Atlas
 ) -> np.ndarray:
     from bids_muscle.anatomy.labels import SPINE
-    from bids_muscle.segmentation.catalogue import find_model
+    from bids_muscle.segmentation.catalogue import find_model, packaged_models
     from bids_muscle.segmentation.predictor import Predictor
     from bids_muscle.segmentation.stack_discs import find_discs
 
-    predictor = Predictor(find_model(None, SPINE))
+    predictor = Predictor(find_model(str(packaged_models() / 'stacks'), SPINE))
     return find_discs(images, labels, atlas.table, atlas.region, predictor)
 
 

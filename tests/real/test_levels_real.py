@@ -52,13 +52,8 @@ def align(folder: Path, scan: str) -> tuple[Alignment, SliceLevels]:
     )
     labels = Predictor(find_model(None, region)).segment(ready.corrected).labels
     atlas = read_atlas(find_atlas(None, region))
-    discs = find_discs(
-        ready.corrected,
-        labels,
-        load_label_table(region),
-        region,
-        Predictor(find_model(None, SPINE)),
-    )
+    stacks = Predictor(find_model('stacks', SPINE))
+    discs = find_discs(ready.corrected, labels, load_label_table(region), region, stacks)
     found = align_scan(ready.corrected, labels, ready.body_mask, atlas, discs_mm=discs)
     shares = level_probabilities(found, atlas, nib.Nifti1Image(labels.dataobj, labels.affine))
     return found, likeliest(shares, labels.shape[2], 'atlas')
