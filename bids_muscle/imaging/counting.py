@@ -126,8 +126,8 @@ def count_discs(
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
     counts = [
-        Count(*named, float(weight))
-        for weight, (_, *named) in zip(weights, found, strict=True)
+        Count(moved, boundaries, seen, float(weight))
+        for weight, (_, moved, boundaries, seen) in zip(weights, found, strict=True)
         if weight > _LEAST
     ]
     return tuple(sorted(counts, key=lambda count: -count.probability))
