@@ -154,11 +154,11 @@ def _positive(value: Any) -> float:
     return number
 
 
-def _window(width: Any, height: Any) -> tuple[int, int]:
-    sizes = int(width), int(height)
-    if not all(0 < size <= _LARGEST_WINDOW_PX for size in sizes):
+def _window(width: Any, height: Any, *depth: Any) -> tuple[int, int]:
+    sizes = tuple(int(size) for size in (width, height, *depth))
+    if len(sizes) > 3 or not all(0 < size <= _LARGEST_WINDOW_PX for size in sizes):
         raise ValueError(f'{sizes} is not the size of a window')
-    return sizes
+    return sizes[0], sizes[1]
 
 
 def load_networks(bundle: ModelBundle) -> tuple[nn.Module, ...]:
