@@ -54,7 +54,10 @@ def test_refuses_a_model_for_another_region(copy: Path) -> None:
 @pytest.mark.parametrize(
     'fields',
     [
-        *({'window_px': value} for value in ([], [8], [8, 8, 8, 8], 8, [0, 8], [8, 1e400], [8, 'x'])),
+        *(
+            {'window_px': value}
+            for value in ([], [8], [8, 8, 8, 8], 8, [0, 8], [8, 1e400], [8, 'x'])
+        ),
         *({'spacing_mm': value} for value in (0, -1, float('nan'), float('inf'), None, [])),
         *({'background_weight': value} for value in (0, -1, float('nan'), 'x')),
         *({key: value} for key in ('name', 'version', 'sha256') for value in (None, 1, {})),
