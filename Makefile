@@ -4,6 +4,7 @@
 # make completion   options of the commands complete in bash with the Tab key
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make fuzz   the tests of hostile files, for about an hour
+# make parity-test PEERS=FOLDER   models of other programs against the programs themselves
 # make test   all checks: formatting, types, spelling, layers, tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-neck docs completion test lint clean container-test fuzz
+.PHONY: demo demo-neck docs completion test lint clean container-test fuzz parity-test
 
 REGION ?= lumbar
 # An index out of reach would be tried again and again, with a warning each time.
@@ -81,3 +82,7 @@ container-test: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) $(DEMO) demo-neck build *.egg-info
+
+# FOLDER holds the programs; see tests/segmentation/peers.py.
+parity-test: $(VENV)/.installed-test
+	BIDS_MUSCLE_PEERS='$(PEERS)' $(RUN)/pytest -q -rs tests/segmentation/test_parity.py

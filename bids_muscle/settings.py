@@ -190,6 +190,15 @@ class Settings:
         'See [models.md](models.md#models-of-others).',
         metavar='RAS|LPS|...',
     )
+    model_overlap: float | None = _setting(
+        'science',
+        None,
+        'Share of a window that the next one covers, for a model of another program: 0 to look at '
+        'each place once, which is faster but gives other labels than its program.',
+        'Mirrored views are left out. See [models.md](models.md#models-of-others).',
+        metavar='SHARE',
+        unset='as its program does it',
+    )
     atlas: Path | None = _setting(
         'science',
         None,
@@ -398,6 +407,17 @@ class Settings:
             if self.model is None:
                 raise UsageError(
                     'The voxel order of a model is given, but no model.', 'Name it with --model.'
+                )
+        if self.model_overlap is not None:
+            if not 0 <= self.model_overlap < 1:
+                raise UsageError(
+                    f'Windows that overlap by {self.model_overlap:g} were asked for.',
+                    'Give a share from 0 to below 1, such as 0.5.',
+                )
+            if self.model is None and not self.models:
+                raise UsageError(
+                    'The overlap of the windows of a model is given, but no model.',
+                    'Name it with --model.',
                 )
         for name in ('nprocs', 'omp_nthreads', 'memory_gb'):
             value = getattr(self, name)

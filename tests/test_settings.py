@@ -27,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
     'model': 'small',
     'model_orientation': 'LPS',
     'models': {'spine': '/models/spine', 'neck': 'large'},
+    'model_overlap': 0.5,
     'bias_correction': False,
     'fat_method': 'gmm3',
     'tta': True,

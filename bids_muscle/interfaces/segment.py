@@ -26,6 +26,7 @@ class _SegmentInput(ScanInput):
     model_sha256 = traits.Str(mandatory=True)
     region = traits.Str(mandatory=True)
     orientation = traits.Either(traits.Str, None, usedefault=True, desc='as --model-orientation')
+    overlap = traits.Either(None, traits.Float, usedefault=True, desc='as --model-overlap')
     tta = traits.Bool(False, usedefault=True, desc='look at mirrored images too')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
     # Of a model that works in the space of an atlas.
@@ -55,7 +56,7 @@ class SegmentScan(SimpleInterface):
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
         given = self.inputs
         bundle = find_model(given.model, given.region, given.orientation)
-        predictor = Predictor(bundle, device=device, tta=self.inputs.tta)
+        predictor = Predictor(bundle, device=device, tta=given.tta, overlap=given.overlap)
         images = {name: load(self.inputs.images[name]) for name in self.inputs.contrasts}
         if self.inputs.atlas_card:
             from bids_muscle.imaging.atlas import read_atlas

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from bids_muscle.segmentation.procedure import Procedure
+
 #: Pixel size along (x, y, slices) in mm; None keeps that of the scan.
 Spacing = tuple[float | None, float | None, float | None]
 
@@ -56,8 +58,6 @@ class Model:
         Extent of a sliding window, or None where whole planes are seen at once.
     overlap
         Share of a window that the next one covers too.
-    blend
-        Weight of a window where others cover it too, ``'gaussian'`` or ``'constant'``.
     pad_value
         What lies beyond the image; None for the least value of each plane.
     background_weight
@@ -69,6 +69,9 @@ class Model:
     bridge_mm
         How far muscles of one group lie apart at most; see
         :func:`~bids_muscle.segmentation.postprocess.keep_muscles`.
+    procedure
+        What another program does around its network, for a model of its own; spacing, intensities
+        and windows are then those of the procedure.
     """
 
     networks: tuple[nn.Module, ...]
@@ -83,12 +86,12 @@ class Model:
     multiple_px: tuple[int, int, int] = (1, 1, 1)
     patch_px: tuple[int, int, int] | None = None
     overlap: float = 0.5
-    blend: str = 'gaussian'
     pad_value: float | None = None
     background_weight: float = 1.0
     plane: str = 'axial'
     postprocess: tuple[str, ...] = ('muscles',)
     bridge_mm: float = BRIDGE_MM
+    procedure: Procedure | None = None
 
 
 def load_own(bundle: ModelBundle) -> Model:

@@ -40,7 +40,8 @@ def postprocess(
         Voxel size.
     steps
         ``'muscles'`` for :func:`keep_muscles`; ``'smooth'``, ``'fill'`` and ``'largest'`` for
-        :func:`smooth_edges`, :func:`fill_holes` and :func:`largest_components` (Hess 2022).
+        :func:`smooth_edges`, :func:`fill_holes` and :func:`largest_components` (Hess 2022);
+        ``'largest-faces'`` for the latter where corners and edges do not hold voxels together.
     bridge_mm
         See :func:`keep_muscles`.
 
@@ -54,6 +55,7 @@ def postprocess(
         'smooth': smooth_edges,
         'fill': lambda found, _: fill_holes(found),
         'largest': lambda found, _: largest_components(found),
+        'largest-faces': lambda found, _: largest_components(found, corners=False),
     }
     for step in steps:
         if step not in known:
@@ -112,8 +114,15 @@ def fill_holes(labels: np.ndarray) -> np.ndarray:
     return out
 
 
-def largest_components(labels: np.ndarray) -> np.ndarray:
-    """Keep the largest piece of each label; voxels that touch at a corner hang together.
+def largest_components(labels: np.ndarray, corners: bool = True) -> np.ndarray:
+    """Keep the largest piece of each label.
+
+    Parameters
+    ----------
+    labels
+        Shape (x, y, slices), integers, 0 for background.
+    corners
+        Whether voxels that touch at a corner or an edge hang together, or at a face alone.
 
     Examples
     --------
@@ -127,7 +136,8 @@ def largest_components(labels: np.ndarray) -> np.ndarray:
 
     out = np.zeros_like(labels)
     for number in np.unique(labels[labels > 0]):
-        pieces, _ = label(labels == number, structure=np.ones((3, 3, 3)))
+        # Without a structure, faces.
+        pieces, _ = label(labels == number, structure=np.ones((3, 3, 3)) if corners else None)
         sizes = np.bincount(pieces.ravel())
         out[pieces == 1 + sizes[1:].argmax()] = number
     return out

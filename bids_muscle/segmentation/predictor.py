@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import ceil, floor
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.orientations import inv_ornt_aff
 
 from bids_muscle.errors import (
     GridMismatchError,
@@ -24,6 +26,7 @@ from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_me
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model
+from bids_muscle.segmentation.parity import classify, look
 from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes
@@ -101,6 +104,9 @@ class Predictor:
         and memory, not the labels.
     tta
         Whether each image is also looked at mirrored (test-time augmentation).
+    overlap
+        Share of a window that the next one covers, for a model of another program, without the
+        mirrored views that its program adds; None for all as its program does it.
 
     Raises
     ------
@@ -117,6 +123,7 @@ class Predictor:
         device: str = 'cpu',
         batch_size: int | None = None,
         tta: bool = False,
+        overlap: float | None = None,
     ) -> None:
         check_device(device)
         # Transposed convolutions have ways on a GPU whose result depends on chance.
@@ -127,6 +134,9 @@ class Predictor:
                 'The labels of the model do not say which are left and which are right.',
                 'Leave out --tta.',
             )
+        if self.model.procedure and overlap is not None:
+            faster = replace(self.model.procedure, overlap=overlap, mirrors=())
+            self.model = replace(self.model, procedure=faster)
         self.device = device
         self.batch_size = batch_size
         self.tta = tta
@@ -138,7 +148,8 @@ class Predictor:
         first look at a few of them to find the muscles, and a second at all slices, cut to the
         muscles' surroundings, labels them; a model with a window slides it over all. Class
         probabilities are averaged over the images, folds and mirrored views and brought back to
-        the grid of the scan slice by slice. When memory runs out, the scan is done again with a
+        the grid of the scan slice by slice. A model of another program labels the scan, or its
+        first image, as that program does. When memory runs out, the scan is done again with a
         smaller batch, then with the sums on the CPU, then all on the CPU.
 
         Parameters
@@ -164,6 +175,7 @@ class Predictor:
             If there is not even enough memory for the smallest portion.
         """
         inputs = _inputs(images, self.model.channels)
+        inputs = inputs[:1] if self.model.procedure else inputs
         failed: list[Compute] = []
         for compute in ladder(self.device, self._batch(inputs[0][0])):
             try:
@@ -196,12 +208,12 @@ class Predictor:
             [np.asanyarray(image.dataobj).transpose(axes) for image in each] for each in inputs
         ]
         zooms = [float(first.header.get_zooms()[axis]) for axis in axes]
-        shape = volumes[0][0].shape
-        box = self._snapped(self._localize(volumes, zooms, compute), zooms, shape)
-        inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
-        labels, confidence = np.zeros(shape, inner.labels.dtype), np.zeros(shape, np.uint8)
-        labels[box], confidence[box] = inner.labels, inner.confidence
-        labels = postprocess(labels, zooms, self.model.postprocess)
+        if self.model.procedure:
+            found = self._as_its_program(volumes[0], first.affine, compute)
+        else:
+            found = self._whole(volumes, zooms, compute)
+        confidence = found.confidence
+        labels = postprocess(found.labels, zooms, self.model.postprocess)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
             raise _nothing_found(self.model.plane)
         back = np.argsort(axes)
@@ -209,10 +221,58 @@ class Predictor:
         return Segmentation(
             labels=_image(labels, first),
             confidence=_image(confidence, first),
-            agreement=expected_dice(labels, confidence, inner.expected, self.model.numbers),
+            agreement=expected_dice(labels, confidence, found.expected, self.model.numbers),
             compute=compute,
             out_of_memory=failed,
         )
+
+    def _whole(
+        self, volumes: Sequence[Sequence[np.ndarray]], zooms: Sequence[float], compute: Compute
+    ) -> _Map:
+        shape = volumes[0][0].shape
+        box = self._snapped(self._localize(volumes, zooms, compute), zooms, shape)
+        inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
+        labels, confidence = np.zeros(shape, inner.labels.dtype), np.zeros(shape, np.uint8)
+        labels[box], confidence[box] = inner.labels, inner.confidence
+        return _Map(labels, confidence, inner.expected)
+
+    def _as_its_program(
+        self, channels: Sequence[np.ndarray], affine: np.ndarray, compute: Compute
+    ) -> _Map:
+        """Label a scan as the program of the model does."""
+        procedure = self.model.procedure
+        assert procedure is not None  # noqa: S101 - asked by the caller
+        flips = [
+            axis
+            for axis, (a, b) in enumerate(zip(procedure.orientation, 'RAS', strict=True))
+            if a != b
+        ]
+        image = np.flip(np.stack(channels).astype(np.float32), [1 + axis for axis in flips])
+        turned = affine @ inv_ornt_aff(
+            [[a, -1 if a in flips else 1] for a in range(3)], channels[0].shape
+        )
+        prepared = procedure.prepare(np.nan_to_num(np.ascontiguousarray(image)), turned)
+        side = prepared.axes.index(0)
+        if self.tta and side == 0 and procedure.spatial_dims == 2:
+            raise ModelError(
+                'The model looks at sagittal slices, which have no left and right.',
+                'Leave out --tta.',
+            )
+        looks = [
+            partial(
+                look,
+                network=network,
+                procedure=procedure,
+                device=compute.device,
+                accumulate_on=compute.accumulate_on,
+                mirrored=(side, self.model.mirrored or ()) if self.tta else None,
+            )
+            for network in self.model.networks
+        ]
+        found = classify(prepared, looks, procedure, compute.batch_size, len(self.model.numbers))
+        numbers = np.array(self.model.numbers, np.min_scalar_type(max(self.model.numbers)))
+        labels = np.flip(numbers[found.winner], flips)
+        return _Map(labels, np.flip(found.confidence, flips), found.expected)
 
     def _batch(self, image: nib.Nifti1Image) -> int:
         """Windows at once: fewer where there are many classes, whose logits fill the memory."""
@@ -339,7 +399,6 @@ class Predictor:
             spatial_dims=model.spatial_dims,
             overlap=model.overlap,
             batch_size=compute.batch_size,
-            blend=model.blend,
         )
         for _, probabilities in zip(range(depth), stream, strict=False):
             yield probabilities[:, :width, :height]

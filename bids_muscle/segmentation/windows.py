@@ -41,15 +41,11 @@ def window_starts(extent: int, window: int, overlap: float) -> list[int]:
     return [round(i * (extent - window) / max(1, count - 1)) for i in range(count)]
 
 
-def axis_weights(
-    extent: int, window: int, starts: Sequence[int], blend: str = 'gaussian'
-) -> torch.Tensor:
+def axis_weights(extent: int, window: int, starts: Sequence[int]) -> torch.Tensor:
     """Return the weight of each window along an axis, (windows, window), float32.
 
-    ``'gaussian'`` windows weigh most in their middle, ``'constant'`` ones the same everywhere.
-
-    At every pixel of the axis the weights of all windows add up to one, so that nothing has to be
-    divided once the windows are added.
+    Windows weigh most in their middle. At every pixel of the axis the weights of all windows add
+    up to one, so that nothing has to be divided once the windows are added.
 
     Examples
     --------
@@ -60,7 +56,6 @@ def axis_weights(
 
     distance = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     bell = torch.exp(-0.5 * (distance / (SIGMA * window)) ** 2)
-    bell = torch.ones_like(bell) if blend == 'constant' else bell
     total = torch.zeros(extent, dtype=torch.float64)
     for start in starts:
         total[start : start + window] += bell
@@ -75,7 +70,6 @@ def stream_planes(
     spatial_dims: int,
     overlap: float,
     batch_size: int,
-    blend: str = 'gaussian',
 ) -> Iterator[torch.Tensor]:
     """Yield the class probabilities of each plane in order, (classes, x, y).
 
@@ -96,8 +90,6 @@ def stream_planes(
         Share of a window that the next one covers too.
     batch_size
         Windows that the network sees at once.
-    blend
-        As in :func:`axis_weights`.
     """
     import torch
 
@@ -110,7 +102,7 @@ def stream_planes(
     ]
     alone = sizes[0] == 1 and len(starts[1]) == len(starts[2]) == 1
     weights = [
-        axis_weights(extent, size, start, blend)
+        axis_weights(extent, size, start)
         for extent, size, start in zip(extents, sizes, starts, strict=True)
     ]
     tasks = list(product(*(range(len(start)) for start in starts)))

@@ -192,7 +192,9 @@ def init_scan_wf(
     if scan.manual:
         workflow.connect(prepare, 'native', labels, 'native')
     else:
-        workflow.connect(prepare, 'corrected', labels, 'images')
+        # Other programs do not correct the bias field.
+        seen = 'raw' if 'external' in model.card else 'corrected'
+        workflow.connect(prepare, seen, labels, 'images')
         if in_atlas:
             workflow.connect(prepare, 'body_mask', labels, 'body_mask')
         workflow.connect(labels, 'confidence', figures, 'confidence')
@@ -229,6 +231,7 @@ def _segment(
         region=scan.region,
         tta=inputs.settings.tta,
         orientation=inputs.settings.model_orientation,
+        overlap=inputs.settings.model_overlap,
         use_gpu=use_gpu,
         atlas_card=atlas_card,
     )

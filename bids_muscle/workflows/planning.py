@@ -117,6 +117,13 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
     if not models.keys() - {SPINE}:
         refusal = refusals[settings.region or REGIONS[0]]
         raise ModelError(refusal.message, refusal.remedy)
+    if settings.model_overlap is not None and not any(
+        'external' in bundle.card for bundle in models.values()
+    ):
+        raise ModelError(
+            f'The model {settings.model} is none of another program.',
+            'Leave out --model-overlap.',
+        )
     return models, refusals
 
 

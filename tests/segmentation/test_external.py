@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.inferers import SliceInferer
+from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
-from monai.transforms import NormalizeIntensity
+from scipy.ndimage import zoom
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import ModelError
@@ -107,36 +106,11 @@ def monai_bundle(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(('extent', 'least'), [((32, 32), 1.0), ((80, 64), 0.95)])
-def test_musclemap_gives_what_monai_gives(
-    tmp_path: Path, extent: tuple[int, int], least: float
-) -> None:
-    """MuscleMap's own steps: z-score of what is not zero, windows over slices, arg-max of logits.
-
-    Windows that overlap are added as probabilities here and as logits there.
-    """
-    torch.manual_seed(3)
-    network = UNet(2, 1, 9, (4, 8), (2,), num_res_units=1, act='LeakyReLU', norm='INSTANCE')
-    bundle = find_model(str(musclemap(tmp_path, network)), 'lumbar')
-    assert (bundle.name, bundle.card['external']) == ('abdomen', 'MuscleMap')
-    values = np.random.default_rng(0).gamma(2, 100, (*extent, 3)).astype(np.float32)
-    values[:5] = 0
-    z_scored = NormalizeIntensity(nonzero=True)(torch.from_numpy(values)[None])
-    infer = SliceInferer(roi_size=(32, 32), spatial_dim=2, mode='gaussian', overlap=0.5)
-    with torch.no_grad():
-        theirs = infer(z_scored[None], network)[0].argmax(0).numpy()
-    image = nib.Nifti1Image(values, np.diag([2, 2, 4, 1.0]))
-    raw = replace(load_model(bundle), postprocess=())
-    ours = np.asarray(Predictor(raw).segment({'T2w': image}).labels.dataobj)
-    assert len(np.unique(ours)) > 2
-    assert np.mean(ours == np.array(raw.numbers)[theirs]) >= least
-
-
 def test_sides_and_classes_of_musclemap(tmp_path: Path) -> None:
     model = load_model(find_model(str(musclemap(tmp_path)), 'lumbar'))
     assert model.numbers == (0, *range(5100, 5180, 10))
     assert model.mirrored == (0, 2, 1, 4, 3, 6, 5, 8, 7)
-    assert model.spacing_mm == (2.0, 2.0, None)
+    assert model.postprocess == ('largest-faces',)
 
 
 #: Structures and codes of MuscleMap's whole-body cards: the first ones, and those of today.
@@ -334,7 +308,7 @@ def test_monai_bundle(tmp_path: Path, make_scan: MakeScan) -> None:
         'right erector spinae',
     ]
     assert model.mirrored == (0, 2, 1)
-    assert (model.spacing_mm, model.patch_px) == ((2.0, 2.0, 5.0), (16, 16, 4))
+    assert (model.procedure.window, model.procedure.planes_last) == ((4, 16, 16), True)
     image, _ = make_scan((60, 48, 5))
     found = Predictor(model, tta=True).segment({'T2w': image})
     assert set(np.unique(found.labels.dataobj)) <= {0, 1, 2}
@@ -376,52 +350,123 @@ def bundle_with(folder: Path, **changes: Any) -> Any:
     return load_model(find_model(str(monai_bundle(folder, **changes)), 'lumbar'))
 
 
+#: Before and after the network, in bundles of the model zoo.
+BEFORE = [
+    {'_target_': 'LoadImaged', 'keys': 'image'},
+    {'_target_': 'EnsureChannelFirstd', 'keys': 'image'},
+    {'_target_': 'Orientationd', 'keys': 'image', 'axcodes': 'RAS'},
+]
+SPACED = {'_target_': 'Spacingd', 'keys': 'image', 'pixdim': [2.3, 1.9, 5.0], 'mode': 'bilinear'}
+SCALED = {'_target_': 'NormalizeIntensityd', 'keys': 'image', 'nonzero': True}
+CROPPED = {'_target_': 'CropForegroundd', 'keys': 'image', 'source_key': 'image', 'margin': 3}
+RANGED = {
+    '_target_': 'ScaleIntensityRanged',
+    'keys': 'image',
+    'a_min': 0,
+    'a_max': 400,
+    'b_min': 0.0,
+    'b_max': 1.0,
+    'clip': True,
+}
+INVERT = {
+    '_target_': 'Invertd',
+    'keys': 'pred',
+    'transform': '@preprocessing',
+    'orig_keys': 'image',
+    'nearest_interp': False,
+}
+SOFTMAX = {'_target_': 'Activationsd', 'keys': 'pred', 'softmax': True}
+ARGMAX = {'_target_': 'AsDiscreted', 'keys': 'pred', 'argmax': True}
+SLIDING = {'_target_': 'SlidingWindowInferer', 'roi_size': [16, 20, 4], 'sw_batch_size': 2}
+
+
+def as_monai(path: Path, image: Path) -> np.ndarray:
+    """Run a bundle with MONAI alone."""
+    parser = ConfigParser()
+    parser.read_config(path / 'configs/inference.json')
+    preprocessing = parser.get_parsed_content('preprocessing')
+    inferer = parser.get_parsed_content('inferer')
+    network = parser.get_parsed_content('network_def').eval()
+    network.load_state_dict(torch.load(path / 'models/model.pt')['model'])
+    data = preprocessing({'image': str(image)})
+    with torch.no_grad():
+        data['pred'] = inferer(data['image'][None], network)[0]
+    done = parser.get_parsed_content('postprocessing')(data)
+    return np.asarray(done['pred'][0])
+
+
+@pytest.mark.parametrize(
+    ('before', 'inferer', 'after', 'order'),
+    [
+        ([SPACED, SCALED], SLIDING, [INVERT, ARGMAX], 'RAS'),
+        ([SPACED, SCALED], SLIDING | {'mode': 'gaussian'}, [SOFTMAX, INVERT, ARGMAX], 'LPS'),
+        (
+            # No voxel lies half-way between two pixels, where rounding decides.
+            [RANGED, SPACED | {'pixdim': [2.3, 1.9, 4.7]}, CROPPED],
+            SLIDING | {'overlap': 0.6},
+            [SOFTMAX, ARGMAX, INVERT | {'nearest_interp': True}],
+            'LAS',
+        ),
+        (
+            [CROPPED, SCALED, SPACED],
+            {'_target_': 'SliceInferer', 'roi_size': [24, 28], 'spatial_dim': 2, 'overlap': 0.5},
+            [INVERT, ARGMAX],
+            'LAS',
+        ),
+        (
+            [SPACED, SCALED],
+            {'_target_': 'SliceInferer', 'roi_size': [16, 4], 'spatial_dim': 0},
+            [INVERT, ARGMAX],
+            'RAS',
+        ),
+    ],
+)
+def test_a_bundle_gives_what_monai_gives(
+    tmp_path: Path, before: list[Any], inferer: Any, after: list[Any], order: str
+) -> None:
+    two = inferer['_target_'] == 'SliceInferer'
+    torch.manual_seed(5)
+    path = monai_bundle(
+        tmp_path / 'zoo',
+        network_def=UNET | {'spatial_dims': 2 if two else 3},
+        preprocessing={'_target_': 'Compose', 'transforms': [*BEFORE, *before]},
+        inferer=inferer,
+        postprocessing={'_target_': 'Compose', 'transforms': after},
+    )
+    arguments = UNET | {'spatial_dims': 2 if two else 3}
+    del arguments['_target_']
+    torch.save({'model': UNet(**arguments).state_dict()}, path / 'models/model.pt')
+    rng = np.random.default_rng(0)
+    # Blobs, so that most voxels are far from an outline, and air of exact zeros.
+    values = zoom(rng.gamma(2, 100, (11, 9, 3)), (4, 4, 4), order=1).astype(np.float32)
+    values[:5], values[:, :6] = 0, 0
+    turn = np.array([[0.96, -0.28, 0, 0], [0.28, 0.96, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(values, turn @ np.diag([2.1, 2.0, 3.5, 1]))
+    ornt = nib.orientations.axcodes2ornt(order)
+    stored = image.as_reoriented(
+        nib.orientations.ornt_transform(nib.io_orientation(image.affine), ornt)
+    )
+    nib.save(stored, tmp_path / 'scan.nii')
+    theirs = as_monai(path, tmp_path / 'scan.nii').astype(int)
+    assert len(np.unique(theirs)) == 3
+    # MONAI's grid of an oblique scan hangs on how its affine is rounded in the file.
+    image = nib.as_closest_canonical(nib.load(tmp_path / 'scan.nii'))
+    found = Predictor(find_model(str(path), 'lumbar')).segment({'T2w': image}).labels
+    back = nib.orientations.ornt_transform(nib.io_orientation(image.affine), ornt)
+    ours = np.asarray(found.as_reoriented(back).dataobj)
+    for number in (1, 2):
+        both = ((ours == number) & (theirs == number)).sum()
+        assert 2 * both / ((ours == number).sum() + (theirs == number).sum()) >= 0.999
+
+
 def test_windows_of_a_bundle_are_those_of_its_inferer(tmp_path: Path) -> None:
     inferer = {'_target_': 'monai.inferers.SlidingWindowInferer', 'roi_size': [16, 16, 4]}
-    model = bundle_with(tmp_path / 'default', inferer=inferer)
-    assert (model.overlap, model.blend) == (0.25, 'constant')  # as MONAI
+    given = bundle_with(tmp_path / 'default', inferer=inferer).procedure
+    assert (given.overlap, float(given.weight((4, 4, 4)).min())) == (0.25, 1.0)  # as MONAI
     inferer |= {'overlap': 0.75, 'mode': 'gaussian'}
-    model = bundle_with(tmp_path / 'given', inferer=inferer)
-    assert (model.overlap, model.blend, model.patch_px) == (0.75, 'gaussian', (16, 16, 4))
-
-
-@pytest.mark.parametrize(('mode', 'overlap'), [('constant', 0.5), ('gaussian', 0.5)])
-def test_a_bundle_gives_what_monai_gives(tmp_path: Path, mode: str, overlap: float) -> None:
-    inferer = {'_target_': 'SliceInferer', 'roi_size': [16, 16], 'mode': mode, 'overlap': overlap}
-    two = UNET | {'spatial_dims': 2}
-    steps = [{'_target_': 'Orientationd', 'axcodes': 'LPS'}, {'_target_': 'NormalizeIntensityd'}]
-    path = monai_bundle(
-        tmp_path / 'zoo', network_def=two, inferer=inferer, preprocessing={'transforms': steps}
-    )
-    torch.manual_seed(5)
-    network = UNet(**{k: value for k, value in two.items() if k != '_target_'}).eval()
-    torch.save(network.state_dict(), path / 'models/model.pt')
-    values = np.random.default_rng(0).gamma(2, 100, (40, 32, 3)).astype(np.float32)
-    # The bundle asks for LPS: both axes of the plane turned.
-    z_scored = NormalizeIntensity()(torch.from_numpy(values[::-1, ::-1].copy())[None])
-    infer = SliceInferer(roi_size=(16, 16), spatial_dim=2, mode=mode, overlap=overlap)
-    softened = Softened(network)
-    with torch.no_grad():
-        theirs = infer(z_scored[None], softened)[0].argmax(0).numpy()[::-1, ::-1]
-    model = load_model(find_model(str(path), 'lumbar'))
-    image = nib.Nifti1Image(values, np.diag([4, 4, 4, 1.0]))
-    found = Predictor(replace(model, postprocess=())).segment({'T2w': image})
-    ours = np.asarray(found.labels.dataobj)
-    assert np.mean(ours == theirs) >= 0.99
-    other = replace(model, blend={'constant': 'gaussian', 'gaussian': 'constant'}[mode])
-    found = Predictor(replace(other, postprocess=())).segment({'T2w': image})
-    assert np.mean(np.asarray(found.labels.dataobj) == np.array([0, 4, 3])[theirs]) < 0.95
-
-
-class Softened(torch.nn.Module):
-    """A network whose probabilities are added where windows overlap, as here, not its logits."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        return self.network(windows).softmax(1)
+    given = bundle_with(tmp_path / 'given', inferer=inferer).procedure
+    assert given.overlap == 0.75
+    assert given.weight((4, 4, 4)).min() < 0.1
 
 
 def test_strides_and_references_of_a_bundle(tmp_path: Path) -> None:
@@ -435,7 +480,6 @@ def test_strides_and_references_of_a_bundle(tmp_path: Path) -> None:
     network = UNet(**{k: value for k, value in uneven.items() if k != '_target_'})
     torch.save(network.state_dict(), path / 'models/model.pt')
     model = load_model(find_model(str(path), 'lumbar'))
-    assert model.multiple_px == (4, 4, 2)
     assert len(model.numbers) == 3
 
 
@@ -449,6 +493,11 @@ def test_classes_that_may_overlap_are_refused(tmp_path: Path) -> None:
         )
     post['transforms'][0] |= {'sigmoid': False, 'softmax': True}
     bundle_with(tmp_path / 'softmax', postprocessing=post)
+    with pytest.raises(ModelError, match=r'the transform Lambda .* is not known'):
+        bundle_with(
+            tmp_path / 'unknown',
+            postprocessing={'transforms': [{'_target_': 'Lambdad', 'keys': 'pred'}]},
+        )
 
 
 def test_a_bundle_without_a_voxel_order_needs_one(tmp_path: Path) -> None:

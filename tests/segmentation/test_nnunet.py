@@ -107,6 +107,7 @@ def test_nnunet(tmp_path: Path, make_scan: MakeScan, dims: int, old: bool) -> No
         network = unet.PlainConvUNet(1, num_classes=3, deep_supervision=True, **arguments)
         checkpoint = {
             'network_weights': network.state_dict(),
+            'inference_allowed_mirroring_axes': (dims - 1,),
             'logging': {'ema': [np.float64(0.5), np.float32(1)]},
             'init_args': {'device': torch.device('cuda')},
         }
@@ -114,16 +115,9 @@ def test_nnunet(tmp_path: Path, make_scan: MakeScan, dims: int, old: bool) -> No
     bundle = find_model(str(path), 'lumbar')
     model = load_model(bundle)
     assert len(model.networks) == 2
-    assert model.numbers == (0, 6, 5)
-    assert model.patch_px == ((16, 24, 1) if dims == 2 else (16, 24, 4))
-    assert model.spacing_mm == (2.5, 2.0, None if dims == 2 else 5.0)
-    # The array of nnU-Net runs (z,) y, x: the same numbers, with the axes turned.
-    windows = torch.rand(1, 1, 16, 24) if dims == 2 else torch.rand(1, 1, 16, 24, 4)
-    order = (0, 1, *range(dims + 1, 1, -1))
-    network.decoder.deep_supervision = False
-    with torch.no_grad():
-        theirs = network(windows.permute(order)).permute(order)
-        assert torch.allclose(model.networks[1](windows), theirs, atol=1e-6)
+    assert model.numbers == (0, 1, 2)
+    assert model.procedure.window == ((1, 24, 16) if dims == 2 else (4, 24, 16))
+    assert model.procedure.mirrors == ((2,),)
     image, _ = make_scan((60, 48, 3))
     Predictor(model).segment({'T2w': image})
 
@@ -135,14 +129,13 @@ LATE = {'labels': {'background': 0, 'psoas left': 2}, 'orientation': 'RAS'}
 @pytest.mark.parametrize(
     ('changes', 'reason'),
     [
-        (
-            {'plans': {'transpose_forward': [1, 0, 2]}},
-            r'another order .transpose_forward .1, 0, 2',
-        ),
+        ({'plans': {'transpose_forward': [1, 0, 0]}}, r'its axes are .1, 0, 0'),
+        ({'resampling_fn_data': 'resample_torch'}, 'resamples images by resample_torch'),
         ({'dataset': UNION}, 'labels psoas are regions, unions of others'),
         ({'dataset': LATE}, r'numbered .0, 2., not from 0 on'),
-        ({'normalization_schemes': ['CTNormalization']}, 'CTNormalization, which is for CT'),
-        ({'normalization_schemes': ['RescaleTo01Normalization']}, 'scales images by RescaleTo01'),
+        ({'normalization_schemes': ['CTNormalization']}, "lacks 'percentile_00_5'"),
+        ({'normalization_schemes': ['OfMyOwn']}, 'scales images by OfMyOwn'),
+        ({'normalization_schemes': ['NoNormalization'] * 2}, 'scales 2 of 1 channels'),
         ({'previous_stage': '3d_lowres'}, 'is a cascade: it needs the labels of 3d_lowres'),
         ({'architecture': None}, "it lacks 'UNet_class_name'"),
         ({'architecture': {'network_class_name': 'os.system'}}, "it lacks 'arch_kwargs'"),
@@ -213,6 +206,7 @@ def test_nnunet_sees_the_voxel_order_of_its_training(
         patch_size=[4, 12, 10],
         spacing=[5.0, 4.0, 4.0],
         normalization_schemes=['NoNormalization'] * 2,
+        use_mask_for_norm=[False] * 2,
         dataset=dataset,
     )
     for fold in (0, 1):
@@ -236,8 +230,8 @@ def test_nnunet_sees_the_voxel_order_of_its_training(
     }
     model = load_model(find_model(str(path), 'lumbar', None if declared else order))
     found = Predictor(replace(model, postprocess=())).segment(images)
-    # Classes 1 and 2 are left and right psoas, 6 and 5 in the label table.
-    expected = np.array([0, 6, 5])[turned(stored)]
+    # The numbers are those of the model.
+    expected = turned(stored)
     assert np.array_equal(np.asarray(found.labels.dataobj), expected)
 
 

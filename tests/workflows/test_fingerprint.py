@@ -99,6 +99,7 @@ CHANGES: dict[str, Callable[[Inputs], None]] = {
     'bias correction': _replace('settings', bias_correction=False),
     'fat method': _replace('settings', fat_method='kmeans2'),
     'mirrored images': _replace('settings', tta=True),
+    'overlap of its windows': _replace('settings', model='m', model_overlap=0.5),
     'voxel order of the model': _replace('settings', model='m', model_orientation='LPS'),
     'swaps': _replace('settings', fix_swaps=True),
     'registration': _replace('settings', register='deformable'),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_muscle.anatomy.labels import BODY, OWN_SEGMENTATIONS, REGIONS, SPINE, UNSIDED
+from bids_muscle.anatomy.labels import BODY, OWN_SEGMENTATIONS, SPINE, UNSIDED
 from bids_muscle.anatomy.structures import for_region, identify, model_table
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import ModelBundle
@@ -23,7 +23,6 @@ from bids_muscle.segmentation.model import Model
 from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 #: Voxel orders of axial slices; RAS is that of the predictor.
@@ -88,7 +87,7 @@ def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
         weights=spec.weights,
         sha256=digest(spec),
         network={},
-        spacing_mm=spec.spacing_mm[0] or 0.0,
+        spacing_mm=0.0,
         window_px=(1, 1),
         card={
             'external': spec.kind,
@@ -139,26 +138,24 @@ def load_external(bundle: ModelBundle) -> Model:
         If the weights cannot be read so, are not all finite, or do not fit the network.
     """
     spec = _read(bundle.path, bundle.card['orientation'])
-    networks = []
-    for path in spec.weights:
-        network = _build(spec)
-        load_into(network, path, spec)
-        networks.append(_flipped(network.eval(), spec))
+    networks = [_build(spec).eval() for _ in spec.weights]
+    loaded = [load_into(*each, spec) for each in zip(networks, spec.weights, strict=True)]
+    procedure = replace(
+        spec.procedure,
+        orientation=spec.orientation or 'RAS',
+        mirrors=spec.mirrors(loaded[0].beside),
+    )
+    planes, *plane = procedure.window or (1, 1, 1)
     return Model(
         networks=tuple(networks),
-        spatial_dims=spec.spatial_dims,
+        spatial_dims=procedure.spatial_dims,
         numbers=spec.numbers,
         mirrored=_mirrored(spec),
-        spacing_mm=spec.spacing_mm,
-        normalize=spec.normalize,
+        spacing_mm=(None, None, None),
         channels=spec.channels,
-        multiple_px=spec.multiple_px,
-        patch_px=spec.patch_px,
-        overlap=spec.overlap,
-        blend=spec.blend,
-        pad_value=0.0,
-        # What belongs together is known of the muscles of the neck and the back alone.
-        postprocess=('muscles',) if _is_of_region(bundle) else (),
+        patch_px=(plane[0], plane[1], planes) if procedure.window else None,
+        postprocess=spec.postprocess,
+        procedure=procedure,
     )
 
 
@@ -185,10 +182,6 @@ def convert_external(path: Path) -> str:
         if checkpoint.suffix != SAFE:
             convert(checkpoint, load_into(_build(spec), checkpoint, spec))
     return digest(_described(path))
-
-
-def _is_of_region(bundle: ModelBundle) -> bool:
-    return bundle.region in REGIONS and all(label.expected for label in bundle.labels)
 
 
 def _read(path: Path, orientation: str | None) -> Spec:
@@ -237,27 +230,6 @@ def _build(spec: Spec) -> nn.Module:
         if count > MOST_PARAMETERS:
             raise ValueError(f'it has {count:.2g} parameters')
         return spec.build()
-
-
-def _flipped(network: nn.Module, spec: Spec) -> nn.Module:
-    """Return a network that sees its windows in the voxel order of its training images."""
-    from torch import nn
-
-    pairs = list(zip(spec.orientation or '', 'RAS', strict=True))[: spec.spatial_dims]
-    axes = [2 + axis for axis, (theirs, ours) in enumerate(pairs) if theirs != ours]
-    if not axes:
-        return network
-
-    class Flipped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network
-
-        def forward(self, windows: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.inner(windows.flip(axes)).flip(axes)
-            return found
-
-    return Flipped().eval()
 
 
 def _mirrored(spec: Spec) -> tuple[int, ...] | None:

@@ -6,14 +6,20 @@ for the networks and transforms listed below.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import ModelError
+from bids_muscle.segmentation.external.monai_steps import (
+    Transform,
+    array_transform,
+    prepare,
+    window_weight,
+)
 from bids_muscle.segmentation.external.spec import (
     Spec,
     check_size,
@@ -22,12 +28,11 @@ from bids_muscle.segmentation.external.spec import (
     reading,
     spacing_of,
     window_of,
-    z_score,
 )
-from bids_muscle.segmentation.model import ANY, Spacing
+from bids_muscle.segmentation.model import ANY
+from bids_muscle.segmentation.procedure import Procedure, fixed_starts
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 REMEDY = (
@@ -36,17 +41,47 @@ REMEDY = (
     'download NAME"); the folder must hold configs/inference.json, configs/metadata.json and '
     'models/model.pt.'
 )
-#: Networks of MONAI that a bundle may name, and the multiple that extents must have; 0 for the
-#: product of its strides.
-NETWORKS = {'UNet': 0, 'BasicUNet': 16, 'SegResNet': 16, 'VNet': 16, 'DynUNet': 0, 'UNETR': 16}
-#: Transforms that change no number here, because the predictor does the same or more.
+#: Networks of MONAI that a bundle may name.
+NETWORKS = {'UNet', 'BasicUNet', 'SegResNet', 'VNet', 'DynUNet', 'UNETR'}
+#: Transforms that change no number.
 HARMLESS = {
     'LoadImage',
     'EnsureChannelFirst',
     'EnsureType',
     'ToTensor',
-    'CropForeground',
     'CastToType',
+    'DeleteItems',
+    'SaveImage',
+    'SelectItems',
+}
+#: Transforms before the network that MONAI itself applies, with plain values.
+STEPS = {
+    'Spacing',
+    'NormalizeIntensity',
+    'ScaleIntensity',
+    'ScaleIntensityRange',
+    'ScaleIntensityRangePercentiles',
+    'ClipIntensityPercentiles',
+    'ThresholdIntensity',
+    'CropForeground',
+    'CenterSpatialCrop',
+    'SpatialPad',
+    'DivisiblePad',
+    'BorderPad',
+    'ResizeWithPadOrCrop',
+}
+#: Options that have a value for each key of the dictionary form.
+OF_KEYS = {'mode', 'padding_mode', 'align_corners', 'dtype', 'scale_extent'}
+#: Fields of the dictionary form of a transform that its array form does not have.
+OF_DICTIONARIES = {
+    '_target_',
+    '_disabled_',
+    '_desc_',
+    'keys',
+    'source_key',
+    'allow_missing_keys',
+    'start_coord_key',
+    'end_coord_key',
 }
 INFERERS = {'SlidingWindowInferer', 'SlidingWindowInfererAdapt', 'SliceInferer', 'SimpleInferer'}
 #: Values that may be filled in for references; a few lines that refer to each other would
@@ -87,9 +122,9 @@ def read(path: Path) -> Spec:
             raise ValueError(f'the network {target} is none of {", ".join(NETWORKS)}')
         check_size(network)
         dims = int(network.get('spatial_dims', 3))
-        spacing, orientation, normalize = _preprocessing(content, values, dims)
-        _check_postprocessing(content.get('postprocessing'), values)
-        patch, overlap, blend = _inferer(values.plain(content.get('inferer', {})), dims)
+        steps, orientation = _preprocessing(content, values)
+        shares, nearest, cleaning = _postprocessing(content.get('postprocessing'), values)
+        procedure = _procedure(values.plain(content.get('inferer', {})), dims, steps)
         formats = metadata['network_data_format']
         named = {int(k): str(v) for k, v in formats['outputs']['pred']['channel_def'].items()}
         n_classes = int(network.get('out_channels', len(named)))
@@ -105,14 +140,9 @@ def read(path: Path) -> Spec:
             build=partial(_build, target, network),
             n_classes=n_classes,
             classes={index: name for index, name in named.items() if index > 0},
-            spatial_dims=dims,
-            spacing_mm=spacing,
-            normalize=normalize,
+            procedure=replace(procedure, shares=shares, nearest=nearest),
             channels=channels,
-            patch_px=patch,
-            multiple_px=_multiple(NETWORKS[target], network.get('strides', []), dims),
-            overlap=overlap,
-            blend=blend,
+            postprocess=cleaning,
             orientation=orientation,
             state=_state,
             remedy=REMEDY,
@@ -165,76 +195,96 @@ def _class_of(step: Mapping[str, Any]) -> str:
 
 
 def _preprocessing(
-    content: Mapping[str, Any], values: _Values, dims: int
-) -> tuple[Spacing, str | None, Any]:
-    """Return the pixel size, the voxel order if one is asked for, and the scaling."""
-    spacing: list[float | None] = [None, None, None]
+    content: Mapping[str, Any], values: _Values
+) -> tuple[list[Transform], str | None]:
+    """Return the transforms before the network, and the voxel order if one is asked for."""
     orientation = None
-    steps = []
+    steps: list[Transform] = []
+    spacings = 0
     for raw in content['preprocessing']['transforms']:
         name = _class_of(raw).removesuffix('d')
-        if name in HARMLESS:
+        if name in HARMLESS or raw.get('_disabled_') is True:
             continue
         step = values.plain(raw)
         if name == 'Orientation':
             orientation = str(step['axcodes'])
-        elif name == 'Spacing':
-            sizes = [spacing_of(size) for size in step['pixdim']]
-            spacing = [*sizes[:dims], *[None] * (3 - dims)]
-        elif name == 'NormalizeIntensity' and not {'subtrahend', 'divisor'} & set(step):
-            steps.append(partial(z_score, nonzero=bool(step.get('nonzero', False))))
-        elif name in ('ScaleIntensity', 'ScaleIntensityRange', 'ScaleIntensityRangePercentiles'):
-            steps.append(partial(_scale, name, step))
+        elif name in STEPS:
+            if name == 'Spacing':
+                spacings += 1
+                for size in step['pixdim']:
+                    spacing_of(size)
+            # A transform of one key may have its options in lists.
+            options = {
+                key: _first(value) if key in OF_KEYS else value
+                for key, value in step.items()
+                if key not in OF_DICTIONARIES
+            }
+            steps.append(array_transform(name, **options))
         else:
             raise ValueError(f'the transform {name} with {step} is not known')
-    return (spacing[0], spacing[1], spacing[2]), orientation, partial(_all, steps)
+    if spacings > 1:
+        raise ValueError('it changes the voxel size twice')
+    return steps, orientation
 
 
-def _check_postprocessing(post: Any, values: _Values) -> None:
-    """Refuse classes that may overlap: each has a probability of its own, not a share of one."""
-    steps = values.named(values.named(post or {}).get('transforms', []))
-    for step in map(values.named, steps):
-        if _class_of(step).startswith('Activations') and step.get('sigmoid', False) is not False:
+def _postprocessing(post: Any, values: _Values) -> tuple[bool, bool, tuple[str, ...]]:
+    """Return whether shares and whether the nearest are brought back, and the steps of the map.
+
+    Classes may be brought back as logits, as shares of one, or, where the largest is taken before
+    the way back or the way back takes the nearest pixel, as they are.
+    """
+    shares, nearest, taken = False, True, False
+    cleaning: list[str] = []
+    for raw in map(values.named, values.named(values.named(post or {}).get('transforms', []))):
+        name = _class_of(raw).removesuffix('d')
+        if name in HARMLESS or raw.get('_disabled_') is True:
+            continue
+        if name == 'Invert':
+            # The transform that it inverts is the one before the network, known already.
+            nearest = taken or bool(_first(values.plain(raw.get('nearest_interp', True))))
+            continue
+        step = values.plain(raw)
+        if _first(step.get('sigmoid', False)):
             raise ValueError('its classes may overlap (sigmoid), a label map has one per voxel')
+        if name == 'Activations':
+            shares = bool(_first(step.get('softmax', False)))
+        elif name == 'AsDiscrete' and _first(step.get('argmax', False)):
+            taken = True
+        elif name == 'KeepLargestConnectedComponent' and set(step) <= {'_target_', 'keys'}:
+            cleaning.append('largest')
+        else:
+            raise ValueError(f'the transform {name} with {step} is not known')
+    return shares and not nearest, nearest, tuple(cleaning)
 
 
-def _inferer(
-    inferer: Mapping[str, Any], dims: int
-) -> tuple[tuple[int, int, int] | None, float, str]:
-    """Return the window, how much of it the next one covers, and how windows are weighted."""
-    if inferer and _class_of(inferer) not in INFERERS:
-        raise ValueError(f'the inferer {_class_of(inferer)} is not known')
-    overlap, blend = float(inferer.get('overlap', 0.25)), str(inferer.get('mode', 'constant'))
-    if blend not in ('constant', 'gaussian') or not 0 <= overlap < 1:
-        raise ValueError(f'its windows overlap by {overlap} with weights {blend}')
+def _first(value: Any) -> Any:
+    """Return an option of the one key that a transform is applied to."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _procedure(inferer: Mapping[str, Any], dims: int, steps: list[Transform]) -> Procedure:
+    """Return how windows are laid, and what goes before them."""
+    kind = _class_of(inferer) if inferer else 'SimpleInferer'
+    if kind not in INFERERS:
+        raise ValueError(f'the inferer {kind} is not known')
+    overlap, mode = float(inferer.get('overlap', 0.25)), str(inferer.get('mode', 'constant'))
+    if mode not in ('constant', 'gaussian') or not 0 <= overlap < 1:
+        raise ValueError(f'its windows overlap by {overlap} with weights {mode}')
+    planes_axis = int(inferer.get('spatial_dim', 0)) if kind == 'SliceInferer' else 2
+    if planes_axis not in (0, 1, 2):
+        raise ValueError(f'it looks at slices of axis {planes_axis}')
     roi = inferer.get('roi_size')
-    if roi is None:
-        return None, overlap, blend
-    return window_of((roi if isinstance(roi, list) else [roi] * dims)[:dims]), overlap, blend
-
-
-def _multiple(known: int, strides: Sequence[Any], dims: int) -> tuple[int, int, int]:
-    """Return what the extents (x, y, planes) must be multiples of."""
-    steps = [each if isinstance(each, list) else [each] * dims for each in strides]
-    axes = [known or math.prod(int(step[axis]) for step in steps) for axis in range(dims)]
-    return axes[0], axes[1], axes[2] if dims == 3 else 1
-
-
-def _all(steps: list[Any], volume: torch.Tensor) -> torch.Tensor:
-    for step in steps:
-        volume = step(volume)
-    return volume
-
-
-def _scale(name: str, step: Mapping[str, Any], volume: torch.Tensor) -> torch.Tensor:
-    """Apply one of MONAI's array transforms to the whole volume."""
-    import torch
-    from monai import transforms
-
-    options = {
-        k: v for k, v in step.items() if k not in ('_target_', 'keys', 'allow_missing_keys')
-    }
-    return torch.as_tensor(getattr(transforms, name)(**options)(volume))
+    window = window_of((roi if isinstance(roi, list) else [roi] * dims)[:dims]) if roi else None
+    return Procedure(
+        prepare=partial(prepare, steps, planes_axis),
+        # From (x, y, planes).
+        window=(window[2], window[0], window[1]) if window else None,
+        overlap=overlap,
+        starts=fixed_starts,
+        weight=partial(window_weight, mode),
+        spatial_dims=dims,
+        planes_last=dims == 3,
+    )
 
 
 def _channels(image: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -7,6 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_muscle.segmentation.external.monai_steps import (
+    array_transform,
+    prepare,
+    window_weight,
+)
 from bids_muscle.segmentation.external.spec import (
     SAFE,
     Spec,
@@ -16,8 +21,8 @@ from bids_muscle.segmentation.external.spec import (
     reading,
     spacing_of,
     window_of,
-    z_score,
 )
+from bids_muscle.segmentation.procedure import Procedure, fixed_starts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +31,10 @@ REMEDY = (
     'Both files of a model are in the project github.com/MuscleMap/MuscleMap '
     '(scripts/models) and its releases; put them side by side.'
 )
+#: Share of a window that the next one covers, unless the program is told another.
+OVERLAP = 0.9
+#: Pixels around what is above zero after the z-score, and the least plane, filled with zeros.
+MARGIN_PX, LEAST_PX = 20, (256, 256, 1)
 #: Structures by their code without its last digit, the side, where the first cards of the whole
 #: body (July 2025) have another name: multifidus, as the one of the back.
 STRUCTURES = {111: 'semispinalis cervicis and multifidus'}
@@ -52,9 +61,10 @@ def _inside(path: Path) -> Path | None:
 def read(path: Path) -> Spec:
     """Read the configuration.
 
-    The image is brought to the pixel size of the model and standardised over all its voxels that
-    are not zero; windows then slide over each slice. MuscleMap overlaps its windows by nine tenths
-    by default, here by half, and adds up logits where here probabilities are added.
+    The image is brought to the pixel size of the model, standardised over all its voxels that are
+    not zero and cropped to those above; windows then slide over each slice and their logits are
+    added. Of each label the largest piece stays. MuscleMap cuts a scan that does not fit into
+    memory into slabs that are standardised on their own; that is not done here.
 
     Raises
     ------
@@ -68,7 +78,6 @@ def read(path: Path) -> Spec:
         parameters, model = content['parameters'], content['model']
         # A class is the rank of its value among the values of the labels.
         named = {int(entry['value']): _name(entry) for entry in content['labels']}
-        spacing = [spacing_of(size) for size in parameters['pix_dim']]
         strides = [int(stride) for stride in model['strides']]
         if model['norm'] != 'instance' or int(model['in_channels']) != 1:
             raise ValueError('only instance norm and one channel are known')
@@ -96,12 +105,31 @@ def read(path: Path) -> Spec:
             n_classes=n_classes,
             classes=dict(enumerate((named[value] for value in sorted(named)), start=1)),
             codes=dict(enumerate(sorted(named), start=1)),
-            spatial_dims=int(model['spatial_dims']),
-            spacing_mm=(spacing[0], spacing[1], spacing[2]),
-            normalize=partial(z_score, nonzero=True),
-            patch_px=window_of(parameters['roi_size']),
+            procedure=_procedure(parameters, int(model['spatial_dims'])),
+            postprocess=('largest-faces',),
             remedy=REMEDY,
         )
+
+
+def _procedure(parameters: Mapping[str, Any], spatial_dims: int) -> Procedure:
+    window = window_of(parameters['roi_size'])
+    if spatial_dims != 2 or window[2] != 1:
+        raise ValueError('only networks of slices are known')
+    spacing = [spacing_of(size) or -1 for size in parameters['pix_dim']]
+    steps = [
+        array_transform('Spacing', pixdim=spacing, mode='bilinear'),
+        array_transform('NormalizeIntensity', nonzero=True),
+        array_transform('CropForeground', margin=MARGIN_PX, allow_smaller=True),
+        array_transform('SpatialPad', spatial_size=LEAST_PX, method='end'),
+    ]
+    return Procedure(
+        prepare=partial(prepare, steps, 2),
+        window=(1, window[0], window[1]),
+        overlap=OVERLAP,
+        starts=fixed_starts,
+        weight=partial(window_weight, 'gaussian'),
+        spatial_dims=2,
+    )
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -6,12 +6,19 @@ images, resampling, windows and label maps are our own, so that the rest of nnU-
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import ModelError
+from bids_muscle.segmentation.external.nnunet_steps import (
+    mirrors,
+    prepare,
+    scale_of,
+    window_weight,
+)
 from bids_muscle.segmentation.external.spec import (
     Spec,
     check_size,
@@ -20,12 +27,11 @@ from bids_muscle.segmentation.external.spec import (
     reading,
     spacing_of,
     window_of,
-    z_score,
 )
 from bids_muscle.segmentation.model import ANY
+from bids_muscle.segmentation.procedure import Procedure, even_starts
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 REMEDY = (
@@ -36,6 +42,14 @@ REMEDY = (
 NETWORKS = ('PlainConvUNet', 'ResidualEncoderUNet')
 #: The one reader of nnU-Net that turns images to RAS; the others leave them as they are stored.
 TURNING_READER = 'NibabelIOWithReorient'
+#: How images and logits are resampled where the plan does not say it.
+RESAMPLING = 'resample_data_or_seg_to_shape'
+DATA: dict[str, Any] = {'order': 3, 'order_z': 0, 'force_separate_z': None}
+ANSWER: dict[str, Any] = {'order': 1, 'order_z': 0, 'force_separate_z': None}
+#: Field of a checkpoint: axes along which images were mirrored in training.
+MIRRORS = 'inference_allowed_mirroring_axes'
+#: Share of a window that the next one covers.
+OVERLAP = 0.5
 
 
 def recognises(path: Path) -> bool:
@@ -49,27 +63,22 @@ def read(path: Path) -> Spec:
     Raises
     ------
     ModelError
-        If a file is missing, or the plan asks for something unknown here: axes in another order,
-        labels that are unions, a cascade, another network or normalisation.
+        If a file is missing, or the plan asks for something unknown here: labels that are unions,
+        a cascade, another network, normalisation or resampling.
     """
     config = path / 'plans.json'
     plans, dataset = (read_json(path / name, REMEDY) for name in ('plans.json', 'dataset.json'))
-    folds = sorted(path.glob('fold_*')) or [path / 'fold_0']
+    # A training on all cases goes beside those of the cross-validation, not with them.
+    folds = sorted(path.glob('fold_[0-9]*')) or sorted(path.glob('fold_*')) or [path / 'fold_0']
     weights = tuple(need(fold / 'checkpoint_final.pth', REMEDY) for fold in folds)
     with reading(f'The nnU-Net in {path}', REMEDY):
         name = path.name.rsplit('__', 1)[-1]
         plan = _inherited(plans['configurations'], name)
-        _check_known(plans, plan)
-        # nnU-Net counts the axes of an array as (z, y, x).
-        patch = window_of(plan['patch_size'][::-1])
+        if plan.get('previous_stage'):
+            raise ValueError(f'it is a cascade: it needs the labels of {plan["previous_stage"]}')
         dims = len(plan['patch_size'])
-        spacing = [spacing_of(size) for size in plan['spacing'][::-1]]
-        if None in spacing or len(spacing) != dims:
-            raise ValueError(f'spacing {plan["spacing"]} for a window {plan["patch_size"]}')
         classes = _classes(dataset['labels'])
         inputs = [str(value).lower() for value in dataset['channel_names'].values()]
-        unchanged = plan['normalization_schemes'][0] == 'NoNormalization'
-        scale = partial(z_score, nonzero=any(plan.get('use_mask_for_norm', [])))
         architecture = _architecture(plan, dims)
         return Spec(
             kind='nnU-Net',
@@ -77,19 +86,16 @@ def read(path: Path) -> Spec:
             version=str(plans.get('plans_name', 'unknown')),
             config=config,
             weights=weights,
-            build=partial(
-                _build, architecture, inputs=len(inputs), classes=len(classes), dims=dims
-            ),
+            build=partial(_build, architecture, inputs=len(inputs), classes=len(classes)),
             n_classes=len(classes),
             classes={index: name for index, name in classes.items() if index > 0},
-            spatial_dims=dims,
-            spacing_mm=(spacing[0], spacing[1], spacing[2] if dims == 3 else None),
-            normalize=_unchanged if unchanged else scale,
+            procedure=_procedure(plans, plan, len(inputs)),
             channels=(ANY,) if len(inputs) == 1 else tuple(inputs),
-            patch_px=patch,
             orientation=_orientation(plans, dataset),
             state=_state,
             safe=_numpy_scalars(),
+            beside=_beside,
+            mirrors=partial(_mirrors, dims=dims),
             remedy=REMEDY,
         )
 
@@ -107,20 +113,42 @@ def _inherited(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
     return plan
 
 
-def _check_known(plans: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Refuse what would be done otherwise here."""
-    order = plans.get('transpose_forward', [0, 1, 2])
-    if order != sorted(order):
-        raise ValueError(f'it works on axes in another order (transpose_forward {order})')
-    if plan.get('previous_stage'):
-        raise ValueError(f'it is a cascade: it needs the labels of {plan["previous_stage"]}')
-    schemes = set(plan['normalization_schemes'])
-    unknown = sorted(schemes - {'ZScoreNormalization', 'NoNormalization'})
-    if unknown:
-        ct = ', which is for CT' if unknown == ['CTNormalization'] else ''
-        raise ValueError(f'it scales images by {", ".join(unknown)}{ct}')
-    if len(schemes) != 1:
-        raise ValueError('it scales its images in different ways')
+def _procedure(plans: Mapping[str, Any], plan: Mapping[str, Any], channels: int) -> Procedure:
+    window, dims = window_of(plan['patch_size']), len(plan['patch_size'])
+    spacing = [spacing_of(size) or -1.0 for size in plan['spacing']]
+    if min(spacing) < 0 or len(spacing) != dims:
+        raise ValueError(f'spacing {plan["spacing"]} for a window {plan["patch_size"]}')
+    for what in ('data', 'probabilities'):
+        if (way := plan.get(f'resampling_fn_{what}', RESAMPLING)) != RESAMPLING:
+            raise ValueError(f'it resamples images by {way}')
+    # nnU-Net counts the axes of an array as (z, y, x).
+    order = [2 - int(axis) for axis in plans.get('transpose_forward', (0, 1, 2))]
+    if sorted(order) != [0, 1, 2]:
+        raise ValueError(f'its axes are {plans["transpose_forward"]}')
+    schemes = [str(scheme) for scheme in plan['normalization_schemes']]
+    masked = list(plan.get('use_mask_for_norm', [False] * channels))
+    if not len(schemes) == len(masked) == channels:
+        raise ValueError(f'it scales {len(schemes)} of {channels} channels')
+    of_training = plans.get('foreground_intensity_properties_per_channel', {})
+    return Procedure(
+        prepare=partial(
+            prepare,
+            axes=(order[0], order[1], order[2]),
+            spacing_mm=spacing,
+            scales=[
+                scale_of(scheme, bool(only), of_training.get(str(place), {}))
+                for place, (scheme, only) in enumerate(zip(schemes, masked, strict=True))
+            ],
+            data=DATA | plan.get('resampling_fn_data_kwargs', {}),
+            answer=ANSWER | plan.get('resampling_fn_probabilities_kwargs', {}),
+        ),
+        window=(1, window[0], window[1]) if dims == 2 else window,
+        overlap=OVERLAP,
+        starts=even_starts,
+        weight=window_weight,
+        spatial_dims=dims,
+        half=True,
+    )
 
 
 def _classes(labels: Mapping[str, Any]) -> dict[int, str]:
@@ -180,8 +208,12 @@ def _architecture(plan: Mapping[str, Any], dims: int) -> dict[str, Any]:
     return {'target': target, 'arguments': arguments, 'imported': imported}
 
 
-def _unchanged(volume: torch.Tensor) -> torch.Tensor:
-    return volume
+def _beside(loaded: Any) -> dict[str, str]:
+    return {MIRRORS: json.dumps(loaded.get(MIRRORS))}
+
+
+def _mirrors(beside: Mapping[str, str], dims: int) -> tuple[tuple[int, ...], ...]:
+    return mirrors(json.loads(beside.get(MIRRORS, 'null')), dims)
 
 
 def _state(loaded: Any) -> Mapping[str, Any]:
@@ -199,7 +231,7 @@ def _numpy_scalars() -> tuple[Any, ...]:
     return (rebuild, np.dtype, *kinds)
 
 
-def _build(architecture: Mapping[str, Any], *, inputs: int, classes: int, dims: int) -> nn.Module:
+def _build(architecture: Mapping[str, Any], *, inputs: int, classes: int) -> nn.Module:
     from torch import nn
 
     try:
@@ -215,21 +247,7 @@ def _build(architecture: Mapping[str, Any], *, inputs: int, classes: int, dims: 
         if name is not None:
             # Names such as torch.nn.modules.conv.Conv3d: only what torch.nn itself has.
             arguments[key] = getattr(nn, str(name).rsplit('.', 1)[-1])
-
-    class Turned(nn.Module):
-        """The network in our order of axes."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = getattr(unet, architecture['target'])(
-                input_channels=inputs, num_classes=classes, deep_supervision=False, **arguments
-            )
-
-        def forward(self, windows: torch.Tensor) -> torch.Tensor:
-            order = (0, 1, *range(dims + 1, 1, -1))
-            return self.inner(windows.permute(order)).permute(order)
-
-        def load_state_dict(self, state: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
-            return self.inner.load_state_dict(state, **options)
-
-    return Turned()
+    network: nn.Module = getattr(unet, architecture['target'])(
+        input_channels=inputs, num_classes=classes, deep_supervision=False, **arguments
+    )
+    return network

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.errors import PARSE_ERRORS, ModelError
 from bids_muscle.files import read_small
-from bids_muscle.segmentation.model import ANY, Spacing
+from bids_muscle.segmentation.model import ANY
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
+
+    from bids_muscle.segmentation.procedure import Procedure
 
 #: Pixel sizes that a model may ask for.
 SPACINGS_MM = (0.05, 50.0)
@@ -61,7 +62,9 @@ class Spec:
         Name of each class but the background.
     codes
         Number of each class in the label maps of its own program; empty where that is the class.
-    spatial_dims, spacing_mm, normalize, channels, patch_px, multiple_px, overlap, blend
+    procedure
+        What its program does around the network; views that are mirrored are in the weights.
+    channels, postprocess
         As in :class:`~bids_muscle.segmentation.model.Model`.
     orientation
         Voxel order, such as ``'RAS'``, in which the network sees images; None if nothing tells it.
@@ -69,6 +72,10 @@ class Spec:
         Picks the weights out of what the file holds.
     safe
         Types that the file may hold beside numbers.
+    beside
+        Picks what the program needs beside the weights out of what the file holds.
+    mirrors
+        Mirrored views of the procedure, from `beside` of the first fold.
     remedy
         Where to get the model.
     """
@@ -81,18 +88,15 @@ class Spec:
     build: Callable[[], nn.Module]
     n_classes: int
     classes: Mapping[int, str]
-    spatial_dims: int
-    spacing_mm: Spacing
-    normalize: Callable[[torch.Tensor], torch.Tensor]
+    procedure: Procedure
     remedy: str
-    patch_px: tuple[int, int, int] | None = None
     channels: tuple[str, ...] = (ANY,)
-    multiple_px: tuple[int, int, int] = (1, 1, 1)
-    overlap: float = 0.5
-    blend: str = 'gaussian'
+    postprocess: tuple[str, ...] = ()
     orientation: str | None = 'RAS'
     state: Callable[[Any], Mapping[str, Any]] = lambda loaded: loaded
     safe: tuple[Any, ...] = ()
+    beside: Callable[[Any], Mapping[str, str]] = lambda loaded: {}
+    mirrors: Callable[[Mapping[str, str]], tuple[tuple[int, ...], ...]] = lambda beside: ()
     codes: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -134,22 +138,6 @@ def need(path: Path, remedy: str) -> Path:
     if not path.is_file():
         raise ModelError(f'The weights {path} are missing.', remedy)
     return path
-
-
-def z_score(volume: torch.Tensor, nonzero: bool) -> torch.Tensor:
-    """Scale a whole volume to mean 0 and standard deviation 1, if asked over what is not zero.
-
-    Zeros then stay zero, as MONAI's ``NormalizeIntensity(nonzero=True)`` leaves them.
-    """
-    import torch
-
-    chosen = volume != 0 if nonzero else torch.ones_like(volume, dtype=torch.bool)
-    if not chosen.any():
-        return volume
-    values = volume[chosen].double()
-    mean, deviation = values.mean(), values.std(correction=0)
-    scaled = (volume - mean.float()) / (deviation.float() if deviation > 0 else 1.0)
-    return torch.where(chosen, scaled, volume)
 
 
 @contextmanager

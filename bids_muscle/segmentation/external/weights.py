@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_into(network: nn.Module, path: Path, spec: Spec) -> Mapping[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a file of weights holds: numbers by name, and what its program needs beside them."""
+
+    numbers: Mapping[str, Any]
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_into(network: nn.Module, path: Path, spec: Spec) -> Loaded:
     """Load weights into the network that its configuration describes, and return them.
 
     Parameters
@@ -33,15 +42,18 @@ def load_into(network: nn.Module, path: Path, spec: Spec) -> Mapping[str, Any]:
         If the weights cannot be read so, are not all finite, or do not fit the network.
     """
     import torch
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     try:
         if path.suffix == SAFE:
-            weights: Mapping[str, Any] = load_file(path)
+            with safe_open(path, 'pt') as stream:
+                found = Loaded(load_file(path), stream.metadata() or {})
         else:
             with torch.serialization.safe_globals(list(spec.safe)):
-                weights = spec.state(torch.load(path, map_location='cpu', weights_only=True))
-        network.load_state_dict(weights)
+                content = torch.load(path, map_location='cpu', weights_only=True)
+            found = Loaded(spec.state(content), spec.beside(content))
+        network.load_state_dict(found.numbers)
     except Exception as error:
         raise ModelError(
             f'The weights {path} cannot be loaded as plain numbers into the network that '
@@ -50,10 +62,10 @@ def load_into(network: nn.Module, path: Path, spec: Spec) -> Mapping[str, Any]:
         ) from error
     if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):
         raise ModelError(f'The weights {path} hold numbers that are not finite.', spec.remedy)
-    return weights
+    return found
 
 
-def convert(path: Path, weights: Mapping[str, Any]) -> Path:
+def convert(path: Path, loaded: Loaded) -> Path:
     """Put safetensors in the place of a checkpoint; numbers and data types stay the same.
 
     Returns
@@ -64,8 +76,8 @@ def convert(path: Path, weights: Mapping[str, Any]) -> Path:
     from safetensors.torch import save_file
 
     # Weights that two layers share, or a part of a larger tensor, are stored as their own copies.
-    plain = {name: each.detach().clone().contiguous() for name, each in weights.items()}
-    save_file(plain, path.with_suffix(SAFE))
+    plain = {name: each.detach().clone().contiguous() for name, each in loaded.numbers.items()}
+    save_file(plain, path.with_suffix(SAFE), metadata=dict(loaded.beside))
     shutil.copymode(path, path.with_suffix(SAFE))  # else for nobody but the owner
     path.unlink()
     return path.with_suffix(SAFE)
