@@ -48,6 +48,13 @@ def test_drops_specks_near_the_muscle() -> None:
     assert np.array_equal(keep_muscles(labels, ZOOMS), muscles())
 
 
+@pytest.mark.parametrize(('pixels', 'kept'), [(10, True), (9, False)])
+def test_a_piece_of_a_tenth_of_the_muscle_is_no_speck(pixels: int, kept: bool) -> None:
+    labels = np.zeros((60, 60, 1), np.uint8)
+    labels[20:30, 20:30], labels[20:30, 31:41], labels[20 : 20 + pixels, 17] = 1, 2, 1
+    assert (keep_muscles(labels, ZOOMS)[:, 17] == 1).any() == kept
+
+
 def test_keeps_both_halves_of_a_muscle_split_by_a_fat_septum() -> None:
     labels = muscles()
     labels[28:30] = 0
