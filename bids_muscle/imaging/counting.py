@@ -8,7 +8,7 @@ borders of the same names; how much this affine tells about the places of all po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 
@@ -61,7 +61,7 @@ class Count:
 
 
 def count_discs(
-    fit: Fit,
+    fits: Sequence[Fit],
     matrix: np.ndarray,
     borders: Sequence[Boundary],
     discs_mm: np.ndarray,
@@ -72,8 +72,9 @@ def count_discs(
 
     Parameters
     ----------
-    fit
-        How well an affine fits the points of the scan.
+    fits
+        How well an affine fits the points of the scan, in each contrast that the atlas has; their
+        mean counts.
     matrix
         (4, 4) from mm in the scan to mm in the atlas, found without the discs.
     borders
@@ -96,6 +97,10 @@ def count_discs(
     placed = apply_affine(matrix, discs_mm)
     order = np.argsort(-placed[:, 2])
     discs, placed = discs_mm[order], placed[order]
+
+    def score(affine: np.ndarray) -> float:
+        return float(np.mean([fit.score(affine) for fit in fits]))
+
     level_mm = float(-np.diff(there[:, 2]).mean())
     kept, places = regular(placed[:, 2], level_mm)
     discs, placed = discs[kept], placed[kept]
@@ -114,15 +119,14 @@ def count_discs(
         moved = np.diag([1, 1, growth, 1]) @ matrix
         moved[2, 3] += shift
         moved[:2, 3] += (own - apply_affine(moved, discs[known])).mean(axis=0)[:2]
-        moved = _in_plane(fit, moved, centre_mm)
+        moved = _in_plane(score, moved, centre_mm)
         possible = (numbers >= highest) & (numbers <= lowest)
         boundaries = _named(moved, borders, discs[possible], numbers[possible], spread_mm)
         cost = _BEYOND * np.count_nonzero(~possible)
-        score = CERTAINTY * fit.score(moved) - cost
-        found.append((score, moved, boundaries, discs[possible]))
+        found.append((CERTAINTY * score(moved) - cost, moved, boundaries, discs[possible]))
     if not found:
         return ()
-    scores = np.array([score for score, *_ in found])
+    scores = np.array([one for one, *_ in found])
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
     counts = [
@@ -186,7 +190,9 @@ def _irregularity(places: np.ndarray, heights: np.ndarray, level_mm: float) -> f
     return float((residuals**2).sum() + usual.mean())
 
 
-def _in_plane(fit: Fit, start: np.ndarray, centre_mm: np.ndarray) -> np.ndarray:
+def _in_plane(
+    score: Callable[[np.ndarray], float], start: np.ndarray, centre_mm: np.ndarray
+) -> np.ndarray:
     """Improve an affine by shift and growth across the spine; heights stay."""
     from scipy import optimize
 
@@ -197,7 +203,7 @@ def _in_plane(fit: Fit, start: np.ndarray, centre_mm: np.ndarray) -> np.ndarray:
         return step_matrix([x, y, 0, 0, 0, 0, growth, growth, 0, 0, 0, 0], centre) @ start
 
     found = optimize.minimize(
-        lambda steps: -fit.score(matrix(steps)),
+        lambda steps: -score(matrix(steps)),
         np.zeros(3),
         method='Powell',
         options={'xtol': 0.2, 'ftol': 1e-4, 'maxiter': 4},

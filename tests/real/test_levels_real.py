@@ -47,6 +47,8 @@ def align(folder: Path, scan: str) -> tuple[Alignment, SliceLevels]:
     if acq in CONTRASTS:
         other, own_name, other_name = CONTRASTS[acq]
         paths = {own_name: scan, other_name: scan.replace(acq, other)}
+        if other_name == 'water':  # first, as in a run
+            paths = dict(reversed(paths.items()))
     ready = prepare_scan(
         {name: load_image(folder / f'{path}.nii.gz') for name, path in paths.items()}
     )
