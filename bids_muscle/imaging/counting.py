@@ -206,7 +206,7 @@ def _in_plane(
         lambda steps: -score(matrix(steps)),
         np.zeros(3),
         method='Powell',
-        options={'xtol': 0.2, 'ftol': 1e-4, 'maxiter': 4},
+        options={'xtol': 0.5, 'ftol': 1e-3, 'maxiter': 3},
     )
     return matrix(found.x)
 
