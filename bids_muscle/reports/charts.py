@@ -16,15 +16,16 @@ LABEL_WIDTH = 160
 VALUE_WIDTH = 46
 GAP = 11
 #: The same of a forest chart, whose names and values are longer.
-FOREST_WIDTH = 680
+FOREST_PLOT_WIDTH = 270
 FOREST_LABEL_WIDTH = 260
-FOREST_VALUE_WIDTH = 150
+#: Room for a letter of a value, in the widest of usual fonts.
+LETTER_WIDTH = 7.6
 HISTOGRAM_WIDTH = 300
 HISTOGRAM_HEIGHT = 120
-#: Side of a small scatter plot, and what is left of it and above it.
+#: Side of a small scatter plot, and what is at least left of it, and above it.
 PANEL = 170
 PANEL_LEFT = 46
-PANEL_TOP = 22
+PANEL_TOP = 50
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class Estimate:
     value, low, high
         The effect and its limits.
     mark
-        ``'certain'`` if p < 0.05 after correction, else ``'open'``; ``'women'`` or ``'men'``.
+        ``'certain'`` if p < 0.05 after correction, else ``'open'``; ``'plain'`` if nothing is
+        tested; ``'women'`` or ``'men'``.
     text
-        What stands beside it; empty for value and limits.
+        What stands beside it.
     """
 
     label: str
@@ -83,7 +85,7 @@ class Estimate:
     low: float
     high: float
     mark: str
-    text: str = ''
+    text: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Panel:
     Parameters
     ----------
     title, text
-        What stands above it, and in it.
+        What stands above it.
     points
         (n, 2) values of x and y.
     lines
@@ -208,8 +210,8 @@ def histogram_charts(muscles: Mapping[str, Sequence[Series]]) -> list[dict[str, 
     return charts
 
 
-def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]:
-    """Lay out one row for each effect: name, point with interval, and both as text.
+def forest_chart(estimates: Sequence[Estimate], title: str, key: str) -> dict[str, object]:
+    """Lay out one row for each effect: name, point with interval, and its text.
 
     Parameters
     ----------
@@ -217,14 +219,17 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
         At least one, in the order in which they are drawn; limits that are equal are not drawn.
     title
         Name of the effect size with its unit.
+    key
+        What lines and dots are.
     """
     bounds = [x for each in estimates for x in (each.value, each.low, each.high)]
     lowest, highest = min(0.0, *bounds), max(0.0, *bounds)
     step = nice_ticks(highest - lowest)[1]
     first = math.floor(lowest / step + 1e-9)
     last = max(math.ceil(highest / step - 1e-9), first + 1)
-    left, room = FOREST_LABEL_WIDTH, FOREST_WIDTH - FOREST_LABEL_WIDTH - FOREST_VALUE_WIDTH
-    scale = room / ((last - first) * step)
+    left = FOREST_LABEL_WIDTH
+    value_x = left + FOREST_PLOT_WIDTH + 12
+    scale = FOREST_PLOT_WIDTH / ((last - first) * step)
 
     def place(value: float) -> float:
         return round(left + (value - first * step) * scale, 1)
@@ -234,7 +239,6 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
     for each in estimates:
         lines = wrap(each.label, 38)
         whole = each.low < each.high
-        interval = f' ({each.low:.2f} to {each.high:.2f})' if whole else ''
         rows.append(
             {
                 'lines': lines,
@@ -243,7 +247,7 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
                 'x': place(each.value),
                 'interval': (place(each.low), place(each.high)) if whole else None,
                 'mark': each.mark,
-                'text': each.text or f'{each.value:.2f}{interval}',
+                'text': each.text,
             }
         )
         y += 13 * len(lines) + 5
@@ -251,15 +255,14 @@ def forest_chart(estimates: Sequence[Estimate], title: str) -> dict[str, object]
         'title': title,
         'ticks': [(round(k * step, 10), place(k * step)) for k in range(first, last + 1)],
         'zero': place(0.0),
-        'width': FOREST_WIDTH,
+        'key': key,
+        'width': value_x + math.ceil(LETTER_WIDTH * max(len(each.text) for each in estimates)),
         'height': y + 30,
         'left': left,
-        'value_x': FOREST_WIDTH - FOREST_VALUE_WIDTH + 12,
+        'value_x': value_x,
         'names': [],
         'rows': rows,
-        'summary': '; '.join(
-            f'{each.label} {row["text"]}' for each, row in zip(estimates, rows, strict=True)
-        ),
+        'summary': '; '.join(f'{each.label} {each.text}' for each in estimates),
     }
 
 
@@ -287,18 +290,20 @@ def panel_grid(
     if square:
         low, high = np.full(2, low.min()), np.full(2, high.max())
     axes = [spanning_ticks(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    widest = max(len(f'{tick:g}') for tick in axes[1])
+    left = max(PANEL_LEFT, 10 + math.ceil(LETTER_WIDTH * widest))
     start = np.array([axis[0] for axis in axes])
     scale = np.array([PANEL, -PANEL]) / [axis[-1] - axis[0] for axis in axes]
 
     def place(values: np.ndarray) -> np.ndarray:
-        return np.array([PANEL_LEFT, PANEL_TOP + PANEL]) + (values - start) * scale
+        return np.array([left, PANEL_TOP + PANEL]) + (values - start) * scale
 
     drawn = []
     for panel in panels:
         pixels = np.unique(np.rint(place(panel.points)).astype(int), axis=0)
         drawn.append(
             {
-                'title': panel.title,
+                'title': wrap(panel.title, 30),
                 'text': panel.text,
                 'path': ''.join(f'M{x} {y}h0' for x, y in pixels.tolist()),
                 'lines': [
@@ -318,7 +323,7 @@ def panel_grid(
         'panels': drawn,
         'x_ticks': list(zip(axes[0], x_places, strict=True)),
         'y_ticks': list(zip(axes[1], y_places, strict=True)),
-        'left': PANEL_LEFT,
+        'left': left,
         'top': PANEL_TOP,
         'side': PANEL,
     }
@@ -332,7 +337,9 @@ def spanning_ticks(lowest: float, highest: float) -> list[float]:
     >>> spanning_ticks(-3.2, 4.1)
     [-4.0, -2.0, 0.0, 2.0, 4.0, 6.0]
     """
-    step = nice_ticks((highest - lowest) or abs(highest) or 1.0)[1]
+    span, size = highest - lowest, max(abs(highest), abs(lowest))
+    # A difference that is the same in all people has the width of rounding errors.
+    step = nice_ticks(span if span > 1e-9 * size else size or 1.0)[1]
     first, last = math.floor(lowest / step + 1e-9), math.ceil(highest / step - 1e-9)
     return [round(k * step, 10) for k in range(first, max(last, first + 1) + 1)]
 

@@ -38,6 +38,7 @@ from bids_muscle.reports.scan_data import (
     shown_measures,
 )
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
+from bids_muscle.statistics.analysis import MIN_DF
 from bids_muscle.statistics.cohort import CohortAnalysis
 from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
 from bids_muscle.tables import name_some
@@ -136,6 +137,7 @@ def write_group(
                 for place, each in enumerate(_by_series(scans), 1)
             ],
             outlier_z=OUTLIER_Z,
+            min_df=MIN_DF,
             data={
                 **data,
                 'sessions': order.names,

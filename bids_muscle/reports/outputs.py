@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ from bids_muscle.tables import MISSING, read_rows
 IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
 
+#: Magnetisation transfer in the name of a scan, as BIDS writes it or within ``acq``.
+_TRANSFER = re.compile(r'(?:_mt-|_acq-[a-zA-Z0-9]*MT)(on|off)', re.IGNORECASE)
 _ALONE = 'Its chunk label calls it a part of a larger image, and no other part was found.'
 
 Definitions = Mapping[str, Mapping[str, str]]
@@ -168,9 +171,14 @@ class ScanOutputs:
 
     @property
     def contrast(self) -> str:
-        """Contrasts of the inputs, e.g. ``'water+fat'``, and whether echoes were fitted."""
+        """Contrasts of the inputs, e.g. ``'water+fat'``, and whether echoes were fitted.
+
+        A scan with magnetisation transfer is no repeat of the one without.
+        """
         fitted = ' (echoes)' if self.record.processing.get('fitted_echoes') else ''
-        return '+'.join(self.record.inputs) + fitted or MISSING
+        transfer = _TRANSFER.search(self.record.scan)
+        mt = f' (MT {transfer[1].lower()})' if transfer else ''
+        return '+'.join(self.record.inputs) + fitted + mt or MISSING
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -16,8 +16,15 @@ from bids_muscle.reports.charts import Estimate, Panel, forest_chart, panel_grid
 from bids_muscle.reports.cohort import EXCLUSION, SCAN_COLUMNS
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions
 from bids_muscle.reports.page import format_value, heading
-from bids_muscle.statistics.agreement import MIN_PAIRS
-from bids_muscle.statistics.analysis import ALPHA, Points, dictionary, p_text
+from bids_muscle.statistics.analysis import (
+    AFTER_HOLM,
+    Points,
+    deciding_p,
+    dictionary,
+    is_effect,
+    p_text,
+    too_few,
+)
 from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
 from bids_muscle.statistics.sessions import SessionOrder
 
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Cells = Mapping[str, Any]
+#: Analyses of measured values, also where the others are of harmonised ones.
+MEASURED = ('site_differences', 'harmonisation', 'agreement', 'formula')
 #: Columns in front of the reason that the statistics look at.
 KEPT = {*SCAN_COLUMNS, *IDENTITY, *MEASURES}
 
@@ -43,25 +52,30 @@ class Figure:
         Name of the effect size; ``{measure}`` and ``{unit}`` stand for the measure and its unit.
     label
         Makes the name of a row from its cells.
+    family
+        Whether its tests ask one question of many muscles, so that Holm's p decides. The effects
+        of the ANCOVA are questions of their own: sex is the test of all muscles in
+        ``sex_differences``.
     """
 
     title: str
     column: str
     effect: str
     label: Callable[[Cells], str]
+    family: bool = True
 
 
 FIGURES = {
     'means': Figure(
         'What is the mean of each muscle?',
         'mean',
-        '{measure}, mean ± 1 standard error',
+        '{measure}, mean',
         lambda row: row['muscle'],
     ),
     'site_differences': Figure(
         'Do sites differ?',
         'partial_eta_squared',
-        'partial eta squared of site',
+        'partial eta squared of site (share of variance, 0 to 1)',
         lambda row: row['muscle'],
     ),
     'harmonisation': Figure(
@@ -73,8 +87,9 @@ FIGURES = {
     'rm_ancova': Figure(
         'Do muscles differ, and what does that depend on?',
         'partial_eta_squared',
-        'partial eta squared',
+        'partial eta squared (share of variance, 0 to 1)',
         lambda row: row['effect'],
+        family=False,
     ),
     'paired_t': Figure(
         'Which muscles differ?',
@@ -91,19 +106,19 @@ FIGURES = {
     'pearson': Figure(
         'What goes with age and body mass index? (linear)',
         'r',
-        'partial correlation, Pearson',
+        'partial correlation, Pearson (-1 to 1)',
         lambda row: f'{row["variable"]}: {row["muscle"]}',
     ),
     'spearman': Figure(
         'What goes with sex, age and body mass index? (ranks)',
         'r',
-        'partial correlation, Spearman',
+        'partial correlation, Spearman (-1 to 1)',
         lambda row: f'{row["variable"]}: {row["muscle"]}',
     ),
     'agreement': Figure(
         'Do scans of the same people agree?',
         'icc',
-        'ICC(2,1), absolute agreement',
+        'ICC(2,1), absolute agreement (1 is perfect)',
         lambda row: f'{row["muscle"]}: {row["test"]}',
     ),
     'change': Figure(
@@ -115,13 +130,13 @@ FIGURES = {
     'mixed_model': Figure(
         'What changed, with those who missed a session?',
         'cohen_d',
-        'Cohen d',
-        lambda row: f'{row["muscle"]}: {row["term"]}',
+        'Cohen d, in standard deviations of one value, per unit of the term',
+        lambda row: f'{row["muscle"]}: {_term_text(row["term"])}',
     ),
     'formula': Figure(
         'Your own model',
         'partial_eta_squared',
-        'partial eta squared',
+        'partial eta squared (share of variance, 0 to 1)',
         lambda row: row['term'],
     ),
 }
@@ -204,7 +219,7 @@ def statistics_context(
                 if name in analyses
                 and (
                     each := _block(
-                        name, figure, analyses[name], (region, contrast, measure), definitions
+                        name, figure, analyses, (region, contrast, measure), definitions
                     )
                 )
             ],
@@ -216,11 +231,12 @@ def statistics_context(
 def _block(
     name: str,
     figure: Figure,
-    analysis: CohortAnalysis,
+    analyses: Mapping[str, CohortAnalysis],
     place: tuple[str, str, str],
     definitions: Definitions,
 ) -> dict[str, Any] | None:
     """Return title, sentences, chart and file of one analysis."""
+    analysis = analyses[name]
     sentences = [
         finding.sentence
         for finding in analysis.findings
@@ -228,25 +244,32 @@ def _block(
     ]
     if not sentences:
         return None
-    table = analysis.table
-    keys = [key for key in ('region', 'contrast', 'measure') if key in table]
-    own = table[(table[keys] == list(place[: len(keys)])).all(axis=1)]
+    own = _rows_of(analysis.table, place)
     unit = f' ({_unit(place[2])})' if _unit(place[2]) else ''
     measure = heading(place[2], definitions)
+    if name not in MEASURED and 'harmonised_values' in analyses:
+        values = _rows_of(analyses['harmonised_values'].table, place)
+        measure += ', harmonised values' * (len(values) > 0)
     effect = figure.effect.format(unit=unit, measure=measure)
     rows = own.to_dict('records')
-    charts = [(_means(rows) if name == 'means' else _estimates(figure, rows), effect)]
+    if measure not in effect:
+        effect = f'{measure}: {effect}'
+    charts = [
+        (_means(rows) if name == 'means' else _estimates(figure, rows), effect, _key(name, rows))
+    ]
     if name == 'sex_differences':
-        title = (
-            f'{measure}, estimated means of women (circles) and men (squares) ± 1 standard error'
+        title = f'{measure}, estimated means of women (circles) and men (squares)'
+        stars = (
+            'Lines: ± 1 standard error. Women and men differ: * p < 0.05, ** p < 0.01, '
+            '*** p < 0.001, after Holm correction but for all muscles.'
         )
-        charts.append((_marginal_means(rows), f'{title}; * p < 0.05, ** p < 0.01, *** p < 0.001'))
+        charts.append((_marginal_means(rows), title, stars))
     points = analysis.points.get(place, {})
     draw = {'pearson': _residual_panels, 'agreement': _agreement_panels}.get(name)
     return {
         'title': figure.title,
         'sentences': sentences,
-        'charts': [forest_chart(estimates, title) for estimates, title in charts if estimates],
+        'charts': [forest_chart(*chart) for chart in charts if chart[0]],
         'panels': draw(rows, points, measure) if draw else [],
         'file': str(dataset_path('group_stats', analysis=name)),
     }
@@ -259,17 +282,68 @@ def _estimates(figure: Figure, rows: Sequence[Cells]) -> list[Estimate]:
         value = row[figure.column]
         low, high = (row.get(f'{figure.column}_ci_{end}', value) for end in ('low', 'high'))
         if np.isfinite([value, low, high]).all() and row.get('term') != 'Intercept':
-            mark = 'certain' if row.get('p_holm', 1.0) < ALPHA else 'open'
-            estimates.append(Estimate(figure.label(row), value, low, high, mark))
+            mark = 'plain'
+            if 'p_holm' in row:
+                p = deciding_p(row) if figure.family else row['p']
+                mark = 'certain' if is_effect(p) else 'open'
+            interval = f' ({low:.2f} to {high:.2f})' if low < high else ''
+            text = f'{value:.2f}{interval}, {_n_text(row)}'
+            estimates.append(Estimate(figure.label(row), value, low, high, mark, text))
     return estimates
+
+
+def _key(name: str, rows: Sequence[Cells]) -> str:
+    """Say what lines and dots of the first chart of an analysis are."""
+    if name == 'means':
+        return 'Dots: means. Lines: ± 1 standard error. Nothing is tested.'
+    if name == 'harmonisation':
+        return 'Dots: what was removed; it has no interval and no test.'
+    if name == 'agreement':
+        return 'Lines: 95 % confidence intervals. Nothing is tested.'
+    if not FIGURES[name].family:
+        return 'Lines: 95 % confidence intervals. Filled dots: p < 0.05, each a test of its own.'
+    tests = sum(np.isfinite(row['p_holm']) for row in rows)
+    alone = ', all muscles: p < 0.05 of one test' if name == 'sex_differences' else ''
+    return (
+        f'Lines: 95 % confidence intervals. Filled dots: {AFTER_HOLM} for {tests} '
+        f'test{"s" if tests != 1 else ""}{alone}.'
+    )
+
+
+def _n_text(row: Cells) -> str:
+    if 'n_female' in row:
+        return f'n = {row["n_female"]:.0f} F, {row["n_male"]:.0f} M'
+    return f'n = {row["n"]:.0f}'
+
+
+def _term_text(term: str) -> str:
+    """Name a term of the mixed model with its unit.
+
+    Examples
+    --------
+    >>> _term_text('age'), _term_text('session ses-post'), _term_text('pain')
+    ('age (per year)', 'session ses-post minus first', 'pain (per unit)')
+    """
+    if term.startswith('session '):
+        return f'{term} minus first'
+    known = {'sex': 'women minus men', 'age': 'age (per year)', 'bmi': 'BMI (per kg/m²)'}
+    return known.get(term, f'{term} (per unit)')
+
+
+def _rows_of(table: pd.DataFrame, place: tuple[str, str, str]) -> pd.DataFrame:
+    """Return the rows of a region, contrast and, but for a model of the user, measure."""
+    keys = [key for key in ('region', 'contrast', 'measure') if key in table]
+    return table[(table[keys] == list(place[: len(keys)])).all(axis=1)]
 
 
 def _means(rows: Sequence[Cells]) -> list[Estimate]:
     """Return the mean of each muscle with its standard error (Weber 2021, Figure 5A)."""
     return [
-        _with_error(row['muscle'], row['mean'], row['se'], 'certain')
+        _with_error(
+            row['muscle'], row['mean'], 0.0 if too_few(row['n']) else row['se'], 'plain', row
+        )
         for row in rows
-        if np.isfinite([row['mean'], row['se']]).all()
+        if np.isfinite(row['mean'])
     ]
 
 
@@ -278,16 +352,17 @@ def _marginal_means(rows: Sequence[Cells]) -> list[Estimate]:
     found = []
     for row in rows:
         if np.isfinite(row['emm_female']):
-            stars = '*' * sum(row['p'] < limit for limit in (0.05, 0.01, 0.001))
+            stars = '*' * sum(deciding_p(row) < limit for limit in (0.05, 0.01, 0.001))
             for name, mark in (('female', 'women'), ('male', 'men')):
                 label = f'{row["muscle"]}: {mark} {stars}'.strip()
                 mean, error = row[f'emm_{name}'], row[f'emm_{name}_se']
-                found.append(_with_error(label, mean, error, mark))
+                found.append(_with_error(label, mean, error, mark, {'n': row[f'n_{name}']}))
     return found
 
 
-def _with_error(label: str, mean: float, error: float, mark: str) -> Estimate:
-    text = f'{format_value(mean)} ± {format_value(error)}'
+def _with_error(label: str, mean: float, error: float, mark: str, row: Cells) -> Estimate:
+    spread = f' ± {format_value(error)}' if error else ''
+    text = f'{format_value(mean)}{spread}, {_n_text(row)}'
     return Estimate(label, mean, mean - error, mean + error, mark, text)
 
 
@@ -302,10 +377,13 @@ def _residual_panels(rows: Sequence[Cells], points: Points, measure: str) -> lis
                 slope = row['r'] * values[:, 1].std() / values[:, 0].std()
                 low, high = float(values[:, 0].min()), float(values[:, 0].max())
                 line = ('regression', (low, slope * low), (high, slope * high))
-                text = f'r = {row["r"]:.2f}, {p_text(row["p"])}'
+                text = f'r = {row["r"]:.2f}, {p_text(row["p_holm"])}, {_n_text(row)}'
                 panels.append(Panel(row['muscle'], text, values, (line,)))
         if panels:
-            title = f'{measure} and {variable}, what is left of both after the other covariates'
+            title = (
+                f'{measure} and {variable}, what is left of both after the other covariates; '
+                'p after Holm correction'
+            )
             grids.append(panel_grid(panels, title, variable, measure))
     return grids
 
@@ -317,14 +395,14 @@ def _agreement_panels(rows: Sequence[Cells], points: Points, measure: str) -> li
         scatter, difference = [], []
         for row in rows:
             values = points.get((row['muscle'], test), np.empty((0, 2)))
-            if row['test'] != test or len(values) < MIN_PAIRS:
+            if row['test'] != test or too_few(len(values)):
                 continue
             test_values, reference_values = values.T
             low, high = float(values.min()), float(values.max())
             scatter.append(
                 Panel(
                     row['muscle'],
-                    f'ICC {row["icc"]:.2f}, r {row["pearson_r"]:.2f}',
+                    f'ICC {row["icc"]:.2f}, r {row["pearson_r"]:.2f}, {_n_text(row)}',
                     values[:, ::-1],
                     (('identity', (low, low), (high, high)),),
                 )
@@ -335,7 +413,7 @@ def _agreement_panels(rows: Sequence[Cells], points: Points, measure: str) -> li
             difference.append(
                 Panel(
                     row['muscle'],
-                    f'bias {row["bias"]:.2f}',
+                    f'bias {row["bias"]:.2f}, {_n_text(row)}',
                     np.column_stack([means, test_values - reference_values]),
                     tuple((style, (ends[0], y), (ends[1], y)) for style, y in levels),
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dictionaries import read_dictionary
 
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 #: What is drawn of each muscle and variable or test: (n, 2) values.
 Points = Mapping[tuple[str, str], 'np.ndarray']
 
-#: Below this p an effect is called one; tables hold p itself.
+#: Below this p, corrected by Holm's method where a table holds several tests, an effect is called
+#: one; tables hold p itself.
 ALPHA = 0.05
+#: The same in words.
+AFTER_HOLM = 'p < 0.05 after Holm correction'
+#: A test has at least this many degrees of freedom of the residuals: five people for a mean.
+MIN_DF = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,43 @@ def counted(numbers: Iterable[float]) -> str:
 def is_effect(p: float) -> bool:
     """Whether p, if there is one, is below 0.05."""
     return not isnan(p) and p < ALPHA
+
+
+def deciding_p(row: Mapping[Any, Any]) -> float:
+    """Return the p that decides whether an effect is called one: Holm's, where it has one.
+
+    Examples
+    --------
+    >>> deciding_p({'p': 0.01, 'p_holm': 0.07}), deciding_p({'p': 0.01, 'p_holm': float('nan')})
+    (0.07, 0.01)
+    """
+    return float(row['p'] if isnan(row['p_holm']) else row['p_holm'])
+
+
+def effects(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table whose effect is called one."""
+    return table[table['p_holm'].fillna(table['p']) < ALPHA]
+
+
+def why_not_tested(table: pd.DataFrame) -> str | None:
+    """Return the reasons of a table in which nothing was tested, or None."""
+    if table['p'].notna().any():
+        return None
+    return '; '.join(dict.fromkeys(table['reason'].dropna())) or 'there is nothing to test'
+
+
+def too_few(n: int, coefficients: int = 1) -> str | None:
+    """Say that people are too few for a test, or None.
+
+    Examples
+    --------
+    >>> too_few(3), too_few(5), too_few(1, 4)
+    ('3 participants are too few, at least 5 are needed', None, '1 participant is too few, \
+at least 8 are needed')
+    """
+    needed = coefficients + MIN_DF
+    what = '1 participant is' if n == 1 else f'{n} participants are'
+    return f'{what} too few, at least {needed} are needed' if n < needed else None
 
 
 def listed(names: list[str]) -> str:

@@ -164,9 +164,14 @@ def analyse(
     for sample in _samples(frame, people, measures, order):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []
+        measured = sample.values
         if sites:
             sample, found = _harmonised(sample, covariates)
-        for name, analysis in (*found, *_analyses(sample, covariates, centred)):
+        front = '' if sample.values is measured else 'Harmonised values: '
+        for name, analysis in _analyses(sample, covariates, centred):
+            told = tuple(f'{front}{sentence}' for sentence in analysis.sentences)
+            found.append((name, replace(analysis, sentences=told)))
+        for name, analysis in found:
             parts.setdefault(name, []).append((key, analysis))
     for key, analysis in compare_pairs(_scan_means(table, frame, measures), measures, order):
         parts.setdefault('agreement', []).append((key, analysis))

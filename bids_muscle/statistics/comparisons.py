@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bids_muscle.statistics.analysis import (
+    AFTER_HOLM,
     Analysis,
     counted,
+    deciding_p,
+    effects,
     interval_text,
     is_effect,
     listed,
     p_text,
+    too_few,
+    why_not_tested,
 )
 from bids_muscle.statistics.effect_size import (
     CONFIDENCE,
@@ -107,14 +112,15 @@ def paired_t(values: pd.DataFrame) -> Analysis:
     table = _table(rows, PAIR_COLUMNS)
     if not rows:
         return Analysis(table, ('There is one muscle only, so no pair.',))
-    differ = int(table['p'].map(is_effect).sum())
-    after = int(table['p_holm'].map(is_effect).sum())
+    if reason := why_not_tested(table):
+        return Analysis(table, (f'Pairs of muscles were not tested: {reason}.',))
+    tested, differ = table[table['p'].notna()], effects(table)
     sentence = (
-        f'{differ} of {len(table)} pairs of muscles differ (paired t, p < 0.05, '
-        f'{counted(table["n"])}), {after} after Holm correction'
+        f'{len(differ)} of {len(tested)} pairs of muscles differ (paired t, {AFTER_HOLM}, '
+        f'{counted(tested["n"])})'
     )
-    if differ:
-        row = table.loc[table['difference'].abs().where(table['p'].map(is_effect)).idxmax()]
+    if len(differ):
+        row = differ.loc[differ['difference'].abs().idxmax()]
         largest = interval_text(*row[list(_DIFFERENCE)])
         sentence += (
             f'; the largest difference is {row["muscle"]} minus {row["other_muscle"]}, {largest}, '
@@ -146,14 +152,21 @@ def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysi
     table = _table(rows, CHANGE_COLUMNS)
     if not rows:
         return Analysis(table, ('There is one session only, so no change.',))
-    changed = table[table['p'].map(is_effect)]
+    said = (_change_sentence(table[table['session'] == each], first, each) for each in later)
+    return Analysis(table, tuple(f'{text}; order by {order.source}).' for text in said))
+
+
+def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
+    """Tell the change of one session, with an open bracket."""
+    text = f'From {first} to {later} the measure'
+    if reason := why_not_tested(table):
+        return f'{text} was not tested ({reason}'
     what = [
         f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
-        for row in changed.to_dict('records')
+        for row in effects(table).to_dict('records')
     ]
-    found = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
-    text = f'From {first} to {listed(later)} the measure {found} ({counted(table["n"])}; '
-    return Analysis(table, (f'{text}order by {order.source}).',))
+    found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
+    return f'{text} {found} ({counted(table[table["p"].notna()]["n"])}'
 
 
 def sex_differences(
@@ -223,13 +236,17 @@ def partial_correlations(
     table = _table(rows, CORRELATION_COLUMNS)
     parts = []
     for variable in variables:
-        own = table[(table['variable'] == variable) & table['p'].map(is_effect)]
+        own = table[table['variable'] == variable]
         what = [
             f'{row["muscle"]} r = {interval_text(*(row[name] for name in _R))}'
-            for row in own.to_dict('records')
+            for row in effects(own).to_dict('records')
         ]
-        parts.append(f'with {variable}: {listed(what) if what else "no muscle"}')
-    text = f'Partial {method.title()} correlation (p < 0.05, {counted(table["n"])}) '
+        reason = why_not_tested(own)
+        found = f'not tested ({reason})' if reason else listed(what) if what else 'no muscle'
+        parts.append(f'with {variable}: {found}')
+    tested = table[table['p'].notna()]
+    number = f' ({AFTER_HOLM}, {counted(tested["n"])})' if len(tested) else ''
+    text = f'Partial {method.title()} correlation{number} '
     return Analysis(table, (f'{text}{"; ".join(parts)}.',), points)
 
 
@@ -241,8 +258,8 @@ def _paired(one: pd.Series, other: pd.Series) -> dict[str, Any]:
     known = difference[np.isfinite(difference)]
     n = known.size
     row: dict[str, Any] = {'n': n, 'n_excluded': difference.size - n}
-    if n < 2:
-        return row | {'reason': f'{n} participants with both values, at least 2 are needed'}
+    if reason := too_few(n):
+        return row | {'reason': reason}
     mean, error = float(known.mean()), float(known.std(ddof=1)) / sqrt(n)
     row['difference'] = mean
     if no_variance(error**2 * n * (n - 1), np.array([one.abs().max(), other.abs().max()])):
@@ -322,13 +339,13 @@ def _sex_sentence(table: pd.DataFrame) -> str:
     overall, *muscles = table.to_dict('records')
     if np.isnan(overall['p']):
         return f'Women and men were not compared: {overall["reason"]}.'
-    differ = [row['muscle'] for row in muscles if is_effect(row['p'])]
+    differ = [row['muscle'] for row in muscles if is_effect(deciding_p(row))]
     difference = interval_text(*(overall[name] for name in _DIFFERENCE))
     return (
         f'Averaged over all muscles and controlled for {overall["controlled"]}, '
         f'{overall["n_female"]} women minus {overall["n_male"]} men is {difference}, '
         f'{p_text(overall["p"])}, Cohen d {overall["cohen_d"]:.2f}; single muscles with '
-        f'p < 0.05: {listed(differ) if differ else "none"}.'
+        f'{AFTER_HOLM}: {listed(differ) if differ else "none"}.'
     )
 
 
@@ -360,8 +377,8 @@ def _correlation(
     }
     if unknown(people, [variable]):
         return row | {'reason': f'no participant has {variable}'}, None
-    if n < 3 + len(others):
-        return row | {'reason': f'{n} participants are too few'}, None
+    if reason := too_few(n, 2 + len(others)):
+        return row | {'reason': reason}, None
     if method == 'spearman':
         data = stats.rankdata(data, axis=0)
     for name, column in zip((str(y.name), variable), data.T, strict=False):

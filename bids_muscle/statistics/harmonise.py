@@ -9,9 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import Analysis, counted, is_effect, listed
+from bids_muscle.statistics.analysis import (
+    AFTER_HOLM,
+    Analysis,
+    counted,
+    effects,
+    listed,
+    too_few,
+    why_not_tested,
+)
 from bids_muscle.statistics.effect_size import holm, partial_eta_squared
-from bids_muscle.statistics.linear_model import SEX_CODE, complete, is_collinear, unknown
+from bids_muscle.statistics.linear_model import (
+    SEX_CODE,
+    complete,
+    is_collinear,
+    no_variance,
+    unknown,
+)
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
@@ -23,7 +37,7 @@ SITE_COLUMNS = (
 )  # fmt: skip
 HARMONISATION_COLUMNS = ('muscle', 'site', 'controlled', 'n', 'shift', 'scale', 'reason')
 
-#: The spread of a site with fewer values than this is not known.
+#: The spread of a site with fewer people than this is not known.
 MIN_PER_SITE = 3
 #: Relative change at which the estimates of a site count as settled, as in Johnson's own code.
 _SETTLED = 1e-4
@@ -134,7 +148,8 @@ def harmonise(
         Like the input, without the differences between sites; those of participants without site,
         sex or covariate are missing. The input itself where nothing can be removed.
     differences, removed : Analysis
-        Differences between sites per muscle, and what was removed per muscle and site.
+        Differences between sites per muscle, in the first session of each participant, and what
+        was removed per muscle and site. Both count participants, not sessions.
     """
     terms = ['sex', *covariates]
     who = people.reindex(values.index.get_level_values(0))
@@ -154,8 +169,22 @@ def harmonise(
     columns = {term: x - x.mean() for term, x in columns.items() if len(x) and np.ptp(x)}
     controlled = ', '.join(columns) or 'none'
     x = np.column_stack([np.empty((len(kept), 0)), *columns.values()])
-    reason = _not_possible(kept.to_numpy(dtype=float), names, sites, x)
-    differences = _site_table(kept, names, sites, x, controlled, reason, len(values))
+    people_of_rows = kept.index.get_level_values(0)
+    reason = _not_possible(kept, names, sites, x)
+    place = {name: at for at, name in enumerate(known_order)}
+    in_time = np.lexsort([[place.get(name, len(place)) for name in sessions], people_of_rows])
+    first = in_time[~people_of_rows[in_time].duplicated()]
+    n_all = values.index.get_level_values(0).nunique()
+    varying = [k for k in range(x.shape[1]) if len(first) and np.ptp(x[first, k])]
+    differences = _site_table(
+        kept.iloc[first],
+        names,
+        sites[first],
+        x[np.ix_(first, varying)],
+        ', '.join(list(columns)[k] for k in varying) or 'none',
+        reason,
+        n_all,
+    )
     if reason:
         removed = [
             {'muscle': muscle, 'site': site, 'controlled': controlled, 'reason': reason}
@@ -168,13 +197,13 @@ def harmonise(
             _removed(removed, f'Sites were not harmonised: {reason}.'),
         )
     result = combat(kept.to_numpy(dtype=float), sites, x)
-    counts = kept.notna().groupby(sites).sum()
+    counts = [_people(part) for _, part in kept.groupby(sites)]
     removed = [
         {
             'muscle': muscle,
             'site': site,
             'controlled': controlled,
-            'n': int(counts.iloc[s, k]),
+            'n': int(counts[s][k]),
             'shift': result.shift[s, k],
             'scale': result.scale[s, k],
         }
@@ -184,8 +213,9 @@ def harmonise(
     least, most = result.shift.min(), result.shift.max()
     sentence = (
         f'{len(names)} sites were harmonised by ComBat, keeping {controlled} '
-        f'({counted([len(kept)])} of {len(values)} scans): means were off by {least:+.2f} to '
-        f'{most:+.2f}. The results here are of the harmonised values.'
+        f'({counted([people_of_rows.nunique()])} of {n_all} participants, {len(kept)} of '
+        f'{len(values)} sessions): means were off by {least:+.2f} to {most:+.2f}. Results of '
+        'harmonised values say so.'
     )
     import pandas as pd
 
@@ -193,16 +223,22 @@ def harmonise(
     return free.reindex(values.index), differences, _removed(removed, sentence)
 
 
+def _people(values: pd.DataFrame) -> np.ndarray:
+    """Return of how many participants each feature is known."""
+    return values.notna().groupby(level=0).any().sum().to_numpy()
+
+
 def _not_possible(
-    values: np.ndarray, names: np.ndarray, sites: np.ndarray, x: np.ndarray
+    kept: pd.DataFrame, names: np.ndarray, sites: np.ndarray, x: np.ndarray
 ) -> str | None:
     if len(names) < 2:
         return f'{len(names)} site, so nothing to harmonise' if len(names) else 'no site is known'
-    counts = np.array([np.isfinite(values[sites == s]).sum(axis=0) for s in range(len(names))])
+    values = kept.to_numpy(dtype=float)
+    counts = [_people(kept[sites == s]) for s in range(len(names))]
     small = [str(name) for name, n in zip(names, counts, strict=True) if n.min() < MIN_PER_SITE]
     if small:
         what = f'{"sites" if len(small) > 1 else "site"} {listed(small)}'
-        return f'{what} has fewer than {MIN_PER_SITE} values of a muscle'
+        return f'{what} has fewer than {MIN_PER_SITE} participants with a muscle'
     indicator = (sites[:, None] == np.arange(1, len(names))).astype(float)
     design = np.column_stack([indicator, x])
     if is_collinear(design) or len(values) <= design.shape[1] + 1:
@@ -234,20 +270,27 @@ def _site_table(
         rows.append(row if reason else row | _site_test(y[use], sites[use], x[use]))
     table = pd.DataFrame(rows, columns=list(SITE_COLUMNS))
     table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
-    differ = table.loc[table['p'].map(is_effect), 'muscle'].tolist()
-    text = f'Sites differ (p < 0.05) in {listed(differ) if differ else "no muscle"}'
-    said = f'not compared ({reason})' if reason else f'{text} ({counted(table["n"])})'
-    return Analysis(table, (f'{"Sites were " if reason else ""}{said}.',))
+    if why := why_not_tested(table):
+        return Analysis(table, (f'Sites were not compared: {why}.',))
+    differ = effects(table)['muscle'].tolist()
+    text = f'Sites differ ({AFTER_HOLM}) in {listed(differ) if differ else "no muscle"}'
+    return Analysis(table, (f'{text} ({counted(table[table["p"].notna()]["n"])}).',))
 
 
-def _site_test(y: np.ndarray, sites: np.ndarray, x: np.ndarray) -> dict[str, float]:
+def _site_test(y: np.ndarray, sites: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     from scipy import stats
 
     n_sites = int(sites.max()) + 1
     indicator = (sites[:, None] == np.arange(1, n_sites)).astype(float)
     without = np.column_stack([np.ones(len(y)), x])
     full = np.column_stack([without, indicator])
+    if few := too_few(*full.shape):
+        return {'reason': few}
+    if is_collinear(full[:, 1:]):
+        return {'reason': 'sites and what is controlled for determine each other (collinear)'}
     small, large = (float(_residual(design, y)) for design in (full, without))
+    if no_variance(small, y):
+        return {'reason': 'no variance is left within sites'}
     df1, df2 = n_sites - 1, len(y) - full.shape[1]
     f = (large - small) / df1 / (small / df2)
     eta, low, high = partial_eta_squared(f, df1, df2)

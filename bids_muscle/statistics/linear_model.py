@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import listed
+from bids_muscle.statistics.analysis import listed, too_few
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def make_design(
     left_out = {term: f'no participant has {term}' for term in unknown(people, terms)}
     people = people[known]
     if len(people) < 2:
-        few = f'{len(people)} participants are too few'
+        few = too_few(len(people))
         return Design((INTERCEPT,), np.ones((len(people), 1)), left_out, few)
     columns = {INTERCEPT: np.ones(len(people))}
     for term in (term for term in terms if term not in left_out):
@@ -107,10 +107,8 @@ def make_design(
             continue
         columns[term] = values - values.mean() if centred and term != 'sex' else values
     matrix = np.column_stack(list(columns.values()))
-    reason = None
-    if len(people) <= matrix.shape[1]:
-        reason = f'{len(people)} participants are too few for {matrix.shape[1]} coefficients'
-    elif is_collinear(matrix[:, 1:]):
+    reason = too_few(*matrix.shape)
+    if reason is None and is_collinear(matrix[:, 1:]):
         reason = f'{listed(list(columns)[1:])} determine each other (collinear)'
     return Design(tuple(columns), matrix, left_out, reason)
 

@@ -11,12 +11,16 @@ import numpy as np
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import (
+    AFTER_HOLM,
+    MIN_DF,
     Analysis,
     counted,
+    effects,
     interval_text,
-    is_effect,
     listed,
     p_text,
+    too_few,
+    why_not_tested,
 )
 from bids_muscle.statistics.effect_size import CONFIDENCE, holm, partial_eta_squared
 from bids_muscle.statistics.formula import check_formula
@@ -145,13 +149,16 @@ def mixed_model(
     table = pd.DataFrame(rows, columns=list(MIXED_COLUMNS)).assign(session_order=order.text)
     first = order.present(values.index.get_level_values(1))[0]
     table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
-    found = table[table['term'].str.startswith('session') & table['p'].map(is_effect)]
+    of_session = table[table['term'].str.startswith('session')]
+    if reason := why_not_tested(of_session):
+        return Analysis(table, (f'The mixed model was not fitted: {reason}.',))
     what = [
         f'{row["muscle"]} ({row["term"]}) by {interval_text(*(row[name] for name in _ESTIMATE))}'
-        for row in found.to_dict('records')
+        for row in effects(of_session).to_dict('records')
     ]
-    text = f'changed (p < 0.05) in {listed(what)}' if what else 'was not found to change'
-    counts = f'{counted(table["n"])}, {counted(table["n_observations"])[4:]} values'
+    text = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
+    tested = of_session[of_session['p'].notna()]
+    counts = f'{counted(tested["n"])}, {counted(tested["n_observations"])[4:]} values'
     said = f'In the mixed model the measure {text} ({counts} a muscle; sessions against {first}, '
     return Analysis(table, (f'{said}order by {order.source}).',))
 
@@ -197,8 +204,10 @@ def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
     names, reason = list(model.exog_names), None
     if np.linalg.matrix_rank(model.exog) < len(names):
         reason = 'terms determine each other (collinear), or are too many'
-    elif len(who) <= len(names):
+    elif len(who) < len(names) + MIN_DF:
         reason = f'{len(who)} rows are too few for {len(names)} coefficients'
+    else:
+        reason = too_few(shared['n'])
     rows = [{**shared, 'term': name, 'reason': reason} for name in names]
     if reason is None:
         rows = [
@@ -207,13 +216,13 @@ def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
         ]
     table = pd.DataFrame(rows, columns=list(FORMULA_COLUMNS))
     table['p_holm'] = holm(table['p'].where(table['term'] != 'Intercept').to_numpy(dtype=float))
-    effects = table[table['p'].map(is_effect) & (table['term'] != 'Intercept')]
+    found = effects(table[table['term'] != 'Intercept'])
     what = [
         f'{row["term"]} {row["estimate"]:.3g} (95 % CI {row["estimate_ci_low"]:.3g} to '
-        f'{row["estimate_ci_high"]:.3g}, {p_text(row["p"])})'
-        for row in effects.to_dict('records')
+        f'{row["estimate_ci_high"]:.3g}, {p_text(row["p_holm"])})'
+        for row in found.to_dict('records')
     ]
-    said = reason or f'terms with p < 0.05: {listed(what) if what else "none"}'
+    said = reason or f'terms with {AFTER_HOLM}: {listed(what) if what else "none"}'
     return Analysis(table, (f'{formula}, n = {shared["n"]}: {said}.',))
 
 
@@ -272,8 +281,8 @@ def _mixed_rows(
     n = int(groups.max() + 1) if len(groups) else 0
     shared = {'muscle': values.name, 'n': n, 'n_observations': len(y)}
     shared['controlled'] = ', '.join(terms[varies & ~np.char.startswith(terms, 'session')])
-    if n <= int(varies.sum()) + 1:
-        reason = f'{n} participants are too few'
+    if few := too_few(n, int(varies.sum()) + 1):
+        reason = few
     elif n == len(y):
         reason = 'no participant has the muscle in two sessions'
     elif is_collinear(x[:, varies]):

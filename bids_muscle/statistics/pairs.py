@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.agreement import MIN_PAIRS, Agreement, agreement
-from bids_muscle.statistics.analysis import Analysis, counted
+from bids_muscle.statistics.agreement import Agreement, agreement
+from bids_muscle.statistics.analysis import Analysis, counted, too_few
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _with_first(
         reference = ordered[0]
         pair = [wide.xs(level, level=levels) for level in (test, reference)]
         ours, theirs = pair[0].align(pair[1], join='inner', axis=0)
-        if len(ours) >= MIN_PAIRS:
+        if not too_few(len(ours)):
             names = [f'scan {each}' if levels == 'repeat' else each for each in (test, reference)]
             yield reference, _agreement(ours, theirs, *names)
 
@@ -82,7 +82,9 @@ def _agreement(ours: pd.DataFrame, theirs: pd.DataFrame, test: str, reference: s
     for muscle in ours.columns:
         values = np.column_stack([ours[muscle], theirs[muscle]]).astype(float)
         points[str(muscle), test] = values[np.isfinite(values).all(axis=1)]
-        found = asdict(agreement(*values.T))
+        n = len(points[str(muscle), test])
+        few = too_few(n)
+        found = asdict(Agreement(n, len(values) - n, reason=few) if few else agreement(*values.T))
         rows.append({'muscle': muscle, 'test': test, 'reference': reference, **found})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     said = [

@@ -236,7 +236,7 @@ def _sentence(table: pd.DataFrame) -> str:
     for row in table[table['effect'].isin(['muscle', 'sex'])].to_dict('records'):
         what = 'muscles' if row['effect'] == 'muscle' else 'women and men'
         if np.isnan(row['p']):
-            parts.append(f'whether {what} differ is not known ({row["reason"]})')
+            parts.append(f'whether {what} differ was not tested ({row["reason"]})')
             continue
         found = 'differ' if is_effect(row['p']) else 'were not found to differ'
         eta = interval_text(*(row[f'partial_eta_squared{end}'] for end in ('', *_ENDS)))
@@ -245,4 +245,5 @@ def _sentence(table: pd.DataFrame) -> str:
             f'{p_text(row["p"])}, partial eta squared {eta})'
         )
     text = '; '.join(parts)
-    return f'{text[0].upper()}{text[1:]}, n = {table["n"].iloc[0]}.'
+    number = f', n = {table["n"].iloc[0]}' if table['p'].notna().any() else ''
+    return f'{text[0].upper()}{text[1:]}{number}.'

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from bids_muscle.errors import GridMismatchError
+from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans, segmentations
 from bids_muscle.reports.participant import write_participant_report
@@ -522,6 +523,9 @@ def test_the_cohort_is_filtered(
         '11 to 71',
     ]
     assert described(page)['left multifidus'][0] == '8'
+    counts = page.locator('#distribution .count').all_text_contents()
+    assert counts == ['n = 7', *['n = 8'] * 6, 'no value']
+    assert page.locator('#distribution .box').count() == 7
     # One stop of the tabulator for the chart, then from dot to dot with the arrows.
     dots = page.locator('#distribution a')
     assert dots.count() == 7 + 6 * 8
@@ -533,6 +537,8 @@ def test_the_cohort_is_filtered(
     page.select_option('#filter-sex', 'women')
     assert page.inner_text('#count') == '5 of 9 scans of this series'
     assert described(page)['left multifidus'][:2] == ['4', '15.3']
+    # Four values are no distribution.
+    assert page.locator('#distribution .box').count() == 0
     # The far value is a man's.
     assert page.locator('#outliers tbody tr').count() == 0
     page.locator('#values').evaluate('node => { node.parentElement.open = true; }')
@@ -555,6 +561,46 @@ def test_the_cohort_is_filtered(
     assert_valid(page)
     page.fill('#filter-text', 'nobody')
     assert page.inner_text('#count') == '0 of 9 scans of this series'
+
+
+#: The texts of a chart that do not lie within it.
+CUT_OFF = """svg => [...svg.querySelectorAll('text')].filter(text => {
+  const [box, room] = [text.getBBox(), svg.viewBox.baseVal];
+  return box.x < -0.5 || box.x + box.width > room.width + 0.5
+    || box.y < -0.5 || box.y + box.height > room.height + 0.5;
+}).map(text => text.textContent)"""
+
+
+def test_no_number_is_cut_off_and_image_quality_has_control_limits(
+    visit: Callable[[Path], Page],
+    add_scan: AddScan,
+    muscle_rows: Callable[..., list[dict[str, object]]],
+) -> None:
+    """Nine ordinary scans and one far out, whose values need room."""
+    ordinary = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]
+    for number, value in enumerate([*ordinary, 90.0]):
+        rows = muscle_rows(-1e3 * value)
+        rows[0]['mfi_ratio_of_means_pct'] = 30 * value**2
+        person = {'age': str(20 + number**2), 'sex': 'FM'[number % 2], 'bmi': str(20 + number % 3)}
+        output_dir = add_scan(f'{number:02}', rows=rows, participant_info=person)
+        iqm = output_dir / f'sub-{number:02}/anat/sub-{number:02}_acq-dixon_iqm.json'
+        iqm.write_text(json.dumps({next(iter(quality_dictionary())): value, 'flags': []}))
+    page = visit(write_group(output_dir)[-1])
+    for kind in ('forest', 'panel', 'fitted'):
+        charts = page.locator(f'.chart.{kind}').all()
+        assert charts
+        assert [text for chart in charts for text in chart.evaluate(CUT_OFF)] == [], kind
+    values = np.array([*ordinary, 90.0])
+    middle = np.median(values)
+    reach = 3 * 1.4826 * np.median(abs(values - middle))
+    told = page.locator('#trend desc').text_content()
+    assert told == f'Median 14.5 of 10 scans, control limits {middle - reach:.3g} to ' + (
+        f'{middle + reach:.3g}'
+    )
+    ends = [float(line.get_attribute('y1')) for line in page.locator('#trend .limit').all()]
+    dots = [float(dot.get_attribute('cy')) for dot in page.locator('#trend circle.dot').all()]
+    assert len(dots) == 10
+    assert [min(ends) < dot < max(ends) for dot in dots] == [True] * 9 + [False]
 
 
 def test_two_thousand_scans_come_in_pages_of_fifty(

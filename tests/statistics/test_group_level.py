@@ -26,14 +26,16 @@ from bids_muscle.phantom.effects import load_effects
 PEOPLE = ['age', 'sex', 'bmi']
 
 
-def write_outputs(table: pd.DataFrame, output_dir: Path, **fields: Any) -> Path:
+def write_outputs(
+    table: pd.DataFrame, output_dir: Path, acq: str | None = None, **fields: Any
+) -> Path:
     """Write what the participant level leaves of the scans of a table."""
     measures = [name for name in table.columns if name.endswith(('_pct', '_ml'))]
     for (who, session), part in table.groupby(['participant_id', 'session_id'], sort=False):
         label, ses = who.removeprefix('sub-'), session.removeprefix('ses-')
         entities = [('sub', label), *([('ses', ses)] if ses != 'n/a' else [])]
         contrasts = part['contrast'].iloc[0].split('+')
-        entities.append(('acq', 'T2w' if contrasts == ['T2w'] else 'dixon'))
+        entities.append(('acq', acq or ('T2w' if contrasts == ['T2w'] else 'dixon')))
         scan = Scan(tuple(entities), 'T1w', 'cervical', ())
         record = {
             'status': 'done',

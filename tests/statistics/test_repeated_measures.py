@@ -177,7 +177,7 @@ def test_what_cannot_be_fitted_has_a_reason(case: str, reason: str) -> None:
     analysis = rm_ancova(wide, who)
     assert analysis.table['f'].isna().all()
     assert analysis.table['reason'].str.contains(reason).all()
-    assert 'not known' in analysis.sentences[0]
+    assert 'not tested' in analysis.sentences[0]
 
 
 def test_one_muscle_has_no_within_effect() -> None:

@@ -3,6 +3,8 @@
   const { $, SEXES, data, element, filters, format, link, order, scans, table } = Scans;
   //: Above this many values a strip shows its box and the far values only.
   const MAX_DOTS = 300;
+  //: Fewer values than this have neither a box nor control limits.
+  const MIN_VALUES = 5;
   const SHAPES = ['circle', 'square', 'triangle', 'diamond'];
   const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'];
   const SYMBOLS = { done: '✓', failed: '✗', excluded: '○', missing: '–' };
@@ -117,7 +119,7 @@
     const left = nameWidth + sideWidth;
     const all = found.flatMap((strip) => strip.sorted);
     const marks = ticks(Math.min(0, ...ends(all)), Math.max(0, ...ends(all)));
-    const scale = (width - left - 24) / (marks[marks.length - 1] - marks[0]);
+    const scale = (width - left - 76) / (marks[marks.length - 1] - marks[0]);
     const x = (value) => Number((left + (value - marks[0]) * scale).toFixed(1));
     const parts = [];
     let y = 8;
@@ -145,17 +147,19 @@
     for (const strip of found) {
       const side = strip.side && strip.side !== 'unsided' ? strip.side[0].toUpperCase() : '';
       picture.append(svg('text', { class: 'soft', x: left - 8, y: strip.y + 15, 'text-anchor': 'end' }, `${side} ${strip.group}`.trim()));
+      picture.append(svg('text', { class: 'soft count', x: width - 4, y: strip.y + 15, 'text-anchor': 'end' }, strip.sorted.length ? `n = ${strip.sorted.length}` : 'no value'));
       if (!strip.sorted.length) continue;
       const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(strip.sorted, share));
       const near = strip.sorted.filter((v) => v >= low - 1.5 * (high - low) && v <= high + 1.5 * (high - low));
       const [from, to] = ends(near);
-      picture.append(svg('line', { class: 'whisker', x1: x(from), x2: x(to), y1: strip.y + 11, y2: strip.y + 11 }));
+      const boxed = strip.sorted.length >= MIN_VALUES;
+      if (boxed) picture.append(svg('line', { class: 'whisker', x1: x(from), x2: x(to), y1: strip.y + 11, y2: strip.y + 11 }));
       strip.dots.forEach((scan, k) => {
         const value = valueOf(scan, measure, strip.index);
         if (strip.dots.length > MAX_DOTS && value >= from && value <= to) return;
         dot(picture, scan, `${scan.scan}: ${strip.name} ${format(value)}`, x(value), strip.y + 5 + (k % 5) * 3, strip.colour);
       });
-      picture.append(
+      if (boxed) picture.append(
         svg('rect', { class: 'box', x: x(low), y: strip.y + 3, width: (x(high) - x(low)).toFixed(1), height: 16 }),
         svg('line', { class: 'median', x1: x(middle), x2: x(middle), y1: strip.y + 2, y2: strip.y + 20 }),
       );
@@ -239,13 +243,17 @@
     const width = room;
     const height = 300;
     const [left, bottom] = [64, height - 34];
-    const rows = ticks(...ends(points.map((point) => point.y)));
+    const values = points.map((point) => point.y).sort((a, b) => a - b);
+    const middle = quantile(values, 0.5);
+    const reach = 3 * 1.4826 * quantile(values.map((v) => Math.abs(v - middle)).sort((a, b) => a - b), 0.5);
+    const limits = values.length >= MIN_VALUES ? [middle - reach, middle + reach] : [];
+    const rows = ticks(...ends([...values, ...limits]));
     const columns = ticks(...ends(points.map((point) => point.x)));
     const [first, last] = ends(points.map((point) => point.x));
     const x = (v) => Number((left + 6 + ((v - first) / (last - first || 1)) * (width - left - 24)).toFixed(1));
     const y = (v) => Number((bottom - ((v - rows[0]) / (rows[rows.length - 1] - rows[0])) * (bottom - 10)).toFixed(1));
-    const values = points.map((point) => point.y).sort((a, b) => a - b);
-    const picture = frame(root, title, width, height, `Median ${format(quantile(values, 0.5))} of ${points.length} scans`);
+    const picture = frame(root, title, width, height, `Median ${format(middle)} of ${points.length} scans`
+      + (limits.length ? `, control limits ${format(limits[0])} to ${format(limits[1])}` : ''));
     for (const mark of rows) {
       picture.append(svg('line', { class: 'grid', x1: left, x2: width - 12, y1: y(mark), y2: y(mark) }),
         svg('text', { class: 'soft', x: left - 8, y: y(mark) + 4, 'text-anchor': 'end' }, mark));
@@ -253,6 +261,9 @@
     for (const mark of columns.filter((each) => each >= first && each <= last
       && (across !== 'place' || Number.isInteger(each)))) {
       picture.append(svg('text', { class: 'soft', x: x(mark), y: bottom + 20, 'text-anchor': 'middle' }, mark));
+    }
+    for (const limit of limits) {
+      picture.append(svg('line', { class: 'limit', x1: left, x2: width - 12, y1: y(limit), y2: y(limit) }));
     }
     for (const point of points) {
       const site = sites.indexOf(point.scan.site || 'n/a');
