@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.agreement import Agreement, agreement
+from bids_muscle.statistics.agreement import MIN_PAIRS, Agreement, agreement
 from bids_muscle.statistics.analysis import Analysis, counted, too_few
 from bids_muscle.statistics.sessions import SessionOrder
 
@@ -70,7 +70,7 @@ def _with_first(
         reference = ordered[0]
         pair = [wide.xs(level, level=levels) for level in (test, reference)]
         ours, theirs = pair[0].align(pair[1], join='inner', axis=0)
-        if not too_few(len(ours)):
+        if len(ours) >= MIN_PAIRS:
             names = [f'scan {each}' if levels == 'repeat' else each for each in (test, reference)]
             yield reference, _agreement(ours, theirs, *names)
 
@@ -87,14 +87,19 @@ def _agreement(ours: pd.DataFrame, theirs: pd.DataFrame, test: str, reference: s
         found = asdict(Agreement(n, len(values) - n, reason=few) if few else agreement(*values.T))
         rows.append({'muscle': muscle, 'test': test, 'reference': reference, **found})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    tested = table[table['icc'].notna()]
     said = [
         f'{row["muscle"]} {row["bias"]:.2f} ({row["loa_low"]:.2f} to {row["loa_high"]:.2f}), '
         f'ICC {row["icc"]:.2f}'
         for row in rows
         if np.isfinite([row['bias'], row['icc']]).all()
     ]
-    sentence = (
-        f'{test} minus {reference} ({counted(table["n"])}), bias with 95 % limits of agreement '
-        f'and ICC(2,1): {"; ".join(said) or "too few values"}.'
-    )
+    if said:
+        sentence = (
+            f'{test} minus {reference} ({counted(tested["n"])}), bias with 95 % limits of '
+            f'agreement and ICC(2,1): {"; ".join(said)}.'
+        )
+    else:
+        why = '; '.join(dict.fromkeys(table['reason'].dropna()))
+        sentence = f'Agreement of {test} with {reference} was not computed: {why}.'
     return Analysis(table, (sentence,), points)
