@@ -1,4 +1,4 @@
-"""Every error a user can meet: what happened, to which file, what to do, and the exit code.
+"""Errors for the user: what happened, to which file, what to do, and the exit code.
 
 The exit codes are those of the BIDS execution specification.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 #: What readers of JSON and TOML raise; the second where brackets nest deeper than Python goes.
 PARSE_ERRORS = (ValueError, RecursionError)
 
-_UNFORESEEN = 'Run again, bids_muscle itself with -vv. If it fails again, report what it prints.'
+_UNFORESEEN = 'Run again (bids_muscle with -vv). If it fails again, report all that it prints.'
 #: A disk with less free space is full: images take more.
 _HARDLY_ANY_BYTES = 2**24
 
@@ -250,7 +250,7 @@ def problem_of(error: BaseException, what: str, remedy: str = _UNFORESEEN) -> Pr
         return error.problem
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        remedy = 'Run the same command again to go on.'
+        remedy = 'Run the same command again to continue.'
         return Problem(kind, 'Interrupted.', remedy, ExitCode.TEMPORARY)
     # torch's error of a full GPU is a RuntimeError of this name.
     if isinstance(error, MemoryError) or kind == 'OutOfMemoryError':
@@ -273,8 +273,9 @@ def problem_of(error: BaseException, what: str, remedy: str = _UNFORESEEN) -> Pr
         full = _full_folders(error)
         return Problem(
             kind,
-            f'{what} found no space left to write{f" in {full[0]}" if full else ""}: {error}.',
-            'Free space there and run again. Intermediate files go to --work-dir, or else to '
+            f'{what} failed because no disk space is left'
+            f'{f" in {full[0]}" if full else ""}: {error}.',
+            'Free space there and run again. Intermediate files are in --work-dir, or else in '
             'TMPDIR.',
             ExitCode.IO_ERROR,
         )

@@ -40,7 +40,7 @@ _OWN_PLACES = {'bids_dir', 'output_dir', 'work_dir'}
 
 #: Fields of the tables of the participant level that the group level needs or may ignore.
 _BOTH_LEVELS = {'bids_dir', 'output_dir', 'level', 'skip_bids_validation'}
-#: How the participant level alone is run; limits of CPUs and memory hold for both.
+#: How only the participant level is run; limits of CPUs and memory hold for both.
 _PARTICIPANT_EXECUTION = {
     'clean_workdir',
     'overwrite',
@@ -132,7 +132,7 @@ class Settings:
     region: str | None = _setting(
         'input',
         None,
-        'Body region of all scans. The package has models for the first two.',
+        'Body region of all scans. The package has models for the first two regions.',
         choices=(*REGIONS, *OTHER_REGIONS),
         unset='determined for each scan',
     )
@@ -185,19 +185,20 @@ class Settings:
     model_orientation: str | None = _setting(
         'science',
         None,
-        'Voxel order of the files that a model of another program was trained on, if the model '
-        'does not declare it (nnU-Net).',
+        'Voxel order of the training images of a model of another program, if the model does not '
+        'declare it (nnU-Net).',
         'See [models.md](models.md#models-of-others).',
         metavar='RAS|LPS|...',
     )
     model_overlap: float | None = _setting(
         'science',
         None,
-        'Share of a window that the next one covers, for a model of another program: 0 to look at '
-        'each place once, which is faster but gives other labels than its program.',
+        'Overlap of neighbouring windows for a model of another program, as a fraction. 0 '
+        'segments each voxel once, which is faster, but the labels differ from those of its '
+        'program.',
         'Mirrored views are left out. See [models.md](models.md#models-of-others).',
         metavar='SHARE',
-        unset='as its program does it',
+        unset='the overlap of its program',
     )
     atlas: Path | None = _setting(
         'science',
@@ -364,7 +365,7 @@ class Settings:
         'execution',
         False,
         'Print for each scan what would be computed from which files, and compute nothing. With '
-        '`--quiet`, print only how many scans of which kind there are, and the problems by cause.',
+        '`--quiet`, print only the number of scans of each kind and the problems by cause.',
     )
     reports_only: bool = _setting(
         'execution', False, 'Only make the reports again, from existing outputs.'
@@ -375,14 +376,14 @@ class Settings:
     verbosity: int = _setting(
         'execution',
         0,
-        '`-v` names the steps as they begin and end, `-vv` shows tracebacks and details.',
+        '`-v` shows when each step begins and ends, `-vv` also tracebacks and details.',
         flags=('-v', '--verbose'),
         unset='results and problems',
     )
     quiet: bool = _setting(
         'execution',
         False,
-        'Show no progress and no summary, only what goes wrong.',
+        'Show only problems, without progress and summary.',
         flags=('-q', '--quiet'),
     )
 
@@ -411,8 +412,8 @@ class Settings:
         if self.model_overlap is not None:
             if not 0 <= self.model_overlap < 1:
                 raise UsageError(
-                    f'Windows that overlap by {self.model_overlap:g} were asked for.',
-                    'Give a share from 0 to below 1, such as 0.5.',
+                    f'The overlap of the windows is {self.model_overlap:g}.',
+                    'Give a fraction from 0 to below 1, such as 0.5.',
                 )
             if self.model is None and not self.models:
                 raise UsageError(
@@ -426,7 +427,7 @@ class Settings:
         if self.use_plugin and self.work_dir is None:
             raise UsageError(
                 'With --use-plugin, steps may run on other machines.',
-                'Name a work folder that all of them see with --work-dir.',
+                'Give a work folder that all of them can access with --work-dir.',
             )
         for label in (*self.participants, *self.sessions, *self.session_order):
             if not _LABEL.fullmatch(label):
@@ -566,7 +567,7 @@ def read_config(path: Path) -> dict[str, Any]:
             is_table = isinstance(content, dict)
             what = f'table [{table}]' if is_table else f"key '{table}'"
             raise UsageError(
-                f'The settings file {path} has an unknown {what} at its top.',
+                f'The settings file {path} has an unknown {what} at the top level.',
                 _closest(table, tables) if is_table else _nearest(table, tables),
             )
         known = list(MODEL_KEYS) if table == 'models' else _names(table)

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog='bids_muscle-atlas', description='Make an atlas for the alignment of scans.'
+        prog='bids_muscle-atlas', description='Build an atlas for the alignment of scans.'
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True)
     build = commands.add_parser(
-        'build', help='average the labelled scans of a BIDS dataset in TemplateFlow layout'
+        'build',
+        help='average the labelled scans of a BIDS dataset into an atlas (TemplateFlow layout)',
     )
     build.add_argument('bids_dir', type=Path, help='raw BIDS dataset')
     build.add_argument(
@@ -38,30 +39,35 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs='+',
         metavar='FOLDER',
-        help='where the label maps are (default: the folders in <bids_dir>/derivatives)',
+        help='folders of the label maps (default: the folders in <bids_dir>/derivatives)',
     )
-    build.add_argument('--seg', required=True, help='seg label of the maps of muscles')
+    build.add_argument('--seg', required=True, help='seg label of the label maps of muscles')
     build.add_argument(
-        '--vertebrae', metavar='SEG', help='seg label of maps of vertebrae, for the levels'
+        '--vertebrae',
+        metavar='SEG',
+        help='seg label of the label maps of vertebrae, for the levels',
     )
     build.add_argument('--region', required=True, help='cervical or lumbar')
     build.add_argument('--name', required=True, help='name of the atlas: letters and digits')
-    build.add_argument('--output', type=Path, required=True, help='tpl-<name> is made in it')
+    build.add_argument('--output', type=Path, required=True, help='parent folder of tpl-<name>')
     build.add_argument('--spacing', type=float, default=2.5, metavar='MM', help='default: 2.5')
     build.add_argument(
         '--no-bias-correction',
         dest='bias_correction',
         action='store_false',
-        help='for images that have no bias field',
+        help='do not correct the bias field',
     )
     build.add_argument(
-        '--rounds', type=int, default=2, help='averages made with affines (default: 2)'
+        '--rounds',
+        type=int,
+        default=2,
+        help='number of averages after affine alignment (default: 2)',
     )
     build.add_argument(
         '--deformable-rounds',
         type=int,
         default=2,
-        help='averages made with SyN after that (default: 2)',
+        help='number of further averages after SyN (default: 2)',
     )
     return parser
 
@@ -135,7 +141,10 @@ def _build(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     if not args.name.isalnum():
-        raise UsageError(f'The name {args.name!r} is not letters and digits.', 'Change --name.')
+        raise UsageError(
+            f'The name {args.name!r} has other characters than letters and digits.',
+            'Change --name.',
+        )
     if not 0.5 <= args.spacing <= 10:
         raise UsageError('--spacing is 0.5 to 10 mm.', 'Change it.')
     if not (1 <= args.rounds <= 10 and 0 <= args.deformable_rounds <= 10):

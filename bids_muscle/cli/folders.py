@@ -53,7 +53,7 @@ def check_input(settings: Settings) -> None:
         for path in paths:
             if not is_there(path):
                 option = name.replace('_', '-')
-                raise MissingInputError(f'The {kind} {path} is not there.', f'Check --{option}.')
+                raise MissingInputError(f'The {kind} {path} does not exist.', f'Check --{option}.')
 
 
 def _check_description(bids_dir: Path, names: set[str]) -> None:
@@ -128,7 +128,7 @@ def _check_own(output_dir: Path) -> None:
     if 'bids_muscle' not in names:
         whose = ', '.join(names) or content.get('Name', 'another program')
         raise OutputError(
-            f'The folder {output_dir} holds the dataset of {whose}.',
+            f'The folder {output_dir} has the dataset of {whose}.',
             f'Give a folder of its own, such as {output_dir / "bids_muscle"}.',
         )
 

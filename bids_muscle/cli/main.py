@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> ExitCode:
     if settings.dry_run and settings.level != 'participant':
         raise UsageError(
-            'The group level has no plan to print.', 'Use --dry-run with participant.'
+            '--dry-run is not available at the group level.', 'Use --dry-run with participant.'
         )
     from bids_muscle.cli.folders import check_input, check_output
 

@@ -23,17 +23,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True)
     commands.add_parser(
-        'list', help='the models and recipes known by name, and the models that can be fetched'
+        'list', help='list installed models, recipes, and models that can be fetched'
     )
-    show = commands.add_parser('show', help='what a model is, what it was trained on, how good')
+    show = commands.add_parser('show', help='print the card of a model: training data, accuracy')
     show.add_argument('model', metavar='NAME|FOLDER')
-    show.add_argument('--json', action='store_true', help='the whole of model.json')
+    show.add_argument('--json', action='store_true', help='print all of model.json')
     _add_fetch(
         commands.add_parser(
-            'fetch', help='put a model of others into $BIDS_MUSCLE_MODELS, from the internet'
+            'fetch', help='download a model of another program into $BIDS_MUSCLE_MODELS'
         )
     )
-    _add_train(commands.add_parser('train', help='train a model by a recipe'))
+    _add_train(commands.add_parser('train', help='train a model with a recipe'))
     evaluate = commands.add_parser(
         'evaluate', help='compare label maps with a reference: tables, plots and a page'
     )
@@ -53,17 +53,20 @@ def build_parser() -> argparse.ArgumentParser:
         action='append',
         default=[],
         metavar='NAME=LEVEL,LEVEL',
-        help='what the models differ in, one level per evaluation, e.g. dimension=2D,2D,3D,3D; '
-        'may be given several times (default: one factor, the model)',
+        help='factor by which the models differ, with one level per evaluation, e.g. '
+        'dimension=2D,2D,3D,3D; repeatable (default: one factor, the model)',
     )
-    package = commands.add_parser('package', help='put a trained model, or its folds, into one')
-    package.add_argument('trained', type=Path, metavar='FOLDER', help='output of train')
-    package.add_argument('--name', required=True, help='name of the model, and of its folder')
+    package = commands.add_parser(
+        'package',
+        help='package a trained model, or all cross-validation folds, as one model folder',
+    )
+    package.add_argument('trained', type=Path, metavar='FOLDER', help='output folder of train')
+    package.add_argument('--name', required=True, help='name of the model and its folder')
     package.add_argument(
         '--output',
         type=Path,
         metavar='FOLDER',
-        help='where the folder of the model goes (default: $BIDS_MUSCLE_MODELS, else here)',
+        help='parent folder of the model (default: $BIDS_MUSCLE_MODELS, else the current folder)',
     )
     return parser
 
@@ -71,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_fetch(fetch: argparse.ArgumentParser) -> None:
     fetch.add_argument('models', metavar='NAME', nargs='+', help='see list')
     fetch.add_argument(
-        '--accept-licence', action='store_true', help='you have read its licence and accept it'
+        '--accept-licence', action='store_true', help='accept the licence of the model'
     )
     fetch.add_argument(
         '--from',
@@ -80,7 +83,7 @@ def _add_fetch(fetch: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='FILE',
-        help='its files, or a folder that holds them, in place of the internet',
+        help='local files of the model, or their folder, instead of a download',
     )
 
 
@@ -93,22 +96,28 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--folds', type=int, default=0, metavar='K', help='cross-validation, split by participant'
     )
-    train.add_argument('--fold', type=int, metavar='I', help='this fold alone, from 0')
+    train.add_argument(
+        '--fold', type=int, metavar='I', help='train only this fold, counted from 0'
+    )
     train.add_argument('--device', default='cpu', metavar='cpu|cuda|cuda:N', help='(default: cpu)')
     train.add_argument(
-        '--exclude', nargs='+', default=[], metavar='SOURCE', help='sources of the recipe left out'
+        '--exclude',
+        nargs='+',
+        default=[],
+        metavar='SOURCE',
+        help='sources of the recipe to exclude',
     )
     train.add_argument('--threads', type=int, default=1, metavar='N', help='(default: 1)')
     train.add_argument(
-        '--workers', type=int, default=0, metavar='N', help='processes that make batches ahead'
+        '--workers', type=int, default=0, metavar='N', help='processes that prepare batches'
     )
     train.add_argument(
-        '--iterations', type=int, metavar='N', help='instead of those of the recipe'
+        '--iterations', type=int, metavar='N', help='iterations (default: those of the recipe)'
     )
     train.add_argument(
         '--start',
         metavar='NAME|FOLDER',
-        help='model whose weights the training begins with, instead of that of the recipe',
+        help='model with the initial weights (default: that of the recipe)',
     )
 
 
@@ -117,7 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_command(build_parser(), lambda args: COMMANDS[args.command](args), argv)
     except KeyboardInterrupt:
-        print('bids_muscle-model: interrupted; the same command goes on.', file=sys.stderr)
+        print(
+            'bids_muscle-model: interrupted. Run the same command again to continue.',
+            file=sys.stderr,
+        )
         return ExitCode.TEMPORARY
 
 
@@ -222,7 +234,7 @@ def _compare(args: argparse.Namespace) -> None:
     for words in args.factor:
         name, equals, levels = words.partition('=')
         if not (name.isidentifier() and equals):
-            raise UsageError(f'--factor {words!r} is not understood.', 'Write NAME=LEVEL,LEVEL.')
+            raise UsageError(f'--factor {words!r} is invalid.', 'Write NAME=LEVEL,LEVEL.')
         factors[name] = levels.split(',')
     print(f'wrote {compare(args.evaluations, args.output, factors)}')
 

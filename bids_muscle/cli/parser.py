@@ -26,7 +26,7 @@ _DESCRIPTION = (
     'lumbar spine, as a BIDS App.'
 )
 _EPILOG = """
-An option may be written with _ for -. Options of the command line win over --config-file.
+Options may be written with _ instead of -. The command line takes precedence over --config-file.
 
 exit codes: 0 all done; 1 something failed; 16 not a BIDS dataset; 17 unknown analysis level;
 18 nothing selected; 64 wrong usage; 65 unusable data; 66 input missing or unreadable;
@@ -51,8 +51,8 @@ class _Parser(argparse.ArgumentParser):
         remedy = f'See {self.prog} --help.'
         if 'arguments are required' in message:
             remedy = (
-                'Write <bids_dir> <output_dir> participant|group first, then the options: '
-                'labels take all words that follow.'
+                'Give <bids_dir> <output_dir> participant|group first, then the options, because '
+                'options with several values take all words that follow.'
             )
         if match := re.search(r'unrecognized arguments: (--?[\w-]+)', message):
             close = difflib.get_close_matches(match[1], self._option_string_actions, n=1)
@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--config-file',
         type=Path,
         metavar='FILE',
-        help='Settings in TOML, as written into the logs of every run.',
+        help='Settings file in TOML. Each run writes one into its logs.',
     )
     groups['execution'].add_argument(
         '--notrack',
@@ -122,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
         version=f'bids_muscle {__version__}',
         help='Print the version.',
     )
-    groups['execution'].add_argument('-h', '--help', action='help', help='Print the options.')
+    groups['execution'].add_argument('-h', '--help', action='help', help='Print this help.')
     for action in parser._actions:
         if action.type is Path:
             action.complete = _PATHS  # type: ignore[attr-defined]  # shtab reads it

@@ -23,13 +23,13 @@ def build_parser() -> argparse.ArgumentParser:
         description='Simulate water/fat, T1w and T2w scans of the neck and the lumbar spine as a '
         'BIDS dataset, with the true label maps, volumes and fat fractions in derivatives/truth.',
     )
-    parser.add_argument('bids_dir', type=Path, help='folder to make')
-    parser.add_argument('--participants', type=int, metavar='N', help='people')
+    parser.add_argument('bids_dir', type=Path, help='folder of the dataset')
+    parser.add_argument('--participants', type=int, metavar='N', help='number of people')
     parser.add_argument(
         '--sample',
         action='store_true',
-        help='write the sample dataset: four people, coarse lumbar Dixon scans, the same for '
-        'everybody; with --dicom, --nprocs and --overwrite only',
+        help='write the sample dataset: coarse lumbar Dixon scans of four people, always the '
+        'same; allows only --dicom, --nprocs and --overwrite',
     )
     parser.add_argument(
         '--region',
@@ -50,7 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
         help='dixon (water and fat), inout (in- and opposed-phase), megre (six echoes), t1w, t2w '
         '(default: dixon)',
     )
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='S',
+        help='random seed; the same seed gives the same bytes',
+    )
     parser.add_argument(
         '--effects', type=Path, metavar='TOML', help='cohort model; see docs/phantom.md'
     )
@@ -59,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs='+',
         default=[],
         metavar='NAME[=SHARE]',
-        help='artefacts, each with the share of scans that have it; see docs/phantom.md',
+        help='artefacts, with the share of scans affected; see docs/phantom.md',
     )
     _add_scan_options(parser)
     parser.add_argument(
@@ -79,9 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
         '--n-procs',
         type=int,
         metavar='P',
-        help='processes (default: as many as CPUs are allowed here)',
+        help='number of processes (default: number of available CPUs)',
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace an older phantom there')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace an existing phantom dataset'
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -101,10 +109,13 @@ def _add_scan_options(parser: argparse.ArgumentParser) -> None:
         '--plane', default='axial', metavar='PLANE', help='axial (default) or sagittal slices'
     )
     parser.add_argument(
-        '--snr', type=float, default=40.0, help='muscle signal over noise; 0 for no noise'
+        '--snr', type=float, default=40.0, help='signal-to-noise ratio of muscle; 0 for no noise'
     )
     parser.add_argument(
-        '--bias', type=float, default=1.0, help='strength of the coil fall-off; 0 for none'
+        '--bias',
+        type=float,
+        default=1.0,
+        help='strength of the coil sensitivity profile; 0 for none',
     )
     parser.add_argument(
         '--field-strength', type=float, default=3.0, metavar='T', help='1.5 or 3 (default: 3)'
@@ -166,7 +177,7 @@ def _check_sample(args: argparse.Namespace) -> None:
     ]
     if args.sample and others:
         raise UsageError(
-            f'The sample dataset is the same for everybody, so --{others[0]} does not go with it.',
+            f'--{others[0]} cannot be combined with --sample, which is always the same dataset.',
             f'Leave out --sample or --{others[0]}.',
         )
     if not args.sample and args.participants is None:

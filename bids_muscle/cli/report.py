@@ -14,12 +14,12 @@ from bids_muscle.cli.command import run_command
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog='bids_muscle-report', description='Pass the pages of a finished dataset on.'
+        prog='bids_muscle-report', description='Share the pages of a finished dataset.'
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True)
     pack = commands.add_parser(
-        'pack', help='put all pages, their pictures and the group tables into one zip file'
+        'pack', help='pack all pages, their pictures and the group tables into one zip file'
     )
     pack.add_argument('output_dir', type=Path, help='the derivatives dataset')
     pack.add_argument('file', type=Path, help='zip file to write')

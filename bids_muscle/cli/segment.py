@@ -20,7 +20,7 @@ from bids_muscle.files import read_small
 _CONTRASTS = ', '.join(Contrast)
 _EPILOG = f"""
 CONTRAST is one of {_CONTRASTS}.
-Without it, the name of the file or its sidecar tells it, as in a BIDS dataset. For example:
+Without it, the contrast is read from the file name or sidecar, as in a BIDS dataset. Examples:
 bids_muscle-segment T2w=scan.nii.gz labels.nii.gz --region lumbar --table muscles.tsv
 bids_muscle-segment water=w.nii.gz fat=f.nii.gz labels.nii.gz --region cervical
 """
@@ -37,10 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('images', nargs='+', metavar='[CONTRAST=]IMAGE', help='NIfTI file')
     parser.add_argument('output', type=Path, help='label map to write, .nii.gz')
     parser.add_argument(
-        '--region', choices=REGIONS, help='body region (default: as the name or sidecar tells)'
+        '--region', choices=REGIONS, help='body region (default: read from file name or sidecar)'
     )
-    parser.add_argument('--table', type=Path, metavar='FILE', help='write the measures too, TSV')
-    parser.add_argument('--model', metavar='NAME|FOLDER', help='model (default: of the region)')
+    parser.add_argument('--table', type=Path, metavar='FILE', help='also write the measures (TSV)')
+    parser.add_argument(
+        '--model', metavar='NAME|FOLDER', help='model (default: the model of the region)'
+    )
     parser.add_argument('--device', default='cpu', help='cpu (the default), cuda or cuda:N')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
@@ -56,10 +58,12 @@ def _segment(args: argparse.Namespace) -> None:
     from bids_muscle.dataset.writer import write_image, write_tsv
 
     if not args.output.name.endswith('.nii.gz'):
-        raise UsageError(f'{args.output} is no .nii.gz.', 'Name the label map last, as .nii.gz.')
+        raise UsageError(
+            f'{args.output} is not a .nii.gz file.', 'Give the label map last, as .nii.gz.'
+        )
     images = dict(map(_named, args.images))
     if len(images) < len(args.images):
-        raise UsageError('Two images have one contrast.', 'Name each with CONTRAST=IMAGE.')
+        raise UsageError('Two images have the same contrast.', 'Name each with CONTRAST=IMAGE.')
     region = args.region or _region(images.values())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always', UserWarning)
@@ -84,8 +88,8 @@ def _named(word: str) -> tuple[str, Path]:
     found = classify(load_contrast_rules(), suffix, entities, _sidecar(Path(word)))
     if found is None or found.contrast is None or found.unclear:
         raise UsageError(
-            f'Neither the name nor a sidecar of {word} tells its contrast.',
-            f'Write CONTRAST={word} with one of: {_CONTRASTS}.',
+            f'The contrast of {word} is not in its name or sidecar.',
+            f'Give CONTRAST={word} with one of: {_CONTRASTS}.',
         )
     return str(found.contrast), Path(word)
 

@@ -19,9 +19,9 @@ from bids_muscle.errors import ExitCode, problem_of
 from bids_muscle.workflows.planning import choose_participants, left_out
 
 _DESCRIPTION = (
-    'Write, and with --submit start, a job array with one task per participant (or per chunk of '
-    'them) and a group job that runs after it. Participants that are finished are left out, so '
-    'the same command goes on where an earlier one stopped.'
+    'Write a job array with one task per participant (or chunk of participants) and a group job '
+    'that runs after it; --submit also submits them. Finished participants are skipped, so the '
+    'same command continues an interrupted run.'
 )
 _EPILOG = """
 bids_muscle-status <output_dir>         shows what is done, what failed and why
@@ -49,45 +49,48 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         '--container',
         metavar='FILE.sif|IMAGE',
-        help='run in this container: a file with Apptainer or Singularity, a name with Docker',
+        help='container to run: a file (Apptainer, Singularity) or an image name (Docker)',
     )
     how.add_argument(
         '--native',
         action='store_true',
-        help='run the bids_muscle that is installed here (the default)',
+        help='run the installed bids_muscle without a container (default)',
     )
     parser.add_argument('--partition', metavar='P', help='partition (default: that of the site)')
     parser.add_argument(
-        '--gpus', type=int, default=0, metavar='N', help='GPUs a task (default: 0)'
+        '--gpus', type=int, default=0, metavar='N', help='GPUs per task (default: 0)'
     )
     parser.add_argument(
-        '--cpus', type=int, default=2, metavar='N', help='CPUs a task (default: 2)'
+        '--cpus', type=int, default=2, metavar='N', help='CPUs per task (default: 2)'
     )
     parser.add_argument(
         '--mem',
         type=memory_gb,
         default=8.0,
         metavar='SIZE',
-        help='memory of a task with its unit, such as 8G (default: 8G)',
+        help='memory per task with its unit, such as 8G (default: 8G)',
     )
     parser.add_argument(
-        '--time', default='02:00:00', metavar='T', help='time limit of a task (default: 02:00:00)'
+        '--time', default='02:00:00', metavar='T', help='time limit per task (default: 02:00:00)'
     )
     parser.add_argument(
-        '--max-jobs', type=int, metavar='K', help='tasks that run at once (default: no limit)'
+        '--max-jobs',
+        type=int,
+        metavar='K',
+        help='maximum number of concurrent tasks (default: no limit)',
     )
     parser.add_argument(
         '--chunk',
         type=int,
         metavar='C',
-        help='participants a task (default: 1, or as many as keep the array within 1000 tasks)',
+        help='participants per task (default: 1, more if the array would exceed 1000 tasks)',
     )
     parser.add_argument(
         '--all',
         action='store_true',
-        help='list finished participants too; each task skips what has not changed',
+        help='include finished participants; each task skips what has not changed',
     )
-    parser.add_argument('--submit', action='store_true', help='submit the jobs too')
+    parser.add_argument('--submit', action='store_true', help='also submit the jobs')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 

@@ -71,7 +71,9 @@ class Job:
                 raise UsageError(f'--{option} is {value}.', f'Give {least} or more.')
         for text in (self.partition or '', self.time_limit, str(self.settings.output_dir)):
             if any(character in text for character in '\n"\\'):
-                raise UsageError(f'{text!r} cannot stand in a Slurm script.', 'Use another name.')
+                raise UsageError(
+                    f'{text!r} is not allowed in a Slurm script.', 'Use another name.'
+                )
 
     @property
     def chunk_size(self) -> int:
@@ -163,7 +165,7 @@ def _sbatch(script: Path, *options: str) -> str:
         )
     except FileNotFoundError as error:
         raise SchedulerError(
-            'There is no sbatch here.', f'Submit {script} where Slurm is installed.'
+            'sbatch is not installed.', f'Submit {script} where Slurm is installed.'
         ) from error
     except subprocess.CalledProcessError as error:
         raise SchedulerError(

@@ -17,8 +17,8 @@ from bids_muscle.workflows.run_log import read_logs
 from bids_muscle.workflows.summary import summary
 
 _EPILOG = """
-exit codes: 0 all that was run is done; 1 something failed; 66 nothing was run; 75 something runs
-or waits.
+exit codes: 0 all scans are done; 1 something failed; 66 nothing was run; 75 something is running
+or waiting.
 """
 
 
@@ -26,8 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_muscle-status',
-        description='Show which scans of a folder are done, to check or failed and why, where the '
-        'pages are, and how far runs and Slurm jobs are that are not over.',
+        description='Show which scans of a folder are done, need a check or failed (and why), '
+        'where the pages are, and the progress of runs and Slurm jobs that are not finished.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,7 +69,7 @@ def print_status(output_dir: Path) -> ExitCode:
     has_jobs = (output_dir / JOBS).is_dir()
     if not (records or logs or has_jobs):
         raise MissingInputError(
-            f'{output_dir} holds nothing of bids_muscle.', 'Check the path, or run it first.'
+            f'{output_dir} has no output of bids_muscle.', 'Check the path, or run it first.'
         )
     for line in summary(records, output_dir) if records else ['no scan has ended']:
         print(line)

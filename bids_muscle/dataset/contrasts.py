@@ -24,7 +24,7 @@ PHASE_TOLERANCE_CYCLES = 0.1
 #: What is left alone, and how a warning says so; nothing is said of localizers.
 LEFT_ALONE = {
     'ignore': '',
-    'nomagnitude': 'is no magnitude image (phase, real or imaginary part)',
+    'nomagnitude': 'is not a magnitude image (phase, real or imaginary part)',
     'map': 'is a map of another quantity (R2*, T2*, field)',
 }
 _ANY = 'n/a'
@@ -143,7 +143,8 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
         ) from error
     if not rows:
         raise UsageError(
-            f'The contrast rules {path} hold no rule.', 'Give a header and one row per rule.'
+            f'There is no rule in the contrast rules {path}.',
+            'Give a header and one row per rule.',
         )
     known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_EITHER, *_SIDECAR_COLUMNS, 'phase')
     unknown = [column for column in rows[0] if column not in known]
@@ -399,7 +400,7 @@ def echo_and_field(metadata: Mapping[str, Any]) -> tuple[float, float]:
         value = metadata.get(key)
         if not isinstance(value, int | float) or not 0 < value < highest:
             raise BadDataError(
-                f'Its sidecar gives {value!r} as {key}, so nobody knows whether fat and water '
+                f'Its sidecar has {value!r} as {key}, so it is not known whether fat and water '
                 'are in phase.',
                 f'Give {key} in {unit} in the sidecar.',
             )

@@ -38,8 +38,8 @@ from bids_muscle.imaging.multi_echo import EchoTrain
 _DERIVED_SUFFIX = {'T2w': 'T2w', 'PDw': 'PDw', 'T2starw': 'T2starw', 'MEGRE': 'T2starw'}
 _ECHO_SUFFIX = 'MEGRE'
 _UNCLEAR = (
-    'its name or sidecar speaks of a Dixon scan, but not of which image of it: it may be any of '
-    'them, so fat is not measured. Say with --contrast-rules what it shows'
+    'its name or sidecar names a Dixon scan, but not which of its images, so fat is not measured. '
+    'Define its contrast with --contrast-rules'
 )
 #: Labels of acquisitions that suppress fat, and what DICOM calls it among the scan options.
 _FAT_SUPPRESSED = re.compile(
@@ -148,11 +148,11 @@ def _with_left_alone(
     """Say which images are left alone and why, at the first scan of their session."""
     for (session, why), names in left_alone.items():
         shown = ', '.join(names[:3]) + (f' and {len(names) - 3} others' if names[3:] else '')
-        remark = f'Left alone: {shown}, since each {why}.'
+        remark = f'Not used: {shown}, because each {why}.'
         if not scans:
             problem = NothingSelectedError(
                 f'sub-{participant} has no image that is used. {remark}',
-                'Look with --dry-run, and say with --contrast-rules what the images show.',
+                'Use --dry-run, and define the contrasts of the images with --contrast-rules.',
             ).problem
             return [Scan((('sub', participant),), 'T1w', None, (), problem=problem)]
         place = next((n for n, scan in enumerate(scans) if scan.session == session), 0)
@@ -215,7 +215,7 @@ def _make_scan(
         warnings += turned(next(iter(images.values())), grid)
         suppressed = _fat_suppressed(images)
         warnings += [
-            f'{name} is fat-suppressed: fat cannot be measured by thresholds.'
+            f'{name} is fat-suppressed, so fat cannot be measured by thresholds.'
             for name in suppressed
         ]
     except BidsMuscleError as error:
@@ -232,12 +232,12 @@ def _make_scan(
         region = SPINE
     if region is None and problem is None:
         problem = UnknownRegionError(
-            f'Nothing tells which body region {name} shows.',
-            'Say it with --region cervical or --region lumbar, or as BodyPart in the sidecar.',
+            f'The body region of {name} is not known.',
+            'Give --region cervical or --region lumbar, or BodyPart in the sidecar.',
         ).problem
     unclear = not spine and any(found.unclear for found, _ in group.members)
     if unclear:
-        warnings.append(f'What {sources[0].path.name} shows is not known: {_UNCLEAR}.')
+        warnings.append(f'The contrast of {sources[0].path.name} is not known: {_UNCLEAR}.')
     left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
     return Scan(
         entities=entities,
@@ -265,8 +265,8 @@ def _check_folders(group: Group) -> None:
     if len(by_folder) > 1:
         first, second, *_ = (image.path for image in by_folder.values())
         raise BadDataError(
-            f'{first} and {second} have the labels of one scan and lie in different folders.',
-            'Give them names that tell them apart, or leave one out with .bidsignore.',
+            f'{first} and {second} have the same labels but are in different folders.',
+            'Give them different labels, or exclude one with .bidsignore.',
         )
 
 
@@ -293,7 +293,9 @@ def _echo_train(group: Group, warnings: list[str]) -> EchoTrain | None:
         for image in group.echoes
         for key in ('EchoTime', 'MagneticFieldStrength')
     ):
-        warnings.append('Fat is not fitted to the echoes: their times or field are not known.')
+        warnings.append(
+            'Fat is not fitted to the echoes, because echo times or field strength are not known.'
+        )
         return None
     fields = {float(image.metadata['MagneticFieldStrength']) for image in group.echoes}
     if len(fields) > 1:
@@ -323,8 +325,8 @@ def _one_per_contrast(
         raise group.unusable[0][1]
     if not group.members:
         raise IncompleteScanError(
-            f'{group.echoes[0].path} and the other echoes of its scan are not used: at none of '
-            'their echo times are fat and water in phase or opposed.',
+            f'{group.echoes[0].path} and the other echoes of its scan are not used, because fat '
+            'and water are neither in phase nor opposed at any echo time.',
             'Leave the scan out with --bids-filter-file, or correct EchoTime in the sidecars.',
         )
     warnings += [str(remark) for _, remark in group.unusable]
@@ -337,8 +339,8 @@ def _one_per_contrast(
         if any(_echo_time_s(image) == _echo_time_s(first) for image in others):
             names = ' and '.join(image.path.name for image in (first, *others))
             raise IncompleteScanError(
-                f'{names} both claim to be the {contrast} image of one scan.',
-                'Keep one of them with --bids-filter-file, or tell them apart by their names.',
+                f'{names} are both the {contrast} image of one scan.',
+                'Select one of them with --bids-filter-file, or give them different labels.',
             )
         if not fitted:
             warnings += [
@@ -369,10 +371,10 @@ def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -
         if source is None:
             raise IncompleteScanError(
                 f'{path} is the {what} image of a scan without {other} image.',
-                f'Add the {other} image, or say with --contrast-rules how it is named.',
+                f'Add the {other} image, or define its name with --contrast-rules.',
             )
         if source is FatSource.PHASES:
-            warnings.append(f'{path.name} has no {other} partner and is not used.')
+            warnings.append(f'{path.name} has no matching {other} image and is not used.')
             del images[lone]
 
 

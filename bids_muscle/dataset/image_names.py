@@ -27,9 +27,9 @@ _NUMBERS = ('run', 'echo', 'chunk')
 def why_unknown(suffix: str, problem: Problem | None) -> str:
     """Say why an image that no contrast rule takes is left alone where that is worth a word."""
     if problem:
-        return 'fits no contrast rule and has a name that BIDS does not allow'
+        return 'matches no contrast rule and has a name that BIDS does not allow'
     known = _OTHER_SUFFIX.fullmatch(suffix)
-    return '' if known else 'fits no contrast rule and has a suffix that BIDS does not know'
+    return '' if known else 'matches no contrast rule and has a suffix that is not in BIDS'
 
 
 def allowed(label: str) -> str:
@@ -97,7 +97,7 @@ def _problem(
     for key, label in folders.items():
         if key in written and written[key] != label:
             return BadDataError(
-                f'{relative} is of {key}-{written[key]} by its name and of {key}-{label} by its '
+                f'{relative} has {key}-{written[key]} in its name but {key}-{label} in its '
                 'folder.',
                 'Correct the name, or move the file.',
             ).problem
@@ -107,13 +107,13 @@ def _problem(
             shown = f'{key}-{label}' if key else label
             where = 'file and folder alike' if key in folders else 'letters and digits only'
             return BadDataError(
-                f'{relative} has {shown!r} in its name: BIDS does not allow such a label, and '
-                'programs cut it.',
+                f'{relative} has {shown!r} in its name. BIDS does not allow this label, and other '
+                'programs truncate it.',
                 f'Name it {key or "acq"}-{clean}, {where}.',
             ).problem
         if key in _NUMBERS and not label.isdecimal():
             return BadDataError(
-                f'{relative} has {key}-{label} in its name: BIDS asks for a number there.',
+                f'{relative} has {key}-{label} in its name. BIDS requires a number there.',
                 f'Name it {key}-1, {key}-2 and so on.',
             ).problem
     if doubled:

@@ -65,9 +65,9 @@ class LabelMap:
             if self.entities.get('seg') == table.segmentation:
                 return {label.index: label.index for label in table}
             raise MissingInputError(
-                f'Nothing says what the numbers in {self.path} mean.',
-                f'Put {self.path.name.split(".")[0]}.tsv with the columns index and name beside '
-                'it.',
+                f'The label map {self.path} has no lookup table.',
+                f'Add {self.path.name.split(".")[0]}.tsv with the columns index and name in the '
+                'same folder.',
             )
         found = {number: table.find(name) for number, name in self.names.items()}
         return {number: label.index for number, label in found.items() if label}
@@ -98,7 +98,7 @@ def find_label_maps(
     """
     if not derivatives.is_dir():
         raise MissingInputError(
-            f'The folder {derivatives} is not there.', 'Name a folder with derivatives.'
+            f'The folder {derivatives} does not exist.', 'Name a folder with derivatives.'
         )
     groups: dict[tuple[object, ...], list[tuple[Path, dict[str, str]]]] = {}
     for path in sorted(derivatives.glob('sub-*/**/*_dseg.nii*')):

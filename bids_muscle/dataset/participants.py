@@ -250,10 +250,10 @@ def _tidy_column(
     if read:
         yield f'{name} {name_some(f"{cell!r} is read as {text}" for cell, text in read.items())}.'
     if impossible:
-        yield f'{name} is not possible, and is taken as missing, for {name_some(impossible)}.'
+        yield f'{name} is impossible and set to missing for {name_some(impossible)}.'
     if unclear:
         expected = 'F or M' if what == 'sex' else 'a number'
-        yield f'{name} is not {expected}, and is left out of analyses, for {name_some(unclear)}.'
+        yield f'{name} is not {expected} and is excluded from analyses for {name_some(unclear)}.'
 
 
 def _sex(cell: str, definition: Mapping[str, Any]) -> str | None:

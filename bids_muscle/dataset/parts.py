@@ -111,7 +111,7 @@ def check_places(parts: Iterable[Scan]) -> Problem | None:
         grid = _grid(scan)
         if grid is None or not grid.located:
             return BadDataError(
-                f'The header of {scan.name} does not say where it lies, so it cannot be joined '
+                f'The header of {scan.name} has no position, so it cannot be joined '
                 'with the other parts.',
                 'Convert the images again from DICOM, with their positions.',
             ).problem
@@ -120,8 +120,8 @@ def check_places(parts: Iterable[Scan]) -> Problem | None:
         for other, other_span in spans[number + 1 :]:
             if _shared(span, other_span) > SAME_PLACE:
                 return BadDataError(
-                    f'{scan.name} and {other.name} are called parts of one body, but lie at one '
-                    'place by their headers.',
+                    f'{scan.name} and {other.name} are named as parts of one body, but have the '
+                    'same position in their headers.',
                     'Correct the positions in the headers, or the chunk labels in the names.',
                 ).problem
     return None

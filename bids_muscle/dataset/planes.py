@@ -43,8 +43,8 @@ def plane_warnings(grid: Grid) -> list[str]:
         return []
     plane = ('sagittal', 'coronal')[world_axis]
     return [
-        f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick; muscles are outlined on '
-        'axial slices, which are coarse here.'
+        f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick. Muscles are segmented '
+        'in axial slices, which have a low resolution in this scan.'
     ]
 
 
@@ -67,6 +67,7 @@ def turned(image: IndexedImage, grid: Grid) -> list[str]:
     if angle < _TURNED_DEG:
         return []
     return [
-        f'The header of {image.path.name} turns the slices by {angle:.0f} degrees against '
-        'ImageOrientationPatientDICOM in its sidecar. The header is used: check left and right.'
+        f'The slices of {image.path.name} are rotated by {angle:.0f} degrees between its header '
+        'and ImageOrientationPatientDICOM in its sidecar. The header is used. Check left and '
+        'right.'
     ]

@@ -49,7 +49,7 @@ def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
         replace(
             scan,
             left_out=reason,
-            warnings=(*scan.warnings, f'It does not count in the cohort: {reason}'),
+            warnings=(*scan.warnings, f'It is excluded from the cohort: {reason}'),
         )
         if (reason := unlike.get(scan.name))
         else scan
@@ -75,7 +75,7 @@ def _reason(scan: Scan, others: Sequence[str]) -> str:
     contrast = scan.images[0].contrast
     shown = ', '.join(others[:3]) + (' and others' if len(others) > 3 else '')
     return (
-        f'it lies on the grid of {shown}, is {contrast} as well and no repeat by its name '
-        '(run-) or its AcquisitionTime, so that a mean of them would be of different images. Say '
-        'with --contrast-rules what each shows, or keep one with --bids-filter-file.'
+        f'it has the grid and the contrast ({contrast}) of {shown}, but neither its name (run-) '
+        'nor its AcquisitionTime marks it as a repeat, so they must not be averaged. Define the '
+        'contrasts with --contrast-rules, or select one scan with --bids-filter-file.'
     )

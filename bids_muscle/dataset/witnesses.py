@@ -87,13 +87,13 @@ def _contradiction(found: Classified, image: IndexedImage, *, turned: bool) -> s
     said = ' and its '.join(f'{source} {word(contrast)}' for source, contrast in sources.items())
     if turned:
         believed = (
-            f'The {found.other_source} is believed, since by the {found.source} two images of the '
-            'scan would be the same.'
+            f'The {found.other_source} is used, because by the {found.source} two images of the '
+            'scan would have the same contrast.'
         )
     elif found.source == 'name':
-        believed = 'The name is believed, since the contrast rules ask it first.'
+        believed = 'The name is used, because the contrast rules prefer it.'
     else:
-        believed = f'The {found.source} is believed, since the scanner wrote it.'
+        believed = f'The {found.source} is used, because the scanner wrote it.'
     return f'{image.path.name} contradicts its sidecar: its {said}. {believed} Correct one.'
 
 
@@ -126,7 +126,7 @@ def _settle_echo_times(group: Group) -> None:
     group.remarks.append(
         f'By their EchoTime {pair[phases[0]].path.name} is the opposed-phase and '
         f'{pair[phases[1]].path.name} the in-phase image, against their names. The echo times are '
-        'believed, since the scanner wrote them. Correct the names or the sidecars.'
+        'used, because the scanner wrote them. Correct the names or the sidecars.'
     )
 
 

@@ -79,7 +79,7 @@ def read_plugin(name_or_path: str) -> NipypePlugin:
     found = content if isinstance(content, dict) else {}
     name, args = found.get('plugin'), found.get('plugin_args') or {}
     if name not in known_plugins() or not isinstance(args, dict):
-        raise UsageError(f'--use-plugin {name_or_path} names no plugin of Nipype.', _REMEDY)
+        raise UsageError(f'--use-plugin {name_or_path} is not a Nipype plugin.', _REMEDY)
     return NipypePlugin(name, args)
 
 
@@ -141,7 +141,7 @@ def _outcome(node: Node, could_run: bool, problem: str) -> NodeOutcome:
     except (OSError, EOFError):
         died = WorkerDiedError(
             f'The step {node.itername} ended without a result{problem}.',
-            f'Read what the scheduler said in {node.base_dir}, and run again.',
+            f'Read the messages of the scheduler in {node.base_dir}, and run again.',
         )
         status = Status.FAILED if could_run else Status.SKIPPED
         return outcome_of_node(node, status, problem=died.problem if could_run else None)

@@ -113,5 +113,5 @@ def problem_of_step(error: BaseException, step: str, crash_file: Path) -> Proble
     crash_file
         File that holds the traceback of an error that nobody foresaw.
     """
-    remedy = f'Read {crash_file} and report it if the input is not to blame.'
+    remedy = f'Read {crash_file}. If the input is correct, report it.'
     return problem_of(error, f'The step {step}', remedy)

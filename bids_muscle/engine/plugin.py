@@ -253,16 +253,16 @@ def _too_large(node: Node, memory_gb: float) -> Problem:
     """Describe a node that needs more memory than there is."""
     need_gb = math.ceil(10 * node.mem_gb) / 10
     return NotEnoughMemoryError(
-        f'The step {node.itername} needs {need_gb} GB of memory, and {memory_gb:.2f} GB may be '
-        'used.',
-        f'Run again with --mem {need_gb}G or more, where there is as much.',
+        f'The step {node.itername} needs {need_gb} GB of memory, but only {memory_gb:.2f} GB may '
+        'be used.',
+        f'Run again with --mem {need_gb}G or more, on a machine with enough memory.',
     ).problem
 
 
 def _stall(node: Node) -> Problem:
     """Describe a worker that was stopped because it did nothing."""
     return WorkerDiedError(
-        f'The step {node.itername} was stopped: it had used no processor time for '
+        f'The step {node.itername} was stopped because it used no CPU time for '
         f'{PATIENCE_S / 60:.0f} minutes.',
         'Check the disks and the GPU that it uses, and run again.',
     ).problem
@@ -275,9 +275,10 @@ def _death(node: Node, exit_code: int | None) -> Problem:
         name = _SIGNALS.get(-exit_code, 'a signal')
         return WorkerDiedError(
             f'{process} was killed by {name} ({-exit_code}).',
-            'Most often memory ran out: run again with more memory, a smaller --mem or --nprocs.',
+            'The usual cause is lack of memory. Run again with more memory, or with a smaller '
+            '--mem or --nprocs.',
         ).problem
     return WorkerDiedError(
-        f'{process} ended with status {exit_code} before its result.',
-        'Run again, and if it stays report it with what the step wrote to standard error.',
+        f'{process} ended with status {exit_code} without a result.',
+        "Run again. If it fails again, report it with the step's standard error.",
     ).problem

@@ -42,7 +42,7 @@ _LEVEL_MM = {'C': (9.0, 25.0), 'T': (10.0, 40.0), 'L': (18.0, 45.0)}
 #: height of a level: with it, slices of real backs are right as often as their confidence says
 #: (tests/real/borders.tsv).
 _MISFIT = 0.3
-_NO_LEVEL = 'its place along the spine is too uncertain to give any slice a level'
+_NO_LEVEL = 'its position along the spine is too uncertain to assign levels to slices'
 #: How far along the body the place of a scan is doubted, in what steps, mm.
 _DOUBT_MM, _DOUBT_STEP_MM = 60.0, 3.0
 
@@ -264,23 +264,26 @@ def _doubtful(
     found: Alignment, classes: np.ndarray, height_mm: float, least: float
 ) -> Iterator[str]:
     if not classes.any():
-        yield 'no muscle was segmented that could confirm the place of the scan'
+        yield 'no muscle was segmented, so the position of the scan cannot be confirmed'
     elif found.overlap < least:
         yield (
-            f'the muscles of the atlas and of the scan overlap with a Dice of {found.overlap:.2f} '
-            f'only, less than {least}'
+            'the overlap between the muscles of the atlas and the scan is too low (Dice '
+            f'{found.overlap:.2f}, less than {least})'
         )
     if height_mm < _MIN_HEIGHT_MM:
-        yield f'the scan is {height_mm:.0f} mm high, too little to tell its place along the spine'
+        yield (
+            f'the scan is only {height_mm:.0f} mm high, too low to find its position along the '
+            'spine'
+        )
     growth = volume_factor(found.matrix)
     if not 1 / _MAX_GROWTH <= growth <= _MAX_GROWTH:
-        yield f'the scan would have to grow {growth:.1f}-fold to fit'
+        yield f'the scan would have to be scaled {growth:.1f}-fold'
     stretch = stretch_of(found.matrix)
     if stretch > _MAX_STRETCH:
-        yield f'the scan would have to be stretched {stretch:.1f} times more one way than another'
+        yield f'the scan would have to be stretched {stretch:.1f} times more along one axis'
     turn = _turn_deg(found.matrix)
     if turn > _MAX_TURN_DEG:
-        yield f'the scan would have to be turned by {turn:.0f} degrees'
+        yield f'the scan would have to be rotated by {turn:.0f} degrees'
 
 
 def _odd_levels(found: Alignment, atlas: Atlas) -> Iterator[str]:
@@ -292,8 +295,8 @@ def _odd_levels(found: Alignment, atlas: Atlas) -> Iterator[str]:
         height = float(np.copysign(np.linalg.norm(way), way[2]))
         if not low <= height <= high:
             yield (
-                f'{above.lower} would be {height:.0f} mm high, not {low:.0f} to {high:.0f}, from '
-                'disc to disc'
+                f'{above.lower} would be {height:.0f} mm high from disc to disc, not {low:.0f} to '
+                f'{high:.0f}'
             )
             return
 

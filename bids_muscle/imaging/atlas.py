@@ -135,7 +135,7 @@ def find_atlas(folder: Path | None, region: str) -> Path:
         found = [folder] if (folder / CARD).is_file() else _templates(folder)
         if not found:
             raise MissingInputError(
-                f'The folder {folder} holds no atlas.',
+                f'There is no atlas in the folder {folder}.',
                 f'Name a folder with {CARD}, as bids_muscle-atlas build writes it.',
             )
         for path in found:

@@ -139,8 +139,8 @@ def load_image(path: Path) -> Nifti1Image:
             )
         data[~finite] = np.nan
         warnings += (
-            f'{path.name} has {n_bad} NaN or infinite voxels: fat is not measured there, and the '
-            'network sees 0.',
+            f'{path.name} has {n_bad} NaN or infinite voxels. Fat is not measured there, and the '
+            'network reads them as 0.',
         )
     if np.nanmin(data) == np.nanmax(data):
         raise EmptyImageError(
@@ -217,7 +217,8 @@ def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
     warnings = []
     if not grids[reference].located:
         warnings.append(
-            f'The header of {reference} has neither sform nor qform: left and right are assumed.'
+            f'The header of {reference} has neither sform nor qform, so its orientation is '
+            'assumed. Check left and right.'
         )
     for name, grid in grids.items():
         difference = _difference(grid, grids[reference])
@@ -231,7 +232,7 @@ def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
         origin = ', '.join(f'{value:.4g}' for value in grids[reference].affine[:3, 3])
         lost = 'origin 0, 0, 0 mm' if grid.located else 'neither sform nor qform'
         warnings.append(
-            f'{name} has lost its position ({lost}): that of {reference} ({origin} mm) is used.'
+            f'{name} has lost its position ({lost}). That of {reference} ({origin} mm) is used.'
         )
     return grids[reference].affine, warnings
 
@@ -291,7 +292,7 @@ def _open(path: Path) -> Nifti1Image:
     try:
         # Opening a pipe would wait for ever.
         if not path.is_file() and path.exists() and not path.is_dir():
-            raise UnreadableImageError(f'{path} is no regular file.', 'Copy the scan again.')
+            raise UnreadableImageError(f'{path} is not a regular file.', 'Copy the scan again.')
         with path.open('rb') as stream:
             empty = not stream.read(1)
         if empty:
@@ -311,7 +312,7 @@ def _open(path: Path) -> Nifti1Image:
     kind = img.get_data_dtype()
     if kind.fields is not None or kind.kind not in 'iuf':
         raise UnreadableImageError(
-            f'{path} holds {kind} values, not magnitudes.', 'Give a grey-scale magnitude image.'
+            f'{path} has {kind} values, not magnitudes.', 'Give a grey-scale magnitude image.'
         )
     return img
 
@@ -349,14 +350,14 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
     if not header['sform_code']:
         if (stored >= 0).all():
             return ()
-        return (f'The header of {path.name} has a negative voxel spacing: its sign is ignored.',)
+        return (f'The header of {path.name} has a negative voxel spacing. Its sign is ignored.',)
     affine = header.get_sform()
     zooms = tuple(voxel_sizes(affine).tolist())
     said = []
     if not np.allclose(stored, zooms, rtol=ZOOM_TOLERANCE):
         sizes = f'{_join(stored)} and {_join(zooms)} mm'
         said.append(
-            f'The voxel spacing and the sform of {path.name} disagree ({sizes}): the sform is '
+            f'The voxel spacing and the sform of {path.name} disagree ({sizes}). The sform is '
             'used.'
         )
     if not header['qform_code']:
@@ -367,7 +368,7 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
             raise ValueError('a direction is not a number')
         aff2axcodes(qform)
     except (HeaderDataError, OrientationError, ValueError, np.linalg.LinAlgError):
-        return (*said, f'The qform of {path.name} is not a rotation: the sform is used.')
+        return (*said, f'The qform of {path.name} is not a rotation. The sform is used.')
     mirrored = np.linalg.det(qform[:3, :3]) * np.linalg.det(affine[:3, :3]) < 0
     if said and not mirrored:  # with another spacing they disagree anyway
         return tuple(said)
@@ -377,11 +378,11 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
     difference = _difference(*forms, tolerance_voxels=1.0)
     if not difference:
         return tuple(said)
-    told = '. One mirrors the other, so left and right may be exchanged' if mirrored else ''
+    mirror = ' One mirrors the other: check left and right.' if mirrored else ''
     return (
         *said,
-        f'The qform and the sform of {path.name} disagree ({difference}): the sform is used'
-        f'{told}.',
+        f'The qform and the sform of {path.name} disagree ({difference}). The sform is used.'
+        f'{mirror}',
     )
 
 

@@ -48,8 +48,8 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
         labels = to_canonical(load_image(path))
     except EmptyImageError as error:
         raise BadDataError(
-            f'{path} marks nothing: all its voxels are the same.',
-            'Correct it again, or remove it to have the labels of the network back.',
+            f'{path} is empty: all voxels have the same label.',
+            'Correct it again, or remove it to use the labels of the network.',
         ) from error
     scan = to_canonical(native)
     reconcile_grids({path.name: grid_of(labels), 'the scan': grid_of(scan)})
@@ -57,8 +57,8 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
     strange = [value for value in np.unique(data) if value not in {0, *table.by_index}]
     if strange:
         raise BadDataError(
-            f'{path} holds {", ".join(f"{value:g}" for value in strange[:5])}: not the number of '
-            f'a muscle of the {table.region} region.',
+            f'{path} has labels that are not in the {table.region} label table: '
+            f'{", ".join(f"{value:g}" for value in strange[:5])}.',
             'Use the numbers of the label table (the .tsv beside the label map), 0 elsewhere.',
         )
     return make_image(data.astype(table.dtype), scan.affine)

@@ -99,12 +99,12 @@ def check_images(
         doubts.append('two echoes are copies of each other')
         warnings.append('Two echoes are copies of each other: fat is not measured.')
     if not copies and phases_exchanged(cleaned):
-        told = 'In- and opposed-phase are exchanged: signal is lost in the in-phase image'
+        what = 'In- and opposed-phase images are exchanged: the in-phase image has the signal loss'
         if fix_swaps and source is not FatSource.ECHOES:
             cleaned['inphase'], cleaned['opposedphase'] = (
                 cleaned[name] for name in ('opposedphase', 'inphase')
             )
-            warnings.append(f'{told}. They are exchanged back.')
+            warnings.append(f'{what}. They are exchanged back.')
         else:
             remedy = (
                 'correct EchoTime in the sidecars'
@@ -114,7 +114,7 @@ def check_images(
             if {'inphase', 'opposedphase'} <= used:
                 doubts.append(f'in- and opposed-phase images are exchanged; {remedy}')
                 remedy = f'fat is not measured; {remedy}'
-            warnings.append(f'{told}: {remedy}.')
+            warnings.append(f'{what}; {remedy}.')
     return Checked(cleaned, doubts[0] if doubts else '', tuple(warnings))
 
 
@@ -124,8 +124,7 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
         return data, []
     if _is_uniform(data):
         raise BadDataError(
-            f'The values of the {name} image are spread evenly over their range: it is a phase '
-            'image.',
+            f'The {name} image is a phase image: its values are spread evenly over their range.',
             'Use the magnitude image, or leave it out with --bids-filter-file.',
         )
     if not np.nanmin(data) < 0:
@@ -138,8 +137,8 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
     n_signal = np.count_nonzero(size > limit)
     if n_below > _SIGNED * n_signal:
         raise BadDataError(
-            f'The {name} image has both signs ({n_below} voxels are far below 0): it is a phase, '
-            'real or imaginary image, or its values have wrapped.',
+            f'The {name} image has negative values ({n_below} voxels are far below 0): it is a '
+            'phase, real or imaginary image, or its values have wrapped.',
             'Use the magnitude image, convert the scan again, or leave it out with '
             '--bids-filter-file.',
         )
@@ -147,8 +146,8 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
         return data, []
     wrapped = ': values above 32767 have wrapped' if np.nanmin(data) < _WRAPPED else ''
     warning = (
-        f'The {name} image has {n_below} voxels far below 0, which no magnitude is{wrapped}. They '
-        'are left out. Convert the scan again.'
+        f'The {name} image has {n_below} voxels far below 0, impossible for a magnitude{wrapped}. '
+        'They are excluded. Convert the scan again.'
     )
     return np.where(below, np.float32(np.nan), data), [warning]
 
@@ -200,12 +199,12 @@ def _copies(arrays: Mapping[str, np.ndarray], used: set[str]) -> tuple[list[str]
         what = (
             f'the {other} image is a copy of the {one} image'
             if abs(factor - 1) < _AGREE
-            else f'the {other} image is everywhere {factor:.3g} times the {one} image'
+            else f'the {other} image is {factor:.3g} times the {one} image in all voxels'
         )
         doubted = bool({one, other} & used)
         doubts += [what] if doubted else []
         warnings.append(
-            f'{what[0].upper()}{what[1:]}: one of them is not what its name says. '
+            f'{what[0].upper()}{what[1:]}. One of them does not match its name. '
             + ('Fat is not measured. ' if doubted else '')
             + 'Convert the scan again.'
         )

@@ -303,8 +303,8 @@ def read_marks(path: Path, participant: str, session: str | None) -> list[Mappin
         raise BadDataError(f'{path}: {" ".join(table.left_out)}', 'Correct --levels.')
     if not {'participant_id', 'level'} <= columns or not columns & {'slice', 'z_mm'}:
         raise BadDataError(
-            f'The table of levels {path} lacks a column.',
-            'It needs participant_id, level, and slice or z_mm, separated by tabs.',
+            f'A column is missing in the table of levels {path}.',
+            'Give participant_id, level, and slice or z_mm, separated by tabs.',
         )
     own: list[Mapping[str, str]] = [
         row
@@ -320,7 +320,7 @@ def read_marks(path: Path, participant: str, session: str | None) -> list[Mappin
             known = None
         if known is None:
             raise BadDataError(
-                f'A row of sub-{participant} in the table of levels {path} is not understood: '
+                f'A row of sub-{participant} in the table of levels {path} is invalid: '
                 f'{dict(row)}.',
                 'Give a level such as L4, and a slice number or a height z_mm.',
             )

@@ -1,4 +1,4 @@
-"""The body, told apart from the air around it."""
+"""Mask of the body without the surrounding air."""
 
 from __future__ import annotations
 

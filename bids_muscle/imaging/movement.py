@@ -40,9 +40,9 @@ _LARGEST_SD_MM, _APART_MM = 2.0, 8.0
 #: and simulated scans it was mostly above 1.14 where the shift was right, below 1.03 where not.
 _LEAST_LEAD, _ELSEWHERE_MM = 1.08, 12.0
 
-_OUTSIDE = 'too little of the vertebrae lies in the axial scan'
-_UNSURE = 'the images do not tell, as no shift fits clearly best in all parts of the spine'
-_FAR = f'the images fit best {_REACH_MM:.0f} mm or farther apart'
+_OUTSIDE = 'the axial scan shows too little of the vertebrae'
+_UNSURE = 'no shift of the images fits clearly best in all parts of the spine'
+_FAR = f'the images fit best when shifted by {_REACH_MM:.0f} mm or more'
 _WAYS = (('to the right', 'to the left'), ('to the front', 'to the back'), ('up', 'down'))
 
 
@@ -96,21 +96,23 @@ def remarks(found: Movement, source: str, frames: Sequence[str | None]) -> list[
     Examples
     --------
     >>> remarks(Movement((0.0, 1.0, 6.0), (1.0, 1.0, 1.0)), 'T2w', (None, None))
-    ['the patient moved between the scans: what T2w shows lies here 6 mm up']
+    ['the patient moved between the scans: the anatomy lies 6 mm up relative to T2w']
     """
     said = []
     if all(frames) and len(set(frames)) > 1:
         said.append(
-            f'this scan has another frame of reference (FrameOfReferenceUID) than {source}, so '
-            'vertebrae and muscles may not lie where they seem to'
+            f'this scan and {source} have different frames of reference (FrameOfReferenceUID), so '
+            'vertebrae and muscles may not match in position'
         )
     if found.shift_mm is None:
         said.append(
-            f'whether the patient moved between this scan and {source} is not known: '
+            f'movement of the patient between this scan and {source} cannot be excluded: '
             f'{found.reason}'
         )
     elif way := moved(found.shift_mm):
-        said.append(f'the patient moved between the scans: what {source} shows lies here {way}')
+        said.append(
+            f'the patient moved between the scans: the anatomy lies {way} relative to {source}'
+        )
     return said
 
 

@@ -124,8 +124,8 @@ def prepare_scan(
     if source is FatSource.ECHOES and echo_train:
         arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
         warnings.append(
-            f'Water and fat are fitted to the magnitudes of {len(echoes)} echoes. Where noise is '
-            'strong the fit may take one for the other in single voxels.'
+            f'Water and fat are fitted to the magnitudes of {len(echoes)} echoes. In noisy '
+            'regions the fit may swap them in single voxels.'
         )
     if bounded:
         said, inverted = _say_phases(arrays, mask)
@@ -200,11 +200,14 @@ def _say_phases(arrays: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[str
     """Say what limits fat from in- and opposed-phase, and why it is in doubt, or nothing."""
     inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
     said = (
-        'Fat and water are computed from in- and opposed-phase magnitudes: a fat fraction '
-        f'above 50 % reads as its complement. In {inverted_pct:.1f} % of the body the '
-        'opposed-phase exceeds the in-phase signal; its fat is set to 0.'
+        'Fat and water are computed from in- and opposed-phase magnitudes. A fat fraction '
+        'above 50 % therefore appears as its complement (60 % as 40 %). In '
+        f'{inverted_pct:.1f} % of the body the opposed-phase signal is higher than the in-phase '
+        'signal; fat is set to 0 there.'
     )
-    nearly = 'nearly everywhere the opposed-phase exceeds the in-phase signal'
+    nearly = (
+        'the opposed-phase signal is higher than the in-phase signal in nearly all of the body'
+    )
     return said, nearly if inverted_pct > _MOSTLY_INVERTED_PCT else ''
 
 
@@ -222,7 +225,9 @@ def _bias_driver(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if {'water', 'fat'} <= arrays.keys():
         total = np.maximum(_defined(arrays['water'] + arrays['fat']), 0)
         if not total.any():
-            raise EmptyImageError('Water and fat are nowhere above 0.', 'Convert the scan again.')
+            raise EmptyImageError(
+                'Water and fat are 0 or below in all voxels.', 'Convert the scan again.'
+            )
         return total
     for key in ('inphase', *arrays):
         if key in arrays and key != 'fatfraction':
@@ -236,11 +241,11 @@ def _swap_warning(swaps: Swaps, mask: np.ndarray, fixed: bool) -> str:
         'in nearly all of the body' if swaps.everywhere else f'in {share_pct:.2g} % of the body'
     )
     done = (
-        'they are exchanged back.'
+        'They are exchanged back.'
         if fixed
-        else 'fat is not measured there; --fix-swaps exchanges them back.'
+        else 'Fat is not measured there. To exchange them back, use --fix-swaps.'
     )
-    return f'The scanner exchanged water and fat {where}: {done}'
+    return f'The scanner swapped water and fat {where}. {done}'
 
 
 def _defined(data: np.ndarray) -> np.ndarray:
@@ -255,7 +260,7 @@ def _fat_fraction(
     if source not in (FatSource.SCANNER, None):
         water, fat = arrays['water'], arrays['fat']
         fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
-        unused = "The scanner's fat fraction is not used: it is computed from water and fat."
+        unused = "The scanner's fat fraction is not used, but computed from water and fat."
         return fraction, [unused] if 'fatfraction' in arrays else []
     if source is FatSource.SCANNER:
         fraction, unit = dixon.scale_fat_fraction(arrays['fatfraction'])

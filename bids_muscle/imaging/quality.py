@@ -86,9 +86,11 @@ def image_quality(
     }
     flags = list(doubts)
     if found == 0:
-        flags.append('No muscle was found: the field of view may miss the spine.')
+        flags.append('No muscle was found. The field of view may miss the spine.')
     if clipped > _CLIPPED:
-        flags.append(f'{100 * clipped:.2g} % of the body has the highest value: it is clipped.')
+        flags.append(
+            f'{100 * clipped:.2g} % of the body has the highest value, so the image is clipped.'
+        )
     if empty:
         flags.append(f'{empty} of {image.shape[2]} slices are empty.')
     return {key: _rounded(figures[key]) for key in quality_dictionary()}, flags
@@ -181,18 +183,18 @@ def _plausible(
     shear = float(np.abs(direction.T @ direction - np.eye(3)).max())
     doubts = []
     if shear > 0.01:
-        doubts.append('The axes of the affine are not at right angles.')
+        doubts.append('The axes of the affine are not orthogonal.')
     if zooms.min() < 0.1 or zooms.max() > 25 or np.any(zooms[:2] * body.shape[:2] > 700):
         size = ' x '.join(f'{zoom:.3g}' for zoom in zooms)
-        doubts.append(f'Voxels of {size} mm make an image that no scanner takes.')
+        doubts.append(f'The voxel size of {size} mm is impossible for a scan of this matrix.')
     front_ok = _front_is_front(affine, numbers, table)
     if front_ok is False:
         doubts.append(
-            'The muscles of the back lie in front: front and back of the image are exchanged.'
+            'The back muscles are anterior, so front and back of the image are exchanged.'
         )
     up_ok = _up_is_up(zooms, body, numbers, table)
     if up_ok is False:
-        doubts.append('The body narrows where it should widen: the image may be upside down.')
+        doubts.append('The body narrows where it should widen, so the image may be upside down.')
     if io_orientation(affine)[:, 0].tolist() != [0, 1, 2]:
         raise ValueError('image is not canonical')
     return {'tilt_deg': tilt, 'front_plausible': front_ok, 'up_plausible': up_ok}, doubts

@@ -1,1 +1,1 @@
-"""Nipype interfaces, each a thin coat over one function."""
+"""Nipype interfaces, each a thin wrapper around one function."""

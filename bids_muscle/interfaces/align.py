@@ -60,7 +60,7 @@ class _AlignOutput(TraitedSpec):
 
 
 class AlignScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.imaging.alignment.align_scan`."""
+    """Wrapper around :func:`bids_muscle.imaging.alignment.align_scan`."""
 
     input_spec = _AlignInput
     output_spec = _AlignOutput

@@ -28,7 +28,7 @@ class _CorrectOutput(TraitedSpec):
 
 
 class CorrectScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.imaging.correction.read_correction`."""
+    """Wrapper around :func:`bids_muscle.imaging.correction.read_correction`."""
 
     input_spec = _CorrectInput
     output_spec = _CorrectOutput

@@ -35,7 +35,7 @@ class _PlotOutput(TraitedSpec):
 
 
 class PlotScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.reports.figures.scan_figures`."""
+    """Wrapper around :func:`bids_muscle.reports.figures.scan_figures`."""
 
     input_spec = _PlotInput
     output_spec = _PlotOutput

@@ -47,7 +47,7 @@ class _MeasureOutput(TraitedSpec):
 
 
 class MeasureScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.measurement.table.measure_scan`."""
+    """Wrapper around :func:`bids_muscle.measurement.table.measure_scan`."""
 
     input_spec = _MeasureInput
     output_spec = _MeasureOutput

@@ -41,7 +41,7 @@ class _PrepareOutput(TraitedSpec):
 
 
 class PrepareScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.imaging.prepare.prepare_scan`."""
+    """Wrapper around :func:`bids_muscle.imaging.prepare.prepare_scan`."""
 
     input_spec = _PrepareInput
     output_spec = _PrepareOutput

@@ -31,7 +31,7 @@ class _QualityOutput(TraitedSpec):
 
 
 class AssessScan(SimpleInterface):
-    """Coat over :func:`bids_muscle.imaging.quality.image_quality`."""
+    """Wrapper around :func:`bids_muscle.imaging.quality.image_quality`."""
 
     input_spec = _QualityInput
     output_spec = _QualityOutput

@@ -42,7 +42,7 @@ class _SegmentOutput(TraitedSpec):
 
 
 class SegmentScan(SimpleInterface):
-    """Coat over :class:`bids_muscle.segmentation.predictor.Predictor`."""
+    """Wrapper around :class:`bids_muscle.segmentation.predictor.Predictor`."""
 
     input_spec = _SegmentInput
     output_spec = _SegmentOutput

@@ -48,7 +48,7 @@ class _SegmentOutput(TraitedSpec):
 
 
 class SegmentSpine(SimpleInterface):
-    """Coat over the predictor and :func:`bids_muscle.segmentation.vertebrae.name_spine`."""
+    """Wrapper around the predictor and :func:`bids_muscle.segmentation.vertebrae.name_spine`."""
 
     input_spec = _SegmentInput
     output_spec = _SegmentOutput
@@ -115,7 +115,7 @@ class _MeasureOutput(TraitedSpec):
 
 
 class MeasureSpine(SimpleInterface):
-    """Coat over :func:`bids_muscle.measurement.spine.measure_spine`, and its picture."""
+    """Wrapper around :func:`bids_muscle.measurement.spine.measure_spine`, and its picture."""
 
     input_spec = _MeasureInput
     output_spec = _MeasureOutput

@@ -38,12 +38,12 @@ def implausible_extents(muscles: pd.DataFrame) -> list[str]:
         if muscle in _ENDS_THERE and above > max(_ABOVE_ML, _ABOVE_SHARE * whole):
             sentences.append(
                 f'{100 * above / whole:.0f} % of the outline of {name} lies above '
-                f'{extent.partition("-")[0]}, where this muscle ends; this part does not count.'
+                f'{extent.partition("-")[0]}, where this muscle ends. This part is not measured.'
             )
         longest = _LONGEST_MM.get(muscle)
         if extent == SCAN and longest and row['length_mm'] > longest:
             sentences.append(
-                f'The outline of {name} is {row["length_mm"]:.0f} mm long, more than the '
-                f'{longest:.0f} mm that this muscle has at most. Check its upper and lower end.'
+                f'The outline of {name} is {row["length_mm"]:.0f} mm long; the maximum for this '
+                f'muscle is {longest:.0f} mm. Check its upper and lower end.'
             )
     return sentences

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bids_muscle.anatomy.labels import LabelTable
 
-_DOUBT = 'predicted Dice {:.2f}: do not use without a correction of the outline'
+_DOUBT = 'predicted Dice {:.2f}: do not use without correcting the outline'
 #: The smaller side has less than this share of the larger one, and the larger at least this area.
 SHARE, LEAST_CM2 = 0.2, 2.0
 #: Volumes of the two sides that differ by this factor, where the larger has at least this volume.

@@ -160,7 +160,7 @@ def _common_grid(
     shape = np.ceil(corners.max(axis=0) - 0.51).astype(int) - low + 1
     if np.prod(shape, dtype=float) > _MAX_VOXELS:
         raise BadDataError(
-            'The headers put the parts too far from each other to be joined.',
+            'The parts are too far apart, by their headers, to be joined.',
             'Correct the positions in the headers.',
         )
     moved = affine.copy()
@@ -233,7 +233,9 @@ def _join_levels(
     if not any(names):
         return None, ()
     if _contradict(names, voxel_sizes(affine)[2]):
-        return None, ('The parts contradict each other in their vertebral levels: none is given.',)
+        return None, (
+            'The vertebral levels of the parts contradict each other. No levels are given.',
+        )
     return SliceLevels(tuple(names), confidence, sources[0]), ()
 
 

@@ -16,16 +16,16 @@ from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
 
 _ABSENT = 'not found in the field of view'
 NO_CLASS = 'the model has no such muscle'
-_TRUNCATED = 'reaches the edge of the image, so volume and length may be of a part only'
+_TRUNCATED = 'reaches the edge of the image, so volume and length may be incomplete'
 _ONE_SIDE_CUT = 'only one side reaches the edge of the image, so no asymmetry of volume'
 _FEW_SLICES = (
     f'on fewer than {MIN_SLICES} slices, so no standard errors and no correction for obliquity'
 )
-_CUT_LEVEL = 'the edge of the image cuts the level, so its middle slice is not known'
+_CUT_LEVEL = 'the level is cut by the edge of the image, so its middle slice is not known'
 _NOT_IN_MIDDLE = 'not on the middle slice of the level'
 _NO_HEIGHT = 'no height in participants.tsv, so no muscle index'
-_NO_SIGNAL = 'the signal falls off on this slice or is not defined, so no thresholds'
-_FEW_VOXELS = 'too few voxels for fat'
+_NO_SIGNAL = 'the signal of this slice is too low or undefined, so no thresholds'
+_FEW_VOXELS = 'too few voxels to measure fat'
 NO_CORE = f'fewer than {MIN_VOXELS} voxels are left after erosion, so no MFI of the eroded muscle'
 
 #: Beginnings of the columns that one way of measuring Dixon fat does not fill.
@@ -142,7 +142,7 @@ def missing_fat(fat: Fat, *, both: bool) -> list[str]:
             'finite, so no MFI'
         ]
     if not both:
-        return ['fat is known as a fat fraction only, so no ratio of means']
+        return ['there is only a fat fraction image, so no ratio of means']
     if np.isnan(fat.ratio_of_means_pct):
         return ['mean fat or mean water is negative or both are 0, so no ratio of means']
     return []

@@ -29,17 +29,17 @@ PLATE_MM = 3.0
 #: Farther than this, mm, no muscle of the back or flank lies from the vertebra of its level.
 NEAR_MM = 130.0
 _NOT_TOGETHER = (
-    'lies {:.0f} mm from the vertebra in the horizontal plane: the scans have no common frame of '
+    'lies {:.0f} mm from the vertebra in the axial plane, so the scans have different frames of '
     'reference, or the patient moved between them'
 )
 #: From this distance, mm, between the middle of the muscles and that of the vertebrae on, the
 #: patient is taken to have moved, where the images do not tell.
 ASIDE_MM = 10.0
 _ASIDE = (
-    'the muscles lie {:.0f} mm to the {} of the vertebrae: the patient moved between the scans, '
-    'or the spine is bent'
+    'the muscles lie {:.0f} mm to the {} of the vertebrae, so the patient moved between the '
+    'scans, or the spine is curved'
 )
-_TOUCHES = 'reaches the edge of the image, so it may be a part only'
+_TOUCHES = 'reaches the edge of the image, so it may be incomplete'
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def measure_spine(
     if len(maps) == 2 and {name for name, _ in _PLATES} <= {row['name'] for row in rows}:
         upper, lower = (_plate_tilt(maps['vertebra'], maps['disc'], *pair) for pair in _PLATES)
         cobb = lower - upper
-        unknown = None if np.isfinite(cobb) else 'an end plate or the disc at it is not there'
+        unknown = None if np.isfinite(cobb) else 'an end plate or its disc is missing'
         rows.append({'kind': 'cobb', 'name': 'L1-S1', 'tilt_deg': cobb, 'reason': unknown})
     return pd.DataFrame(rows, columns=list(dictionary('morph_spine')))
 
@@ -289,7 +289,7 @@ def _oriented(kind: str, labels: Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.rint(data).astype(np.int32)
     if not np.array_equal(numbers, data):
         raise BadDataError(
-            f'The label map {labels.get_filename() or kind} holds numbers that are not whole.',
+            f'The label map {labels.get_filename() or kind} has numbers that are not whole.',
             'Resample label maps with nearest neighbour, and store them as integers.',
         )
     order = io_orientation(labels.affine)
@@ -357,7 +357,7 @@ def _row(
                 'tilt_deg': _tilt(found, affine),
             }
         else:
-            reasons.append('its centroid lies outside of it, so it has no central slice')
+            reasons.append('its centroid lies outside the label, so it has no central slice')
     return row | {'reason': '; '.join(reasons) or None}
 
 

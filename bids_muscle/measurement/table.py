@@ -28,14 +28,14 @@ from bids_muscle.measurement.thresholds import ThresholdedFat
 if TYPE_CHECKING:
     import pandas as pd
 
-_SWAPPED = 'fat and water are exchanged in {} of {} voxels, which are left out of MFI'
+_SWAPPED = 'fat and water are swapped in {} of {} voxels, which are excluded from MFI'
 _BOUNDED = (
     'fat and water come from magnitude in- and opposed-phase images: no voxel can exceed 50 % fat'
 )
 
 
-_NO_MUSCLE = 'not known to be a muscle, so no fat by thresholds'
-_DARK = '{} slices are left out of thresholds, for the signal falls off there'
+_NO_MUSCLE = 'not a known muscle, so no fat by thresholds'
+_DARK = '{} slices are excluded from thresholds, because their signal is too low'
 
 
 @dataclass(frozen=True)
@@ -333,14 +333,14 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
     numbers = np.rint(data).astype(np.int32)
     if not np.array_equal(numbers, data):
         raise BadDataError(
-            'The label map holds numbers that are not whole.',
+            'The label map has numbers that are not whole.',
             'Resample label maps with nearest neighbour, and store them as integers.',
         )
     unknown = sorted(set(np.unique(numbers).tolist()) - {0, *table.by_index})
     if unknown:
         raise BadDataError(
-            f'The label map holds {", ".join(map(str, unknown))}, unknown in the {table.region} '
-            'table.',
+            f'The label map has labels that are not in the {table.region} label table: '
+            f'{", ".join(map(str, unknown))}.',
             f'Use the numbers {", ".join(map(str, table.by_index))}.',
         )
     return numbers
@@ -351,7 +351,7 @@ def _check_grid(
 ) -> None:
     if shape != labels.shape or not np.allclose(affine, labels.affine, atol=1e-3):
         raise GridMismatchError(
-            f'The {what} is not on the grid of the label map: {shape} against '
-            f'{labels.shape} voxels, or another affine.',
+            f'The {what} is not on the grid of the label map: {shape} and '
+            f'{labels.shape} voxels, or different affines.',
             'Resample the label map to the grid of the scan, with nearest neighbour.',
         )

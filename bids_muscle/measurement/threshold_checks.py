@@ -74,28 +74,24 @@ def _doubt(found: Mapping[Threshold, ThresholdedFat], skin: float, clipped: floa
         if skin < MIN_CONTRAST * clusters.muscle_mean:
             times = skin / clusters.muscle_mean
             return (
-                f'the fat under the skin is only {times:.1f} times as bright as the muscle, so no '
-                'thresholds'
+                f'subcutaneous fat is only {times:.1f} times as bright as muscle, so no thresholds'
             )
         near = (clusters.fat_mean - clusters.muscle_mean) / (skin - clusters.muscle_mean)
         if not NEAR[0] <= near <= NEAR[1]:
             return (
-                'the bright voxels are not as bright as the fat under the skin, so they may be '
-                'something else'
+                'the bright voxels are not as bright as subcutaneous fat, so they may not be fat'
             )
     shares = [each.fat_pct for each in mixtures if isfinite(each.fat_pct)]
     if not shares:
-        return (
-            'mixtures of Gaussians find no class of fat where k-means does, so neither is trusted'
-        )
+        return 'Gaussian mixtures find no fat class but k-means does, so neither is trusted'
     low, high = min(shares), max(shares)
     if not low - MAX_DIFFERENCE <= clusters.fat_pct <= high + MAX_DIFFERENCE:
         return (
-            f'k-means takes {clusters.fat_pct:.0f} % of the voxels for fat, mixtures of Gaussians '
+            f'k-means classifies {clusters.fat_pct:.0f} % of the voxels as fat, Gaussian mixtures '
             f'{low:.0f} to {high:.0f} %, so neither is trusted'
         )
     if clusters.fat_pct > MAX_PCT:
-        return f'more than {MAX_PCT:.0f} % of the voxels are bright, which thresholds cannot tell'
+        return f'more than {MAX_PCT:.0f} % of the voxels are bright, too many for thresholds'
     return None
 
 

@@ -186,14 +186,14 @@ def threshold_fat(
     halves = fit_mixture(levels, counts, kmeans_cuts(levels, counts, 2))
     gain = halves.log_likelihood + 0.5 * (1 + float(np.log(2 * np.pi)))
     if gain < MIN_GAIN:
-        return refused('no fat stands out from the muscle', gain)
+        return refused('fat and muscle are not separable by brightness', gain)
     cuts = kmeans_cuts(levels, counts, n_classes)
     weighted, mixture = nan, None
     if method.startswith('gmm'):
         mixture = halves if n_classes == 2 else fit_mixture(levels, counts, cuts)
         cuts = np.array([mixture.boundary(i) for i in range(n_classes - 1)])
         if np.isnan(cuts[-1]):
-            return refused('fat lies within the class beside it', gain)
+            return refused('the fat class lies within the neighbouring class', gain)
         fat = mixture.fat_probability(levels)
         weighted = 100 * float(np.average(fat, weights=counts))
     muscle_max, fat_min = (float(cuts[i] * spread + centre) for i in (0, -1))
@@ -217,7 +217,7 @@ def threshold_fat(
         gain=gain,
         muscle_mean=float(finite[~bright].mean()),
         fat_mean=float(finite[bright].mean()),
-        reason='muscle and undecided voxels lie within each other'
+        reason='the muscle class and the undecided class lie within each other'
         if np.isnan(muscle_pct)
         else None,
         probability=probability,

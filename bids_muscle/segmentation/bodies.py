@@ -1,4 +1,4 @@
-"""Vertebral bodies of a mask, told apart."""
+"""Separation of the vertebral bodies of a mask."""
 
 from __future__ import annotations
 

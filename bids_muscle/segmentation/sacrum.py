@@ -37,21 +37,21 @@ LOW_DISC = 0.75
 #: Names from a sacrum that may be a cut body, but has all signs of one, are so likely right.
 CUT_CERTAINTY = 0.8
 
-OPEN = ': the vertebrae cannot be counted from the sacrum'
+OPEN = ', so the vertebrae cannot be counted from the sacrum'
 IS_PIECE = (
-    'the lowest body is a part of one only, or of the sacrum, as where the edge of the image cuts '
-    'it' + OPEN
+    'the lowest body is incomplete or a part of the sacrum, for example cut by the edge of the '
+    'image' + OPEN
 )
 NO_DISC = 'there is no disc between the lowest body and the sacrum' + OPEN
 OF_SACRUM = (
-    'the lowest disc is low and the spine bends less there than at the next one, as between S1 '
+    'the lowest disc is low and the spine bends less there than at the next disc, as between S1 '
     'and S2' + OPEN
 )
 MAY_BE_L5 = (
     'so little of the sacrum is in view that it may be L5, and the lowest body has neither the '
-    'size and the wedge of an L5 nor a steep disc above it' + OPEN
+    'size and wedge shape of L5 nor a steep disc above it' + OPEN
 )
-CUT = 'less of the sacrum than the height of a vertebra is in view: the names are less certain'
+CUT = 'the visible part of the sacrum is shorter than a vertebra, so the names are less certain'
 
 
 def first_segment(

@@ -57,24 +57,24 @@ CURVE_MM = 12.0
 LOW_DISC = 0.45
 
 NO_SACRUM = (
-    'the sacrum is not in view, or was not found, so that the vertebrae cannot be counted from it'
+    'the sacrum is outside the field of view or was not found, so the vertebrae cannot be counted'
 )
 SMALL = (
-    'the bodies are too small for the lumbar spine of a grown person, as those of the neck are: '
-    'what was taken for a sacrum may be none, and nothing is named'
+    'the vertebral bodies are too small for an adult lumbar spine and may be cervical, so the '
+    'sacrum is doubtful and no vertebra is named'
 )
-NOT_KNOWN = 'the model knows no {}, from which {} are named'
+NOT_KNOWN = 'the model has no label {}, from which {} are named'
 TRANSITIONAL = (
-    'the disc between {0} and S1 is much lower than the others, as of a lumbosacral transitional '
-    'vertebra: the count of the vertebrae may be off by one'
+    'the disc between {0} and S1 is much lower than the others, as with a lumbosacral '
+    'transitional vertebra, so the vertebrae may be named one level off'
 )
 REMNANT = (
-    'there is a disc within the sacrum, as of a lumbarised S1 (L6): the count of the vertebrae '
-    'may be off by one'
+    'there is a disc within the sacrum, as with a lumbarised S1 (L6), so the vertebrae may be '
+    'named one level off'
 )
-TOGETHER = 'there is no disc between {0} and {1}: fused, worn, or not found'
-MERGED = 'as high as two vertebrae: fused, or not told apart'
-CURVED = 'the spine leaves the sagittal plane by {0:.0f} mm: discs may be cut obliquely'
+TOGETHER = 'there is no disc between {0} and {1}: fused, degenerated, or not found'
+MERGED = 'as high as two vertebrae: fused, or not separated'
+CURVED = 'the spine leaves the sagittal plane by {0:.0f} mm, so discs may be cut obliquely'
 
 
 @dataclass(frozen=True)

@@ -44,19 +44,19 @@ _SPACING_MM = (18.0, 55.0)
 _MAX_OFFSET_MM = 30.0
 
 _NO_SPINE = 'neither a sagittal scan nor a label map of other programs shows the vertebrae'
-_NOT_LUMBAR = 'not all of the vertebrae L1 to L5 are on the scan and have a name'
+_NOT_LUMBAR = 'not all vertebrae L1 to L5 are shown and named'
 _SIXTH = 'there is a sixth lumbar vertebra; the model has five'
 _NO_SACRUM = (
-    'neither the disc L5-S1 nor S1 is whole on the scan, so the disc is taken to be as far from '
-    'the middle of L5 as L4-L5 is'
+    'neither the disc L5-S1 nor S1 is complete on the scan, so the disc is assumed as far from '
+    'the centre of L5 as L4-L5 is'
 )
 _NOT_IN_ORDER = (
-    'the distances between neighbouring discs are not those of a lumbar spine: check the names'
+    'the distances between neighbouring discs do not match a lumbar spine: check the names'
 )
-_WEAK = 'muscles of this size cannot hold the task in this model'
+_WEAK = 'muscles of this size are too weak for the task in this model'
 _APART = (
-    'muscles and vertebrae do not lie at the same place in scanner space, so the muscles are where'
-    ' the base model has them'
+    'muscles and vertebrae do not match in position, so the muscle positions are those of the '
+    'base model'
 )
 
 

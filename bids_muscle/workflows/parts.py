@@ -137,7 +137,7 @@ def _choose(
             names = ' and '.join(scan.name for scan in place)
             return [], IncompleteScanError(
                 f'The parts are not joined: {names} failed.',
-                'See what is said about this part, and run again.',
+                'See the problem of this part, and run again.',
             ).problem
         used.append(done[0])
     return used, None
@@ -159,8 +159,8 @@ def _measure(
     read = [_read(settings, scan) for scan in used]
     if len({frozenset(each.part.signals) for each in read}) > 1:
         raise IncompleteScanError(
-            f'The parts of {parts.scan.name} do not show the same: one has images that another '
-            'one lacks.',
+            f'The parts of {parts.scan.name} differ in their contrasts: one has images that '
+            'another does not have.',
             'Leave such images out with --bids-filter-file.',
         )
     joined = join_parts([each.part for each in read])
@@ -295,9 +295,9 @@ def _warnings(parts: PartSet, used: Sequence[Scan], joined: Joined) -> list[str]
     found = list(joined.warnings)
     if joined.gap_mm:
         found.append(
-            f'{joined.gap_mm:.0f} mm between the parts were not imaged: what lies there is in no '
-            'volume.'
+            f'{joined.gap_mm:.0f} mm between the parts were not imaged. No volume includes this '
+            'gap.'
         )
     if aside := [scan.name for scan in parts.members if scan not in used]:
-        found.append(f'{" and ".join(aside)} shows a part again and is not joined.')
+        found.append(f'{" and ".join(aside)} repeats a part and is not joined.')
     return found

@@ -121,7 +121,7 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
         'external' in bundle.card for bundle in models.values()
     ):
         raise ModelError(
-            f'The model {settings.model} is none of another program.',
+            f'The model {settings.model} is not a model of another program.',
             'Leave out --model-overlap.',
         )
     return models, refusals
@@ -217,7 +217,7 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
     if not found:
         raise nothing_selected(settings)
     say_all(
-        f'sub-{label} is not in {settings.bids_dir} and is left out. Check --participant-label.'
+        f'sub-{label} is not in {settings.bids_dir} and is skipped. Check --participant-label.'
         for label in missing
     )
     return found, not missing
@@ -242,7 +242,7 @@ def say_all(remarks: Iterable[str]) -> None:
 def left_out(bids_dir: Path) -> str:
     """Return the number of folders that are no participants as part of a summary."""
     count = len(list_unusable(bids_dir))
-    return f'{count} {"folders are" if count > 1 else "folder is"} left out; ' if count else ''
+    return f'{count} {"folders are" if count > 1 else "folder is"} skipped; ' if count else ''
 
 
 def folder_remarks(bids_dir: Path) -> list[str]:
@@ -257,14 +257,16 @@ def folder_remarks(bids_dir: Path) -> list[str]:
     remarks = []
     if unusable:
         are = (
-            'folders are no BIDS participants' if unusable[1:] else 'folder is no BIDS participant'
+            'folders are not BIDS participants and are skipped'
+            if unusable[1:]
+            else 'folder is not a BIDS participant and is skipped'
         )
         remarks.append(
-            f'{len(unusable)} {are} and left out: {name_some(unusable)}. '
+            f'{len(unusable)} {are}: {name_some(unusable)}. '
             'Rename to sub- with letters and digits, or list in .bidsignore.'
         )
     if ignored:
-        remarks.append(f'.bidsignore leaves out {name_some(ignored)}.')
+        remarks.append(f'.bidsignore excludes {name_some(ignored)}.')
     return remarks
 
 
@@ -277,7 +279,7 @@ def nothing_selected(settings: Settings, participant: str | None = None) -> Noth
             f'{folder} has DICOM images, such as {dicom}, and no NIfTI images.', CONVERT
         )
     return NothingSelectedError(
-        f'Nothing of {where} fits the participants, sessions and filters asked for.',
-        'Look with --dry-run, and check the labels, --bids-filter-file, --contrast-rules and '
+        f'No scan of {where} matches the requested participants, sessions and filters.',
+        'Use --dry-run, and check the labels, --bids-filter-file, --contrast-rules and '
         '.bidsignore.',
     )

@@ -91,7 +91,7 @@ def sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, st
         return replace(record, fingerprint=before.get(record.scan, ''))
     problem = TemporaryError(
         f'The images of {record.scan} changed while they were read.',
-        'Run again when nothing writes into the dataset any more.',
+        'Run again when no other program writes to the dataset.',
     ).problem
     return replace(record, status='failed', problem=problem, outputs=())
 

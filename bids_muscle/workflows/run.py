@@ -185,14 +185,14 @@ def run_group(settings: Settings) -> ExitCode:
     remarks = list(table.remarks) if table else []
     if table is None and any(record.participant_info for record in records):
         remarks.append(
-            f'There is no participants.tsv in {settings.bids_dir}: what the participant level '
-            'noted about people is used.'
+            f'There is no participants.tsv in {settings.bids_dir}. The data that the participant '
+            'level recorded are used.'
         )
     visits, others = read_visits(settings.bids_dir, sorted(recorded))
     remarks += others[:MOST_NAMED]
     if len(others) > MOST_NAMED:
         more = len(others) - MOST_NAMED
-        remarks.append(f'{more} more remarks concern other tables of sessions and scans.')
+        remarks.append(f'There are {more} more remarks about tables of sessions and scans.')
     unusable = list_unusable(settings.bids_dir) if settings.bids_dir.is_dir() else []
     say_all([*folder_remarks(settings.bids_dir), *remarks])
     written = write_group(
@@ -216,13 +216,13 @@ def _require_records(settings: Settings) -> list[ScanRecord]:
     """Return the scan records of the output folder, at least one."""
     if not settings.output_dir.is_dir():
         raise MissingInputError(
-            f'The output folder {settings.output_dir} is not there.',
+            f'The output folder {settings.output_dir} does not exist.',
             'Run the participant level first.',
         )
     records = read_records(settings.output_dir)
     if not records:
         raise NothingSelectedError(
-            f'{settings.output_dir} holds no scan of the participant level.',
+            f'{settings.output_dir} has no scan of the participant level.',
             'Run the participant level first, with the same output folder.',
         )
     return records
@@ -348,7 +348,7 @@ def _report_again(settings: Settings) -> ExitCode:
     wanted = [label for label in known if label in (settings.participants or known)]
     if not wanted:
         raise NothingSelectedError(
-            f'{settings.output_dir} holds none of the participants asked for.',
+            f'{settings.output_dir} has none of the requested participants.',
             'Check --participant-label, and that the participant level has run for them.',
         )
     for participant in wanted:

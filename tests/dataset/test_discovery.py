@@ -335,7 +335,7 @@ def test_echoes_that_tell_nothing_of_fat_are_said_to_be_left_out(
     root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE'), sidecars)
     (scan,) = find_scans(root, '01')
     assert scan.problem is not None
-    assert 'at none of their echo times' in scan.problem.message
+    assert 'in phase nor opposed at any echo time' in scan.problem.message
     root = tiny_dataset(images('echo-1_MEGRE', 'echo-2_MEGRE', 'T2w'), sidecars)
     assert kinds(find_scans(root, '01', region='lumbar')) == {'sub-01_acq-T2w': None}
 

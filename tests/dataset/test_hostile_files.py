@@ -77,7 +77,7 @@ def test_an_image_that_is_a_pipe_is_a_problem_of_that_scan(tiny_dataset: TinyDat
     problems = {scan.suffix: scan.problem for scan in scans}
     assert problems['T1w'] is None
     assert problems['T2w'] is not None
-    assert 'no regular file' in problems['T2w'].message
+    assert 'not a regular file' in problems['T2w'].message
 
 
 def test_what_is_small_is_read(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_images_that_are_no_magnitudes_are_left_alone(
     assert scan.name == 'sub-01_acq-dixon'
     (warning,) = scan.warnings
     assert 'acq-dixonW_rec-2' in warning
-    assert 'no magnitude' in warning
+    assert 'not a magnitude' in warning
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_sidecar_that_contradicts_the_name_is_believed(tiny_dataset: TinyDatas
         'opposedphase': 'sub-01_acq-dixonin_T1w.nii.gz',
     }
     assert len(scan.warnings) == 4
-    assert all('ImageType is believed' in warning for warning in scan.warnings)
+    assert all('ImageType is used' in warning for warning in scan.warnings)
 
 
 def test_an_image_whose_name_contradicts_its_sidecar_gets_no_partner(
@@ -294,7 +294,7 @@ def test_one_sidecar_for_all_images_tells_nothing(
         'fat': 'sub-01_acq-dixonfat_T1w.nii.gz',
     }
     (warning,) = scan.warnings
-    assert 'The name is believed' in warning
+    assert 'The name is used' in warning
 
 
 def test_echo_times_that_contradict_names(tiny_dataset: TinyDataset) -> None:

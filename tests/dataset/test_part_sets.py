@@ -188,7 +188,7 @@ def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('low_mm', 'located', 'said'),
-    [(55, True, None), (0, True, 'lie at one place'), (55, False, 'does not say where')],
+    [(55, True, None), (0, True, 'the same position'), (55, False, 'has no position')],
 )
 def test_places_that_cannot_be_are_said(
     low_mm: float, located: bool, said: str | None, tmp_path: Path

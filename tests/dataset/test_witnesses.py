@@ -45,22 +45,22 @@ def test_the_first_witness_is_believed_and_only_contradictions_are_named() -> No
     assert group.contrasts == [WATER, IN]
     assert group.remarks == [
         'a contradicts its sidecar: its ImageType water and its name fat. The ImageType is '
-        'believed, since the scanner wrote it. Correct one.'
+        'used, because the scanner wrote it. Correct one.'
     ]
     (remark,) = settled(member('a', OUT, 'name', IN)).remarks
     assert 'its name opposed-phase and its ImageType in-phase. The name is' in remark
-    assert 'since the contrast rules ask it first' in remark
+    assert 'because the contrast rules prefer it' in remark
 
 
 def test_the_second_witness_is_believed_where_the_first_makes_two_images_the_same() -> None:
     group = settled(member('a', WATER), member('b', WATER, 'ImageType', FAT))
     assert group.contrasts == [WATER, FAT]
     (remark,) = group.remarks
-    assert 'The name is believed, since by the ImageType two images' in remark
+    assert 'The name is used, because by the ImageType two images' in remark
     # By the second they would be the same, too.
     group = settled(member('a', WATER, 'ImageType', FAT), member('b', WATER, 'ImageType', FAT))
     assert group.contrasts == [WATER, WATER]
-    assert all('The ImageType is believed' in remark for remark in group.remarks)
+    assert all('The ImageType is used' in remark for remark in group.remarks)
 
 
 @pytest.mark.parametrize(

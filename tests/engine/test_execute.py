@@ -327,7 +327,7 @@ def test_a_step_that_never_returns_is_stopped_and_one_that_works_is_not(
     problem = report['wf.hung'].problem
     assert problem is not None
     assert problem.exit_code == ExitCode.TEMPORARY
-    assert 'no processor time' in problem.message
+    assert 'no CPU time' in problem.message
     assert not Path('/proc', (Path(hung.inputs.folder) / 'pid').read_text()).exists()
 
 

@@ -41,13 +41,13 @@ def test_who_has_nothing_to_do_has_not_failed(
     words += ['--region', 'lumbar', '--nprocs', '1']
     assert main(words) == ExitCode.OK
     said = capsys.readouterr().err
-    assert 'sub-2 has nothing to do. Nothing of sub-2' in said
+    assert 'sub-2 has nothing to do. No scan of sub-2' in said
     assert 'sub-2 failed' not in said
     assert main([*words, '--participant-label', '2']) == ExitCode.NOTHING_SELECTED
 
 
 @pytest.mark.parametrize(
-    ('full', 'said'), [(True, 'no space left to write in /somewhere/full'), (False, 'to write: ')]
+    ('full', 'said'), [(True, 'no disk space is left in /somewhere/full'), (False, 'is left: ')]
 )
 def test_the_disk_that_is_full_is_the_one_that_is_named(
     monkeypatch: pytest.MonkeyPatch, full: bool, said: str

@@ -178,7 +178,7 @@ def test_every_fault_is_the_failure_of_one_person_and_a_rerun_mends_it(
     }
     for name, fault in FAULTS.items():
         message = str(ended[name[:2]]['problem'])
-        signs = {'gpu': 'GPU', 'change': 'changed while', 'stop': 'no processor time'}
+        signs = {'gpu': 'GPU', 'change': 'changed while', 'stop': 'no CPU time'}
         signs |= {} if group else {'memory': 'memory'}  # else the kernel has killed it
         assert signs.get(fault, 'SIGKILL') in message
         assert outputs(out, name[:2]) == {}

@@ -75,9 +75,9 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     assert names[4] == names[5] == 'L5'
     # An image of one brightness says nothing about movement.
     assert (facts['MovementFrom'], facts['MovementMm']) == ('corrected.nii', None)
-    frame = 'This scan has another frame of reference (FrameOfReferenceUID) than corrected.nii'
+    frame = 'This scan and corrected.nii have different frames of reference (FrameOfReferenceUID)'
     assert any(frame in line for line in warnings)
-    assert any('is not known: the images do not tell' in line for line in warnings)
+    assert any('cannot be excluded: no shift of the images fits' in line for line in warnings)
     facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)

@@ -48,7 +48,7 @@ def test_what_is_no_label_map_of_the_scan_is_refused(tmp_path: Path, labels: np.
     for data, affine, error, words in (
         (labels * 9, AFFINE, BadDataError, '9, 72'),
         (labels * 0.5, AFFINE, BadDataError, '0.5'),
-        (labels * 0, AFFINE, BadDataError, 'marks nothing'),
+        (labels * 0, AFFINE, BadDataError, 'is empty'),
         (labels[:-1], AFFINE, GridMismatchError, 'shape'),
         (labels, AFFINE + np.eye(4, k=3) * 4, GridMismatchError, 'manual.nii.gz'),
     ):

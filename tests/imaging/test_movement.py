@@ -105,8 +105,8 @@ def test_what_cannot_be_known_is_not_told() -> None:
     empty = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4))
     nothing = find_movement([axial], scan(T2[people], 0), empty)
     assert {each.shift_mm for each in (stranger, aside, far, elsewhere, nothing)} == {None}
-    assert 'do not tell' in str(stranger.reason)
-    assert 'farther apart' in str(far.reason) and far.reason == aside.reason
+    assert 'no shift of the images' in str(stranger.reason)
+    assert 'shifted by' in str(far.reason) and far.reason == aside.reason
     assert str(elsewhere.reason) == str(nothing.reason)
     assert 'too little' in str(nothing.reason)
 
@@ -120,8 +120,8 @@ def test_what_makes_a_place_doubtful_is_said() -> None:
     known = Movement((0.0, 1.0, -7.0), (1.0, 1.0, 1.0))
     assert remarks(Movement((0.0, 1.0, -2.0), (1.0, 1.0, 1.0)), 'T2w', ('1.2', '1.2')) == []
     assert remarks(known, 'T2w', ('1.2', None)) == [
-        'the patient moved between the scans: what T2w shows lies here 7 mm down'
+        'the patient moved between the scans: the anatomy lies 7 mm down relative to T2w'
     ]
     frame, unknown = remarks(Movement(None, reason='too dark'), 'T2w', ('1.2', '1.3'))
-    assert 'another frame of reference' in frame
-    assert unknown.endswith('T2w is not known: too dark')
+    assert 'different frames of reference' in frame
+    assert unknown.endswith('T2w cannot be excluded: too dark')

@@ -141,7 +141,7 @@ def test_shoulders_lie_below_the_neck(bottom_mm: int, top_mm: int, below: bool |
 def test_an_affine_that_cannot_be_right(scan: DixonPhantom) -> None:
     sheared, huge = scan.affine.copy(), scan.affine @ np.diag([9, 1, 1, 1.0])
     sheared[0, 1] = 2
-    for affine, word in ((sheared, 'right angles'), (huge, 'no scanner')):
+    for affine, word in ((sheared, 'not orthogonal'), (huge, 'impossible')):
         _, flags = assess(
             TOTAL,
             body_mask=make_image(ABDOMEN.body.astype(np.uint8), affine),

@@ -93,7 +93,7 @@ def test_the_ends_of_a_slab_are_not_muscle_and_its_middle_is_not_fat(
     np.testing.assert_allclose(found[found.notna()], truth[found.notna()], atol=4)
     dark = rows['threshold_excluded_voxels'] > 0
     assert dark.any()
-    assert rows.loc[dark, 'reason'].str.contains('the signal falls off there').all()
+    assert rows.loc[dark, 'reason'].str.contains('because their signal is too low').all()
 
 
 def test_a_coil_that_fades_changes_little(load: Load) -> None:
@@ -128,11 +128,11 @@ def muscle(fat_share: float, fat: float = 500.0, n: int = 4000) -> np.ndarray:
     [
         (0.2, 500, 600, 0.0, None),
         (0.2, 500, np.nan, 0.0, None),
-        (0.2, 300, 350, 0.0, 'only 1.7 times as bright as the muscle'),
+        (0.2, 300, 350, 0.0, 'only 1.7 times as bright as muscle'),
         (0.2, 500, 600, 0.02, '2 % of the body has the highest value'),
         # Vessels, or a bright half of the image: brighter than fat is anywhere.
-        (0.2, 900, 500, 0.0, 'not as bright as the fat under the skin'),
-        (0.2, 300, 5000, 0.0, 'not as bright as the fat under the skin'),
+        (0.2, 900, 500, 0.0, 'not as bright as subcutaneous fat'),
+        (0.2, 300, 5000, 0.0, 'not as bright as subcutaneous fat'),
         (0.6, 500, 600, 0.0, 'more than 50 %'),
     ],
 )

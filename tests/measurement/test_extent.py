@@ -204,8 +204,8 @@ def test_outlines_where_a_muscle_cannot_lie_are_named() -> None:
         table_row('right erector spinae', 'scan'),
     ]
     assert implausible_extents(pd.DataFrame(rows)) == [
-        '15 % of the outline of left quadratus lumborum lies above T12, where this muscle ends; '
-        'this part does not count.',
-        'The outline of right quadratus lumborum is 234 mm long, more than the 170 mm that this '
-        'muscle has at most. Check its upper and lower end.',
+        '15 % of the outline of left quadratus lumborum lies above T12, where this muscle ends. '
+        'This part is not measured.',
+        'The outline of right quadratus lumborum is 234 mm long; the maximum for this '
+        'muscle is 170 mm. Check its upper and lower end.',
     ]

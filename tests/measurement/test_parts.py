@@ -164,7 +164,7 @@ def test_levels_that_cannot_be_trusted_say_why() -> None:
     rows = made.levels.set_index(['level', 'name'])
     cut = rows.loc[('L5', 'psoas major')]
     assert np.isnan(cut['csa_cm2'])
-    assert 'edge of the image cuts the level' in cut['reason']
+    assert 'level is cut by the edge of the image' in cut['reason']
     assert 'no height' in cut['reason']
     assert cut['mean_csa_cm2'] == pytest.approx(4.05)
     left = rows.loc[('L4', 'left psoas major')]  # slices 2 to 5 of 2 to 10
@@ -277,7 +277,7 @@ def test_one_way_of_measuring_fat_by_thresholds(method: str) -> None:
 @pytest.mark.parametrize(
     ('fault', 'reason'),
     [
-        ('constant', 'which thresholds cannot tell'),
+        ('constant', 'too many for thresholds'),
         ('undefined', 'only 0 voxels'),
         ('half undefined', 'voxels have no value'),
         ('one voxel', 'too few to measure'),

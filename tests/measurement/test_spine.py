@@ -201,7 +201,7 @@ def test_vertebrae_and_muscles_are_joined_by_level() -> None:
     near, far = joined.to_dict('records')
     assert near['vertebra_z_ras_mm'] == place['z_ras_mm'] and near['csa_cm2'] == 5
     assert pd.isna(near['reason'])
-    assert 'no common frame of reference' in far['reason']
+    assert 'different frames of reference' in far['reason']
     assert join_levels({'sag': spine}, {}, {}).empty
 
 

@@ -302,7 +302,7 @@ def test_fat_fraction_alone_gives_the_mean_of_voxels_only() -> None:
     ).muscles
     assert rows.loc[0, 'mfi_mean_of_voxels_pct'] == pytest.approx(20)
     assert pd.isna(rows.loc[0, 'mfi_ratio_of_means_pct'])
-    assert 'fat fraction only' in rows.loc[0, 'reason']
+    assert 'only a fat fraction image' in rows.loc[0, 'reason']
 
 
 @pytest.mark.parametrize('contrast', ['dixon', 'T1w'])

@@ -107,7 +107,7 @@ def test_nothing_is_random(method: Threshold) -> None:
         (np.arange(49.0), 'only 49 voxels'),
         (np.repeat([1.0, 2.0, 3.0], 100), 'grey levels'),
         (np.full(1000, np.nan), 'only 0 voxels'),
-        (muscle(0), 'no fat stands out'),
+        (muscle(0), 'not separable by brightness'),
     ],
 )
 def test_what_cannot_be_split_has_a_reason(
@@ -132,7 +132,7 @@ def test_noise_is_not_fat(method: Threshold) -> None:
     # Magnitude images without signal have Rayleigh noise, with a tail to bright values.
     rng = np.random.default_rng(0)
     noise = np.rint(np.hypot(*rng.normal(0, 25, (2, N))))
-    assert threshold_fat(noise, method).reason == 'no fat stands out from the muscle'
+    assert threshold_fat(noise, method).reason == 'fat and muscle are not separable by brightness'
 
 
 @pytest.mark.parametrize('method', THRESHOLDS)

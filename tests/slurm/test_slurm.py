@@ -391,7 +391,7 @@ def test_a_record_of_other_settings_is_not_the_end_of_a_job(
         (['--partition', 'a\n#SBATCH b'], ExitCode.USAGE, 'Slurm script'),
         (['--mem', '8'], ExitCode.USAGE, 'with a unit'),
         (['--', '--frobnicate'], ExitCode.USAGE, '--frobnicate'),
-        (['--', '--participant-label', 'nobody'], ExitCode.NOTHING_SELECTED, 'Nothing of'),
+        (['--', '--participant-label', 'nobody'], ExitCode.NOTHING_SELECTED, 'No scan of'),
     ],
 )
 def test_mistakes_are_told(

@@ -133,13 +133,11 @@ def test_without_vertebrae_there_is_no_load() -> None:
 def test_a_spine_without_l1_has_no_loads() -> None:
     short = spine()
     rows = measure_loads(short[short['name'] != 'L1'], levels(), **PERSON).rows
-    assert {row['reason'] for row in rows} == {
-        'not all of the vertebrae L1 to L5 are on the scan and have a name'
-    }
+    assert {row['reason'] for row in rows} == {'not all vertebrae L1 to L5 are shown and named'}
 
 
 def test_doubts_about_a_vertebra_are_doubts_about_the_loads() -> None:
-    doubt = 'as of a lumbosacral transitional vertebra'
+    doubt = 'as with a lumbosacral transitional vertebra'
     person, reasons = fit_person(spine(L5=doubt, L4=doubt), levels(), 1.75)
     assert person is not None
     assert reasons == [doubt]
@@ -164,13 +162,13 @@ def test_levels_named_wrongly_are_no_spine() -> None:
 
 
 def test_a_disc_at_the_edge_is_not_taken_at_its_word() -> None:
-    cut = spine(L5_S1='reaches the edge of the image, so it may be a part only')
+    cut = spine(L5_S1='reaches the edge of the image, so it may be incomplete')
     moved = cut['name'] == 'L5-S1'
     cut.loc[moved, 'z_ras_mm'] += 10
     person, reasons = fit_person(cut, None, 1.75)
     assert person is not None
     assert np.linalg.norm(np.diff(person.trunk.joints_mm, axis=0), axis=1)[0] > 28
-    assert any('as far from the middle of L5' in text for text in reasons)
+    assert any('as far from the centre of L5' in text for text in reasons)
 
 
 @pytest.mark.parametrize('shift', [{'lift_mm': 50}, {'aside_mm': 14}, {'forward_mm': -130}])
@@ -179,14 +177,14 @@ def test_muscles_elsewhere_in_scanner_space_keep_the_place_of_the_base(
 ) -> None:
     person, reasons = fit_person(spine(), levels(**shift), 1.75)
     assert person is not None
-    assert any('do not lie at the same place' in text for text in reasons)
+    assert any('do not match in position' in text for text in reasons)
     near, _ = fit_person(spine(), levels(), 1.75)
     assert near is not None
     assert person.imaged == near.imaged
 
 
 def test_the_movement_between_the_scans_decides_where_it_is_known() -> None:
-    apart = 'do not lie at the same place'
+    apart = 'do not match in position'
     for shift_mm, said in (((0, 0, 9), True), ((1, -2, 0), False)):
         _, reasons = fit_person(spine(), levels(aside_mm=14), 1.75, shift_mm=shift_mm)
         assert any(apart in text for text in reasons) == said
@@ -197,9 +195,11 @@ def test_muscles_too_weak_for_the_task_have_no_load() -> None:
     wasted['mean_csa_cm2'] *= 0.15
     rows = measure_loads(spine(), wasted, **PERSON).rows
     flexed = [row for row in rows if row['task'] == 'flexion']
-    assert any('cannot hold the task' in str(row['reason']) for row in flexed)
+    assert any('are too weak for the task' in str(row['reason']) for row in flexed)
     assert all(
-        row['compression_n'] is None for row in flexed if 'cannot hold' in str(row['reason'])
+        row['compression_n'] is None
+        for row in flexed
+        if 'too weak for the task' in str(row['reason'])
     )
 
 

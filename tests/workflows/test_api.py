@@ -105,7 +105,7 @@ def test_mistakes_are_told(images: dict[str, Path], tmp_path: Path) -> None:
         (['scan.nii.gz', 'out.nii.gz'], 'CONTRAST=scan.nii.gz'),
         (['T2w=scan.nii.gz', 'out.nii.gz'], '--region'),
         (['T2w=a.nii.gz', 'sub-1_T2w.nii.gz', 'out.nii.gz'], 'Two images'),
-        (['T2w=scan.nii.gz', 'out.nii'], 'no .nii.gz'),
+        (['T2w=scan.nii.gz', 'out.nii'], 'not a .nii.gz'),
     ],
 )
 def test_the_command_says_what_is_missing(

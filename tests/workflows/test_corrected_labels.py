@@ -88,5 +88,5 @@ def test_a_correction_is_read_once_and_a_broken_one_fails_the_scan(
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + np.uint8(40), image.affine), path)
     result = call(bids_dir, output_dir, 'participant')
     assert result.returncode == ExitCode.BAD_DATA
-    assert 'not the number of a muscle' in result.stderr
+    assert 'labels that are not in the' in result.stderr
     assert path.is_file()  # what a person made is theirs

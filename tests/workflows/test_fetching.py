@@ -342,7 +342,7 @@ def test_a_disk_that_fills_up(
 
     monkeypatch.setattr(fetching.shutil, 'copyfile', full)
     assert fetch() == ExitCode.IO_ERROR
-    assert 'no space left' in capsys.readouterr().err
+    assert 'no disk space is left' in capsys.readouterr().err
     assert list(models.iterdir()) == []
 
 

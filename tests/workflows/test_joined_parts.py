@@ -333,7 +333,7 @@ def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
     assert participant(bids_dir) == ExitCode.BAD_DATA
     problem = records(bids_dir)['acq-dixonjoined'].problem
     assert problem is not None
-    assert 'at one place' in problem.message
+    assert 'the same position' in problem.message
 
 
 def test_a_gap_and_a_repeated_part_are_said(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_gap_and_a_repeated_part_are_said(tmp_path: Path) -> None:
     record = records(bids_dir)['acq-dixonjoined']
     assert record.aside == ('sub-01_acq-dixon_run-3',)
     assert any(warning.startswith('12 mm between the parts') for warning in record.warnings)
-    assert any('run-3 shows a part again' in warning for warning in record.warnings)
+    assert any('run-3 repeats a part' in warning for warning in record.warnings)
     assert muscle(bids_dir, 'acq-dixonjoined')['truncated']
 
 

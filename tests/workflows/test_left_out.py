@@ -39,8 +39,8 @@ def test_run_dry_run_slurm_and_group_say_the_same(
 
     assert main([*words, '--dry-run']) == ExitCode.OK
     plan, expected = _said(capsys)
-    assert '4 folders are left out' in plan
-    assert expected[0].startswith('4 folders are no BIDS participants and left out: ')
+    assert '4 folders are skipped' in plan
+    assert expected[0].startswith('4 folders are not BIDS participants and are skipped: ')
     assert all(name in expected[0] for name in NAMES)
     assert len(expected) == 5
     assert '1 row of participants.tsv fits no participant of the dataset: sub-09.' in expected
@@ -49,7 +49,7 @@ def test_run_dry_run_slurm_and_group_say_the_same(
     assert slurm([str(dataset), str(out)]) == ExitCode.OK
     plan, said = _said(capsys)
     assert said == expected
-    assert plan.startswith('4 folders are left out; 2 participants to run, 0 finished')
+    assert plan.startswith('4 folders are skipped; 2 participants to run, 0 finished')
 
     assert main(words) == ExitCode.BAD_DATA
     assert _said(capsys)[1][:5] == expected
@@ -77,7 +77,7 @@ def test_only_folders_that_are_no_participants(
     words = [str(root), str(tmp_path / 'out'), 'participant', '--skip-bids-validation']
     for more in ([], ['--dry-run']):
         assert main([*words, *more]) == ExitCode.NOTHING_SELECTED
-        assert '1 folder is no BIDS participant and left out: Sub-05.' in _said(capsys)[1][0]
+        assert '1 folder is not a BIDS participant and is skipped: Sub-05.' in _said(capsys)[1][0]
 
 
 def test_an_exclusion_that_fits_nobody_is_said(
@@ -120,4 +120,4 @@ def test_an_old_record_never_fills_a_gap_of_today(
     dataset.rename(tmp_path / 'elsewhere')
     capsys.readouterr()
     assert people() == {'sub-01': ('30', 'F'), 'sub-02': ('31', 'M')}
-    assert 'what the participant level noted' in _said(capsys)[1][0]
+    assert 'The data that the participant level recorded' in _said(capsys)[1][0]

@@ -82,7 +82,7 @@ def test_every_scan_is_there_and_the_good_one_has_fat(run: Run) -> None:
     [
         ('acq-turneddixon', '--fix-swaps'),
         ('acq-copydixon', 'copy'),
-        ('acq-dixonXT1w', 'speaks of a Dixon scan'),
+        ('acq-dixonXT1w', 'names a Dixon scan'),
     ],
 )
 def test_fat_is_missing_with_the_reason(run: Run, scan: str, word: str) -> None:

@@ -136,8 +136,8 @@ def test_all_structures_of_a_thigh_are_published_and_measured(cohort: Path) -> N
         ml * np.count_nonzero(found == 7131), rel=1e-6
     )
     assert rows['femur']['side'] == 'unsided'
-    assert 'not known to be a muscle' in rows['femur']['reason']
-    assert 'not known to be a muscle' not in rows['left rectus femoris']['reason']
+    assert 'not a known muscle' in rows['femur']['reason']
+    assert 'not a known muscle' not in rows['left rectus femoris']['reason']
     levels = json.loads(stem.with_name(f'{stem.name}_levels.json').read_text())
     assert levels['LevelSource'] == 'none'
     record = json.loads((cohort / 'logs/sub-01/sub-01_acq-T2w.json').read_text())

@@ -305,7 +305,7 @@ def test_a_folder_without_a_run_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status([str(tmp_path)]) == ExitCode.NO_INPUT
-    assert 'holds nothing of bids_muscle' in capsys.readouterr().err
+    assert 'has no output of bids_muscle' in capsys.readouterr().err
     assert status(['--help']) == ExitCode.OK
     assert status([]) == ExitCode.USAGE
 

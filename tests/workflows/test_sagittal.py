@@ -89,7 +89,7 @@ def test_a_patient_who_moved_between_the_planes_is_said(tmp_path: Path) -> None:
         measured = [float(row[f'moved_{axis}_ras_mm']) for axis in 'xyz']
         # Fat is displaced by its chemical shift, by two pixels along the readout.
         assert measured == pytest.approx(shift, abs=3.5)
-        assert 'has another frame of reference' in row['reason']
+        assert 'have different frames of reference' in row['reason']
         assert 'mm to the left' in row['reason'] and 'mm up' in row['reason']
     assert 'The patient moved between the scans' in (out / 'sub-01.html').read_text()
 
