@@ -414,7 +414,7 @@ def test_structures_of_a_map_may_be_tissues_and_muscles_joined(tmp_path: Path) -
         tissues={50: 'bone', 60: 'bowel'},
     )
     planes = load_source(source, [tmp_path])[0]
-    assert counts_as(planes, 9) == [3, 4, 3, 4, 0, 0, 0, 0]
+    assert counts_as(planes.annotated, planes.joined, 9) == [3, 4, 3, 4, 0, 0, 0, 0]
     view = torch.from_numpy(planes.labels[:1]).long()
     axes = [(torch.arange(n) - c) * PIXEL_MM for n, c in zip(PLANE, CENTER, strict=True)]
     points = torch.stack(torch.meshgrid(*axes, indexing='ij'), -1)[None]
