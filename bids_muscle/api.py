@@ -143,10 +143,12 @@ def measure(
     """
     from bids_muscle.imaging.quality import clipped_fraction
     from bids_muscle.measurement.brightness import known_only
-    from bids_muscle.measurement.table import measure_scan
+    from bids_muscle.measurement.table import check_grid, measure_scan
 
     prepared = _prepare(images, bias_correction=bias_correction)
     numbers = to_canonical(_loaded(labels))
+    mask = prepared.body_mask
+    check_grid(mask.shape, mask.affine, numbers, next(iter(images)))
     body = np.asarray(prepared.body_mask.dataobj) > 0
     first = next(iter(images))
     raw = prepared.images.get(first)
@@ -281,9 +283,11 @@ def _levels(prepared: Prepared, labels: Nifti1Image, region: str) -> SliceLevels
     from bids_muscle.imaging.alignment import align_scan, level_probabilities
     from bids_muscle.imaging.atlas import find_atlas, read_atlas
     from bids_muscle.imaging.levels import choose_levels
+    from bids_muscle.segmentation.stack_discs import find_discs
 
     atlas = read_atlas(find_atlas(None, region))
-    found = align_scan(prepared.corrected, labels, prepared.body_mask, atlas)
+    discs = find_discs(prepared.corrected, labels, atlas.table, region)
+    found = align_scan(prepared.corrected, labels, prepared.body_mask, atlas, discs_mm=discs)
     shares = level_probabilities(found, atlas, labels)
     levels = choose_levels(shares, (), None, labels.shape[2]).levels
     return levels if any(levels.names) else None

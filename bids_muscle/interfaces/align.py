@@ -69,6 +69,7 @@ class AlignScan(SimpleInterface):
         from bids_muscle.imaging import alignment
         from bids_muscle.imaging.atlas import read_atlas
         from bids_muscle.imaging.levels import choose_levels, level_rows, through_middle
+        from bids_muscle.segmentation.stack_discs import find_discs
 
         given, cwd = self.inputs, Path(runtime.cwd)
         images = load_all(given.corrected)
@@ -83,7 +84,7 @@ class AlignScan(SimpleInterface):
                 known,
                 mask,
                 atlas,
-                discs_mm=_discs(images, known, atlas),
+                discs_mm=find_discs(images, known, atlas.table, atlas.region),
                 deformable=given.deformable,
             )
             shares = alignment.level_probabilities(found, atlas, labels)
@@ -194,18 +195,6 @@ def _shares_of(
 
     boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
     return slice_probabilities(boundaries, labels.affine, labels.shape[2])
-
-
-def _discs(
-    images: dict[str, nib.Nifti1Image], labels: nib.Nifti1Image, atlas: Atlas
-) -> np.ndarray:
-    from bids_muscle.anatomy.labels import SPINE
-    from bids_muscle.segmentation.catalogue import find_model, packaged_models
-    from bids_muscle.segmentation.predictor import Predictor
-    from bids_muscle.segmentation.stack_discs import find_discs
-
-    predictor = Predictor(find_model(str(packaged_models() / 'stacks'), SPINE))
-    return find_discs(images, labels, atlas.table, atlas.region, predictor)
 
 
 def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:

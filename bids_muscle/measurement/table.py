@@ -203,11 +203,11 @@ def _signals(
     signals: dict[str, np.ndarray] = {}
     for name, image in images.items():
         if image is not None:
-            _check_grid(image.shape, image.affine, labels, f'{name} image')
+            check_grid(image.shape, image.affine, labels, f'{name} image')
             signals[name] = apply_orientation(np.asanyarray(image.dataobj), order)
     for name, mask in masks.items():
         if mask is not None:
-            _check_grid(mask.shape, labels.affine, labels, f'{name} mask')
+            check_grid(mask.shape, labels.affine, labels, f'{name} mask')
             signals[name] = apply_orientation(mask, order)
     return signals
 
@@ -346,9 +346,8 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
     return numbers
 
 
-def _check_grid(
-    shape: tuple[int, ...], affine: np.ndarray, labels: Nifti1Image, what: str
-) -> None:
+def check_grid(shape: tuple[int, ...], affine: np.ndarray, labels: Nifti1Image, what: str) -> None:
+    """Raise GridMismatchError where an image is not on the grid of its label map."""
     if shape != labels.shape or not np.allclose(affine, labels.affine, atol=1e-3):
         raise GridMismatchError(
             f'The {what} is not on the grid of the label map: {shape} and '

@@ -9,8 +9,9 @@ from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
 from numpy.polynomial import Polynomial
 
-from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.anatomy.labels import SPINE, LabelTable
 from bids_muscle.errors import SegmentationError
+from bids_muscle.segmentation.catalogue import find_model, packaged_models
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import DISC, name_spine
 
@@ -29,12 +30,11 @@ def find_discs(
     labels: Nifti1Image,
     table: LabelTable,
     region: str,
-    predictor: Predictor,
 ) -> np.ndarray:
     """Find the discs of the spine in an axial scan.
 
     Sagittal planes through the scan are interpolated about the middle between left and right
-    muscles, which may curve, and segmented by the model of the spine.
+    muscles, which may curve, and segmented by the model of the package for them.
 
     Parameters
     ----------
@@ -46,8 +46,6 @@ def find_discs(
         Of `labels`.
     region
         ``'lumbar'`` or ``'cervical'``.
-    predictor
-        Of the model of the spine.
 
     Returns
     -------
@@ -79,6 +77,7 @@ def find_discs(
         )
         for name, image in images.items()
     }
+    predictor = Predictor(find_model(str(packaged_models() / 'stacks'), SPINE))
     try:
         found = predictor.segment(planes)
     except SegmentationError:  # no spine is seen

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.labels import SPINE, load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.imaging.alignment import Alignment, align_scan, level_probabilities
 from bids_muscle.imaging.atlas import find_atlas, read_atlas
@@ -54,8 +53,7 @@ def align(folder: Path, scan: str) -> tuple[Alignment, SliceLevels]:
     )
     labels = Predictor(find_model(None, region)).segment(ready.corrected).labels
     atlas = read_atlas(find_atlas(None, region))
-    stacks = Predictor(find_model('stacks', SPINE))
-    discs = find_discs(ready.corrected, labels, load_label_table(region), region, stacks)
+    discs = find_discs(ready.corrected, labels, atlas.table, region)
     found = align_scan(ready.corrected, labels, ready.body_mask, atlas, discs_mm=discs)
     shares = level_probabilities(found, atlas, nib.Nifti1Image(labels.dataobj, labels.affine))
     return found, likeliest(shares, labels.shape[2], 'atlas')

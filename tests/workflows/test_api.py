@@ -39,7 +39,7 @@ def test_a_scan_in_another_voxel_order_gives_what_the_command_publishes(
 ) -> None:
     flipped = {name: tmp_path / path.name for name, path in images.items()}
     for name, path in flipped.items():
-        nib.save(canonical(images[name]).slicer[::-1, :, ::-1], path)
+        nib.save(canonical(images[name]).as_reoriented([[0, -1], [1, 1], [2, -1]]), path)
     out, table = tmp_path / 'out.nii.gz', tmp_path / 'muscles.tsv'
     # The contrast of the water image is told by its name.
     words = [str(flipped['water']), f'fat={flipped["fat"]}', str(out)]
