@@ -7,9 +7,6 @@ its reason; here it would end the server.
 import contextlib
 import importlib
 
-from bids_muscle.processes import end_with_parent
-
-end_with_parent()  # not only after seconds of imports, where an interrupt comes among them
 for _name in (
     'nipype.pipeline.engine',
     'nibabel',

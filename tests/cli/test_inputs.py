@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_muscle.cli.folders import check_input
-from bids_muscle.cli.slurm_job import with_model_path
+from bids_muscle.cli.slurm_job import with_model_paths
 from bids_muscle.errors import MissingInputError
 from bids_muscle.segmentation.catalogue import packaged_models
 from bids_muscle.settings import Settings
@@ -36,7 +36,7 @@ def test_a_job_finds_the_users_model_from_any_folder(
 ) -> None:
     shutil.copytree(packaged_models() / 'lumbar', tmp_path / 'mine')
     monkeypatch.chdir(tmp_path)
-    found = with_model_path(replace(settings, model='mine'))
+    found = with_model_paths(replace(settings, model='mine'))
     assert found.model == str(tmp_path / 'mine')
     packaged = replace(settings, model='lumbar-unet2d')
-    assert with_model_path(packaged) == packaged
+    assert with_model_paths(packaged) == packaged

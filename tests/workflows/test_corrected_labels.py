@@ -46,7 +46,7 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
 ) -> None:
     _, output_dir, said = corrected
     assert 'segment' not in said
-    assert 'correct: done' in said
+    assert 'correct done' in said
     found, manual = (
         np.asarray(nib.load(output_dir / f'{STEM}{name}_dseg.nii.gz').dataobj)
         for name in ('', '_desc-manual')
@@ -82,7 +82,7 @@ def test_a_correction_is_read_once_and_a_broken_one_fails_the_scan(
     corrected: tuple[Path, Path, str],
 ) -> None:
     bids_dir, output_dir, _ = corrected
-    assert 'correct' not in call(bids_dir, output_dir, 'participant', '-v').stderr
+    assert ' correct ' not in call(bids_dir, output_dir, 'participant', '-v').stderr
     path = output_dir / f'{STEM}_desc-manual_dseg.nii.gz'
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + np.uint8(40), image.affine), path)

@@ -107,6 +107,6 @@ def test_images_of_one_grid_do_not_count_in_the_cohort(run: Run) -> None:
     scans = {row['scan']: row for row in _rows(run.output_dir / 'group_scans.tsv')}
     excluded = {name for name, row in scans.items() if row['excluded'] == 'yes'}
     assert excluded == {'sub-01_acq-aT1w', 'sub-01_acq-dixonXT1w'}
-    assert 'no repeat' in scans['sub-01_acq-aT1w']['exclusion_reason']
+    assert 'marks it as a repeat' in scans['sub-01_acq-aT1w']['exclusion_reason']
     complete = {row['scan']: row for row in _rows(run.output_dir / 'group_completeness.tsv')}
     assert complete['sub-01_acq-aT1w']['status'] == 'excluded'
