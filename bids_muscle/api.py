@@ -15,6 +15,7 @@ import numpy as np
 from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
+from bids_muscle.dataset.names import name_ending
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.dataset.writer import read_tsv
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
 
 Image = Nifti1Image | str | Path
 
-#: Names of the tables of :func:`read_outputs`, and how the files that they join are named.
-_TABLES = {
-    'muscles': re.compile(r'(?!.*_desc-).*_seg-[^_]+_morph\.tsv'),
-    'slices': re.compile(r'.*_desc-slices_morph\.tsv'),
-    'levels': re.compile(r'.*_desc-levels_morph\.tsv'),
-}
+#: Names of the tables of :func:`read_outputs`, and keys of the outputs that they join.
+_TABLES = {'muscles': 'morph', 'slices': 'morph_slices', 'levels': 'morph_levels'}
 
 
 def segment(
@@ -147,10 +144,9 @@ def measure(
 
     prepared = _prepare(images, bias_correction=bias_correction)
     numbers = to_canonical(_loaded(labels))
-    mask = prepared.body_mask
-    check_grid(mask.shape, mask.affine, numbers, next(iter(images)))
-    body = np.asarray(prepared.body_mask.dataobj) > 0
-    first = next(iter(images))
+    mask, first = prepared.body_mask, next(iter(images))
+    check_grid(mask.shape, mask.affine, numbers, first)
+    body = np.asarray(mask.dataobj) > 0
     raw = prepared.images.get(first)
     plain = raw is not None and first not in DIXON
     return measure_scan(
@@ -202,7 +198,9 @@ def read_outputs(folder: str | Path) -> dict[str, pd.DataFrame]:
             f'{folder} holds no scan of bids_muscle.', 'Check the path, or run it first.'
         )
     tables = {'scans': pd.DataFrame([_described(record) for record in records])}
-    for name, pattern in _TABLES.items():
+    for name, key in _TABLES.items():
+        ending = re.escape(name_ending(key, seg='SEG')).replace('SEG', '[^_]+')
+        pattern = re.compile(f'.*{ending}')
         frames = [
             table for record in records if (table := _table(folder, record, pattern)) is not None
         ]

@@ -10,25 +10,27 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bids_muscle.cli.slurm_job import JOBS
-from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.durations import duration
 from bids_muscle.settings import Settings, read_config
 from bids_muscle.workflows.planning import RunInputs
 
 
-def print_jobs(output_dir: Path) -> bool:
+def print_jobs(output_dir: Path, every: Sequence[ScanRecord]) -> bool:
     """Print how far the jobs of an output folder are; return whether some are left to run.
 
     Parameters
     ----------
     output_dir
         The derivatives dataset, in which jobs were written.
+    every
+        Records of all its scans.
     """
     folders = sorted((output_dir / JOBS).glob('[0-9]*'))
     if not folders:
         return False
     listed = {label for folder in folders for label in _lines(folder / 'participants.txt')}
-    records = [each for each in read_records(output_dir) if each.participant in listed]
+    records = [each for each in every if each.participant in listed]
     ended = {record.participant for record in records} - _outdated(folders[-1], records)
     bad = {record.participant for record in records if record.status != 'done'} & ended
     parts = [f'participants: {len(listed)} listed', f'{len(ended - bad)} done']

@@ -76,7 +76,7 @@ def print_status(output_dir: Path) -> ExitCode:
     running = [log for log in logs if log.is_running]
     for log in running or logs[-1:]:
         print(f'{log.path.name} {log.state}: {log.last_line}')
-    left = print_jobs(output_dir) if has_jobs else False
+    left = print_jobs(output_dir, records) if has_jobs else False
     if running or left:
         return ExitCode.TEMPORARY
     return ExitCode.FAILURE if any(each.problem for each in records) else ExitCode.OK

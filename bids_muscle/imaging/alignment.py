@@ -159,17 +159,12 @@ def align_scan(
     if discs_mm is not None:
         spread_mm = _misfit_mm(matrix, atlas)
         # Water and fat together say more surely which names are right than either.
-        more = [name for name in images if name in atlas.images and name != own]
-        fits = [
-            fit,
-            *(
-                Fit(
-                    scan_points(images[name], classes, inside),
-                    replace(target, intensity=np.asarray(atlas.images[name].dataobj)),
-                )
-                for name in more
-            ),
-        ]
+        fits = [fit]
+        for name in images:
+            if name in atlas.images and name != own:
+                intensity = np.asarray(atlas.images[name].dataobj)
+                seen = scan_points(images[name], classes, inside)
+                fits.append(Fit(seen, replace(target, intensity=intensity)))
         counts = count_discs(fits, matrix, atlas.boundaries, discs_mm, centre, spread_mm)
     if counts:
         matrix = counts[0].matrix

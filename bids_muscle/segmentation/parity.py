@@ -13,10 +13,8 @@ from itertools import product
 import numpy as np
 import torch
 
+from bids_muscle.segmentation.grid import CHUNK
 from bids_muscle.segmentation.procedure import Prepared, Procedure, Taps
-
-#: Classes brought to the grid of the scan at once.
-CHUNK = 8
 
 #: One network: from windows (batch, channels, planes, rows, columns) to logits (batch, classes,
 #: planes, rows, columns), float32.

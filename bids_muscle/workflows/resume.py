@@ -66,10 +66,10 @@ def fingerprint(
         'vertebrae': drawn,
         'levels': _sha256_once(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=None)),
-        'manual': _sha256(scan.manual) if scan.manual else None,
+        'manual': file_sha256(scan.manual) if scan.manual else None,
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
-        'images': {str(contrast): _sha256(path) for contrast, path in scan.paths.items()},
-        'echoes': [_sha256(path) for path in scan.echoes],
+        'images': {str(contrast): file_sha256(path) for contrast, path in scan.paths.items()},
+        'echoes': [file_sha256(path) for path in scan.echoes],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
@@ -103,14 +103,15 @@ def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
     """
     own = find_spine_maps([settings.output_dir], participant)
     return [
-        (path.name, _sha256(path), read_label_names(path, participant))
+        (path.name, file_sha256(path), read_label_names(path, participant))
         for each in (*find_spine_maps(settings.derivatives, participant), *own)
         for path in each.paths
         if each not in own or '_desc-' in path.name
     ]
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
     with path.open('rb') as stream:
         return hashlib.file_digest(stream, 'sha256').hexdigest()
 
@@ -123,7 +124,7 @@ def _sha256_once(path: Path) -> str:
 
 @cache
 def _sha256_of_state(path: Path, mtime_ns: int, size: int) -> str:
-    return _sha256(path)
+    return file_sha256(path)
 
 
 def fingerprints(

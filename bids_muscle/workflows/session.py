@@ -7,7 +7,6 @@ step whose inputs and outputs are those of an earlier run is not repeated.
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import json
 import math
 import sys
@@ -30,7 +29,7 @@ from bids_muscle.dataset.records import (
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.errors import Problem, TemporaryError, problem_of
 from bids_muscle.imaging.conform import read_grid
-from bids_muscle.workflows.resume import remove_page
+from bids_muscle.workflows.resume import file_sha256, remove_page
 
 if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
@@ -128,11 +127,7 @@ class _Stage:
     def _digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the SHA-256 of the files that are there, by name."""
         paths = {name: self._output_dir / name for name in names}
-        return {
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in paths.items()
-            if path.is_file()
-        }
+        return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
 
     def begin(self) -> None:
         """Remove the page and the records of what is about to run."""

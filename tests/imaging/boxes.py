@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import nibabel as nib
@@ -11,7 +12,7 @@ from nibabel.affines import apply_affine
 from bids_muscle.imaging import alignment
 from bids_muscle.imaging.atlas import Atlas
 from bids_muscle.imaging.levels import Boundary, likeliest
-from bids_muscle.imaging.template import Case
+from bids_muscle.imaging.template import Case, build_atlas
 
 
 def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
@@ -44,6 +45,12 @@ def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
             for (upper, lower), height in heights.items()
         ),
     )
+
+
+@cache
+def box_atlas() -> Atlas:
+    """Return the atlas of three such people."""
+    return build_atlas([body(1.0), body(1.05), body(0.95, 6)], 'lumbar', 'boxes', spacing_mm=4)
 
 
 def align(case: Case, atlas: Atlas, **options: Any) -> alignment.Alignment:

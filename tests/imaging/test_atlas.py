@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from boxes import align, body, levels_of, moved
+from boxes import align, body, box_atlas, levels_of, moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
@@ -37,7 +37,7 @@ from bids_muscle.statistics.overlap import overlap
 
 @pytest.fixture(scope='module')
 def atlas() -> Atlas:
-    return build_atlas([body(1.0), body(1.05), body(0.95, 6)], 'lumbar', 'boxes', spacing_mm=4)
+    return box_atlas()
 
 
 def test_average_has_the_levels_and_the_muscles_of_its_people(atlas: Atlas) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from boxes import align, body, levels_of
+from boxes import align, body, box_atlas, levels_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
@@ -15,13 +15,12 @@ from nibabel.affines import apply_affine
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.imaging.atlas import Atlas
 from bids_muscle.imaging.counting import regular
-from bids_muscle.imaging.template import build_atlas
 from bids_muscle.segmentation.stack_discs import middle_line
 
 
 @pytest.fixture(scope='module')
 def atlas() -> Atlas:
-    return build_atlas([body(1.0), body(1.05), body(0.95, 6)], 'lumbar', 'boxes', spacing_mm=4)
+    return box_atlas()
 
 
 def discs(*heights_mm: float) -> np.ndarray:

@@ -166,8 +166,8 @@ def test_a_dry_run_reads_images_in_full_only_where_a_record_speaks_of_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     read: list[Path] = []
-    sha256 = resume._sha256
-    monkeypatch.setattr(resume, '_sha256', lambda path: (read.append(path), sha256(path))[1])
+    sha256 = resume.file_sha256
+    monkeypatch.setattr(resume, 'file_sha256', lambda path: (read.append(path), sha256(path))[1])
     assert finished(capsys, *again, 'participant') == '1'
     assert {path for path in read if path.is_relative_to(again[0])}
     read.clear()
