@@ -53,13 +53,11 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
     OutputError
         If the folder or the file cannot be written for another reason.
     """
-    # A process id alone is not unique: jobs on several machines may share the folder.
-    temporary = path.with_name(f'.{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, stream = _create_beside(path)
         try:
-            with temporary.open('xb') as stream:
-                _lock(stream)
+            with stream:
                 stream.writelines([content] if isinstance(content, bytes) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -90,10 +88,22 @@ def remove_torn(folder: Path, *, below: bool = True) -> None:
                 path.unlink()
 
 
-def _lock(stream: IO[bytes]) -> bool:
-    """Lock a file until it is closed, if nobody else has and the file system can."""
+def _create_beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create and lock a temporary file; another job may remove it as torn until it is locked."""
+    while True:
+        # A process id alone is not unique: jobs on several machines may share the folder.
+        temporary = path.with_name(f'.{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
+        stream = temporary.open('xb')
+        _lock(stream, wait=True)
+        if temporary.exists():
+            return temporary, stream
+        stream.close()
+
+
+def _lock(stream: IO[bytes], *, wait: bool = False) -> bool:
+    """Lock a file until it is closed, if the file system can and nobody else has, or `wait`."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

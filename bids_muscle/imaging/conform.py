@@ -211,7 +211,7 @@ def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
     >>> affine[:3, 3].tolist()
     [-90.0, -80.0, 10.0]
     >>> warnings
-    ['w.nii has lost its position (origin 0, 0, 0 mm): that of f.nii (-90, -80, 10 mm) is used.']
+    ['w.nii has lost its position (origin 0, 0, 0 mm). That of f.nii (-90, -80, 10 mm) is used.']
     """
     reference = max(grids, key=lambda name: _trust(grids[name]))  # the first of the best
     warnings = []

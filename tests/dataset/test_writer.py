@@ -8,6 +8,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_muscle.dataset import writer
 from bids_muscle.dataset.writer import (
     read_tsv,
     remove_torn,
@@ -138,6 +140,23 @@ def test_two_writers_of_one_file_do_not_meet_and_neither_is_swept(tmp_path: Path
     write_bytes(content(), path)
     assert path.read_text() == 'first writer'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch
+) -> None:
+    lock, swept = writer._lock, []
+
+    def late(stream: IO[bytes], **options: bool) -> bool:
+        if options and not swept:
+            swept.extend(tmp_path.glob('.*.tmp'))
+            remove_torn(tmp_path)
+        return lock(stream, **options)
+
+    monkeypatch.setattr(writer, '_lock', late)
+    write_text('whole', tmp_path / 'x.txt')
+    assert swept and (tmp_path / 'x.txt').read_text() == 'whole'
+    assert [path.name for path in tmp_path.iterdir()] == ['x.txt']
 
 
 def test_where_no_folder_can_be(tmp_path: Path) -> None:
