@@ -269,6 +269,15 @@ class Settings:
         'A cell that is empty or `n/a` means all of them.',
         metavar='FILE',
     )
+    group: tuple[str, ...] = _setting(
+        'group',
+        (),
+        'Columns of participants.tsv to compare: groups, or numbers. Adjusted for age, sex, BMI '
+        "and site. `'C(arm)'` takes numbers as codes of groups.",
+        'See [statistics.md](statistics.md#groups).',
+        metavar='COLUMN',
+        unset='the first 12 columns that can be compared, called explored',
+    )
     formula: str | None = _setting(
         'group',
         None,
@@ -284,6 +293,16 @@ class Settings:
         'See [statistics.md](statistics.md).',
         metavar='LABEL',
         unset='by `acq_time`, else by a number in `sessions.tsv`, else by the labels',
+    )
+    sdc: Path | None = _setting(
+        'group',
+        None,
+        'TSV of smallest detectable changes: `measure`, `sdc`, and optionally `muscle`, `region` '
+        'and `contrast`.',
+        'A cell that is empty or `n/a` means all of them. See '
+        '[statistics.md](statistics.md#change).',
+        metavar='FILE',
+        unset='from scans that are repeated within a session, where there are some',
     )
     harmonise_sites: bool = _setting(
         'group',
@@ -665,6 +684,8 @@ def _convert_models(value: Any) -> tuple[tuple[str, str], ...]:
 def _item(name: str, kind: type, value: str | Path) -> Any:
     if kind is Path:
         return _absolute(value)
+    if name == 'group':
+        return str(value).strip()
     return str(value).removeprefix('sub-' if name == 'participants' else 'ses-')
 
 

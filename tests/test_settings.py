@@ -35,6 +35,8 @@ EVERYTHING: dict[str, Any] = {
     'qc_ratings': ['/ratings.tsv'],
     'exclude': '/exclude.tsv',
     'formula': 'volume_ml ~ age',
+    'group': ['group', 'Pain score'],
+    'sdc': '/sdc.tsv',
     'session_order': ('pre', 'post'),
     'harmonise_sites': False,
     'atlas': '/atlas',

@@ -35,7 +35,7 @@ _OF_USE = ('sex', 'gender', 'age', 'height', 'weight', 'bmi', 'site', 'group')
 _AS_BIDS = {'age': {'89+'}, 'sex': {'o', 'other', 'x', 'unknown', MISSING}}
 
 
-def read_participants(bids_dir: Path, others: Collection[str] = (), formula: str = '') -> Labelled:
+def read_participants(bids_dir: Path, others: Collection[str] = (), named: str = '') -> Labelled:
     """Return the rows of ``participants.tsv`` by label without ``sub-``.
 
     The file is read again only where it has changed since.
@@ -46,11 +46,11 @@ def read_participants(bids_dir: Path, others: Collection[str] = (), formula: str
         A dataset, raw or derivative.
     others
         Labels of participants who are not, or no longer, among its folders.
-    formula
-        Of a model. Of a table with very many columns, those named in it are read too.
+    named
+        Columns or a formula. Of a table with very many columns, those named in it are read too.
     """
     paths = [bids_dir / dataset_path(key) for key in ('participants', 'participants_json')]
-    return _read(bids_dir, tuple(sorted(others)), formula, *map(_state, (*paths, bids_dir)))
+    return _read(bids_dir, tuple(sorted(others)), named, *map(_state, (*paths, bids_dir)))
 
 
 def read_participant_info(bids_dir: Path, participant: str) -> Mapping[str, str]:
@@ -59,7 +59,7 @@ def read_participant_info(bids_dir: Path, participant: str) -> Mapping[str, str]
 
 
 def keep_participants(
-    bids_dir: Path, output_dir: Path, recorded: Collection[str] = (), formula: str = ''
+    bids_dir: Path, output_dir: Path, recorded: Collection[str] = (), named: str = ''
 ) -> Labelled | None:
     """Copy ``participants.tsv`` of the raw dataset, and return its rows.
 
@@ -71,7 +71,7 @@ def keep_participants(
         The raw dataset and the derivatives.
     recorded
         Participants that have records.
-    formula
+    named
         See :func:`read_participants`.
 
     Returns
@@ -86,13 +86,29 @@ def keep_participants(
             for path in kept:
                 path.unlink(missing_ok=True)
             return Labelled()
-        return read_participants(output_dir, recorded, formula) if kept[0].is_file() else None
-    table = read_participants(bids_dir, recorded, formula)
+        return read_participants(output_dir, recorded, named) if kept[0].is_file() else None
+    table = read_participants(bids_dir, recorded, named)
     if table.rows:
         _keep(_as_bids(source[0], table.rows), kept[0])
         if source[1].is_file():
             _keep(source[1].read_bytes(), kept[1])
     return table
+
+
+def read_meanings(folder: Path) -> dict[str, dict[str, str]]:
+    """Return what codes of ``participants.tsv`` mean, by column: ``Levels`` of its JSON file.
+
+    Parameters
+    ----------
+    folder
+        A dataset, raw or derivative.
+    """
+    meanings = {}
+    for name, entry in _read_definitions(folder / dataset_path('participants_json')).items():
+        levels = entry.get('Levels') if isinstance(entry, dict) else None
+        if isinstance(levels, dict):
+            meanings[name] = {code: _meaning(levels, code) for code in levels}
+    return meanings
 
 
 def height_m(info: Mapping[str, str]) -> float | None:
@@ -156,11 +172,11 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=4)
 def _read(
-    bids_dir: Path, others: tuple[str, ...], formula: str, *state: tuple[int, int] | None
+    bids_dir: Path, others: tuple[str, ...], named: str, *state: tuple[int, int] | None
 ) -> Labelled:
     def is_of_use(name: str) -> bool:
         plain = name.lower().removeprefix('participants_')
-        return plain.startswith(_OF_USE) or name in formula
+        return plain.startswith(_OF_USE) or name in named
 
     try:
         labels = {*list_participants(bids_dir), *others}
@@ -267,10 +283,16 @@ def _sex(cell: str, definition: Mapping[str, Any]) -> str | None:
     if cell.lower() in ('f', 'female', 'm', 'male'):
         return cell
     levels = definition.get('Levels')
-    meaning = levels.get(cell) if isinstance(levels, dict) else None
+    meaning = _meaning(levels, cell) if isinstance(levels, dict) and cell in levels else ''
+    return sex_of(cell) or sex_of(meaning)
+
+
+def _meaning(levels: Mapping[str, Any], code: str) -> str:
+    """Return the name of a code, which BIDS allows to be an object with a description."""
+    meaning = levels[code]
     if isinstance(meaning, dict):
         meaning = meaning.get('Description')
-    return sex_of(cell) or (sex_of(meaning) if isinstance(meaning, str) else None)
+    return ' '.join(meaning.split()) if isinstance(meaning, str) and meaning.strip() else code
 
 
 def _amount(cell: str, what: str) -> str | None:

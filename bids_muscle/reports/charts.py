@@ -75,7 +75,7 @@ class Estimate:
         The effect and its limits.
     mark
         ``'certain'`` if p < 0.05 after correction, else ``'open'``; ``'plain'`` if nothing is
-        tested; ``'women'`` or ``'men'``.
+        tested; ``'women'`` or ``'men'``; ``'level-0'`` and so on for groups.
     text
         What stands beside it.
     """
@@ -247,6 +247,7 @@ def forest_chart(estimates: Sequence[Estimate], title: str, key: str) -> dict[st
                 'x': place(each.value),
                 'interval': (place(each.low), place(each.high)) if whole else None,
                 'mark': each.mark,
+                'shape': _shape(each.mark),
                 'text': each.text,
             }
         )
@@ -327,6 +328,14 @@ def panel_grid(
         'top': PANEL_TOP,
         'side': PANEL,
     }
+
+
+def _shape(mark: str) -> str:
+    """Return the shape of a dot, so that groups differ by more than their colour."""
+    kind, _, place = mark.partition('-')
+    if kind == 'level':
+        return ('circle', 'square', 'triangle', 'diamond')[int(place) % 4]
+    return 'square' if mark == 'men' else 'circle'
 
 
 def spanning_ticks(lowest: float, highest: float) -> list[float]:

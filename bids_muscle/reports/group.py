@@ -12,6 +12,7 @@ from typing import Any
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.participants import read_meanings
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
@@ -25,6 +26,7 @@ from bids_muscle.reports.cohort import (
     write_review_tables,
 )
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
+from bids_muscle.reports.group_charts import sentence_by_variable
 from bids_muscle.reports.outliers import OUTLIER_Z
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.page import environment, format_value, heading, page_of
@@ -36,6 +38,7 @@ from bids_muscle.reports.scan_data import (
     outlier_data,
     scan_data,
     shown_measures,
+    shown_variables,
 )
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.analysis import MIN_DF
@@ -52,6 +55,7 @@ def write_group(
     unusable: Sequence[str] = (),
     exclude: Path | None = None,
     formula: str | None = None,
+    groups: Sequence[str] = (),
     harmonise_sites: bool = True,
     visits: RawVisits | None = None,
     remarks: Sequence[str] = (),
@@ -72,7 +76,7 @@ def write_group(
         Folders of the raw dataset that look like participants and are none.
     exclude
         List of what does not count either.
-    formula, harmonise_sites
+    formula, groups, harmonise_sites
         See :func:`bids_muscle.statistics.cohort.analyse`.
     visits
         What the raw dataset says of the sessions of each participant that it has; that of others
@@ -92,8 +96,9 @@ def write_group(
     OutputError
         If a file cannot be written.
     MissingInputError, BadDataError, UsageError
-        If the ratings, the list or the formula cannot be used; nothing is written then. Also,
-        once all is written, if there are ratings and none is about a segmentation that is here.
+        If the ratings, the list, the formula or a column cannot be used; nothing is written
+        then. Also, once all is written, if there are ratings and none is about a segmentation that
+        is here.
     """
     scans = read_scans(output_dir)
     people = recorded_people(scans) if people is None else people
@@ -109,13 +114,20 @@ def write_group(
     scans = settle_parts(scans)
     muscles = muscle_table(scans, people)
     order = order_sessions(_visits(scans, visits or {}), session_order)
+    meanings = read_meanings(output_dir)
     analyses = analyse_cohort(
-        muscles, formula=formula, harmonise_sites=harmonise_sites, order=order
+        muscles,
+        formula=formula,
+        harmonise_sites=harmonise_sites,
+        order=order,
+        groups=groups,
+        meanings=meanings,
     )
     tables = write_cohort_tables(scans, people, muscles, output_dir, unusable)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
-    data = scan_data(scans, people)
+    shown = shown_variables(scans, people, groups, meanings)
+    data = scan_data(scans, people, shown)
     wall = write_review(scans, data, output_dir)
     page = output_dir / dataset_path('group_report')
     template = environment().get_template('group.html.j2')
@@ -141,6 +153,8 @@ def write_group(
             data={
                 **data,
                 'sessions': order.names,
+                'measure_names': shown_measures(scans),
+                'tests': _tests(analyses),
                 'outliers': outlier_data(scans),
                 'completeness': completeness_data(scans, people, unusable),
             },
@@ -165,6 +179,21 @@ def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
         own = visits.setdefault(f'sub-{record.participant}', {})
         own[f'ses-{record.session}' if record.session else NO_SESSION] = info
     return visits
+
+
+def _tests(analyses: Mapping[str, CohortAnalysis]) -> dict[str, dict[str, dict[str, str]]]:
+    """Return what the tests of each column say, by column, series and measure."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    places = dict.fromkeys(
+        (each.region, each.contrast, each.measure)
+        for each in (analyses['groups'].findings if 'groups' in analyses else ())
+    )
+    for region, contrast, measure in places:
+        said = sentence_by_variable(analyses, 'groups', (region, contrast, measure))
+        for variable, sentence in said.items():
+            series = found.setdefault(variable, {}).setdefault(f'{region}, {contrast}', {})
+            series[measure] = sentence
+    return found
 
 
 def _summary(

@@ -22,6 +22,7 @@ from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import heading, main_measures, page_of
 from bids_muscle.reports.participant import UNKNOWN_COLOUR, scan_light
 from bids_muscle.statistics.cohort import COVARIATES, participants
+from bids_muscle.statistics.variables import Variable, ask_variables, explore_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,9 @@ DIGITS = 4
 DICE = 'dice_predicted'
 
 
-def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
+def scan_data(
+    scans: Sequence[ScanOutputs], people: People, variables: Sequence[Variable] = ()
+) -> dict[str, Any]:
     """Return what the filters, the wall and the charts of a cohort need.
 
     Parameters
@@ -41,6 +44,8 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
         All scans of the dataset.
     people
         Rows of ``participants.tsv`` by participant.
+    variables
+        Columns of it, from :func:`shown_variables`.
 
     Returns
     -------
@@ -48,7 +53,8 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
         ``scans`` has a dictionary for each scan. Its ``values`` are those of the first of
         ``measures`` for all ``muscles``, then those of the second and so on, its ``quality`` is
         in the order of ``quality``; what is not there is None. ``counts`` has the places in
-        ``values`` of the muscles that no rating or list excludes. ``series`` and ``flags`` of a
+        ``values`` of the muscles that no rating or list excludes, and ``columns`` the level or
+        number of each of ``columns``. ``series`` and ``flags`` of a
         scan are places in the lists of that name.
     """
     measures = shown_measures(scans)
@@ -69,6 +75,9 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
         'muscles': [_drawn(label) for label in muscles.values()],
         'quality': [heading(name, quality_dictionary()) for name in qualities],
         'series': series,
+        'columns': [
+            {'name': each.name, 'kind': each.kind, 'levels': each.levels} for each in variables
+        ],
         'flags': list(kinds),
         'scans': [
             {
@@ -81,6 +90,9 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
                 **_result(scan),
                 'flags': sorted({kinds[_kind(note)] for note in _remarks(scan)}),
                 **who[scan.record.participant],
+                'columns': [
+                    (each.values or {}).get(scan.record.participant) for each in variables
+                ],
                 'verdict': scan.verdict.rating if scan.verdict else '',
                 'excluded': scan.exclusion(),
                 'score': scores.get(scan.record.scan),
@@ -91,6 +103,45 @@ def scan_data(scans: Sequence[ScanOutputs], people: People) -> dict[str, Any]:
             for scan in scans
         ],
     }
+
+
+def shown_variables(
+    scans: Sequence[ScanOutputs],
+    people: People,
+    asked: Sequence[str],
+    meanings: Mapping[str, Mapping[str, str]],
+) -> list[Variable]:
+    """Return the columns of participants.tsv by which the page filters, splits and colours.
+
+    Parameters
+    ----------
+    scans
+        All scans of the dataset.
+    people
+        Rows of ``participants.tsv`` by participant.
+    asked
+        Columns that the user asks for; they come first.
+    meanings
+        Names of codes by column.
+
+    Raises
+    ------
+    UsageError
+        If a column that is asked for is not there.
+    """
+    labels = dict.fromkeys(scan.record.participant for scan in scans)
+    names = dict.fromkeys(name for label in labels for name in people.get(label, ()))
+    names.pop('participant_id', None)
+    columns = {
+        name: {label: people.get(label, {}).get(name, MISSING) for label in labels}
+        for name in names
+    }
+    found = ask_variables(asked, columns, meanings)
+    others = explore_variables(columns, meanings)
+    known = {each.name for each in found}
+    return [
+        each for each in (*found, *(o for o in others if o.name not in known)) if not each.reason
+    ]
 
 
 def outlier_data(scans: Sequence[ScanOutputs]) -> list[list[Any]]:

@@ -21,6 +21,8 @@ Points = Mapping[tuple[str, str], 'np.ndarray']
 ALPHA = 0.05
 #: The same in words.
 AFTER_HOLM = 'p < 0.05 after Holm correction'
+#: Row of the mean over all muscles.
+ALL_MUSCLES = 'all muscles'
 #: A test has at least this many degrees of freedom of the residuals: five people for a mean.
 MIN_DF = 4
 

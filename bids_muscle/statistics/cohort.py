@@ -12,18 +12,22 @@ from bids_muscle.anatomy.labels import UNSIDED
 from bids_muscle.anatomy.people import find_column, plausible, sex_of
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.statistics.analysis import Analysis, Points, listed
-from bids_muscle.statistics.comparisons import (
-    change,
-    muscle_summary,
-    paired_t,
-    partial_correlations,
-    sex_differences,
-)
+from bids_muscle.statistics.change import change
+from bids_muscle.statistics.comparisons import muscle_summary, paired_t, sex_differences
+from bids_muscle.statistics.correlations import partial_correlations
+from bids_muscle.statistics.formula import fit_formula
+from bids_muscle.statistics.groups import compare_groups
 from bids_muscle.statistics.harmonise import harmonise
-from bids_muscle.statistics.models import fit_formula, mixed_model
+from bids_muscle.statistics.models import mixed_model
 from bids_muscle.statistics.pairs import compare_pairs
 from bids_muscle.statistics.repeated_measures import rm_ancova
 from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder, order_sessions
+from bids_muscle.statistics.variables import (
+    Variable,
+    ask_variables,
+    explore_variables,
+    read_variable,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +119,8 @@ def analyse(
     harmonise_sites: bool = True,
     formula: str | None = None,
     order: SessionOrder | None = None,
+    groups: Sequence[str] = (),
+    meanings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, CohortAnalysis]:
     """Run all analyses that a cohort allows.
 
@@ -136,9 +142,14 @@ def analyse(
         before all analyses but the formula; see
         :func:`bids_muscle.statistics.harmonise.harmonise`.
     formula
-        The user's own model; see :func:`bids_muscle.statistics.models.fit_formula`.
+        The user's own model; see :func:`bids_muscle.statistics.formula.fit_formula`.
     order
         The sessions in the order of time; without it, by what their labels say.
+    groups
+        Columns of participants.tsv to test, groups or numbers; without any, the first
+        :data:`~bids_muscle.statistics.variables.MAX_EXPLORED` that can be.
+    meanings
+        Names of the codes of columns, by column: ``Levels`` of participants.json.
 
     Returns
     -------
@@ -146,27 +157,41 @@ def analyse(
         Analysis by name: ``means``, ``rm_ancova``, ``paired_t``, ``sex_differences``,
         ``pearson``, ``spearman``; ``agreement`` where people have several scans; ``change`` and
         ``mixed_model`` where there are sessions; ``site_differences``, ``harmonisation`` and
-        ``harmonised_values`` where there are sites; ``formula``.
+        ``harmonised_values`` where there are sites; ``groups``, ``group_pairs`` and
+        ``group_means`` where there are columns to test; ``formula``.
         Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
         take the first session of each participant.
 
     Raises
     ------
     UsageError
-        If the formula cannot be used.
+        If the formula cannot be used, or a column to test is not there.
     """
     measures = [name for name in measures if name in table.columns]
     frame = muscle_means(table, measures)
     people = participants(table, covariates)
     order = order or _order_of(frame)
+    variables = find_variables(table, people, groups, meanings or {})
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
     sites = harmonise_sites and people['site'].nunique() > 1
     for sample in _samples(frame, people, measures, order):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []
         measured = sample.values
+        if variables:
+            first = sample.first.droplevel(1)
+            tested = compare_groups(
+                first,
+                sample.people.loc[first.index],
+                variables,
+                covariates,
+                with_sites=sites,
+                explored=not groups,
+            )
+            found += tested.items()
         if sites:
-            sample, found = _harmonised(sample, covariates)
+            sample, told_of_sites = _harmonised(sample, covariates)
+            found += told_of_sites
         front = '' if sample.values is measured else 'Harmonised values: '
         for name, analysis in _analyses(sample, covariates, centred):
             told = tuple(f'{front}{sentence}' for sentence in analysis.sentences)
@@ -270,6 +295,41 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
         bmi = numbers('weight') / possible('height', numbers('height')) ** 2
         people['bmi'] = possible('bmi', bmi).to_numpy()
     return people
+
+
+def find_variables(
+    table: pd.DataFrame,
+    people: pd.DataFrame,
+    asked: Sequence[str],
+    meanings: Mapping[str, Mapping[str, str]],
+) -> list[Variable]:
+    """Return the columns of participants.tsv to test.
+
+    Those that the analyses know, such as sex in any spelling, are what they take them for.
+
+    Parameters
+    ----------
+    table
+        As in :func:`analyse`.
+    people
+        From :func:`participants`.
+    asked, meanings
+        ``groups`` and ``meanings`` of :func:`analyse`.
+    """
+    rows = _participant_rows(table)
+    columns = {str(name): rows[name].astype(str).to_dict() for name in rows.columns}
+    if not asked:
+        return explore_variables(columns, meanings)
+    called = {find_column(columns, str(name)): str(name) for name in people.columns}
+    found = []
+    for variable in ask_variables(asked, columns, meanings):
+        if name := called.get(variable.name):
+            known = people[name].dropna()
+            codes = {'F': 'women', 'M': 'men'}
+            cells = {who: codes.get(str(cell), str(cell)) for who, cell in known.items()}
+            variable = read_variable(name, cells)
+        found.append(variable)
+    return found
 
 
 def _order_of(frame: pd.DataFrame) -> SessionOrder:

@@ -1,16 +1,17 @@
-"""Comparisons of muscles, sexes and sessions, and correlations with age and BMI (Weber 2021)."""
+"""Comparisons of muscles, and of women and men (Weber 2021)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from math import nan, sqrt
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_muscle.statistics.analysis import (
     AFTER_HOLM,
+    ALL_MUSCLES,
     Analysis,
     counted,
     deciding_p,
@@ -25,7 +26,6 @@ from bids_muscle.statistics.analysis import (
 from bids_muscle.statistics.effect_size import (
     CONFIDENCE,
     cohen_d_interval,
-    correlation_interval,
     holm,
     partial_eta_squared,
 )
@@ -33,36 +33,24 @@ from bids_muscle.statistics.linear_model import (
     SEX_CODE,
     complete,
     fit,
-    is_collinear,
     make_design,
     no_variance,
-    unknown,
 )
-from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Row of the mean over all muscles.
-ALL_MUSCLES = 'all muscles'
-
-_R = ('r', 'r_ci_low', 'r_ci_high')
 _DIFFERENCE = ('difference', 'difference_ci_low', 'difference_ci_high')
-_PAIRED = (
+PAIRED = (
     'n', 'n_excluded', *_DIFFERENCE, 't', 'df', 'p', 'p_holm',
     'cohen_dz', 'cohen_dz_ci_low', 'cohen_dz_ci_high', 'reason',
 )  # fmt: skip
-PAIR_COLUMNS = ('muscle', 'other_muscle', *_PAIRED)
-CHANGE_COLUMNS = ('muscle', 'session', 'first_session', 'session_order', *_PAIRED)
+PAIR_COLUMNS = ('muscle', 'other_muscle', *PAIRED)
 SEX_COLUMNS = (
     'muscle', 'controlled', 'n_female', 'n_male', 'n_excluded', 'emm_female', 'emm_female_se',
     'emm_male', 'emm_male_se', *_DIFFERENCE, 'difference_se', 'f', 'df1', 'df2', 'p', 'p_holm',
     'partial_eta_squared', 'partial_eta_squared_ci_low', 'partial_eta_squared_ci_high',
     'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high', 'reason',
-)  # fmt: skip
-CORRELATION_COLUMNS = (
-    'muscle', 'variable', 'controlled', 'n', 'n_excluded', *_R, 'df',
-    'p', 'p_holm', 'reason',
 )  # fmt: skip
 
 
@@ -106,10 +94,10 @@ def paired_t(values: pd.DataFrame) -> Analysis:
         One row per participant, one column per muscle.
     """
     rows = [
-        {'muscle': one, 'other_muscle': other} | _paired(values[one], values[other])
+        {'muscle': one, 'other_muscle': other} | paired_test(values[one], values[other])
         for one, other in combinations(values.columns, 2)
     ]
-    table = _table(rows, PAIR_COLUMNS)
+    table = tested_table(rows, PAIR_COLUMNS)
     if not rows:
         return Analysis(table, ('There is one muscle only, so no pair.',))
     if reason := why_not_tested(table):
@@ -127,46 +115,6 @@ def paired_t(values: pd.DataFrame) -> Analysis:
             f'Cohen dz {row["cohen_dz"]:.2f}'
         )
     return Analysis(table, (f'{sentence}.',))
-
-
-def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysis:
-    """Compare each later session with the first, within participants.
-
-    Parameters
-    ----------
-    sessions
-        Session -> one row per participant, one column per muscle, in the order of time.
-    order
-        That order, and what says so.
-    """
-    first, *later = sessions
-    rows = []
-    for session in later:
-        now, before = sessions[session].align(sessions[first], join='inner')
-        rows += [
-            {'muscle': muscle, 'session': session, 'first_session': first}
-            | {'session_order': order.text}
-            | _paired(now[muscle], before[muscle])
-            for muscle in now.columns
-        ]
-    table = _table(rows, CHANGE_COLUMNS)
-    if not rows:
-        return Analysis(table, ('There is one session only, so no change.',))
-    said = (_change_sentence(table[table['session'] == each], first, each) for each in later)
-    return Analysis(table, tuple(f'{text}; order by {order.source}).' for text in said))
-
-
-def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
-    """Tell the change of one session, with an open bracket."""
-    text = f'From {first} to {later} the measure'
-    if reason := why_not_tested(table):
-        return f'{text} was not tested ({reason}'
-    what = [
-        f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
-        for row in effects(table).to_dict('records')
-    ]
-    found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
-    return f'{text} {found} ({counted(table[table["p"].notna()]["n"])}'
 
 
 def sex_differences(
@@ -191,67 +139,14 @@ def sex_differences(
     """
     mean = values.mean(axis=1, skipna=False).rename(ALL_MUSCLES)
     outcomes = [mean, *(values[muscle] for muscle in values.columns)]
-    table = _table([_sex_row(y, people, covariates) for y in outcomes], SEX_COLUMNS)
+    table = tested_table([_sex_row(y, people, covariates) for y in outcomes], SEX_COLUMNS)
     # The mean of all muscles is no further test of its own.
     table['p_holm'] = [nan, *holm(table['p'].to_numpy(dtype=float)[1:])]
     return Analysis(table, (_sex_sentence(table),))
 
 
-def partial_correlations(
-    values: pd.DataFrame,
-    people: pd.DataFrame,
-    variables: Sequence[str] = ('age', 'bmi'),
-    *,
-    control: Sequence[str] = ('sex', 'age', 'bmi'),
-    method: Literal['pearson', 'spearman'] = 'pearson',
-) -> Analysis:
-    """Correlate each muscle with each variable, controlled for the others.
-
-    Parameters
-    ----------
-    values
-        One row per participant, one column per muscle.
-    people
-        Variables of the same participants.
-    variables
-        What is correlated.
-    control
-        What is controlled for, less the variable itself.
-    method
-        Spearman takes the ranks of everything (Xia 2019).
-
-    Returns
-    -------
-    Analysis
-        With Pearson its points are the residuals of variable and muscle after the others are
-        taken out, as in Weber 2021, Figure 6.
-    """
-    rows, points = [], {}
-    for variable in variables:
-        for muscle in values.columns:
-            row, residuals = _correlation(values[muscle], people, variable, control, method)
-            rows.append(row)
-            if residuals is not None and method == 'pearson':
-                points[str(muscle), variable] = residuals[:, ::-1]
-    table = _table(rows, CORRELATION_COLUMNS)
-    parts = []
-    for variable in variables:
-        own = table[table['variable'] == variable]
-        what = [
-            f'{row["muscle"]} r = {interval_text(*(row[name] for name in _R))}'
-            for row in effects(own).to_dict('records')
-        ]
-        reason = why_not_tested(own)
-        found = f'not tested ({reason})' if reason else listed(what) if what else 'no muscle'
-        parts.append(f'with {variable}: {found}')
-    tested = table[table['p'].notna()]
-    number = f' ({AFTER_HOLM}, {counted(tested["n"])})' if len(tested) else ''
-    text = f'Partial {method.title()} correlation{number} '
-    return Analysis(table, (f'{text}{"; ".join(parts)}.',), points)
-
-
-def _paired(one: pd.Series, other: pd.Series) -> dict[str, Any]:
-    """Test one - other."""
+def paired_test(one: pd.Series, other: pd.Series) -> dict[str, Any]:
+    """Test one - other within participants; return the cells of :data:`PAIRED`."""
     from scipy import stats
 
     difference = (one - other).to_numpy(dtype=float)
@@ -349,75 +244,8 @@ def _sex_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def _correlation(
-    y: pd.Series,
-    people: pd.DataFrame,
-    variable: str,
-    control: Sequence[str],
-    method: str,
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Return a row of the table, and the (n, 2) residuals of muscle and variable."""
-    from scipy import stats
-
-    others = [name for name in control if name != variable]
-    lacking = unknown(people, others)
-    others = [name for name in others if name not in lacking]
-    coded = people[[variable, *others]].copy()
-    if 'sex' in coded:
-        coded['sex'] = coded['sex'].map(SEX_CODE)
-    known = y.notna() & coded.notna().all(axis=1)
-    data = np.column_stack([y[known], coded[known]]).astype(float)
-    n = len(data)
-    row = {
-        'muscle': y.name,
-        'variable': variable,
-        'controlled': ', '.join(others),
-        'n': n,
-        'n_excluded': int((~known).sum()),
-    }
-    if unknown(people, [variable]):
-        return row | {'reason': f'no participant has {variable}'}, None
-    if reason := too_few(n, 2 + len(others)):
-        return row | {'reason': reason}, None
-    if method == 'spearman':
-        data = stats.rankdata(data, axis=0)
-    for name, column in zip((str(y.name), variable), data.T, strict=False):
-        if np.ptp(column) == 0:
-            return row | {'reason': f'{name} is the same in all {n} participants'}, None
-    constant = [
-        name for name, column in zip(others, data.T[2:], strict=True) if not np.ptp(column)
-    ]
-    others = [name for name in others if name not in constant]
-    data = data[:, [True, True, *(np.ptp(data[:, 2:], axis=0) > 0)]]
-    row['controlled'] = ', '.join(others) or 'none'
-    if is_collinear(data[:, 1:]):
-        return row | {'reason': f'{variable} and {listed(others)} determine each other'}, None
-    if is_collinear(data[:, [0, *range(2, data.shape[1])]]):
-        return row | {'reason': f'{listed(others)} determine the measure'}, None
-    known_part = np.column_stack([np.ones(n), data[:, 2:]])
-    residuals = data[:, :2] - known_part @ np.linalg.lstsq(known_part, data[:, :2])[0]
-    r = float(np.clip(np.corrcoef(residuals.T)[0, 1], -1, 1))
-    df = n - 2 - len(others)
-    t = r * sqrt(df / (1 - r**2)) if abs(r) < 1 else np.inf
-    low, high = correlation_interval(r, n, len(others))
-    return {
-        **row,
-        'r': r,
-        'r_ci_low': low,
-        'r_ci_high': high,
-        'df': df,
-        'p': 2 * float(stats.t.sf(abs(t), df)),
-        'reason': '; '.join(
-            [
-                *(f'{name} is the same in all participants' for name in constant),
-                *(f'no participant has {name}' for name in lacking),
-            ]
-        )
-        or None,
-    }, residuals
-
-
-def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+def tested_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table of tests, each with its p after Holm's correction for all of them."""
     import pandas as pd
 
     table = pd.DataFrame(rows, columns=list(columns))

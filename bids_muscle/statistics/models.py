@@ -1,4 +1,4 @@
-"""Mixed model of repeated sessions, and the user's own model by formula."""
+"""Mixed model of repeated sessions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import (
     AFTER_HOLM,
-    MIN_DF,
     Analysis,
     counted,
     effects,
     interval_text,
     listed,
-    p_text,
     too_few,
     why_not_tested,
 )
-from bids_muscle.statistics.effect_size import CONFIDENCE, holm, partial_eta_squared
-from bids_muscle.statistics.formula import check_formula
+from bids_muscle.statistics.effect_size import CONFIDENCE, holm
 from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, unknown
 from bids_muscle.statistics.sessions import SessionOrder
 
@@ -35,11 +31,6 @@ MIXED_COLUMNS = (
     'muscle', 'term', 'session_order', 'controlled', 'n', 'n_observations', *_ESTIMATE,
     'estimate_se', 'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high',
     'sd_between', 'sd_within', 'reason',
-)  # fmt: skip
-FORMULA_COLUMNS = (
-    'formula', 'term', 'n', 'n_observations', *_ESTIMATE, 'estimate_se',
-    't', 'df', 'p', 'p_holm', 'partial_eta_squared', 'partial_eta_squared_ci_low',
-    'partial_eta_squared_ci_high', 'reason',
 )  # fmt: skip
 
 
@@ -161,100 +152,6 @@ def mixed_model(
     counts = f'{counted(tested["n"])}, {counted(tested["n_observations"])[4:]} values'
     said = f'In the mixed model the measure {text} ({counts} a muscle; sessions against {first}, '
     return Analysis(table, (f'{said}order by {order.source}).',))
-
-
-def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
-    """Fit the user's own linear model.
-
-    Parameters
-    ----------
-    frame
-        One row per participant, session and muscle, with ``participant_id``, the measures and the
-        columns of participants.tsv.
-    formula
-        As in R and statsmodels, such as ``'volume_ml ~ age * sex + muscle'``.
-
-    Returns
-    -------
-    Analysis
-        One row per coefficient. Where participants have several rows, standard errors are robust
-        to their dependence (clustered by participant).
-
-    Raises
-    ------
-    UsageError
-        If the formula cannot be read, names a column that is not there or holds more than
-        :func:`bids_muscle.statistics.formula.check_formula` allows.
-    """
-    import pandas as pd
-    import statsmodels.formula.api as smf
-
-    columns = f'Write outcome ~ terms with these columns: {", ".join(map(str, frame.columns))}.'
-    try:
-        check_formula(formula, set(frame.columns))
-        model = smf.ols(formula, frame)
-    except UsageError as error:
-        raise UsageError(error.message, f'{error.remedy} {columns}') from error
-    except Exception as error:  # the formula is evaluated, so it may raise anything
-        raise UsageError(
-            f'The formula {formula!r} cannot be used: {str(error).splitlines()[0]}.', columns
-        ) from error
-    who = frame.loc[model.data.row_labels, 'participant_id']
-    shared = {'formula': formula, 'n': who.nunique(), 'n_observations': len(who)}
-    names, reason = list(model.exog_names), None
-    if np.linalg.matrix_rank(model.exog) < len(names):
-        reason = 'terms determine each other (collinear), or are too many'
-    elif len(who) < len(names) + MIN_DF:
-        reason = f'{len(who)} rows are too few for {len(names)} coefficients'
-    else:
-        reason = too_few(shared['n'])
-    rows = [{**shared, 'term': name, 'reason': reason} for name in names]
-    if reason is None:
-        rows = [
-            row | cells
-            for row, cells in zip(rows, _coefficients(model, who.to_numpy()), strict=True)
-        ]
-    table = pd.DataFrame(rows, columns=list(FORMULA_COLUMNS))
-    table['p_holm'] = holm(table['p'].where(table['term'] != 'Intercept').to_numpy(dtype=float))
-    found = effects(table[table['term'] != 'Intercept'])
-    what = [
-        f'{row["term"]} {row["estimate"]:.3g} (95 % CI {row["estimate_ci_low"]:.3g} to '
-        f'{row["estimate_ci_high"]:.3g}, {p_text(row["p_holm"])})'
-        for row in found.to_dict('records')
-    ]
-    said = reason or f'terms with {AFTER_HOLM}: {listed(what) if what else "none"}'
-    return Analysis(table, (f'{formula}, n = {shared["n"]}: {said}.',))
-
-
-def _coefficients(model: Any, who: np.ndarray) -> list[dict[str, Any]]:
-    """Fit an OLS model of statsmodels and return the cells of each coefficient."""
-    repeated = len(np.unique(who)) < len(who)
-    if repeated:
-        _, groups = np.unique(who, return_inverse=True)
-        result = model.fit(cov_type='cluster', cov_kwds={'groups': groups}, use_t=True)
-        df = float(groups.max())
-    else:
-        result = model.fit()
-        df = float(result.df_resid)
-    interval = result.conf_int(alpha=1 - CONFIDENCE).to_numpy()
-    cells = []
-    for i, t in enumerate(result.tvalues):
-        eta, low, high = partial_eta_squared(t**2, 1, df) if np.isfinite(t) else [np.nan] * 3
-        cells.append(
-            {
-                'estimate': result.params.iloc[i],
-                'estimate_ci_low': interval[i, 0],
-                'estimate_ci_high': interval[i, 1],
-                'estimate_se': result.bse.iloc[i],
-                't': t,
-                'df': df,
-                'p': result.pvalues.iloc[i],
-                'partial_eta_squared': eta,
-                'partial_eta_squared_ci_low': low,
-                'partial_eta_squared_ci_high': high,
-            }
-        )
-    return cells
 
 
 def _mixed_rows(

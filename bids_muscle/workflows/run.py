@@ -179,9 +179,8 @@ def run_group(settings: Settings) -> ExitCode:
     for folder in (settings.output_dir, settings.output_dir / 'phenotype'):
         remove_torn(folder, below=False)
     recorded = {record.participant for record in records}
-    table = keep_participants(
-        settings.bids_dir, settings.output_dir, recorded, settings.formula or ''
-    )
+    named = ' '.join((settings.formula or '', *settings.group))
+    table = keep_participants(settings.bids_dir, settings.output_dir, recorded, named)
     remarks = list(table.remarks) if table else []
     if table is None and any(record.participant_info for record in records):
         remarks.append(
@@ -202,6 +201,7 @@ def run_group(settings: Settings) -> ExitCode:
         unusable=unusable,
         exclude=settings.exclude,
         formula=settings.formula,
+        groups=settings.group,
         harmonise_sites=settings.harmonise_sites,
         visits=visits,
         remarks=remarks,

@@ -563,6 +563,51 @@ def test_the_cohort_is_filtered(
     assert page.inner_text('#count') == '0 of 9 scans of this series'
 
 
+def test_columns_of_the_participants_filter_split_and_colour(
+    visit: Callable[[Path], Page],
+    add_scan: AddScan,
+    muscle_rows: Callable[..., list[dict[str, object]]],
+) -> None:
+    for number in range(12):
+        info = {
+            'arm': 'back pain' if number % 3 else 'control',
+            'pain': str(number) if number else 'n/a',
+            'sex': 'F' if number % 2 else 'M',
+        }
+        output_dir = add_scan(
+            f'{number:02d}', rows=muscle_rows(10.0 + number), participant_info=info
+        )
+    page = visit(write_group(output_dir, groups=['arm'])[-1])
+    assert page.locator('#tested').is_hidden()
+    page.select_option('#split', 'arm')
+    found = described(page)
+    assert (found['left multifidus control'][0], found['left multifidus back pain'][0]) == (
+        '4',
+        '8',
+    )
+    assert page.inner_text('#tested').startswith('arm was not tested: fewer than two groups')
+    page.select_option('#colour', label='arm')
+    assert page.locator('#tested').is_visible()
+    assert page.locator('#distribution .legend li').all_inner_texts() == [' control', ' back pain']
+    colours = page.locator('#distribution .dot').evaluate_all(
+        'dots => dots.map(dot => dot.getAttribute("fill"))'
+    )
+    assert len(set(colours)) == 2
+    page.select_option('#split', 'pain')
+    assert found.keys() != described(page).keys()
+    assert described(page)['left multifidus n/a'][0] == '1'
+    page.select_option('#filter-column', label='pain')
+    page.fill('#filter-from', '3')
+    page.fill('#filter-to', '6.5')
+    assert page.inner_text('#count') == '4 of 12 scans of this series'
+    page.select_option('#filter-column', label='arm')
+    page.select_option('#filter-level', 'control')
+    assert page.inner_text('#count') == '4 of 12 scans of this series'
+    page.click('#filter-reset')
+    assert page.inner_text('#count') == '12 of 12 scans of this series'
+    assert_valid(page)
+
+
 #: The texts of a chart that do not lie within it.
 CUT_OFF = """svg => [...svg.querySelectorAll('text')].filter(text => {
   const [box, room] = [text.getBBox(), svg.viewBox.baseVal];

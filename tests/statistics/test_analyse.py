@@ -94,6 +94,8 @@ def test_cross_sectional_analyses_take_the_first_session() -> None:
 
 def test_every_column_is_in_the_dictionary() -> None:
     table = with_sites(group_table(20, sessions=2))
+    place = table['participant_id'].str.removeprefix('sub-').astype(int)
+    table['arm'] = place.map(lambda k: 'abc'[k % 3])
     analyses = analyse(table, formula=f'{MEASURE} ~ age + muscle')
     columns = {name for each in analyses.values() for name in each.table.columns}
     values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))

@@ -8,13 +8,9 @@ import pytest
 from cohorts import people, values
 from scipy import stats
 
-from bids_muscle.statistics.comparisons import (
-    ALL_MUSCLES,
-    change,
-    paired_t,
-    partial_correlations,
-    sex_differences,
-)
+from bids_muscle.statistics.change import change
+from bids_muscle.statistics.comparisons import ALL_MUSCLES, paired_t, sex_differences
+from bids_muscle.statistics.correlations import partial_correlations
 from bids_muscle.statistics.effect_size import cohen_d_interval, holm, partial_eta_squared
 from bids_muscle.statistics.repeated_measures import rm_ancova
 from bids_muscle.statistics.sessions import SessionOrder

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_muscle.errors import UsageError
-from bids_muscle.statistics.formula import check_formula
-from bids_muscle.statistics.models import fit_formula
+from bids_muscle.statistics.formula import check_formula, fit_formula
 
 COLUMNS = ('volume_ml', 'age', 'sex', 'muscle', 'body mass', 'np', 'participant_id')
 

@@ -8,7 +8,8 @@ import pytest
 from cohorts import people, values
 
 from bids_muscle.errors import UsageError
-from bids_muscle.statistics.models import fit_formula, mixed_model, random_intercept
+from bids_muscle.statistics.formula import fit_formula
+from bids_muscle.statistics.models import mixed_model, random_intercept
 from bids_muscle.statistics.sessions import SessionOrder
 
 ORDER = SessionOrder(('ses-1', 'ses-2'), 'labels')

@@ -18,8 +18,9 @@ from bids_muscle.reports.charts import LETTER_WIDTH, Estimate, forest_chart
 from bids_muscle.reports.outputs import read_scans
 from bids_muscle.reports.statistics import FIGURES, statistics_context
 from bids_muscle.statistics.analysis import effects
+from bids_muscle.statistics.change import change
 from bids_muscle.statistics.cohort import CohortAnalysis, Finding, analyse
-from bids_muscle.statistics.comparisons import change, sex_differences
+from bids_muscle.statistics.comparisons import sex_differences
 from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.sessions import SessionOrder
 

@@ -86,19 +86,63 @@
   }
 
   // Distributions.
+  // Each with its names in order, as far as there is one; all else goes by the alphabet.
   const GROUPS = {
-    '': { title: 'nothing', of: () => '' },
-    sex: { title: 'sex', of: (scan) => SEXES[scan.sex] || 'n/a' },
-    site: { title: 'site', of: (scan) => scan.site || 'n/a' },
-    session: { title: 'session', of: (scan) => (scan.scan.match(/_(ses-[^_]+)/) || [])[1] || 'n/a' },
+    '': { title: 'nothing', of: () => '', names: [] },
+    sex: { title: 'sex', of: (scan) => SEXES[scan.sex] || 'n/a', names: [] },
+    site: { title: 'site', of: (scan) => scan.site || 'n/a', names: [] },
+    session: {
+      title: 'session',
+      of: (scan) => (scan.scan.match(/_(ses-[^_]+)/) || [])[1] || 'n/a',
+      names: data.sessions,
+    },
   };
+  data.columns.forEach((column, k) => {
+    const known = scans.map((scan) => scan.columns[k]).filter((value) => value !== null);
+    const group = { title: column.name, of: (scan) => scan.columns[k] ?? 'n/a', names: [...column.levels, 'n/a'], column };
+    if (column.kind === 'number') {
+      // A number is split at its thirds.
+      known.sort((a, b) => a - b);
+      const [low, high] = [1 / 3, 2 / 3].map((share) => Number(quantile(known, share).toPrecision(3)));
+      const names = low < high ? [`up to ${low}`, `${low} to ${high}`, `above ${high}`] : [`up to ${low}`, `above ${low}`];
+      group.names = [...names, 'n/a'];
+      group.of = ({ columns: { [k]: value } }) => (value === null ? 'n/a'
+        : names[value <= low ? 0 : low < high && value <= high ? 1 : names.length - 1]);
+    }
+    GROUPS[`column-${k}`] = group;
+  });
+
+  function namesOf({ of, names }, members) {
+    const place = (name) => (names.includes(name) ? names.indexOf(name) : -1);
+    return [...new Set(members.map(of))].sort(order).sort((a, b) => place(a) - place(b));
+  }
+
+  // Colour and shape of a scan by the group it is in.
+  function colours(by) {
+    const group = GROUPS[by];
+    const names = namesOf(group, scans);
+    const look = (name) => (name === 'n/a' && names.length > 1 ? ['#999999', 'circle']
+      : [COLOURS[names.indexOf(name) % COLOURS.length], SHAPES[names.indexOf(name) % SHAPES.length]]);
+    return { names, look, of: (scan) => look(group.of(scan)) };
+  }
+
+  function legend(names, look) {
+    const list = element('ul', 'legend');
+    for (const name of names) {
+      const item = element('li');
+      const key = svg('svg', { viewBox: '-6 -6 12 12', width: 14, height: 14, class: 'chart key', 'aria-hidden': 'true' });
+      dot(key, { page: '' }, name, 0, 0, ...look(name));
+      key.replaceChildren(key.querySelector('.dot'));
+      item.append(key, ` ${name}`);
+      list.append(item);
+    }
+    return list;
+  }
 
   function strips(members, measure, group) {
     const { of } = GROUPS[group];
     const found = [];
-    // Sessions in the order of time, all else by the alphabet.
-    const place = (name) => data.sessions.indexOf(name);
-    const groups = [...new Set(members.map(of))].sort().sort((a, b) => place(a) - place(b));
+    const groups = namesOf(GROUPS[group], members);
     const there = new Set(inSeries().flatMap((scan) => scan.rows));
     [...there].sort((a, b) => a - b).forEach((muscle) => {
       for (const name of groups) {
@@ -115,7 +159,11 @@
     const width = room;
     const narrow = width < 560;
     const grouped = found.some((strip) => strip.group);
-    const [nameWidth, sideWidth] = narrow ? [0, grouped ? 86 : 26] : [170, grouped ? 100 : 26];
+    const widest = Math.max(...found.map((strip) => strip.group.length));
+    const most = narrow ? 11 : 22;
+    const [nameWidth, sideWidth] = [narrow ? 0 : 170, grouped ? 26 + 7.4 * Math.min(widest + 2, most) : 26];
+    const shorter = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+    const colour = $('colour').value ? colours($('colour').value) : null;
     const left = nameWidth + sideWidth;
     const all = found.flatMap((strip) => strip.sorted);
     const marks = ticks(Math.min(0, ...ends(all)), Math.max(0, ...ends(all)));
@@ -146,7 +194,9 @@
     picture.append(...parts);
     for (const strip of found) {
       const side = strip.side && strip.side !== 'unsided' ? strip.side[0].toUpperCase() : '';
-      picture.append(svg('text', { class: 'soft', x: left - 8, y: strip.y + 15, 'text-anchor': 'end' }, `${side} ${strip.group}`.trim()));
+      const name = svg('text', { class: 'soft', x: left - 8, y: strip.y + 15, 'text-anchor': 'end' }, `${side} ${shorter(strip.group)}`.trim());
+      if (strip.group.length > most) name.append(svg('title', {}, strip.group));
+      picture.append(name);
       picture.append(svg('text', { class: 'soft count', x: width - 4, y: strip.y + 15, 'text-anchor': 'end' }, strip.sorted.length ? `n = ${strip.sorted.length}` : 'no value'));
       if (!strip.sorted.length) continue;
       const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(strip.sorted, share));
@@ -157,13 +207,25 @@
       strip.dots.forEach((scan, k) => {
         const value = valueOf(scan, measure, strip.index);
         if (strip.dots.length > MAX_DOTS && value >= from && value <= to) return;
-        dot(picture, scan, `${scan.scan}: ${strip.name} ${format(value)}`, x(value), strip.y + 5 + (k % 5) * 3, strip.colour);
+        dot(picture, scan, `${scan.scan}: ${strip.name} ${format(value)}`, x(value), strip.y + 5 + (k % 5) * 3, ...(colour ? colour.of(scan) : [strip.colour]));
       });
       if (boxed) picture.append(
         svg('rect', { class: 'box', x: x(low), y: strip.y + 3, width: (x(high) - x(low)).toFixed(1), height: 16 }),
         svg('line', { class: 'median', x1: x(middle), x2: x(middle), y1: strip.y + 2, y2: strip.y + 20 }),
       );
     }
+    if (colour) root.append(legend(colour.names, colour.look));
+  }
+
+  // What the group level found out about the column by which the chart is split or coloured.
+  function showTest(measure) {
+    const chosen = [$('split').value, $('colour').value].map((name) => GROUPS[name].column).find(Boolean);
+    $('tested').hidden = !chosen;
+    if (!chosen) return;
+    const said = ((data.tests[chosen.name] || {})[data.series[seriesOf()]] || {})[data.measure_names[measure]];
+    $('tested').textContent = said
+      ? `${said} (Of all scans that count, whatever the filters say.)`
+      : `${chosen.name} was not tested with this measure. Run the group level with --group '${chosen.name}'.`;
   }
 
   // Spread arguments would overflow the stack for large cohorts.
@@ -195,6 +257,9 @@
       .map(([title, name]) => ({
         title, number: ['age', 'bmi'].includes(name), get: (scan) => scan[name] || null,
       })),
+    ...data.columns.map((column, k) => ({
+      title: column.name, number: column.kind === 'number', get: (scan) => scan.columns[k],
+    })),
   ];
 
   function showValues(members, measure) {
@@ -239,7 +304,7 @@
     }));
     const title = `${data.quality[figure]}, by ${ACROSS[across]}`;
     if (!points.length) { root.replaceChildren(element('p', '', 'No scan has this figure.')); return; }
-    const sites = [...new Set(scans.map((scan) => scan.site || 'n/a'))].sort();
+    const { names, look, of } = colours($('colour').value || 'site');
     const width = room;
     const height = 300;
     const [left, bottom] = [64, height - 34];
@@ -266,9 +331,7 @@
       picture.append(svg('line', { class: 'limit', x1: left, x2: width - 12, y1: y(limit), y2: y(limit) }));
     }
     for (const point of points) {
-      const site = sites.indexOf(point.scan.site || 'n/a');
-      dot(picture, point.scan, `${point.scan.scan}: ${format(point.y)}`, x(point.x), y(point.y),
-        COLOURS[site % COLOURS.length], SHAPES[site % SHAPES.length]);
+      dot(picture, point.scan, `${point.scan.scan}: ${format(point.y)}`, x(point.x), y(point.y), ...of(point.scan));
     }
     const half = Math.max(3, Math.floor(points.length / 20));
     if (points.length > 2 * half) {
@@ -278,18 +341,7 @@
       });
       picture.append(svg('path', { class: 'trend', d: `M${path.join('L')}` }));
     }
-    if (sites.length > 1) {
-      const legend = element('ul', 'legend');
-      sites.forEach((site, k) => {
-        const item = element('li');
-        const key = svg('svg', { viewBox: '-6 -6 12 12', width: 14, height: 14, class: 'chart key', 'aria-hidden': 'true' });
-        dot(key, { page: '' }, site, 0, 0, COLOURS[k % COLOURS.length], SHAPES[k % SHAPES.length]);
-        key.replaceChildren(key.querySelector('.dot'));
-        item.append(key, ` ${site}`);
-        legend.append(item);
-      });
-      root.append(legend);
-    }
+    if (names.length > 1) root.append(legend(names, look));
   }
 
   // Completeness.
@@ -361,6 +413,7 @@
     $('distribution').hidden = !$('measure').value;
     if ($('measure').value) drawStrips($('distribution'), data.measures[measure], found, measure);
     showSummary(found);
+    showTest(measure);
     if (data.quality.length) drawQuality(members, Number($('figure').value), $('across').value);
     return measure;
   }
@@ -384,9 +437,9 @@
   const bySize = data.series.map((name, k) => [k, name, scans.filter((scan) => scan.series === k && scan.rows.length).length]);
   fill('series', bySize.filter(([, , count]) => count).sort((a, b) => b[2] - a[2])
     .map(([k, name, count]) => [k, `${name} (${count})`]));
-  fill('split', Object.entries(GROUPS)
-    .filter(([name, { of }]) => !name || new Set(scans.map(of)).size > 1)
-    .map(([name, { title }]) => [name, title]));
+  const choices = Object.entries(GROUPS).filter(([name, { of }]) => !name || new Set(scans.map(of)).size > 1);
+  fill('split', choices.map(([name, { title }]) => [name, title]));
+  fill('colour', choices.map(([name, { title }]) => [name, name ? title : 'muscle']));
   fill('figure', data.quality.map((name, k) => [k, name]));
   fill('across', Object.entries(ACROSS)
     .filter(([name]) => name === 'place' || scans.some((scan) => scan[name] !== null)));
@@ -395,7 +448,7 @@
   $('quality-part').hidden = !data.quality.length;
   $('series').addEventListener('change', () => { fillMeasures(); draw(); });
   $('measure').addEventListener('change', draw);
-  for (const id of ['split', 'figure', 'across']) {
+  for (const id of ['split', 'colour', 'figure', 'across']) {
     $(id).addEventListener('change', () => drawCharts(scans.filter(fits).filter((scan) => scan.series === seriesOf())));
   }
   window.addEventListener('resize', () => {

@@ -75,6 +75,7 @@ const Scans = (() => {
         select.addEventListener('change', onChange);
       }
     }
+    const column = columnFilter(bar, onChange);
     const search = element('input');
     search.type = 'search';
     search.id = 'filter-text';
@@ -90,11 +91,57 @@ const Scans = (() => {
     reset.addEventListener('click', () => {
       for (const { select } of chosen) select.value = '';
       search.value = '';
+      column.reset();
       onChange();
     });
     bar.append(reset);
     return (scan) => scan.scan.toLowerCase().includes(search.value.trim().toLowerCase())
-      && chosen.every(({ select, of }) => !select.value || of(scan).includes(select.value));
+      && chosen.every(({ select, of }) => !select.value || of(scan).includes(select.value))
+      && column.fits(scan);
+  }
+
+  // One column of participants.tsv: its groups to choose from, or the ends of its numbers.
+  function columnFilter(bar, onChange) {
+    if (!data.columns.length) return { fits: () => true, reset: () => {} };
+    const which = element('select');
+    which.id = 'filter-column';
+    which.append(new Option('none', ''), ...data.columns.map(({ name }, k) => new Option(name, k)));
+    const level = element('select');
+    level.id = 'filter-level';
+    level.setAttribute('aria-label', 'Group');
+    const [from, to] = ['from', 'to'].map((name) => {
+      const input = element('input');
+      input.type = 'number';
+      input.step = 'any';
+      input.id = `filter-${name}`;
+      input.placeholder = name;
+      input.setAttribute('aria-label', name);
+      return input;
+    });
+    const label = element('label', '', 'Column ');
+    label.append(which);
+    bar.append(label, level, from, to);
+    const of = (scan) => scan.columns[which.value];
+    function choose() {
+      const column = which.value === '' ? null : data.columns[which.value];
+      level.hidden = !column || column.kind !== 'groups';
+      from.hidden = to.hidden = !column || column.kind !== 'number';
+      level.replaceChildren(new Option('all', ''));
+      from.value = to.value = '';
+      if (column) for (const name of [...column.levels, 'n/a']) level.append(new Option(name, name));
+    }
+    which.addEventListener('change', () => { choose(); onChange(); });
+    for (const input of [level, from, to]) input.addEventListener('input', onChange);
+    choose();
+    return {
+      reset: () => { which.value = ''; choose(); },
+      fits: (scan) => {
+        if (which.value === '') return true;
+        if (level.value) return (of(scan) ?? 'n/a') === level.value;
+        const ends = [[from, 1], [to, -1]].filter(([input]) => input.value !== '');
+        return ends.every(([input, sign]) => of(scan) !== null && sign * (of(scan) - Number(input.value)) >= 0);
+      },
+    };
   }
 
   // A table that is sorted by its headings. A column has a title, `get` for its value, and may
