@@ -237,9 +237,14 @@ def expected_outputs(
         Whether the scan is deformed to its atlas.
     """
     if scan.region == SPINE:
-        return [derivative_path(scan, key) for key in _templates(scan)]
+        figures = io_spec()['sagittal_figures']
+        keys = [key for key in _templates(scan) if key != 'figure']
+        return [
+            *(derivative_path(scan, key) for key in keys),
+            *(derivative_path(scan, 'figure', desc=name) for name in figures),
+        ]
     contrasts = output_contrasts(scan)
-    absent = {'confidence', 'confidence_json'} if scan.manual else set()
+    absent = {'spine', *(('confidence', 'confidence_json') if scan.manual else ())}
     if scan.fat_source is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction', 'histograms'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):

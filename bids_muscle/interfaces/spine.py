@@ -111,18 +111,18 @@ class _MeasureInput(ScanInput):
 
 class _MeasureOutput(TraitedSpec):
     table = File(exists=True)
-    figure = File(exists=True)
+    figures = traits.Dict(traits.Str, File(exists=True), desc='file by name')
 
 
 class MeasureSpine(SimpleInterface):
-    """Wrapper around :func:`bids_muscle.measurement.spine.measure_spine`, and its picture."""
+    """Wrapper around :func:`bids_muscle.measurement.spine.measure_spine`, and its figures."""
 
     input_spec = _MeasureInput
     output_spec = _MeasureOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.measurement.spine import measure_spine
-        from bids_muscle.reports.spine_figure import draw_spine
+        from bids_muscle.reports.spine_figure import spine_figures
 
         cwd = Path(runtime.cwd)
         names, confidence, reasons = _read_found(self.inputs.found)
@@ -131,9 +131,13 @@ class MeasureSpine(SimpleInterface):
             (vertebrae, names), (discs, names), confidence=confidence, reasons=reasons
         )
         write_tsv(table, cwd / 'spine.tsv')
-        picture = draw_spine(load(self.inputs.image), vertebrae, discs, table)
-        (cwd / 'spine.webp').write_bytes(picture)
-        self._results = {'table': str(cwd / 'spine.tsv'), 'figure': str(cwd / 'spine.webp')}
+        figures = {}
+        pictures = spine_figures(load(self.inputs.image), vertebrae, discs, table)
+        for name, content in pictures.items():
+            path = cwd / name
+            path.write_bytes(content)
+            figures[name] = str(path)
+        self._results = {'table': str(cwd / 'spine.tsv'), 'figures': figures}
         return runtime
 
 
@@ -141,7 +145,7 @@ class _PublishInput(PublishInput):
     labels = traits.Dict(traits.Str, File(exists=True), mandatory=True)
     found = File(exists=True, mandatory=True)
     table = File(exists=True, mandatory=True)
-    figure = File(exists=True, mandatory=True)
+    figures = traits.Dict(traits.Str, File(exists=True), mandatory=True)
 
 
 class PublishSpine(SimpleInterface):
@@ -180,7 +184,8 @@ class PublishSpine(SimpleInterface):
             given.scan, bids_dir, dictionary('morph_spine'), model, given.settings
         )
         write_json(sidecar, place('morph_spine_json'))
-        write_bytes(Path(given.figure).read_bytes(), place('spine_figure'))
+        for name, path in given.figures.items():
+            write_bytes(Path(path).read_bytes(), place('figure', desc=name))
         self._results = {'paths': place.paths}
         return runtime
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.reports import scroller, surfaces
+from bids_muscle.reports import panels, scroller, surfaces
 from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
@@ -136,17 +136,17 @@ def draw_slices(
     """
     data = _data(background)
     size = cuts.panel_size('axial', view, background.header.get_zooms(), cuts.PANEL_WIDTH_PX)
-    panels = []
+    drawn = []
     for index in view.slices:
         picture = cuts.cut(data, 'axial', index, view)
         # Grey levels of its own for each slice: coils see the ends of a scan less.
-        window = view.windows.get(index) or cuts.robust_window(picture)
-        panel = cuts.grey_panel(picture, window, size)
+        window = view.windows.get(index) or panels.robust_window(picture)
+        panel = panels.grey_panel(picture, window, size)
         if numbers is not None:
-            panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
+            panel = panels.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
         title = name + cuts.slice_title(background, view, index, break_='\n')
-        panels.append(cuts.annotate(panel, 'axial', title))
-    return cuts.to_webp(cuts.montage(panels, COLUMNS))
+        drawn.append(panels.annotate(panel, 'axial', title))
+    return panels.to_webp(panels.montage(drawn, COLUMNS))
 
 
 def draw_extent(
@@ -162,7 +162,7 @@ def draw_extent(
     spacing = background.header.get_zooms()
     bottom, top = view.box[2]
     window = _window(data, view)
-    panels: list[Image.Image] = []
+    drawn: list[Image.Image] = []
     width_mm = [(high - low) * mm for (low, high), mm in zip(view.box, spacing, strict=False)]
     widths = {
         'coronal': round(2 * cuts.PANEL_WIDTH_PX * width_mm[0] / (width_mm[0] + width_mm[1])),
@@ -174,19 +174,23 @@ def draw_extent(
         if not numbers.any():
             index = data.shape[across] // 2
         size = cuts.panel_size(plane, view, spacing, widths[plane])
-        panel = cuts.grey_panel(cuts.cut(data, plane, index, view), window, size)
-        panel = cuts.draw_labels(panel, cuts.cut(numbers, plane, index, view), table)
-        image = cuts.annotate(panel, plane, plane)
+        panel = panels.grey_panel(cuts.cut(data, plane, index, view), window, size)
+        panel = panels.draw_labels(panel, cuts.cut(numbers, plane, index, view), table)
+        image = panels.annotate(panel, plane, plane)
         draw = ImageDraw.Draw(image)
+        free = 0.0
         for k in view.slices:
             row = round((top - k - 0.5) / (top - bottom) * size[1])
             for start in (20, size[0] - 44):
                 draw.line([(start, row), (start + 24, row)], fill='white')
-        panels.append(image)
-    sheet = Image.new('RGB', (sum(p.width for p in panels) + cuts.GAP_PX, panels[0].height))
-    sheet.paste(panels[0], (0, 0))
-    sheet.paste(panels[1], (panels[0].width + cuts.GAP_PX, 0))
-    return cuts.to_webp(sheet)
+            if k in view.levels and row >= free:
+                panels.write(image, (48, row), view.levels[k], anchor='lm')
+                free = row + panels.TEXT_PX
+        drawn.append(image)
+    sheet = Image.new('RGB', (sum(p.width for p in drawn) + panels.GAP_PX, drawn[0].height))
+    sheet.paste(drawn[0], (0, 0))
+    sheet.paste(drawn[1], (drawn[0].width + panels.GAP_PX, 0))
+    return panels.to_webp(sheet)
 
 
 def draw_fat_fraction(
@@ -207,11 +211,11 @@ def draw_fat_fraction(
     """
     data = _data(fat_fraction)
     size = cuts.panel_size('axial', view, fat_fraction.header.get_zooms(), cuts.PANEL_WIDTH_PX)
-    panels = []
+    drawn = []
     for index in view.slices:
         picture = cuts.cut(data, 'axial', index, view)
-        panel = cuts.colour_panel(picture, (0, 1), size, FRACTION_COLOURS)
-        panel = cuts.draw_labels(
+        panel = panels.colour_panel(picture, (0, 1), size, FRACTION_COLOURS)
+        panel = panels.draw_labels(
             panel,
             cuts.cut(numbers, 'axial', index, view),
             table,
@@ -219,9 +223,9 @@ def draw_fat_fraction(
             line_px=1,
             colour=(255, 255, 255),
         )
-        panels.append(cuts.annotate(panel, 'axial', cuts.slice_title(fat_fraction, view, index)))
+        drawn.append(panels.annotate(panel, 'axial', cuts.slice_title(fat_fraction, view, index)))
     ticks = {fraction / 100: f'{fraction} %' for fraction in (0, 25, 50, 75, 100)}
-    return cuts.to_webp(_with_bar(cuts.montage(panels, COLUMNS), FRACTION_COLOURS, ticks))
+    return panels.to_webp(_with_bar(panels.montage(drawn, COLUMNS), FRACTION_COLOURS, ticks))
 
 
 def count_fractions(fat_fraction: nib.Nifti1Image, numbers: np.ndarray) -> bytes:
@@ -275,7 +279,7 @@ def draw_bias(
     shown = cuts.plan_view(np.zeros(body.shape, np.uint8), body, spacing[:3], 1).box
     middle = np.linspace(0, len(view.slices) - 1, min(BIAS_SLICES + 2, len(view.slices)))
     picks = [view.slices[round(k)] for k in (middle[1:-1] if middle.size > 2 else middle)]
-    wide = cuts.View(tuple(picks), shown)
+    wide = cuts.View(tuple(picks), shown, levels=view.levels)
     size = cuts.panel_size('axial', wide, spacing, cuts.PANEL_WIDTH_PX)
     titles = [cuts.slice_title(before, wide, index) for index in picks]
     first, second = _data(before), _data(after)
@@ -286,20 +290,20 @@ def draw_bias(
         ('uncorrected', 'before', first),
         ('corrected', 'after', second),
     ):
-        window = cuts.robust_window(data[body] if body.any() else data)
-        panels = [
-            cuts.annotate(
-                cuts.grey_panel(cuts.cut(data, 'axial', index, wide), window, size),
+        window = panels.robust_window(data[body] if body.any() else data)
+        drawn = [
+            panels.annotate(
+                panels.grey_panel(cuts.cut(data, 'axial', index, wide), window, size),
                 'axial',
                 f'{title}, {place}',
             )
             for index, place in zip(picks, titles, strict=True)
         ]
-        figures[name] = cuts.to_webp(cuts.montage(panels, COLUMNS))
+        figures[name] = panels.to_webp(panels.montage(drawn, COLUMNS))
     limit = float(np.log2(FIELD_RANGE))
-    panels = [
-        cuts.annotate(
-            cuts.colour_panel(
+    drawn = [
+        panels.annotate(
+            panels.colour_panel(
                 cuts.cut(field, 'axial', index, wide), (-limit, limit), size, FIELD_COLOURS
             ),
             'axial',
@@ -308,8 +312,8 @@ def draw_bias(
         for index, place in zip(picks, titles, strict=True)
     ]
     ticks = {0.0: '0.5', 0.25: '0.7', 0.5: '1', 0.75: '1.4', 1.0: '2'}
-    sheet = _with_bar(cuts.montage(panels, COLUMNS), FIELD_COLOURS, ticks)
-    return {**figures, 'bias': cuts.to_webp(sheet)}
+    sheet = _with_bar(panels.montage(drawn, COLUMNS), FIELD_COLOURS, ticks)
+    return {**figures, 'bias': panels.to_webp(sheet)}
 
 
 def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> Image.Image:
@@ -325,7 +329,7 @@ def _with_bar(sheet: Image.Image, colours: str, ticks: Mapping[float, str]) -> I
     whole.paste(Image.fromarray(bar), (sheet.width + 8, top))
     for position, text in ticks.items():
         at = sheet.width + 29, top + (1 - position) * height
-        cuts.write(whole, at, text, anchor='lm')
+        panels.write(whole, at, text, anchor='lm')
     return whole
 
 
@@ -338,7 +342,7 @@ def _windows(
 ) -> dict[int, tuple[float, float]]:
     """Grey levels of every axial slice."""
     return {
-        index: cuts.muscle_window(
+        index: panels.muscle_window(
             cuts.cut(data, 'axial', index, view), cuts.cut(numbers, 'axial', index, view) > 0
         )
         for index in range(data.shape[2])
@@ -352,4 +356,4 @@ def _data(image: nib.Nifti1Image) -> np.ndarray:
 def _window(data: np.ndarray, view: cuts.View) -> tuple[float, float]:
     """Grey levels from the shown part of the shown slices."""
     (x0, x1), (y0, y1), _ = view.box
-    return cuts.robust_window(data[x0:x1, y0:y1, list(view.slices)])
+    return panels.robust_window(data[x0:x1, y0:y1, list(view.slices)])

@@ -1,4 +1,4 @@
-"""The methods text: sentences that say what really ran, with their references."""
+"""The methods text: what was done to the scans, with references, to be used in a paper."""
 
 from __future__ import annotations
 
@@ -14,6 +14,35 @@ from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import main_measures
+
+_CLASSIFIED = (
+    'The share of fat was estimated with {model}: voxels {rule} were classified as fat. A '
+    'threshold detects streaks of fat but not diffuse fat, so this share is not MFI.'
+)
+_BRIGHTER = 'brighter than the midpoint between the means of muscle and fat'
+_LIKELIER = 'brighter than muscle and more likely to be fat'
+#: How each main measure was obtained.
+_MEASURED = {
+    'mfi_ratio_of_means_pct': (
+        'Muscle fat infiltration (MFI) was calculated as the mean fat signal divided by the sum '
+        'of the mean fat and the mean water signal over the voxels of a muscle, without bias '
+        'correction.'
+    ),
+    'mfi_mean_of_voxels_pct': (
+        'Muscle fat infiltration (MFI) was calculated as the mean fat fraction over the voxels of '
+        'a muscle with signal above the noise.'
+    ),
+    'fat_kmeans2_pct': _CLASSIFIED.format(model='k-means (two clusters)', rule=_BRIGHTER),
+    'fat_kmeans3_pct': _CLASSIFIED.format(model='k-means (three clusters)', rule=_BRIGHTER),
+    'fat_gmm2_pct': _CLASSIFIED.format(model='a two-class Gaussian mixture', rule=_LIKELIER),
+    'fat_gmm3_pct': _CLASSIFIED.format(model='a three-class Gaussian mixture', rule=_LIKELIER),
+    'volume_ml': 'Muscle volume was calculated as the number of voxels times the voxel volume.',
+    'mean_csa_cm2': (
+        'Mean cross-sectional area (CSA) was calculated over the slices that contain the muscle, '
+        'without correction for obliquity.'
+    ),
+    'max_csa_cm2': 'Maximum CSA was the largest area of the muscle in a slice.',
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +113,9 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     record = scan.record
     sentences = [
         Sentence(
-            f'Results were made with bids_muscle{_version(record.versions, "bids_muscle")}, a '
-            f'BIDS App run by Nipype{_version(record.versions, "nipype")}, from data in the Brain '
-            'Imaging Data Structure.',
+            f'Images in the Brain Imaging Data Structure (BIDS) were processed with bids_muscle'
+            f'{_version(record.versions, "bids_muscle")}, a BIDS App based on Nipype'
+            f'{_version(record.versions, "nipype")}.',
             ('bids-apps', 'nipype', 'bids'),
         ),
         _signal_sentence(
@@ -98,8 +127,8 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     if record.processing.get('bias_correction'):
         sentences.append(
             Sentence(
-                'For the segmentation, intensity non-uniformity was estimated with N4 in '
-                f'ANTsPy{_version(record.versions, "antspyx")} and removed.',
+                'Before segmentation, intensity non-uniformity was corrected with N4 in '
+                f'ANTsPy{_version(record.versions, "antspyx")}.',
                 ('n4', 'antsx'),
             )
         )
@@ -108,8 +137,8 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     if scan.manual:
         sentences.append(
             Sentence(
-                f'The {_what(record)} were outlined or '
-                'corrected by a person, left and right apart.'
+                f'The {_what(record)} were segmented or corrected manually, left and right '
+                'separately.'
             )
         )
     elif record.region == SPINE:
@@ -119,20 +148,20 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
     if scan.alignment and scan.alignment.atlas:
         sentences.append(
             Sentence(
-                f'The scan was aligned with the atlas {scan.alignment.atlas}; the vertebral level '
-                f'of each slice comes from: {scan.alignment.source}.'
+                f'The scan was registered to the atlas {scan.alignment.atlas}. Source of the '
+                f'vertebral level of each slice: {scan.alignment.source}.'
             )
         )
     elif scan.alignment and any(span.confidence for span in scan.alignment.spans):
         sentences.append(
-            Sentence(f'The vertebral level of each slice comes from: {scan.alignment.source}.')
+            Sentence(f'Source of the vertebral level of each slice: {scan.alignment.source}.')
         )
     if scan.record.parts:
         sentences.append(
             Sentence(
-                f'{len(set(scan.record.parts) - set(scan.record.aside))} parts of the body were '
-                'put on one grid by their headers and measured as one; voxels that several parts '
-                'show counted once.'
+                f'{len(set(scan.record.parts) - set(scan.record.aside))} scans of adjacent parts '
+                'of the body were resampled to one grid by their headers and measured as one '
+                'scan. Voxels in an overlap were counted once.'
             )
         )
     sentences += _measure_sentences(scan)
@@ -143,24 +172,24 @@ def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool, fitted_echoes:
     names = ', '.join(inputs) or 'unknown'
     if bounded:
         return Sentence(
-            'Water and fat were computed from magnitude in-phase and opposed-phase images as half '
-            'their sum and half their difference; where a voxel holds more fat than water the two '
-            'are exchanged, so that the fat fraction cannot exceed 50 %.',
+            'Water and fat images were computed as half the sum and half the difference of the '
+            'magnitude in-phase and opposed-phase images. Where a voxel contains more fat than '
+            'water the two are exchanged, so the fat fraction cannot exceed 50 %.',
             ('dixon', 'weber2021'),
         )
     if fitted_echoes:
         return Sentence(
-            'Water and fat were fitted to the magnitudes of all echoes by least squares, with six '
-            'fat peaks and one R2* of water and fat (proton density fat fraction).',
+            'Water and fat signals were estimated from the magnitudes of all echoes by least '
+            'squares, with a six-peak fat model and a common R2* (proton density fat fraction).',
             ('dixon',),
         )
     if {Contrast.WATER, Contrast.FAT} <= set(inputs):
         return Sentence(
-            'Water and fat images of a Dixon acquisition were used as the scanner had '
-            'reconstructed them.',
+            'The water and fat images of a Dixon acquisition were used as reconstructed by the '
+            'scanner.',
             ('dixon',),
         )
-    return Sentence(f'The contrast of the images was {names}.')
+    return Sentence(f'The image contrast was {names}.')
 
 
 def _what(record: ScanRecord) -> str:
@@ -173,7 +202,7 @@ def _model_sentence(what: str, model: Mapping[str, str], versions: Mapping[str, 
     digest = model.get('sha256', '')
     checksum = f', weights SHA-256 {digest[:12]}' if digest else ''
     return Sentence(
-        f'The {what} were segmented, left and right apart, with the '
+        f'The {what} were segmented, left and right separately, with the '
         f'convolutional neural network {model.get("name", "without a name")}'
         f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}'
         f'{_limits(model)}.',
@@ -202,11 +231,9 @@ def _spine_sentence(model: Mapping[str, str], versions: Mapping[str, str]) -> Se
 def _measure_sentences(scan: ScanOutputs) -> list[Sentence]:
     sentences = []
     for column in main_measures(scan.rows):
-        entry = scan.definitions.get(column, {})
-        text = str(entry.get('Description', '')).strip().rstrip('.')
-        if text:
-            cites = ('weber2021',) if 'Weber 2021' in str(entry.get('Source', '')) else ()
-            sentences.append(Sentence(f'{entry.get("LongName", column)}: {text}.', cites))
+        source = str(scan.definitions.get(column, {}).get('Source', ''))
+        cites = ('weber2021',) if 'Weber 2021' in source else ()
+        sentences.append(Sentence(_MEASURED[column], cites))
     return sentences
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import BODY, SPINE, LabelTable, load_label_table
+from bids_muscle.anatomy.labels import BODY, SPINE, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.structures import read_published_table
 from bids_muscle.dataset.names import dataset_path, derivative_path, io_spec, name_ending
 from bids_muscle.dataset.records import ScanRecord, read_records
@@ -324,13 +324,27 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
 def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:
     """Read a sagittal scan; its tables are a section of the page of their own."""
     try:
-        figure = output_dir / derivative_path(scan, 'spine_figure')
+        places = {
+            name: output_dir / derivative_path(scan, 'figure', desc=name)
+            for name in io_spec()['sagittal_figures']
+        }
         labels = output_dir / derivative_path(scan, 'vertebrae')
     except BadDataError:
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
-    missing = () if figure.is_file() else (f'{figure.name} is missing.',)
-    figures = {} if missing else {'spine': figure}
-    return ScanOutputs(record, figures=figures, missing=missing, segmentation=_digest(labels))
+    figures = {name: path for name, path in places.items() if path.is_file()}
+    missing = tuple(f'{path.name} is missing.' for n, path in places.items() if n not in figures)
+    table = _spine_table(output_dir, record)
+    return ScanOutputs(record, (), {}, figures, missing, {}, _digest(labels), table=table)
+
+
+def _spine_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
+    """Return the labels of vertebrae and discs from the tables beside their maps."""
+    labels: list[Label] = []
+    for name in record.outputs:
+        if name.endswith('_dseg.tsv'):
+            with suppress(OSError, KeyError, ValueError):
+                labels += read_published_table(output_dir / name, SPINE, '')
+    return LabelTable(SPINE, tuple(labels)) if labels else None
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -35,10 +37,32 @@ def environment() -> jinja2.Environment:
     env.filters['value'] = format_value
     env.filters['tick'] = lambda tick: f'{tick:g}'
     env.filters['href'] = quote
+    env.filters['headings'] = headings
     env.globals.update(
         inline_script=inline_script, content_policy=content_policy, unusable_dice=UNUSABLE_DICE
     )
     return env
+
+
+#: With more links than this the menu of contents has no subsections.
+_LONG_MENU = 24
+_HEADING = re.compile(r'<h([23]) id="([^"]+)"[^>]*>(.*?)</h[23]>', re.DOTALL)
+
+
+def headings(content: str) -> list[tuple[str, str, int]]:
+    """Return the headings of a page that have an id: id, text and level, for a menu.
+
+    Examples
+    --------
+    >>> headings('<h2 id="a">Dose &amp; time</h2><h3>no id</h3><h3 id="b">In <b>mg</b></h3>')
+    [('a', 'Dose & time', 2), ('b', 'In mg', 3)]
+    """
+    found = [
+        (anchor, html.unescape(re.sub('<[^>]*>', '', text)).strip(), int(level))
+        for level, anchor, text in _HEADING.findall(content)
+    ]
+    found = [each for each in found if each[1]]
+    return found if len(found) <= _LONG_MENU else [each for each in found if each[2] == 2]
 
 
 @cache

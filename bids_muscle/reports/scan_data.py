@@ -11,6 +11,8 @@ from bids_muscle.anatomy.labels import Label
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import People, measure_definitions
 from bids_muscle.reports.completeness import STATUSES, completeness
+from bids_muscle.reports.lights import scan_light
+from bids_muscle.reports.measures import UNKNOWN_COLOUR
 from bids_muscle.reports.outliers import (
     OUTLIER_Z,
     Outlier,
@@ -20,7 +22,6 @@ from bids_muscle.reports.outliers import (
 )
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import heading, main_measures, page_of
-from bids_muscle.reports.participant import UNKNOWN_COLOUR, scan_light
 from bids_muscle.statistics.cohort import COVARIATES, participants
 from bids_muscle.statistics.variables import Variable, ask_variables, explore_variables
 

@@ -1,4 +1,4 @@
-"""What a page needs to scroll through a scan: sheets of slices in three planes, the outlines."""
+"""Files of the slice viewer of a page: sheets of slices in three planes, outlines of labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_muscle.reports import panels
 from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from bids_muscle.anatomy.labels import LabelTable
 
 PLANES: tuple[cuts.Plane, ...] = ('axial', 'coronal', 'sagittal')
-#: Width of a slice and pixels of a whole sheet at most, so that a browser decodes it at once and
-#: in little memory, and a page stays below 6 MB.
-TILE_WIDTH_PX = {'axial': 448, 'coronal': 320, 'sagittal': 320}
-SHEET_PX = {'axial': 16_000_000, 'coronal': 6_000_000, 'sagittal': 6_000_000}
+#: Width of a slice and pixels of a whole sheet at most, in the plane of the scan and in others,
+#: so that a browser decodes it at once and in little memory, and a page stays below 6 MB.
+TILE_WIDTH_PX = (448, 320)
+SHEET_PX = (16_000_000, 6_000_000)
 #: More pixels than this for the smallest side of a voxel show nothing more.
 PIXELS_PER_VOXEL = 2
-#: Coronal and sagittal slices are at least this far apart.
+#: Slices of the other planes are at least this far apart.
 STEP_MM = 2.0
 #: WebP has no side longer than this.
 SIDE_PX = 16_383
@@ -67,9 +68,13 @@ class Sheet:
 
 
 def plan_sheet(
-    plane: cuts.Plane, view: cuts.View, shape: tuple[int, ...], spacing_mm: tuple[float, ...]
+    plane: cuts.Plane,
+    view: cuts.View,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+    main: cuts.Plane = 'axial',
 ) -> Sheet:
-    """Lay out a sheet: all axial slices, or the coronal or sagittal ones through the view.
+    """Lay out a sheet: all slices of the plane of the scan, or those of another in the view.
 
     Parameters
     ----------
@@ -79,17 +84,21 @@ def plan_sheet(
         Which part of each slice is shown.
     shape, spacing_mm
         Of the volume, RAS+.
+    main
+        The plane of the scan.
     """
     across = cuts.ACROSS[plane]
-    low, high = (0, shape[2]) if plane == 'axial' else view.box[across]
-    step = 1 if plane == 'axial' else max(math.ceil(STEP_MM / spacing_mm[across] - 0.01), 1)
+    whole = plane == main
+    low, high = (0, shape[across]) if whole else view.box[across]
+    step = 1 if whole else max(math.ceil(STEP_MM / spacing_mm[across] - 0.01), 1)
+    width_px, sheet_px = (limit[not whole] for limit in (TILE_WIDTH_PX, SHEET_PX))
     count = -(-(high - low) // step)
     axis = 1 if plane == 'sagittal' else 0
     wide_mm = (view.box[axis][1] - view.box[axis][0]) * spacing_mm[axis]
     enough = math.ceil(PIXELS_PER_VOXEL * wide_mm / min(spacing_mm))
-    wide, high_px = cuts.panel_size(plane, view, spacing_mm, min(TILE_WIDTH_PX[plane], enough))
+    wide, high_px = cuts.panel_size(plane, view, spacing_mm, min(width_px, enough))
     # Smaller where there are very many.
-    shrink = min(1.0, math.sqrt(SHEET_PX[plane] / (wide * high_px * count)), SIDE_PX / high_px)
+    shrink = min(1.0, math.sqrt(sheet_px / (wide * high_px * count)), SIDE_PX / high_px)
     width, height = max(int(wide * shrink), 1), max(int(high_px * shrink), 1)
     columns = max(min(math.ceil(math.sqrt(count * height / width)), SIDE_PX // width), 1)
     return Sheet(plane, high - 1, step, count, columns, width, height)
@@ -117,20 +126,25 @@ def draw_sheet(background: nib.Nifti1Image, view: cuts.View, sheet: Sheet) -> by
     size = sheet.width, sheet.height
     rows = -(-sheet.count // sheet.columns)
     (x0, x1), (y0, y1), _ = view.box
-    window = cuts.robust_window(data[x0:x1, y0:y1])
+    window = panels.robust_window(data[x0:x1, y0:y1])
     picture = Image.new('L', (sheet.columns * sheet.width, rows * sheet.height))
     for place, index in enumerate(sheet.slices):
         part = cuts.cut(data, sheet.plane, index, view)
         if sheet.plane == 'axial':
             # Of its own for each slice: coils see the ends of a scan less.
-            window = view.windows.get(index) or cuts.robust_window(part)
-        panel = cuts.grey_panel(part, window, size)[:, :, 0]
+            window = view.windows.get(index) or panels.robust_window(part)
+        panel = panels.grey_panel(part, window, size)[:, :, 0]
         row, column = divmod(place, sheet.columns)
         picture.paste(Image.fromarray(panel), (column * sheet.width, row * sheet.height))
-    return cuts.to_webp(picture, QUALITY)
+    return panels.to_webp(picture, QUALITY)
 
 
-def trace_outlines(labels: nib.Nifti1Image, view: cuts.View, sheets: Sequence[Sheet]) -> bytes:
+def trace_outlines(
+    labels: nib.Nifti1Image,
+    view: cuts.View,
+    sheets: Sequence[Sheet],
+    main: cuts.Plane = 'axial',
+) -> bytes:
     """Trace the outline of each label in each slice of each plane.
 
     Parameters
@@ -141,26 +155,29 @@ def trace_outlines(labels: nib.Nifti1Image, view: cuts.View, sheets: Sequence[Sh
         Which part of each slice is shown.
     sheets
         Where the slices are.
+    main
+        The plane of the scan.
 
     Returns
     -------
     bytes
         JSON: ``box``, the voxels shown along each axis; ``planes``, for each its layout and for
         each slice its title and an SVG path by label number, in tenths of a pixel; ``muscles``,
-        by label number the voxel in the middle of its largest axial slice; ``first`` and
+        by label number the voxel in the middle of its largest slice of the scan; ``first`` and
         ``unsure``, a voxel of the slice where all muscles are seen best, and least surely.
     """
     numbers = np.asarray(labels.dataobj).astype(np.int16)
     present = [int(label) for label in np.unique(numbers) if label > 0]
-    best = int(np.argmax(cuts.muscle_share(numbers, 2))) if present else view.slices[0]
+    across = cuts.ACROSS[main]
+    best = int(np.argmax(cuts.muscle_share(numbers, across))) if present else None
     content = {
         'subpixels': SUBPIXELS,
         'box': view.box,
-        'first': _middle(_main(numbers, best), best, view),
+        'first': _middle(_main(numbers, best, across), best, view, across),
         'unsure': view.unsure
         if view.unsure is None
-        else _middle(_main(numbers, view.unsure), view.unsure, view),
-        'muscles': {str(label): _largest(numbers == label, view) for label in present},
+        else _middle(_main(numbers, view.unsure, across), view.unsure, view, across),
+        'muscles': {str(label): _largest(numbers == label, view, across) for label in present},
         'planes': {sheet.plane: _trace_plane(labels, numbers, view, sheet) for sheet in sheets},
     }
     return (json.dumps(content, separators=(',', ':')) + '\n').encode('ascii')
@@ -190,11 +207,11 @@ def draw_thumbnail(
     # Drawn at double size: an outline of one pixel would be lost.
     size = cuts.panel_size('axial', view, background.header.get_zooms(), THUMBNAIL_WIDTH_PX * 2)
     picture = cuts.cut(data, 'axial', index, view)
-    window = view.windows.get(index) or cuts.robust_window(picture)
-    panel = cuts.grey_panel(picture, window, size)
-    panel = cuts.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
+    window = view.windows.get(index) or panels.robust_window(picture)
+    panel = panels.grey_panel(picture, window, size)
+    panel = panels.draw_labels(panel, cuts.cut(numbers, 'axial', index, view), table)
     small = Image.fromarray(panel).resize((size[0] // 2, max(size[1] // 2, 1)))
-    return cuts.to_webp(small, QUALITY)
+    return panels.to_webp(small, QUALITY)
 
 
 def _trace_plane(
@@ -224,24 +241,31 @@ def _trace_plane(
     }
 
 
-def _main(numbers: np.ndarray, index: int) -> np.ndarray:
-    """Return where the muscle is that is largest in an axial slice."""
-    counts = np.bincount(numbers[:, :, index].ravel(), minlength=2)
+def _main(numbers: np.ndarray, index: int | None, across: int) -> np.ndarray:
+    """Return where the structure is that is largest in a slice of the scan."""
+    if index is None:
+        return numbers > 0
+    counts = np.bincount(np.take(numbers, index, axis=across).ravel(), minlength=2)
     return numbers == 1 + int(np.argmax(counts[1:]))
 
 
-def _largest(mask: np.ndarray, view: cuts.View) -> list[int]:
-    return _middle(mask, int(np.argmax(mask.sum(axis=(0, 1)))), view)
+def _largest(mask: np.ndarray, view: cuts.View, across: int) -> list[int]:
+    within = tuple(axis for axis in range(3) if axis != across)
+    return _middle(mask, int(np.argmax(mask.sum(axis=within))), view, across)
 
 
-def _middle(mask: np.ndarray, index: int, view: cuts.View) -> list[int]:
-    """Return the middle of a mask in an axial slice, of the view where it is empty there."""
-    where = np.argwhere(mask[:, :, index])
+def _middle(mask: np.ndarray, index: int | None, view: cuts.View, across: int) -> list[int]:
+    """Return the middle of a mask in a slice of the scan, of the view where it is empty there."""
+    middle = [(low + high) // 2 for low, high in view.box]
+    if index is None:
+        # Without a structure the first slice that is shown is one in the middle.
+        return [*middle[:2], view.slices[0]] if across == 2 else middle
+    where = np.argwhere(np.take(mask, index, axis=across))
     if where.size:
-        x, y = where.mean(axis=0).round().astype(int).tolist()
-    else:
-        x, y = ((low + high) // 2 for low, high in view.box[:2])
-    return [x, y, index]
+        middle = where.mean(axis=0).round().astype(int).tolist()
+        middle.insert(across, index)
+    middle[across] = index
+    return middle
 
 
 def _path(mask: np.ndarray, corner: tuple[int, int], scale: np.ndarray) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.reports import panels
 from bids_muscle.reports import slices as cuts
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def draw_surfaces(labels: nib.Nifti1Image, table: LabelTable) -> bytes:
     spacing = np.array(labels.header.get_zooms()[:3], float)
     if not numbers.any():
         empty = np.zeros((cuts.PANEL_WIDTH_PX // 2, cuts.PANEL_WIDTH_PX, 3), np.uint8)
-        return cuts.to_webp(cuts.annotate(empty, 'angled', 'no muscle'))
+        return panels.to_webp(panels.annotate(empty, 'angled', 'no muscle'))
     field = _distances(numbers, spacing)
     size_mm = np.array(field.distance_mm.shape) * field.step_mm
     cameras = {name: _axes(*where) for name, where in VIEWS.items()}
@@ -90,11 +91,11 @@ def draw_surfaces(labels: nib.Nifti1Image, table: LabelTable) -> bytes:
     for label in table:
         if label.index < len(colours):
             colours[label.index] = label.rgb
-    panels = [
-        cuts.annotate(_render(field, axes, shape, pixel_mm, colours), name, name)
+    views = [
+        panels.annotate(_render(field, axes, shape, pixel_mm, colours), name, name)
         for name, axes in cameras.items()
     ]
-    return cuts.to_webp(cuts.montage(panels, 2))
+    return panels.to_webp(panels.montage(views, 2))
 
 
 def _axes(turn_deg: float, rise_deg: float) -> np.ndarray:

@@ -313,7 +313,7 @@ def init_spine_wf(*, scan: Scan, inputs: RunInputs, resources: Resources) -> Wor
         [
             (segment, measure, _same('image', 'labels', 'found')),
             (segment, publish, _same('native', 'labels', 'found')),
-            (measure, publish, _same('table', 'figure')),
+            (measure, publish, _same('table', 'figures')),
         ]
     )
     return workflow

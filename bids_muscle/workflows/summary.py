@@ -42,8 +42,8 @@ def summary(records: Sequence[ScanRecord], output_dir: Path) -> list[str]:
 
 
 def _counts(records: Sequence[ScanRecord], output_dir: Path) -> str:
+    from bids_muscle.reports.lights import scan_light
     from bids_muscle.reports.outputs import read_scans
-    from bids_muscle.reports.participant import scan_light
 
     people = dict.fromkeys(record.participant for record in records)
     names = {record.scan for record in records}

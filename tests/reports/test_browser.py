@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -271,6 +272,78 @@ def test_planes_follow_each_other(visit: Callable[[Path], Page], add_scan: AddSc
     assert words.all_inner_texts()[1].endswith(('y +58 mm', 'y +60 mm'))
 
 
+def test_the_wheel_changes_slices_without_a_click_and_does_not_trap_the_page(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    page = open_viewer(visit, write_participant_report(add_scan('01'), '01'))
+    stage = page.locator('[data-plane=axial] [data-part=stage]')
+    slider = page.locator('[data-plane=axial] [data-part=slice]')
+    stage.scroll_into_view_if_needed()
+    slice_of, scrolled = slider.input_value, lambda: page.evaluate('scrollY')
+    box = stage.bounding_box()
+    x, y = box['x'] + box['width'] / 3, box['y'] + box['height'] / 3
+    page.mouse.move(x, y)
+    page.mouse.move(x + 9, y + 9)
+    slider.fill('3')
+    page.wait_for_timeout(500)  # longer than the pause that ends a turn of the wheel
+    before, at = int(slice_of()), scrolled()
+    page.mouse.wheel(0, 100)
+    page.wait_for_function(
+        "wanted => document.querySelector('[data-part=slice]').value === wanted",
+        arg=str(before - 1),
+    )
+    assert scrolled() == at
+    # At the last slice a new turn of the wheel belongs to the page.
+    slider.fill('0')
+    page.wait_for_timeout(500)
+    page.mouse.wheel(0, 100)
+    page.wait_for_function('at => scrollY > at', arg=at)
+    assert slice_of() == '0'
+
+
+def test_outlines_blink_and_paths_are_copied(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    label_map = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles_dseg.nii.gz'
+    output_dir = add_scan('01', outputs=(label_map,))
+    page = open_viewer(visit, write_participant_report(output_dir, '01'))
+    overlay = "document.querySelector('[data-part=canvas] g').style.display"
+    page.locator('[data-plane=axial] [data-part=stage]').focus()
+    page.keyboard.press('b')
+    for shown in ('none', '', 'none'):
+        page.wait_for_function(f"() => {overlay} === '{shown}'")
+    page.keyboard.press('b')
+    assert page.evaluate(overlay) == ''
+    page.evaluate("""() => {
+      Object.defineProperty(navigator, 'clipboard', { value: {
+        writeText: async (text) => { window.copied = text; } } });
+    }""")
+    page.locator('details', has=page.locator('[data-here]')).evaluate(
+        'node => { node.open = true; }'
+    )
+    page.click('[data-here]')
+    page.wait_for_function('() => window.copied')
+    assert page.evaluate('window.copied') == str(output_dir / label_map)
+
+
+def test_paper_has_all_columns_and_few_pages(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    settings = '[input]\nbids_dir = "/data"\noutput_dir = "/out"\n'
+    page = visit(write_participant_report(add_scan('01', settings=settings), '01'))
+    page.emulate_media(media='print', color_scheme='dark')
+    page.set_viewport_size({'width': 703, 'height': 1030})  # A4 without its margins
+    wide = """() => [...document.querySelectorAll('table, figure, pre, p')].filter(
+      each => each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML)"""
+    assert page.evaluate(wide) == []
+    assert page.evaluate(
+        "getComputedStyle(document.querySelector('section')).backgroundColor"
+    ) == ('rgb(255, 255, 255)')
+    assert not page.locator('h3', has_text='All slices').is_visible()
+    sheets = len(re.findall(rb'/Type\s*/Page\b', page.pdf(prefer_css_page_size=True)))
+    assert 2 <= sheets <= 6
+
+
 def test_window_and_level_are_grey_levels(
     visit: Callable[[Path], Page], add_scan: AddScan
 ) -> None:
@@ -326,7 +399,7 @@ def test_pictures_flicker_by_mouse_and_key(
         page.mouse.move(0, 0)
         assert not second.is_visible()
         frame.hover()
-        assert second.is_visible()
+        second.wait_for(state='visible')
         page.mouse.move(0, 0)
         assert not second.is_visible()
         frame.focus()

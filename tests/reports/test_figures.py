@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.reports import panels
 from bids_muscle.reports import slices as cuts
 from bids_muscle.reports.figures import BAR_WIDTH_PX, draw_bias, draw_fat_fraction, scan_figures
 
@@ -148,14 +149,14 @@ def test_outlines_stay_inside_the_label() -> None:
     labels = np.zeros((20, 20), int)
     labels[5:15, 5:15] = 1
     bare = np.zeros((200, 200, 3), np.uint8)
-    drawn = cuts.draw_labels(bare, labels, TABLE)
+    drawn = panels.draw_labels(bare, labels, TABLE)
     rows, columns = np.nonzero(drawn.any(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (50, 149, 50, 149)
 
 
 def test_grey_levels_ignore_a_few_bright_voxels() -> None:
     values = np.concatenate([np.linspace(0, 100, 1000), [1e6]])
-    assert cuts.robust_window(values)[1] < 110
+    assert panels.robust_window(values)[1] < 110
 
 
 def test_fat_fraction_colours_follow_the_scale(volumes: Volumes) -> None:

@@ -20,8 +20,9 @@ from bids_muscle.dataset.records import Step
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.reports.group import write_group
+from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outputs import read_scans
-from bids_muscle.reports.participant import scan_light, write_participant_report
+from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
@@ -176,7 +177,7 @@ def test_percentiles_come_from_the_group_level(add_scan: AddScan, muscle_rows: M
     page = participant_page(output_dir, '04')
     # The fifth of ten in MFI; all volumes are alike, so each stands in the middle.
     assert 'multifidus 15 P45 16 P45 20.5 P50 41 P50' in page.shown
-    assert 'up to 10 of them' in page.shown
+    assert 'up to 10 scans' in page.shown
     (output_dir / 'group_muscles.tsv').write_text('scan\nbroken\n')
     assert 'class="rank"' not in participant_page(output_dir, '04').text
 
@@ -196,7 +197,7 @@ def test_the_command_and_the_settings_are_shown(add_scan: AddScan) -> None:
     assert HOSTILE in shown
     shown = participant_page(add_scan('02', settings='[half'), '02').shown
     assert '[half' in shown
-    assert 'does the same again' not in shown
+    assert 'repeats the run' not in shown
 
 
 def test_thirty_sessions_have_one_page(add_scan: AddScan) -> None:
@@ -204,7 +205,8 @@ def test_thirty_sessions_have_one_page(add_scan: AddScan) -> None:
         output_dir = add_scan('01', session=f'{number:02d}', pictures={})
     page = participant_page(output_dir, '01')
     assert 'Of 30 scans: 30 to check' in page.shown
-    assert len([link for link in page.all('a') if '#scan-' in str(link['href'])]) == 30
+    # The table leads to all scans, and so does the menu, without their subsections.
+    assert len([link for link in page.all('a') if '#scan-' in str(link['href'])]) == 60
 
 
 def test_pictures_that_are_gone_are_named(add_scan: AddScan) -> None:
@@ -215,7 +217,7 @@ def test_pictures_that_are_gone_are_named(add_scan: AddScan) -> None:
     (output_dir / gone).unlink()
     shown = participant_page(output_dir, '01').shown
     assert 'Pictures that were made are gone: sub-01_acq-dixon_desc-bias.webp.' in shown
-    assert 'divided out' not in shown
+    assert 'Estimated bias field' not in shown
 
 
 def test_bars_carry_their_value_and_side(add_scan: AddScan) -> None:
@@ -255,8 +257,8 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
     assert 'Intensity non-uniformity was not corrected' in shown
     assert 'ANTsPy' not in shown
     shown = participant_page(add_scan('02'), '02').shown
-    assert 'as the scanner had reconstructed them' in shown
-    assert '50 %' not in shown.split('Methods')[1]
+    assert 'as reconstructed by the scanner' in shown
+    assert '50 %' not in shown.split('Methods')[-1]
 
 
 def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
@@ -355,7 +357,7 @@ def test_a_scan_without_scroller_says_so(add_scan: AddScan, content: str | None)
     else:
         path.write_text(content)
     page = participant_page(output_dir, '01')
-    assert 'scrolling through all slices are missing' in page.shown
+    assert 'files of the slice viewer are missing' in page.shown
     assert 'class="viewer"' not in page.text
 
 
@@ -460,8 +462,8 @@ def test_predicted_dice_is_shown_and_doubtful_muscles_are_marked(
     path.write_text(json.dumps({'PredictedDice': dices}))
     page = participant_page(output_dir, '01').text
     assert '0.91</td>' in page
-    assert re.search('0.62 <span class="light check">look', page)
-    assert page.count('>look<') == 1
+    assert re.search('0.62 <span class="light check">inspect', page)
+    assert page.count('>inspect<') == 1
 
 
 def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> None:
@@ -495,7 +497,7 @@ def test_an_outline_that_is_likely_to_be_wrong_makes_the_scan_red_and_does_not_c
     _predict(output_dir, '01', right_multifidus=0.91, left_multifidus=0.59)
     page = participant_page(output_dir, '01')
     assert 'Do not use without correction' in page.shown
-    assert 'Least predicted Dice 0.59 (left multifidus)' in ' '.join(page.shown.split())
+    assert 'Lowest predicted Dice 0.59 ( left multifidus )' in ' '.join(page.shown.split())
     (scan,) = read_scans(output_dir, '01')
     assert [row['name'] for row in scan.rows if scan.exclusion(row)] == ['left multifidus']
     assert 'left multifidus' not in {row['name'] for row in scan.kept}
@@ -551,3 +553,17 @@ def test_limits_of_the_model_are_on_the_pages_and_in_the_methods(add_scan: AddSc
     assert f'Model m 1: {limits}' in page
     assert '(trained on simulated people only)' in page
     assert f'Model m 1: {limits}' in group_page(output_dir).shown
+
+
+def test_the_menu_leads_to_every_section(add_scan: AddScan) -> None:
+    page = participant_page(add_scan('01'), '01').text
+    menu = page[page.index('<nav') : page.index('</nav>')]
+    for anchor in ('scan-1-title', 'scan-1-viewer', 'scan-1-measures', 'run', 'methods'):
+        assert (f'href="#{anchor}"' in menu) == (f'id="{anchor}"' in page), anchor
+    assert menu.count('<a ') > 8
+
+
+def test_a_reason_links_to_its_muscle(add_scan: AddScan, muscle_rows: MuscleRows) -> None:
+    rows = [{**row, 'reason': 'cut' if row['index'] == 3 else None} for row in muscle_rows()]
+    page = participant_page(add_scan('01', rows=rows), '01').text
+    assert re.search(r'data-label="3">right erector spinae</a>:</strong> cut', page)

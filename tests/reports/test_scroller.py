@@ -9,12 +9,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.reports import scroller
 from bids_muscle.reports import slices as cuts
+from bids_muscle.reports.spine_figure import spine_figures
 
 TABLE = load_label_table('lumbar')
 SPACING = (1.0, 1.5, 8.0)
@@ -143,7 +145,7 @@ def test_very_many_slices_still_make_one_sheet() -> None:
     for plane in scroller.PLANES:
         view = cuts.View((0,), ((0, 900), (0, 900), (0, 900)))
         plan = scroller.plan_sheet(plane, view, (900, 900, 900), (1.0, 1.0, 1.0))
-        assert plan.count * plan.width * plan.height <= scroller.SHEET_PX[plane]
+        assert plan.count * plan.width * plan.height <= scroller.SHEET_PX[plane != 'axial']
         assert plan.width > 100
     tall = cuts.View((0,), ((0, 4), (0, 4000), (0, 2)))
     plan = scroller.plan_sheet('axial', tall, (4, 4000, 2), (1.0, 1.0, 1.0))
@@ -168,3 +170,26 @@ def test_same_images_same_bytes(volume: Volume) -> None:
     first = scroller.draw_sheet(background, view, plan)
     assert scroller.draw_sheet(background, view, plan) == first
     assert outlines_of(volume) == outlines_of(volume)
+
+
+def test_a_sagittal_scan_shows_all_its_slices_and_goes_to_the_middle_of_each_body() -> None:
+    """Seven thick slices; the body is largest in one beside the middle."""
+    vertebrae, discs = np.zeros((7, 40, 60), np.uint8), np.zeros((7, 40, 60), np.uint8)
+    vertebrae[2:5, 20:30, 30:45] = 24
+    vertebrae[5, 18:32, 28:46] = 24
+    discs[2:6, 20:30, 25:28] = 124
+    affine = np.diag([6.0, 1.0, 1.0, 1.0])
+    images = [nib.Nifti1Image(data, affine) for data in (vertebrae, vertebrae, discs)]
+    figures = spine_figures(*images, pd.DataFrame(columns=['index', 'name', 'kind', 'height_mm']))
+    content = json.loads(figures['outlines'])
+    assert list(content['planes']) == ['sagittal', 'coronal', 'axial']
+    slices = content['planes']['sagittal']['slices']
+    # From right to left, as x falls in RAS+ order.
+    drawn = [sorted(each['paths']) for each in slices]
+    assert drawn == [[], ['124', '24'], ['124', '24'], ['124', '24'], ['124', '24'], [], []]
+    assert content['muscles']['24'] == [5, 24, 36]
+    assert content['unsure'] is None
+    assert set(figures) == {'spine', 'outlines', 'sagittal', 'coronal', 'axial'}
+    for plane, layout in content['planes'].items():
+        sheet = Image.open(io.BytesIO(figures[plane]))
+        assert sheet.width == layout['columns'] * layout['width']

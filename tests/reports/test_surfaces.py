@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.reports import slices as cuts
+from bids_muscle.reports import panels as drawing
 from bids_muscle.reports import surfaces
 
 TABLE = load_label_table('lumbar')
@@ -33,13 +33,13 @@ def panels() -> dict[str, np.ndarray]:
     """Give the views by name; each pixel is the label of its colour, 0 where it is black."""
     sheet = Image.open(io.BytesIO(surfaces.draw_surfaces(muscles(), TABLE))).convert('RGB')
     picture = np.asarray(sheet).astype(float)
-    high, wide = ((n + cuts.GAP_PX) // 2 for n in picture.shape[:2])
+    high, wide = ((n + drawing.GAP_PX) // 2 for n in picture.shape[:2])
     colours = np.array([label.rgb for label in TABLE], float)
     found = {}
     for place, name in enumerate(surfaces.VIEWS):
         row, column = divmod(place, 2)
-        part = picture[row * high : row * high + high - cuts.GAP_PX]
-        part = part[:, column * wide : column * wide + wide - cuts.GAP_PX]
+        part = picture[row * high : row * high + high - drawing.GAP_PX]
+        part = part[:, column * wide : column * wide + wide - drawing.GAP_PX]
         # Shading changes brightness, not hue.
         hue = part / np.maximum(np.linalg.norm(part, axis=2, keepdims=True), 1)
         like = hue @ (colours / np.linalg.norm(colours, axis=1, keepdims=True)).T

@@ -266,7 +266,7 @@ def test_before_comes_before_after(tmp_path: Path) -> None:
     assert 'sessions against ses-pre, order by labels' in findings['mixed_model']
     assert 'at the first session (ses-pre of 20; order by labels)' in findings['means']
     page = (output_dir / 'group.html').read_text()
-    assert 'Sessions in the order of time: ses-pre, ses-post (order by labels).' in page
+    assert 'Sessions in chronological order: ses-pre, ses-post (order by labels).' in page
     assert '"sessions": ["ses-pre", "ses-post"]' in page
 
 

@@ -283,8 +283,8 @@ def test_a_finished_folder_says_what_the_run_said(
     assert re.match(r'run-\d{8}T\d{6}.log ended: ', said[-1])
     assert 'Pages: ' in said[-2]
     # What the pages call to be checked is counted.
+    from bids_muscle.reports.lights import scan_light
     from bids_muscle.reports.outputs import read_scans
-    from bids_muscle.reports.participant import scan_light
 
     levels = [scan_light(each).level for each in read_scans(run.output_dir)]
     assert f'{levels.count("check")} of them to check' in said[0] or 'check' not in levels

@@ -383,7 +383,7 @@
   }
 
   const URGENCY = { failed: 0, unusable: 1, check: 2, ok: 3 };
-  const showRemarks = table($('remarks'), 'Scans to look at', [
+  const showRemarks = table($('remarks'), 'Scans to inspect', [
     { title: 'Scan', get: (scan) => scan.scan, show: toPage },
     { title: 'Result', get: (scan) => URGENCY[scan.light], show: (scan) => element('span', `light ${scan.light}`, scan.word) },
     { title: 'Least predicted Dice', number: true, get: (scan) => scan.sure },

@@ -1,10 +1,14 @@
 'use strict';
-// The scroller of a participant page: for each plane one sheet of all slices, moved under an SVG
+// The slice viewer of a participant page: for each plane one sheet of all slices, moved under an SVG
 // window, with the outlines as SVG paths in the same coordinates. A voxel, where the crosshair is,
 // links the planes.
 (() => {
   const SVG = 'http://www.w3.org/2000/svg';
   const CLICK_PX = 4;
+  // A notch of a wheel has 100 or more; a touchpad sends many small steps.
+  const WHEEL_PX = 50;
+  const PAUSE_MS = 400;
+  const BLINK_MS = 500;
   // Voxel axes across, along the columns and along the rows; the last two run from high to low.
   const AXES = { axial: [2, 0, 1], coronal: [1, 0, 2], sagittal: [0, 1, 2] };
 
@@ -42,12 +46,26 @@
           fill: muscle.colour, stroke: muscle.colour, 'stroke-width': 1.5,
           'vector-effect': 'non-scaling-stroke', 'fill-rule': 'evenodd',
         });
+        const name = svg('title', {});
+        name.textContent = muscle.name;
+        path.append(name);
         this.overlay.append(path);
         this.paths.set(muscle.index, path);
+      }
+      this.names = new Map();
+      if (data.named === this.name) {
+        for (const { index, name } of data.muscles) {
+          const text = svg('text', {
+            class: 'name', 'font-size': (this.width * data.outlines.subpixels) / 44,
+          });
+          text.textContent = name;
+          this.names.set(index, text);
+        }
       }
       this.lines = [0, 1].map(() => svg('line', {
         class: 'crosshair', 'vector-effect': 'non-scaling-stroke',
       }));
+      this.overlay.append(...this.names.values());
       this.canvas.append(this.image, this.overlay, ...this.lines);
       this.slider.max = this.slices.length - 1;
     }
@@ -55,17 +73,15 @@
     load(address) {
       const sheet = new Image();
       return new Promise((resolve) => {
-        sheet.addEventListener('load', () => {
+        // Decoded before it is shown: outlines never lie on an empty picture.
+        sheet.src = address;
+        sheet.decode().then(() => {
           this.image.setAttribute('width', sheet.naturalWidth);
           this.image.setAttribute('height', sheet.naturalHeight);
           this.image.setAttribute('href', sheet.src);
-          resolve();
-        });
-        sheet.addEventListener('error', () => {
+        }, () => {
           this.words.textContent = 'The picture with these slices is broken.';
-          resolve();
-        });
-        sheet.src = address;
+        }).then(resolve);
       });
     }
 
@@ -79,6 +95,7 @@
         this.image.setAttribute('x', -(index % this.columns) * this.width);
         this.image.setAttribute('y', -Math.floor(index / this.columns) * this.height);
         for (const [label, path] of this.paths) path.setAttribute('d', slice.paths[label] || '');
+        this.write();
         // An axial slice has its number in the title, the same as in the tables.
         const count = `slice ${index + 1} of ${this.slices.length}, `;
         const words = (this.name === 'axial' ? '' : count) + slice.title;
@@ -89,6 +106,17 @@
       const [x, y] = this.pixel(at);
       this.line(0, { x1: x, x2: x, y1: 0, y2: this.height });
       this.line(1, { x1: 0, x2: this.width, y1: y, y2: y });
+    }
+
+    // The names of what the slice shows, in the middle of each.
+    write() {
+      for (const [label, text] of this.names) {
+        const path = this.paths.get(label);
+        text.style.display = path.getAttribute('d') && !path.style.display ? '' : 'none';
+        const { x, y, width, height } = path.getBBox();
+        text.setAttribute('x', x + width / 2);
+        text.setAttribute('y', y + height / 2);
+      }
     }
 
     line(number, ends) {
@@ -182,6 +210,7 @@
     function toggle(box) {
       for (const plane of planes) {
         plane.paths.get(box.value).style.display = box.checked ? '' : 'none';
+        plane.write();
       }
     }
 
@@ -194,6 +223,7 @@
 
     function reset() {
       for (const control of Object.values(controls)) set(control, control.defaultValue);
+      if (part('blink').checked) flip('blink');
       for (const name of ['outlines', 'crosshair']) if (!part(name).checked) flip(name);
       all(true);
       go(first);
@@ -213,6 +243,7 @@
       PageDown: (plane) => step(plane.slider, -5),
       Home: (plane) => set(plane.slider, plane.slices.length - 1),
       End: (plane) => set(plane.slider, 0),
+      b: () => flip('blink'),
       o: () => flip('outlines'),
       x: () => flip('crosshair'),
       n: nextMuscle,
@@ -238,11 +269,33 @@
         event.preventDefault();
         action(plane);
       });
-      // Only once the picture has the focus: else the wheel scrolls the page, as everywhere.
+      // The wheel belongs to the page until the mouse moves over the picture, so that a page
+      // scrolled past a picture scrolls on, and again where it begins at the last slice.
+      const wheel = { own: false, at: '', sum: 0, time: 0 };
+      stage.addEventListener('pointermove', (event) => {
+        // Pages that scroll under a resting mouse send such events, too.
+        const now = `${event.screenX} ${event.screenY}`;
+        wheel.own ||= wheel.at !== '' && wheel.at !== now;
+        wheel.at = now;
+      });
+      stage.addEventListener('pointerleave', () => { Object.assign(wheel, { own: false, at: '' }); });
       stage.addEventListener('wheel', (event) => {
-        if (document.activeElement !== stage || event.ctrlKey) return;
+        if (event.ctrlKey || !event.deltaY) return;
+        if (!wheel.own && document.activeElement !== stage) return;
+        const by = -Math.sign(event.deltaY);
+        const paused = event.timeStamp - wheel.time > PAUSE_MS;
+        wheel.time = event.timeStamp;
+        const end = by > 0 ? plane.slider.max : plane.slider.min;
+        if (paused) wheel.sum = 0;
+        if (plane.slider.value === end && paused) {
+          wheel.time = 0;
+          return;
+        }
         event.preventDefault();
-        step(plane.slider, event.deltaY < 0 ? 1 : -1);
+        wheel.sum += event.deltaMode ? by * WHEEL_PX : -event.deltaY;
+        if (Math.abs(wheel.sum) < WHEEL_PX) return;
+        wheel.sum = 0;
+        step(plane.slider, by);
       }, { passive: false });
 
       let drag = null;
@@ -282,10 +335,20 @@
       controls[name].addEventListener('input', paint);
     }
     controls.zoom.addEventListener('input', () => planes.forEach((plane) => plane.frame()));
-    part('outlines').addEventListener('change', () => {
-      for (const plane of planes) {
-        plane.overlay.style.display = part('outlines').checked ? '' : 'none';
-      }
+    const overlay = (on) => {
+      for (const plane of planes) plane.overlay.style.display = on ? '' : 'none';
+    };
+    part('outlines').addEventListener('change', () => overlay(part('outlines').checked));
+    let blinking = null;
+    part('blink').addEventListener('change', () => {
+      clearInterval(blinking);
+      let on = part('outlines').checked;
+      overlay(on);
+      if (!part('blink').checked) return;
+      blinking = setInterval(() => {
+        on = !on;
+        overlay(on && part('outlines').checked);
+      }, BLINK_MS);
     });
     part('crosshair').addEventListener('change', () => {
       for (const line of planes.flatMap((plane) => plane.lines)) {
@@ -301,38 +364,19 @@
     part('all').addEventListener('click', () => all(true));
     part('none').addEventListener('click', () => all(false));
     part('reset').addEventListener('click', reset);
-    // A warning that names a slice leads there.
-    const goToSlice = (index) => go([at[0], at[1], index]);
-    root.addEventListener('slice', (event) => goToSlice(event.detail));
-    go(first);
-    if (root.dataset.slice) goToSlice(Number(root.dataset.slice));
-    paint();
+    // A sentence that names a slice or a structure leads there.
+    const goToPlace = () => {
+      const { slice, label } = root.dataset;
+      if (slice) go([at[0], at[1], Number(slice)]);
+      if (label && largest[label]) go(largest[label]);
+    };
+    root.addEventListener('place', goToPlace);
     root.hidden = false;
+    go(first);
+    goToPlace();
+    paint();
     Promise.all(planes.map((plane) => plane.load(data.sheets[plane.name]))).then(() => {
       root.dataset.ready = '';
-    });
-  }
-
-  // Two pictures on each other: the second while the mouse is over them, or as long as pressed.
-  for (const root of document.querySelectorAll('.flicker')) {
-    const flick = () => {
-      root.setAttribute('aria-pressed', root.getAttribute('aria-pressed') !== 'true');
-    };
-    root.addEventListener('click', flick);
-    root.addEventListener('keydown', (event) => {
-      if (![' ', 'Enter', 'f', 'F'].includes(event.key) || event.ctrlKey || event.metaKey) return;
-      event.preventDefault();
-      flick();
-    });
-  }
-
-  for (const link of document.querySelectorAll('a[data-slice]')) {
-    link.addEventListener('click', () => {
-      const root = document.querySelector(`[data-source=${link.dataset.viewer}-slices]`);
-      if (!root) return;
-      // Kept for a scroller that starts only when it comes into sight.
-      root.dataset.slice = link.dataset.slice;
-      root.dispatchEvent(new CustomEvent('slice', { detail: Number(link.dataset.slice) }));
     });
   }
 
