@@ -497,7 +497,7 @@ def test_an_outline_that_is_likely_to_be_wrong_makes_the_scan_red_and_does_not_c
     _predict(output_dir, '01', right_multifidus=0.91, left_multifidus=0.59)
     page = participant_page(output_dir, '01')
     assert 'Do not use without correction' in page.shown
-    assert 'Lowest predicted Dice 0.59 ( left multifidus )' in ' '.join(page.shown.split())
+    assert 'Lowest predicted Dice 0.59 ( left multifidus)' in ' '.join(page.shown.split())
     (scan,) = read_scans(output_dir, '01')
     assert [row['name'] for row in scan.rows if scan.exclusion(row)] == ['left multifidus']
     assert 'left multifidus' not in {row['name'] for row in scan.kept}
