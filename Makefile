@@ -59,7 +59,7 @@ completion: $(VENV)/.installed
 	$(PIP) --editable '.[completion]'
 	mkdir -p $(COMPLETIONS)
 	$(RUN)/shtab --shell bash bids_muscle.cli.parser.make_parser > $(COMPLETIONS)/bids_muscle
-	for name in atlas model phantom report segment slurm status; do \
+	for name in atlas model norms phantom report segment slurm status; do \
 	    $(RUN)/shtab --shell bash bids_muscle.cli.$$name.build_parser > $(COMPLETIONS)/bids_muscle-$$name || exit 1; \
 	done
 

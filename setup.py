@@ -99,6 +99,7 @@ setup(
         'console_scripts': [
             'bids_muscle = bids_muscle.cli.start:main',
             'bids_muscle-atlas = bids_muscle.cli.start:atlas',
+            'bids_muscle-norms = bids_muscle.cli.start:norms',
             'bids_muscle-phantom = bids_muscle.cli.start:phantom',
             'bids_muscle-model = bids_muscle.cli.start:model',
             'bids_muscle-report = bids_muscle.cli.start:report',

@@ -304,6 +304,13 @@ class Settings:
         metavar='FILE',
         unset='from scans that are repeated within a session, where there are some',
     )
+    norms: Path | None = _setting(
+        'group',
+        None,
+        'Norms of `bids_muscle-norms build`: tables and pages say in which centile values lie.',
+        'See [norms.md](norms.md).',
+        metavar='FILE',
+    )
     harmonise_sites: bool = _setting(
         'group',
         True,

@@ -36,6 +36,11 @@ def model() -> int:
     return main('model')
 
 
+def norms() -> int:
+    """Run ``bids_muscle-norms``."""
+    return main('norms')
+
+
 def phantom() -> int:
     """Run ``bids_muscle-phantom``."""
     return main('phantom')

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.dataset.names import dataset_path
@@ -18,6 +18,7 @@ from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
 from bids_muscle.measurement.muscle import SCAN
+from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
 from bids_muscle.reports.cohort import (
     People,
     muscle_table,
@@ -27,10 +28,12 @@ from bids_muscle.reports.cohort import (
 )
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.group_charts import sentence_by_variable
+from bids_muscle.reports.norms import Norms, read_norms
 from bids_muscle.reports.outliers import OUTLIER_Z
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.page import environment, format_value, heading, page_of
 from bids_muscle.reports.parts import settle_parts
+from bids_muscle.reports.published import published_context
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
 from bids_muscle.reports.review import write_review
 from bids_muscle.reports.scan_data import (
@@ -46,6 +49,9 @@ from bids_muscle.statistics.cohort import CohortAnalysis
 from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
 from bids_muscle.tables import name_some
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def write_group(
     output_dir: Path,
@@ -60,6 +66,7 @@ def write_group(
     visits: RawVisits | None = None,
     remarks: Sequence[str] = (),
     session_order: Sequence[str] = (),
+    norms: Path | None = None,
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
 
@@ -85,6 +92,8 @@ def write_group(
         Sentences about the tables of the raw dataset.
     session_order
         The order of sessions that the user gave.
+    norms
+        A file of ``bids_muscle-norms build``.
 
     Returns
     -------
@@ -96,10 +105,11 @@ def write_group(
     OutputError
         If a file cannot be written.
     MissingInputError, BadDataError, UsageError
-        If the ratings, the list, the formula or a column cannot be used; nothing is written
+        If the ratings, the list, the norms, the formula or a column cannot be used; nothing is written
         then. Also, once all is written, if there are ratings and none is about a segmentation that
         is here.
     """
+    known = read_norms(norms) if norms else None
     scans = read_scans(output_dir)
     people = recorded_people(scans) if people is None else people
     unknown: list[str] = []
@@ -126,6 +136,12 @@ def write_group(
     tables = write_cohort_tables(scans, people, muscles, output_dir, unusable)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
+    centiles = None
+    if known and norms:
+        centiles, written = write_centiles(known, norms, scans, people, output_dir)
+        tables += written
+    else:
+        remove_centiles(output_dir)
     shown = shown_variables(scans, people, groups, meanings)
     data = scan_data(scans, people, shown)
     wall = write_review(scans, data, output_dir)
@@ -145,7 +161,7 @@ def write_group(
             review=_review_context(review, scans) if review else None,
             scans=len(scans),
             series=[
-                _series_context(place, *each, analyses)
+                _series_context(place, *each, analyses, known, centiles)
                 for place, each in enumerate(_by_series(scans), 1)
             ],
             outlier_z=OUTLIER_Z,
@@ -330,6 +346,8 @@ def _series_context(
     contrast: str,
     scans: Sequence[ScanOutputs],
     analyses: Mapping[str, CohortAnalysis],
+    norms: Norms | None,
+    centiles: pd.DataFrame | None,
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
     return {
@@ -337,6 +355,15 @@ def _series_context(
         'region': region,
         'contrast': contrast,
         'analyses': statistics_context(analyses, region, contrast, definitions),
+        'norms': None
+        if norms is None or centiles is None
+        else centiles_context(norms, centiles, region, contrast, definitions),
+        'published': published_context(
+            region,
+            contrast,
+            analyses['means'].table if 'means' in analyses else None,
+            definitions,
+        ),
         'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans if not scan.part_of),
         'definitions': [
             (heading(name, definitions), definitions[name])

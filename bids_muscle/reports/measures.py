@@ -12,6 +12,7 @@ from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import format_value, grouped_reasons, heading, main_measures
+from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.percentiles import Cohort
 
 #: Right first, as it stands in the pictures.
@@ -27,20 +28,20 @@ ASYMMETRIES = {
 UNKNOWN_COLOUR = '#888888'
 
 
-def measures_content(scan: ScanOutputs, cohort: Cohort | None) -> dict[str, Any]:
+def measures_content(scan: ScanOutputs, reference: Norms | Cohort | None) -> dict[str, Any]:
     """Return what the template needs for the measures of a scan.
 
     Parameters
     ----------
     scan
         The scan.
-    cohort
-        Measures of all scans, for percentiles; None before the group level has run.
+    reference
+        Norms, or the measures of all scans; None before the group level has run.
     """
     colours = {str(label.index): label.color for label in scan.table or ()}
     main = main_measures(scan.rows)
     others = tuple(name for name in scan.measures if name not in main)
-    muscles, compared = _muscles(scan, main, colours, cohort)
+    muscles, compared = _muscles(scan, main, colours, reference)
     return {
         'histograms': _histograms(scan, colours),
         'quality': _quality(scan),
@@ -49,7 +50,8 @@ def measures_content(scan: ScanOutputs, cohort: Cohort | None) -> dict[str, Any]
             (heading(column, scan.definitions), _asymmetry(scan, column)) for column in main
         ],
         'muscles': muscles,
-        'compared': compared,
+        'centiles': reference.explain(compared) if reference and compared else '',
+        'norm_remark': reference.remark(scan) if isinstance(reference, Norms) else '',
         'extent': _extent(scan.rows),
         'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),
         'remarks': grouped_reasons(scan.rows),
@@ -101,9 +103,9 @@ def _muscles(
     scan: ScanOutputs,
     columns: Sequence[str],
     colours: Mapping[str, str],
-    cohort: Cohort | None,
+    reference: Norms | Cohort | None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows of the table of measures, and of how many scans percentiles are at most.
+    """Return the rows of the table of measures, and of how many at most centiles are.
 
     A row is a muscle; its cells are the right and the left value of each measure and, where it
     has one, the difference of the sides. What has no side has one cell over all of these.
@@ -122,18 +124,15 @@ def _muscles(
             for side in own_sides:
                 text = sides[side][column] if side in sides else MISSING
                 rank = None
-                if cohort and (value := number(text)) is not None:
-                    row = sides[side]
-                    where = scan.record.region or MISSING, scan.contrast, row['name']
-                    extent = row.get('extent', MISSING)
-                    rank = cohort.percentile((*where, extent, column), value)
-                    compared = max(compared, rank[1] if rank else 0)
+                if reference and side in sides:
+                    rank = reference.centile(scan, sides[side], column)
+                    compared = max(compared, rank.n if rank else 0)
                 first = side == own_sides[0]
-                percentile = rank[0] if rank else None
-                cells.append({'text': text, 'rank': percentile, 'first': first, 'span': span})
+                centile = rank.text if rank else ''
+                cells.append({'text': text, 'rank': centile, 'first': first, 'span': span})
             if difference and not unsided:
                 text = next(iter(sides.values()))[difference]
-                cells.append({'text': text, 'rank': None, 'first': False, 'span': 1})
+                cells.append({'text': text, 'rank': '', 'first': False, 'span': 1})
         shown = [colours.get(sides[s]['index'], UNKNOWN_COLOUR) for s in own_sides if s in sides]
         rows.append({'name': name, 'colours': shown, 'cells': cells})
     return rows, compared

@@ -19,7 +19,8 @@ from bids_muscle.reports.measures import measures_content
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
 from bids_muscle.reports.page import environment
-from bids_muscle.reports.percentiles import Cohort, read_cohort
+from bids_muscle.reports.norms import Norms
+from bids_muscle.reports.percentiles import Cohort, read_reference
 from bids_muscle.reports.pictures import PICTURES, show_picture, viewer_content
 from bids_muscle.reports.spine import spine_sections
 from bids_muscle.segmentation.quality import DOUBTFUL_DICE
@@ -54,10 +55,10 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
     path = output_dir / participant_path(participant, 'report')
     scans = read_scans(output_dir, participant)
     paragraphs, references = write_methods(scans)
-    cohort = read_cohort(output_dir)
+    reference = read_reference(output_dir)
     settings = _settings(output_dir, participant)
     infos = [scan.record.participant_info for scan in scans if scan.record.participant_info]
-    shown = [_scan_context(scan, place, cohort) for place, scan in enumerate(scans, start=1)]
+    shown = [_scan_context(scan, place, reference) for place, scan in enumerate(scans, start=1)]
     viewers = {each['record'].scan: each for each in shown}
     spines = spine_sections(output_dir, participant)
     for section in spines:
@@ -82,7 +83,9 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
     return path
 
 
-def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[str, Any]:
+def _scan_context(
+    scan: ScanOutputs, place: int, reference: Norms | Cohort | None
+) -> dict[str, Any]:
     record = scan.record
     context: dict[str, Any] = {
         'anchor': f'scan-{place}',
@@ -106,7 +109,7 @@ def _scan_context(scan: ScanOutputs, place: int, cohort: Cohort | None) -> dict[
         ],
         'doubtful_dice': DOUBTFUL_DICE,
         'alignment': scan.alignment,
-        **measures_content(scan, cohort),
+        **measures_content(scan, reference),
     }
     places, worst = _places(context), scan.least_sure
     return context | {

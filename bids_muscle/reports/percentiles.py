@@ -1,4 +1,4 @@
-"""Where a value stands in the cohort that the group level has put together."""
+"""Where a value lies: in norms, or else in the cohort of the group level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.errors import PARSE_ERRORS
-from bids_muscle.reports.outputs import MISSING, number
+from bids_muscle.reports.norms import Centile, Norms, kept_norms
+from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.tables import parse_rows
 
 #: In fewer scans a percentile says nothing.
@@ -41,8 +42,25 @@ class Cohort:
                     values.setdefault(key, []).append(value)
         self._values = {key: sorted(found) for key, found in values.items()}
 
+    def explain(self, n: int) -> str:
+        """Say what the percentiles of a page mean, among up to n scans."""
+        return (
+            f'P is the percentile within the cohort (same region and contrast, up to {n} scans, '
+            'from the last group_muscles.tsv): P90 exceeds 90 % of them. Sex and age are not '
+            'taken into account.'
+        )
+
+    def centile(self, scan: ScanOutputs, row: Mapping[str, str], measure: str) -> Centile | None:
+        """Return where a value of a scan lies, or None where that is not known."""
+        value = number(row.get(measure) or '')
+        if value is None:
+            return None
+        where = scan.record.region or MISSING, scan.contrast, row['name']
+        found = self.percentile((*where, row.get('extent', MISSING), measure), value)
+        return Centile(found[0], None, None, found[1]) if found else None
+
     def percentile(self, key: Key, value: float) -> tuple[int, int] | None:
-        """Return the mid-rank percentile of a value and the number of scans it stands among.
+        """Return the mid-rank percentile of a value and the number of scans it is compared with.
 
         None among fewer than ``MIN_SCANS``.
 
@@ -60,7 +78,12 @@ class Cohort:
         return int(100 * middle / len(values)), len(values)
 
 
-def read_cohort(output_dir: Path) -> Cohort | None:
+def read_reference(output_dir: Path) -> Norms | Cohort | None:
+    """Return the norms that the group level used, else its cohort, or None if it has not run."""
+    return kept_norms(output_dir) or _read_cohort(output_dir)
+
+
+def _read_cohort(output_dir: Path) -> Cohort | None:
     """Read the table of the group level, or return None where it has not run."""
     path = output_dir / dataset_path('group_muscles')
     try:

@@ -206,6 +206,7 @@ def run_group(settings: Settings) -> ExitCode:
         visits=visits,
         remarks=remarks,
         session_order=settings.session_order,
+        norms=settings.norms,
     )
     for path in written:
         print(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ import pandas as pd
 import pytest
 from cohorts import MEASURE, group_table
 
+import bids_muscle
+from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.cli.main import main
+from bids_muscle.cli.norms import main as norms_main
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json, write_tsv
-from bids_muscle.errors import BadDataError, ExitCode
+from bids_muscle.errors import BadDataError, ExitCode, UsageError
 from bids_muscle.measurement.table import dictionary
 from bids_muscle.phantom.effects import load_effects
+from bids_muscle.reports.norms import read_norms
+from bids_muscle.reports.participant import write_participant_report
+from bids_muscle.reports.published import SOURCES, published_values
 
 PEOPLE = ['age', 'sex', 'bmi']
 
@@ -392,3 +399,74 @@ def test_small_cohorts_have_reasons(tmp_path: Path, n: int) -> None:
             result = next(name for name in ('p', 'icc', 'sd') if name in row)
             assert row[result] != 'n/a' or row['reason'] != 'n/a'
     assert 'nan' not in (output_dir / 'group_findings.tsv').read_text()
+
+
+def test_norms_of_a_cohort_place_another_one(weber: Path, tmp_path: Path, capsys: Any) -> None:
+    """Norms of 84 people, 65 of them women; then people for whom there is a curve, and not."""
+    file = tmp_path / 'norms.json'
+    words = ['build', str(weber), '--output', str(file), '--population', 'planted people']
+    assert norms_main(words) == ExitCode.OK
+    text = file.read_text()
+    assert '14 curves of 65 people, 14 not made' in capsys.readouterr().out
+    assert not any(f'"{each}' in text for each in ('sub-', 'participant'))
+    table = group_table(6, seed=2)
+    table['age'], table['sex'], table['bmi'] = '35', 'F', '25'
+    last = table['participant_id'].unique()[1:]
+    table.loc[table['participant_id'] == last[0], 'sex'] = 'M'
+    table.loc[table['participant_id'] == last[1], 'age'] = '80'
+    table.loc[table['participant_id'] == last[2], 'bmi'] = 'n/a'
+    output_dir = write_outputs(table[table['participant_id'] != last[3]], tmp_path / 'out')
+    other = table[table['participant_id'] == last[3]]
+    write_outputs(other, output_dir, model={'name': 'other', 'version': '2', 'sha256': 'ef'})
+    changed = table[table['participant_id'] == last[4]]
+    write_outputs(changed, output_dir, settings_digest='xy')
+    assert group(output_dir, '--norms', file) == ExitCode.OK
+    centiles = pd.read_csv(output_dir / 'group_centiles.tsv', sep='\t', na_values='n/a')
+    assert list(centiles) == list(json.loads((output_dir / 'group_centiles.json').read_text()))
+    by_person = centiles.groupby('participant_id')
+    reasons = by_person['reason'].first().to_dict()
+    expected = ('no curve', 'age is outside', 'index is unknown', 'another model: net 1')
+    for who, words_ in zip(last[:4], expected, strict=True):
+        assert words_ in reasons[who]
+        assert by_person.get_group(who)['z'].isna().all()
+    placed = by_person.get_group('sub-01')
+    assert placed['centile'].between(placed['centile_ci_low'], placed['centile_ci_high']).all()
+    assert 'settings' in by_person['remark'].first()[last[4]]
+    page = html.unescape((output_dir / 'group.html').read_text())
+    for said in (*expected, 'settings that may change a number', 'planted people; 65 people'):
+        assert said in page
+    shown = write_participant_report(output_dir, '01').read_text()
+    assert len(re.findall(r'class="rank">P[<>]?\d+ \(', shown)) == 14
+    # Without norms nothing of them is left.
+    assert group(output_dir) == ExitCode.OK
+    assert not (output_dir / 'group_centiles.tsv').exists()
+    assert not (output_dir / 'group_norms.json').exists()
+
+
+def test_files_that_are_no_norms_are_refused(tmp_path: Path, capsys: Any) -> None:
+    example = Path(bids_muscle.__file__).parent / 'data/norms/example.json'
+    broken = tmp_path / 'norms.json'
+    for content in (
+        '{}',
+        '[1]',
+        example.read_text().replace('"covariance": [', '"covariance": [1,'),
+    ):
+        broken.write_text(content)
+        with pytest.raises(BadDataError, match='is not a file of norms'):
+            read_norms(broken)
+    with pytest.raises(UsageError, match='example made of simulated people'):
+        read_norms(example)
+    words = ['build', str(tmp_path), '--output', str(broken), '--population', 'x']
+    assert norms_main(words) == ExitCode.NO_INPUT
+    assert 'Run the group level' in capsys.readouterr().err
+
+
+def test_published_values_have_a_source_and_known_names() -> None:
+    labels = {label.muscle for region in REGIONS for label in load_label_table(region)}
+    assert published_values()
+    for row in published_values():
+        assert row['source'] in SOURCES
+        assert row['measure'] in dictionary('morph')
+        assert row['comparability'] in ('close', 'limited', 'not comparable')
+        assert (row['muscle'] in labels) == (row['comparability'] != 'not comparable')
+        assert float(row['mean']) > float(row['sd']) > 0
