@@ -31,6 +31,7 @@ COMMANDS = {
     'main': 'bids out participant',
     'atlas': 'build out --region lumbar bids',
     'model': 'list',
+    'norms': 'build out --output norms.json --population people',
     'phantom': 'out --participants 1',
     'report': 'pack out out.zip',
     'segment': 'T2w=image.nii.gz labels.nii.gz',
