@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 DRAWN = ((5, 'limit'), (50, 'regression'), (95, 'limit'))
 #: Points from which a curve is drawn.
 _STEPS = 13
+_FILES = ('group_centiles', 'group_centiles_json', 'group_norms')
 
 
 def write_centiles(
@@ -59,7 +60,7 @@ def write_centiles(
         ``group_centiles``, and the files written.
     """
     table = centile_table(scans, people, norms)
-    places = [output_dir / dataset_path(key) for key in ('centiles', 'centiles_json', 'norms')]
+    places = [output_dir / dataset_path(key) for key in _FILES]
     write_tsv(table, places[0])
     write_json(read_dictionary('group_centiles'), places[1])
     write_bytes(path.read_bytes(), places[2])
@@ -68,7 +69,7 @@ def write_centiles(
 
 def remove_centiles(output_dir: Path) -> None:
     """Remove what an earlier run with norms left."""
-    for key in ('centiles', 'centiles_json', 'norms'):
+    for key in _FILES:
         (output_dir / dataset_path(key)).unlink(missing_ok=True)
 
 

@@ -105,9 +105,9 @@ def write_group(
     OutputError
         If a file cannot be written.
     MissingInputError, BadDataError, UsageError
-        If the ratings, the list, the norms, the formula or a column cannot be used; nothing is written
-        then. Also, once all is written, if there are ratings and none is about a segmentation that
-        is here.
+        If the ratings, the list, the norms, the formula or a column cannot be used; nothing is
+        written then. Also, once all is written, if there are ratings and none is about a
+        segmentation that is here.
     """
     known = read_norms(norms) if norms else None
     scans = read_scans(output_dir)

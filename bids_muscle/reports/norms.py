@@ -313,7 +313,7 @@ def read_norms(path: Path) -> Norms:
 
 def kept_norms(output_dir: Path) -> Norms | None:
     """Return the norms that the group level last used, or None."""
-    path = output_dir / dataset_path('norms')
+    path = output_dir / dataset_path('group_norms')
     try:
         return _kept(path, path.stat().st_mtime_ns)
     except (OSError, BadDataError, MissingInputError, UsageError):
