@@ -10,9 +10,9 @@ from bids_muscle.anatomy.labels import REGIONS, UNSIDED, load_label_table
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
+from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import format_value, grouped_reasons, heading, main_measures
-from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.percentiles import Cohort
 
 #: Right first, as it stands in the pictures.

@@ -17,9 +17,9 @@ from bids_muscle.reports.links import link_places
 from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.measures import measures_content
 from bids_muscle.reports.methods import write_methods
+from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
 from bids_muscle.reports.page import environment
-from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.percentiles import Cohort, read_reference
 from bids_muscle.reports.pictures import PICTURES, show_picture, viewer_content
 from bids_muscle.reports.spine import spine_sections
