@@ -37,9 +37,23 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         'evaluate', help='compare label maps with a reference: tables, plots and a page'
     )
-    evaluate.add_argument('--predictions', type=Path, required=True, metavar='DERIVATIVES')
-    evaluate.add_argument('--reference', type=Path, required=True, metavar='DERIVATIVES')
-    evaluate.add_argument('--output', type=Path, required=True, metavar='FOLDER')
+    evaluate.add_argument(
+        '--predictions',
+        type=Path,
+        required=True,
+        metavar='DERIVATIVES',
+        help='derivatives dataset with the label maps to evaluate',
+    )
+    evaluate.add_argument(
+        '--reference',
+        type=Path,
+        required=True,
+        metavar='DERIVATIVES',
+        help='derivatives dataset with the reference label maps',
+    )
+    evaluate.add_argument(
+        '--output', type=Path, required=True, metavar='FOLDER', help='folder of tables and page'
+    )
     evaluate.add_argument(
         '--seg', help='seg entity of the references (default: all with known muscles)'
     )

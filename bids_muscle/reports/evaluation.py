@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.dataset.writer import read_tsv, write_json, write_text, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.reports.evaluation_plots import NAMES, agreement_plots, dice_plot, figure_uri
 from bids_muscle.reports.outputs import MISSING
-from bids_muscle.reports.page import environment
+from bids_muscle.reports.page import environment, webp_uri
 from bids_muscle.statistics import analysis, spine
 from bids_muscle.statistics.evaluation import ACCURACY, ALL, agreements, dictionary, summarise
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
@@ -21,19 +20,11 @@ from bids_muscle.statistics.loads import compare_loads
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 #: Names of the tables, without extension.
 ROWS, SUMMARY, AGREEMENT = 'evaluation', 'evaluation_summary', 'evaluation_agreement'
 LOADS = 'evaluation_loads'
 ANOVA, PAIRS, COMPARED = 'comparison_anova', 'comparison_pairs', 'comparison_summary'
-#: Colours of the sides, told apart by the colour-blind.
-COLOURS = {'right': '#E69F00', 'left': '#0072B2', ALL: '#4c5a67'}
-NAMES = {
-    'mfi_ratio_pct': 'MFI, ratio of means (%)',
-    'mfi_pct': 'MFI, mean of voxels (%)',
-    'volume_ml': 'Volume (ml)',
-}
 
 
 def write_evaluation(
@@ -42,6 +33,7 @@ def write_evaluation(
     title: str,
     left_out: Sequence[str] = (),
     loads: pd.DataFrame | None = None,
+    examples: Sequence[tuple[str, bytes]] = (),
 ) -> Path:
     """Write an evaluation: three tables with dictionaries, and a page that stands alone.
 
@@ -58,6 +50,8 @@ def write_evaluation(
         Sentences about what could not be evaluated.
     loads
         Loads on the spine by both, for :func:`~bids_muscle.statistics.loads.compare_loads`.
+    examples
+        Pictures of test over reference, WebP, each with its caption.
 
     Returns
     -------
@@ -81,11 +75,12 @@ def write_evaluation(
         'agreement': _agreement(agreed),
         'measures': list(NAMES.values()),
         'loads': [] if by_level is None else _loads(by_level),
+        'examples': [(caption, webp_uri(content)) for caption, content in examples],
         'pictures': [
-            ('Dice of each scan', _picture(_dice_plot(table))),
+            ('Dice of each scan', figure_uri(dice_plot(table))),
             *(
-                (f'{title}: correlation and Bland-Altman', _picture(figure))
-                for title, figure in _agreement_plots(table)
+                (f'{title}: correlation and Bland-Altman', figure_uri(figure))
+                for title, figure in agreement_plots(table)
             ),
         ],
         'definitions': [(dictionary()[n]['LongName'], dictionary()[n]) for n in ACCURACY],
@@ -365,70 +360,3 @@ def _side_by_side(
                 lines.append((dictionary()[name]['LongName'], values))
             out.append((f'{muscle} {side}' if muscle != ALL else 'all labels', lines))
     return out
-
-
-def _picture(figure: Figure) -> str:
-    """Return a figure as a data URI; the same figure gives the same bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=90, metadata={'Software': None})
-    return 'data:image/png;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
-
-
-def _dice_plot(table: pd.DataFrame) -> Figure:
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(table.sort_values('index')['name']))
-    figure = Figure(figsize=(8, 1 + 0.35 * len(names)), layout='constrained')
-    axes = figure.subplots()
-    for place, name in enumerate(names):
-        rows = table[table['name'] == name]
-        values = rows['dice'].dropna()
-        colour = COLOURS[rows['side'].iloc[0]]
-        axes.plot(values, [place] * len(values), 'o', color=colour, alpha=0.6, markersize=4)
-        if len(values):
-            axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color='black')
-    axes.set(xlim=(0, 1), xlabel='Dice (bar: mean)')
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.grid(axis='x', alpha=0.3)
-    return figure
-
-
-def _agreement_plots(table: pd.DataFrame) -> list[tuple[str, Figure]]:
-    """Draw correlation and Bland-Altman plots of each muscle, as Weber 2021, Figures 3 and 4."""
-    from matplotlib.figure import Figure
-
-    from bids_muscle.statistics.agreement import agreement
-
-    figures = []
-    for measure, name in NAMES.items():
-        kind, unit = measure.rsplit('_', 1)
-        test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
-        # As in the table: a muscle that one of them lacks has no measure to agree on.
-        there = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
-        known = table[there].dropna(subset=[test, reference])
-        muscles = list(dict.fromkeys(known.sort_values('index')['muscle']))
-        if not muscles:
-            continue
-        figure = Figure(figsize=(8, 3 * len(muscles)), layout='constrained')
-        panels = figure.subplots(len(muscles), 2, squeeze=False)
-        for (scatter, bland), muscle in zip(panels, muscles, strict=True):
-            for side, rows in known[known['muscle'] == muscle].groupby('side'):
-                x, y = rows[reference].to_numpy(), rows[test].to_numpy()
-                look = {'color': COLOURS[side], 'label': side, 'alpha': 0.7}
-                scatter.plot(x, y, 'o', markersize=4, **look)
-                bland.plot((x + y) / 2, y - x, 'o', markersize=4, **look)
-                found = agreement(y, x)
-                for level, style in (
-                    (found.bias, '-'),
-                    (found.loa_low, '--'),
-                    (found.loa_high, '--'),
-                ):
-                    if isfinite(level):
-                        bland.axhline(level, color=COLOURS[side], linestyle=style, linewidth=1)
-            scatter.axline((0, 0), slope=1, color='grey', linewidth=1)
-            scatter.set(title=muscle, xlabel=f'{name}, reference', ylabel=f'{name}, test')
-            bland.set(title=muscle, xlabel=f'{name}, mean', ylabel='test - reference')
-            scatter.legend()
-        figures.append((name, figure))
-    return figures

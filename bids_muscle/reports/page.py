@@ -98,8 +98,16 @@ def page_of(participant: str) -> str:
 
 def data_uri(path: Path) -> str:
     """Return a PNG or WebP file as a data URI."""
-    kind = path.suffix.removeprefix('.')
-    return f'data:image/{kind};base64,' + base64.b64encode(path.read_bytes()).decode('ascii')
+    return _data_uri(path.read_bytes(), path.suffix.removeprefix('.'))
+
+
+def webp_uri(content: bytes) -> str:
+    """Return a WebP picture as a data URI."""
+    return _data_uri(content, 'webp')
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f'data:image/{kind};base64,' + base64.b64encode(content).decode('ascii')
 
 
 def format_value(text: str | float | None) -> str:

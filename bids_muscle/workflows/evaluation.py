@@ -27,6 +27,7 @@ from bids_muscle.reports.evaluation import (
     write_evaluation,
     write_spine_evaluation,
 )
+from bids_muscle.reports.overlay import draw_overlay
 from bids_muscle.statistics.evaluation import compare_maps
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def evaluate(
             rows += _evaluate_pair(mine, truth)
         except BidsMuscleError as error:
             left_out.append(f'{truth.path.name}: {error}')
-    title = f'{predictions.absolute().name} against {reference.absolute().name}'
+    title = f'Evaluation: {predictions.absolute().name} against {reference.absolute().name}'
     spines = _paired_spines(maps, find_label_maps(reference, seg), left_out)
     spine_page = write_spine_evaluation(spines, output, title) if not spines.empty else None
     if not rows and spine_page:
@@ -85,8 +86,9 @@ def evaluate(
             + ' '.join(left_out[:3]),
             'Both need dseg files of the same scans, with lookup tables that name the muscles.',
         )
-    loads = _paired_loads(predictions, reference)
-    return write_evaluation(pd.DataFrame(rows), output, title, left_out, loads), left_out
+    table, loads = pd.DataFrame(rows), _paired_loads(predictions, reference)
+    examples = _draw_examples(table, pairs)
+    return write_evaluation(table, output, title, left_out, loads, examples), left_out
 
 
 def compare(
@@ -190,7 +192,7 @@ def _spine_rows(mine: LabelMap, truth: LabelMap, seg: str) -> list[dict[str, Any
         given = (nib.Nifti1Image(numbers, affine), label_map.names)
         table = measure_spine(*((given, None) if kind == 'vertebra' else (None, given)))
         measured.append(table[table['kind'] == kind].set_index('name').to_dict('index'))
-    stem = truth.path.name.split('.')[0].removesuffix('_dseg')
+    stem = _stem(truth)
     codes = {name: number for number, name in mine.names.items()}
     rows = []
     for number, name in truth.names.items():
@@ -240,28 +242,76 @@ def _on_one_grid(mine: LabelMap, truth: LabelMap) -> list[nib.Nifti1Image]:
     return images
 
 
-def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
+def _read_pair(
+    mine: LabelMap, truth: LabelMap
+) -> tuple[LabelTable, set[int], list[nib.Nifti1Image]]:
+    """Open both maps in the numbers of a label table of the package, RAS+ order.
+
+    Returns
+    -------
+    table
+        The label table.
+    shared
+        Numbers of the labels that both maps can have.
+    images
+        Test and reference.
+    """
     table = _table_of(truth)
     assert table is not None  # noqa: S101 - others were left out before
     codes = mine.codes(table), truth.codes(table)
-    shared = sorted(set(codes[0].values()) & set(codes[1].values()))
-    images = _on_one_grid(mine, truth)
+    images = [
+        nib.Nifti1Image(_translated(np.asarray(image.dataobj), code), image.affine)
+        for image, code in zip(_on_one_grid(mine, truth), codes, strict=True)
+    ]
+    return table, set(codes[0].values()) & set(codes[1].values()), images
+
+
+def _evaluate_pair(mine: LabelMap, truth: LabelMap) -> list[dict[str, Any]]:
+    table, shared, images = _read_pair(mine, truth)
     zooms = voxel_sizes(images[0].affine)
-    test, reference = (
-        _translated(np.asarray(image.dataobj), code)
-        for image, code in zip(images, codes, strict=True)
-    )
-    stem = truth.path.name.split('.')[0].removesuffix('_dseg')
+    test, reference = (np.asarray(image.dataobj) for image in images)
     rows = compare_maps(
         test,
         reference,
-        {number: table.by_index[number] for number in shared},
+        {number: table.by_index[number] for number in sorted(shared)},
         (float(zooms[0]), float(zooms[1]), float(zooms[2])),
         float(abs(np.linalg.det(images[1].affine[:3, :3]))),
         _published(mine, 'fatfrac', test.shape),
         _water_fat(mine, test.shape),
     )
-    return [{**scan_columns(truth.entities, stem), **row} for row in rows]
+    return [{**scan_columns(truth.entities, _stem(truth)), **row} for row in rows]
+
+
+def _stem(label_map: LabelMap) -> str:
+    return label_map.path.name.split('.')[0].removesuffix('_dseg')
+
+
+def _draw_examples(
+    table: pd.DataFrame, pairs: Sequence[tuple[LabelMap, LabelMap]]
+) -> list[tuple[str, bytes]]:
+    """Draw the scans with the highest, the median and the lowest mean Dice over labels."""
+    dice = (
+        table.groupby('scan')['dice'].mean().dropna().sort_values(ascending=False, kind='stable')
+    )
+    places = {0: 'Highest', len(dice) // 2: 'Median', len(dice) - 1: 'Lowest'}
+    by_name = {_stem(truth): (mine, truth) for mine, truth in pairs}
+    drawn = []
+    for place in sorted(places if len(dice) > 1 else {0}.intersection(range(len(dice)))):
+        scan = dice.index[place]
+        mine, truth = by_name[scan]
+        labels, shared, images = _read_pair(mine, truth)
+        test, reference = (
+            np.where(np.isin(image.dataobj, list(shared)), image.dataobj, 0) for image in images
+        )
+        water = _published(mine, 'desc-preproc_*', test.shape, 'water')
+        ground = _published(mine, 'desc-preproc_*', test.shape) if water is None else water
+        zooms = voxel_sizes(images[1].affine)
+        content = draw_overlay(
+            ground, test, reference, labels, (float(zooms[0]), float(zooms[1]), float(zooms[2]))
+        )
+        what = f'{places[place]} mean Dice' if len(dice) > 1 else 'Mean Dice'
+        drawn.append((f'{what} {dice.iloc[place]:.2f}: {scan}', content))
+    return drawn
 
 
 def _translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:

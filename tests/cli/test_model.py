@@ -284,6 +284,8 @@ def test_evaluates_against_maps_in_other_numbers(
     page = (tmp_path / 'eval/evaluation.html').read_text()
     HTMLParser(strict=True).parse(page)
     assert '0.83 ± 0.00' in page
+    assert page.count('data:image/webp') == 2
+    assert 'Highest mean Dice 0.83: sub-1' in page and 'Lowest mean Dice 0.83: sub-2' in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 

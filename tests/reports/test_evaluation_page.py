@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.reports.evaluation import _agreement_plots, write_evaluation
+from bids_muscle.reports.evaluation import write_evaluation
+from bids_muscle.reports.evaluation_plots import agreement_plots
 from bids_muscle.statistics.evaluation import agreements, compare_maps
 
 LABEL = load_label_table('lumbar').by_index[1]
@@ -29,11 +30,12 @@ def missed_in_one_of_five() -> pd.DataFrame:
 def test_a_muscle_that_was_missed_is_in_no_plot_of_agreement() -> None:
     table = missed_in_one_of_five()
     volume = agreements(table).set_index('measure').loc['volume_ml']
-    ((_, figure),) = _agreement_plots(table)
+    ((_, figure),) = agreement_plots(table)
     bland = figure.axes[1]
     points, *levels = (np.asarray(line.get_ydata(), dtype=float) for line in bland.get_lines())
     assert len(points) == volume['n'] == 4
-    drawn = [level[0] for level in levels]
+    *drawn, zero = [level[0] for level in levels]
+    assert zero == 0
     assert np.allclose(drawn, volume[['bias', 'loa_low', 'loa_high']].to_numpy(dtype=float))
 
 
