@@ -74,7 +74,7 @@ test: $(VENV)/.installed-test lint
 	$(RUN)/pytest -n 2 --dist loadfile
 
 fuzz: $(VENV)/.installed-test
-	FUZZ_TIMES=100 $(RUN)/pytest -q tests/faults/test_fuzz.py
+	FUZZ_TIMES=100 $(RUN)/pytest -q tests/fuzz
 
 container-test: $(VENV)/.installed
 	$(PIP) 'spython>=0.3.14,<0.4'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -34,18 +36,25 @@ def test_the_lock_holds_every_requirement_with_its_hash(extra: str) -> None:
 
 
 def test_the_lock_of_cuda_holds_torch_and_what_it_needs_beside_the_other() -> None:
-    lines = [line for line in (ROOT / 'cuda.lock').read_text().splitlines() if line[0] != '#']
-    for line in lines:
-        assert re.fullmatch(r'[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}', line), line
-    pinned = dict(line.split()[0].split('==') for line in lines)
+    pinned = _cuda()
     assert pinned['torch'] == _pinned()['torch'], 'run .ci/lock'
     assert {'triton', 'nvidia-cudnn-cu13', 'nvidia-cublas', 'nvidia-nccl-cu13'} <= set(pinned)
     assert not (set(pinned) - {'torch'}) & {canonicalize_name(name) for name in _pinned()}
 
 
-def test_the_recipes_take_the_same_extras() -> None:
+def _cuda() -> dict[str, str]:
+    lines = [line for line in (ROOT / 'cuda.lock').read_text().splitlines() if line[0] != '#']
+    for line in lines:
+        assert re.fullmatch(r'[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}', line), line
+    return dict(line.split()[0].split('==') for line in lines)
+
+
+def test_the_recipes_take_the_same_extras_and_the_lock_of_cuda() -> None:
     for recipe in ('Dockerfile', 'singularity.def'):
         text = (ROOT / recipe).read_text()
+        assert '${TORCH_LOCK:+-r /src/${TORCH_LOCK}}' in text
+        assert 'TORCH_LOCK=cuda.lock' in text
+        assert 'sbom-cuda.cdx.json' in text
         assert '${EXTRAS:+-r /src/requirements-${EXTRAS}.lock}' in text
         assert 'EXTRAS=loading' in text
 
@@ -93,6 +102,21 @@ def test_the_bill_of_materials_is_the_lock() -> None:
     assert content['bomFormat'] == 'CycloneDX'
     found = {each['name']: each['version'] for each in content['components']}
     assert found == _pinned(), 'run .ci/notice'
+
+
+def test_the_bill_of_materials_with_cuda_is_both_locks() -> None:
+    content = json.loads((ROOT / 'sbom-cuda.cdx.json').read_text())
+    found = {canonicalize_name(each['name']): each['version'] for each in content['components']}
+    pinned = {canonicalize_name(name): version for name, version in _pinned().items()}
+    assert found == pinned | _cuda(), 'run .ci/notice'
+
+
+def test_the_notice_of_an_image_with_cuda_is_made_where_it_is_built(tmp_path: Path) -> None:
+    """With packages that are here; those of CUDA are only there."""
+    (tmp_path / 'x.lock').write_text(f'# a lock\nnumpy=={metadata.version("numpy")} --hash=x\n')
+    command = [sys.executable, ROOT / '.ci/notice', tmp_path / 'x.lock']
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf'^numpy {metadata.version("numpy")}: .*BSD', said, re.M)
 
 
 @pytest.mark.parametrize('recipe', ['Dockerfile', 'singularity.def'])

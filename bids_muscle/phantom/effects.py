@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UsageError
+from bids_muscle.files import read_small
 from bids_muscle.phantom.person import Person, generator
+
+#: Effects are far below; this is neither infinite nor more than a float can be.
+_MOST = 1e9
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,12 @@ def load_effects(path: Path | None = None) -> Effects:
     source = 'bids_muscle default (Weber 2021)'
     if path is not None:
         try:
-            own = tomllib.loads(path.read_text('utf-8'))
+            own = tomllib.loads(read_small(path).decode())
         except OSError as error:
             raise MissingInputError(
                 f'The effects file {path} cannot be read ({error.strerror}).', 'Check the path.'
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except PARSE_ERRORS as error:
             raise UsageError(
                 f'The effects file {path} is not valid TOML: {error}.', 'Correct that line.'
             ) from error
@@ -162,7 +165,7 @@ def _check_values(values: dict[str, Any], path: Path) -> None:
     if not values['sites']:
         raise UsageError(f'The effects file {path} has no site.', 'Name at least one in [sites].')
     for table, key, value in _leaves(values):
-        bad = not math.isfinite(value)
+        bad = not abs(value) < _MOST
         bad |= key.endswith('share') and not 0 <= value <= 1
         bad |= key in ('sd', 'side_sd', 'age_sd_years', 'bmi_sd') and value < 0
         if bad:

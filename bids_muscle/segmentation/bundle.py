@@ -19,6 +19,7 @@ from bids_muscle.anatomy.labels import (
     side_and_structure,
 )
 from bids_muscle.errors import PARSE_ERRORS, ModelError
+from bids_muscle.files import read_small
 from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def read_bundle(folder: Path) -> ModelBundle:
     path = folder / CARD
     remedy = 'Copy the model folder again, or use a model made for this version of bids_muscle.'
     try:
-        card = json.loads(path.read_text(encoding='utf-8'))
+        card = json.loads(read_small(path))
     except (OSError, *PARSE_ERRORS) as error:
         raise ModelError(f'The model card {path} cannot be read: {error}.', remedy) from error
     try:

@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.errors import UsageError
+from bids_muscle.errors import PARSE_ERRORS, UsageError
+from bids_muscle.files import read_small
 from bids_muscle.segmentation.postprocess import BRIDGE_MM
 
 #: What some fields of a recipe may be.
@@ -376,8 +377,8 @@ def read_recipe(path: Path) -> Recipe:
 def _content(path: Path) -> dict[str, Any]:
     """Read the fields of a recipe over those of its base."""
     try:
-        own = tomllib.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        own = tomllib.loads(read_small(path).decode())
+    except (OSError, *PARSE_ERRORS) as error:
         raise UsageError(f'it cannot be read: {error}', '') from error
     if 'base' not in own:
         return own
