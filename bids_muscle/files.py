@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 #: No sidecar comes near this size, and no table of a cohort; more would fill the memory of a job.
@@ -40,6 +41,13 @@ def read_small(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, 'rb') as stream:
         return stream.read(max_bytes)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a folder is a folder; a link to itself is none."""
+    with suppress(OSError):
+        return entry.is_dir()
+    return False
 
 
 def how_to_fetch(path: Path) -> str | None:

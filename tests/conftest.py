@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# Run inside an image, and loaded by the processes of a run that is to fail: no test modules.
-collect_ignore = ['container', 'faults/inject']
+# Run inside an image, for hours, or in the processes of a run that is to fail: no test modules.
+collect_ignore = ['container', 'soak', 'faults/inject']
 
 # A loaded machine is no fault of the code.
 settings.register_profile('untimed', deadline=None)

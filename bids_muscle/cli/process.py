@@ -71,9 +71,13 @@ def own_process() -> Iterator[TextIO]:
 
 
 def end_in_order() -> None:
-    """From now on, Ctrl-C, and SIGTERM of Slurm and docker, closes what is open before the end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """From now on, Ctrl-C, SIGTERM of Slurm and docker, and the end of a terminal close first.
+
+    ``nohup`` ignores the end of a terminal.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _name_user() -> None:

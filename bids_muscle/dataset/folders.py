@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bids_muscle.dataset.bidsignore import is_ignored, is_image_ignored
 from bids_muscle.errors import MissingInputError
+from bids_muscle.files import is_folder
 
 #: Name of the folder of a participant.
 PARTICIPANT = re.compile(r'sub-([0-9A-Za-z+]+)')
@@ -33,7 +34,7 @@ def list_participants(bids_dir: Path) -> list[str]:
     MissingInputError
         If the folder is absent or cannot be read.
     """
-    matches = [PARTICIPANT.fullmatch(entry.name) for entry in _scan(bids_dir) if entry.is_dir()]
+    matches = [PARTICIPANT.fullmatch(entry.name) for entry in _scan(bids_dir) if is_folder(entry)]
     return sorted(
         match[1] for match in matches if match and not is_ignored(bids_dir, f'{match[0]}/')
     )
@@ -116,8 +117,9 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _is_unusable(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_dir():
-        return bool(_MEANT.fullmatch(entry.name)) and entry.is_symlink() and not entry.is_file()
+    if not is_folder(entry):
+        leads_nowhere = entry.is_symlink() and not os.path.isfile(entry)  # noqa: PTH113
+        return bool(_MEANT.fullmatch(entry.name)) and leads_nowhere
     if PARTICIPANT.fullmatch(entry.name) or _OTHER_FOLDERS.fullmatch(entry.name):
         return False
     if _MEANT.fullmatch(entry.name):

@@ -15,7 +15,7 @@ from bids_muscle.dataset.image_names import read_labels
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, Problem, UsageError
-from bids_muscle.files import how_to_fetch, read_small
+from bids_muscle.files import how_to_fetch, is_folder, read_small
 
 if TYPE_CHECKING:
     from bids.layout import Entity
@@ -25,6 +25,9 @@ _EXTENSIONS = ('.nii', '.nii.gz')
 _OTHER_DATATYPES = re.compile(r'sub-[^/]+/(?:ses-[^/]+/)?(?!ses-|anat$)[^/.]+')
 #: Places of images in the folder of a participant, whatever their names.
 _ANAT = re.compile(r'sub-[^/]+/(?:[^/]+/)?anat/[^/]+')
+#: Folders in folders of a participant that are looked into: session, anat, one more. A link may
+#: lead to a whole disk.
+_MOST_FOLDERS = 3
 #: A whole number with more digits does not fit into a number of a computer.
 _MOST_DIGITS = 300
 
@@ -233,7 +236,8 @@ def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
         names[:] = [
             name
             for name in names
-            if _is_utf8(name)
+            if relative.count('/') < _MOST_FOLDERS
+            and _is_utf8(name)
             and not _OTHER_DATATYPES.fullmatch(f'{relative}/{name}')
             and (place / name).resolve() not in above
         ]
@@ -256,7 +260,7 @@ def _root_sidecars(bids_dir: Path, _changed_ns: int) -> list[str]:
         return [
             entry.name
             for entry in entries
-            if entry.name.endswith('.json') and not entry.is_dir() and _is_utf8(entry.name)
+            if entry.name.endswith('.json') and not is_folder(entry) and _is_utf8(entry.name)
         ]
 
 

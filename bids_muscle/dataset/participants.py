@@ -199,7 +199,7 @@ def _misnamed(bids_dir: Path) -> Iterator[str]:
     except OSError:
         return
     for name in names:
-        if _MEANT.fullmatch(name):
+        if _MEANT.fullmatch(name) and name != 'participants.tsv':
             yield f'{name} is not read. Save it as participants.tsv.'
 
 

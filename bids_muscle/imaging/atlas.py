@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel import Nifti1Image
@@ -153,14 +155,15 @@ def atlas_name(folder: Path) -> str:
     BadDataError
         If its description cannot be read.
     """
-    return str(_read_card(folder)['Identifier'])
+    identifier: str = _read_card(folder)['Identifier']
+    return identifier
 
 
 def _templates(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f'tpl-*/{CARD}'))
 
 
-def _read_card(folder: Path) -> dict[str, object]:
+def _read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(read_small(folder / CARD))
         if card['Region'] not in REGIONS or not isinstance(card['Files'], dict):
@@ -172,7 +175,7 @@ def _read_card(folder: Path) -> dict[str, object]:
             f'{folder / CARD} does not describe an atlas: {error!r}.',
             'Build the atlas again with bids_muscle-atlas build.',
         ) from error
-    return dict(card)
+    return card
 
 
 def read_atlas(folder: Path) -> Atlas:
@@ -184,9 +187,20 @@ def read_atlas(folder: Path) -> Atlas:
         If a file is missing, changed, or does not fit the others.
     """
     card = _read_card(folder)
+    contents = _read_files(folder, card['Files'])
+    checksum = hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
+    try:
+        return _assemble(card, contents, checksum)
+    except (LookupError, TypeError, OSError, EOFError, zlib.error, *PARSE_ERRORS) as error:
+        raise BadDataError(
+            f'The files in {folder} are not those of an atlas: {error!r}.',
+            'Copy the whole folder of the atlas again, or build it again.',
+        ) from error
+
+
+def _read_files(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the contents of files that have their checksums, by name without the template's."""
     contents = {}
-    sums = card['Files']
-    assert isinstance(sums, dict)  # noqa: S101 - checked by _read_card
     for name, checksum in sums.items():
         path = folder / Path(name).name
         content = path.read_bytes() if path.is_file() else b''
@@ -195,8 +209,12 @@ def read_atlas(folder: Path) -> Atlas:
                 f'{path} is missing or not the file that belongs to this atlas.',
                 'Copy the whole folder of the atlas again, or build it again.',
             )
-        contents[name.split('_', 1)[1]] = content
-    region = str(card['Region'])
+        contents[name.partition('_')[2]] = content
+    return contents
+
+
+def _assemble(card: Mapping[str, Any], contents: Mapping[str, bytes], checksum: str) -> Atlas:
+    region = card['Region']
     segmentation = load_label_table(region).segmentation
     stacked = _image(contents[f'seg-{segmentation}_probseg.nii.gz'])
     images = {}
@@ -216,8 +234,7 @@ def read_atlas(folder: Path) -> Atlas:
         for row in rows
     )
     probabilities = np.moveaxis(np.asarray(stacked.dataobj, np.float32) / 100, 3, 0)
-    checksum = hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
-    return Atlas(str(card['Identifier']), region, images, probabilities, boundaries, checksum)
+    return Atlas(card['Identifier'], region, images, probabilities, boundaries, checksum)
 
 
 def _image(content: bytes) -> Nifti1Image:

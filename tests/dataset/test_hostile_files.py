@@ -10,7 +10,9 @@ import pytest
 
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.discovery import find_scans
+from bids_muscle.dataset.folders import list_participants, list_unusable
 from bids_muscle.dataset.index import read_filters
+from bids_muscle.dataset.participants import read_participants
 from bids_muscle.errors import BidsMuscleError
 from bids_muscle.files import MAX_BYTES, read_small
 from bids_muscle.reports.ratings import read_ratings
@@ -33,7 +35,11 @@ def _huge(path: Path) -> None:
         stream.truncate(2**29)  # a hole: it takes no space on the disk
 
 
-KINDS = {'pipe': _pipe, 'device': _device, 'huge': _huge}
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+KINDS = {'pipe': _pipe, 'device': _device, 'huge': _huge, 'loop': _loop}
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -51,7 +57,9 @@ KINDS = {'pipe': _pipe, 'device': _device, 'huge': _huge}
 def test_files_of_the_user(tmp_path: Path, kind: str, read: Callable[[Path], object]) -> None:
     path = tmp_path / 'x.tsv'
     KINDS[kind](path)
-    with pytest.raises(BidsMuscleError, match=r'regular file|larger than'):
+    with pytest.raises(
+        BidsMuscleError, match=r'regular file|larger than|levels of symbolic links'
+    ):
         read(path)
 
 
@@ -66,6 +74,24 @@ def test_a_sidecar_is_left_out_with_a_warning(
     (scan,) = find_scans(bids_dir, '01', rules=load_contrast_rules(None), region='lumbar')
     assert scan.problem is None
     assert any(f'The sidecar {place} is left out' in warning for warning in scan.warnings)
+
+
+def test_links_to_themselves_and_to_a_whole_disk(
+    tiny_dataset: TinyDataset, tmp_path: Path
+) -> None:
+    bids_dir = tiny_dataset({'sub-01/anat/sub-01_T2w': None})
+    for name in ('sub-02', 'T2w.json', 'anything', 'participants.tsv'):
+        (bids_dir / name).symlink_to(name)
+    far = tmp_path / 'disk/a/b'
+    far.mkdir(parents=True)
+    (far / 'sub-01_T1w.nii').write_bytes(b'')
+    (bids_dir / 'sub-01/anat/disk').symlink_to(tmp_path / 'disk')
+    assert list_participants(bids_dir) == ['01']
+    assert list_unusable(bids_dir) == ['sub-02']
+    (remark,) = read_participants(bids_dir).remarks
+    assert 'levels of symbolic links' in remark
+    (scan,) = find_scans(bids_dir, '01', rules=load_contrast_rules(None), region='lumbar')
+    assert any('The sidecar T2w.json is left out' in warning for warning in scan.warnings)
 
 
 def test_an_image_that_is_a_pipe_is_a_problem_of_that_scan(tiny_dataset: TinyDataset) -> None:

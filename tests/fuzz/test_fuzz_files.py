@@ -33,7 +33,7 @@ from bids_muscle.dataset.participants import height_m, read_participant_info, re
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.spine_maps import read_label_names
-from bids_muscle.imaging.atlas import find_atlas
+from bids_muscle.imaging.atlas import find_atlas, read_atlas
 from bids_muscle.imaging.levels import read_marks
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.reports.exclusions import read_exclusions
@@ -132,7 +132,8 @@ def _model(path: Path) -> None:
 
 def _atlas(path: Path) -> None:
     path.replace(path.parent / 'template_description.json')
-    find_atlas(path.parent, 'lumbar')
+    if find_atlas(path.parent, 'lumbar') == path.parent:
+        read_atlas(path.parent)
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
