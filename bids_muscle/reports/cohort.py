@@ -13,6 +13,7 @@ from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.completeness import completeness
 from bids_muscle.reports.figures import BACKGROUNDS
+from bids_muscle.reports.interchange import TRUE, type_of, write_for_others
 from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
 from bids_muscle.reports.ratings import SEPARATOR, Review
@@ -37,6 +38,7 @@ def write_cohort_tables(
     muscles: pd.DataFrame,
     output_dir: Path,
     unusable: Sequence[str] = (),
+    sessions: Sequence[str] = (),
 ) -> list[Path]:
     """Write the tables of a cohort, each as TSV with its JSON data dictionary.
 
@@ -52,13 +54,16 @@ def write_cohort_tables(
         The derivatives dataset.
     unusable
         Folders of the raw dataset that look like participants and are none.
+    sessions
+        In the order of time.
 
     Returns
     -------
     list of Path
         ``group_muscles`` (tidy, a row per muscle), ``group_wide`` (a row per scan), these two as
-        Parquet too, ``phenotype/bids_muscle`` (a row per participant), ``group_scans``,
-        ``group_completeness`` and ``group_outliers``.
+        Parquet too and the second as CSV with a codebook and a script for R,
+        ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``
+        and ``group_outliers``.
     """
     definitions = measure_definitions(scans)
     measures = analysed_measures(scans)
@@ -69,6 +74,13 @@ def write_cohort_tables(
     return [
         *_write(output_dir, 'group_muscles', muscles, definitions),
         *_write(output_dir, 'group_wide', wide, spread),
+        *write_for_others(
+            wide,
+            _dictionary('group_wide', wide, spread),
+            _sides(scans, measures),
+            sessions,
+            output_dir,
+        ),
         *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
         *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
         *_write(output_dir, 'group_completeness', completeness(scans, people, unusable)),
@@ -160,12 +172,14 @@ def _write(
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:
-    """Return a table of text as Parquet; columns that hold nothing but numbers become numbers."""
+    """Return a table of text as Parquet; columns of numbers and logical columns are typed so."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     def typed(column: pd.Series) -> pa.Array:
+        if type_of(column) == 'logical':
+            return pa.array([None if word == MISSING else word in TRUE for word in column])
         column = column.where(column != MISSING, None)
         try:
             return pa.array(pd.to_numeric(column), from_pandas=True)
@@ -229,6 +243,7 @@ def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd
     """Return one row per participant, as BIDS asks for below ``phenotype/``.
 
     Columns are those of the wide table with session and scan in front: ``ses1_acqdixon_...``.
+    Those in which nobody has a value are left out.
     """
     import pandas as pd
 
@@ -237,7 +252,9 @@ def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd
         own = rows.setdefault(f'sub-{scan.record.participant}', {})
         for name, text in _wide_cells(scan, measures).items():
             own[f'{_prefix(scan)}_{name}'] = text
-    names = sorted({name for row in rows.values() for name in row})
+    names = sorted(
+        {name for row in rows.values() for name, text in row.items() if text != MISSING}
+    )
     columns = {
         'participant_id': list(rows),
         **{name: [row.get(name, MISSING) for row in rows.values()] for name in names},
@@ -277,6 +294,18 @@ def _wide_names(
             for name in asymmetries
             for row in both
         },
+    }
+
+
+def _sides(
+    scans: Sequence[ScanOutputs], measures: Sequence[str]
+) -> dict[str, tuple[str, str, str]]:
+    """Return measure, muscle and side of the columns of the wide table that have a side."""
+    rows = {row['name']: row for scan in scans for row in scan.rows}
+    return {
+        name: (measure, rows[where]['muscle'], rows[where]['side'])
+        for name, (measure, where) in _wide_names(scans, measures).items()
+        if measure in measures
     }
 
 

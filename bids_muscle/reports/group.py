@@ -133,7 +133,7 @@ def write_group(
         groups=groups,
         meanings=meanings,
     )
-    tables = write_cohort_tables(scans, people, muscles, output_dir, unusable)
+    tables = write_cohort_tables(scans, people, muscles, output_dir, unusable, order.names)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
     centiles = None

@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -470,3 +471,63 @@ def test_published_values_have_a_source_and_known_names() -> None:
         assert row['comparability'] in ('close', 'limited', 'not comparable')
         assert (row['muscle'] in labels) == (row['comparability'] != 'not comparable')
         assert float(row['mean']) > float(row['sd']) > 0
+
+
+#: Model in R -> column of the estimate here, and what tells the rows apart.
+IN_R = {
+    'means': ('mean', []),
+    'paired_t': ('difference', ['other_muscle']),
+    'sex_differences': ('difference', []),
+    'pearson': ('r', ['variable']),
+    'mixed_model': ('estimate', ['term']),
+}
+
+
+@pytest.mark.skipif(not shutil.which('Rscript'), reason='needs R: apt install r-base-core')
+def test_r_reads_the_tables_and_finds_the_same(weber: Path, tmp_path: Path) -> None:
+    for name in ('group_wide.csv', 'group_wide_codebook.csv', 'group_models.R'):
+        shutil.copy(weber / name, tmp_path)
+    subprocess.run(['Rscript', 'group_models.R'], cwd=tmp_path, check=True, capture_output=True)
+    found = pd.read_csv(tmp_path / 'group_models_R.csv')
+    for model, (column, keys) in IN_R.items():
+        own = stats(weber, model)
+        own = own[own['muscle'] != 'all muscles']
+        if model == 'mixed_model':
+            own = own[own['term'].str.startswith('session')]
+        theirs = found[found['model'] == model].rename(columns={'term': (keys or ['t'])[0]})
+        both = own.merge(theirs, on=['muscle', *keys], suffixes=('', '_r'))
+        if model == 'paired_t':  # R names each pair in the order of the alphabet
+            turned = theirs.rename(columns={'muscle': 'other_muscle', 'other_muscle': 'muscle'})
+            turned = turned.assign(estimate=-turned['estimate'])
+            both = pd.concat([both, own.merge(turned, on=['muscle', *keys], suffixes=('', '_r'))])
+        assert len(both) == len(own) == len(theirs) > 0
+        estimate = both['estimate_r' if column == 'estimate' else 'estimate']
+        np.testing.assert_allclose(estimate, both[column], rtol=1e-4)
+        if model != 'means':
+            # The mixed models stop at slightly different variances.
+            np.testing.assert_allclose(both['p_holm_r'], both['p_holm'], rtol=0.02, atol=1e-9)
+
+
+def test_other_programs_are_given_types_and_labels(tmp_path: Path) -> None:
+    table = group_table(3).assign(truncated_pct='true')
+    table.loc[table['side'] == 'left', 'truncated_pct'] = 'n/a'
+    table.loc[table['name'] == 'left levator scapulae', MEASURE] = 'n/a'
+    output_dir = write_outputs(table, tmp_path / 'out')
+    assert group(output_dir) == ExitCode.OK
+    parquet = pd.read_parquet(output_dir / 'group_muscles.parquet')
+    assert parquet['truncated_pct'].isna().sum() == 3 * 7
+    assert set(parquet['truncated_pct'].dropna()) == {True}
+    assert parquet['excluded'].dtype == bool
+    assert not parquet['excluded'].any()
+    book = pd.read_csv(output_dir / 'group_wide_codebook.csv').set_index('column')
+    wide = pd.read_csv(output_dir / 'group_wide.csv')
+    assert list(book.index) == list(wide)
+    row = book.loc[f'{MEASURE}_left_trapezius']
+    assert (row['label'], row['units']) == ('MFI, ratio of means, left trapezius', '%')
+    assert (row['type'], row['muscle'], row['side']) == ('number', 'trapezius', 'left')
+    assert book['role'].dropna().to_dict() == {'age': 'age', 'sex': 'sex', 'bmi': 'bmi'}
+    people = pd.read_csv(output_dir / 'phenotype/bids_muscle.tsv', sep='\t', na_values='n/a')
+    assert people.notna().any().all()
+    assert len(people.columns) == 1 + 13
+    entries = json.loads((output_dir / 'phenotype/bids_muscle.json').read_text())
+    assert list(entries) == list(people)

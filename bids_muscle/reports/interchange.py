@@ -1,0 +1,123 @@
+"""Files for other programs: ``group_wide`` as CSV, its codebook, and a script for R."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_muscle.anatomy.people import find_column
+from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.writer import write_text
+from bids_muscle.reports.outputs import MISSING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Words of logical columns: those of bids_muscle, and those of people.
+LOGICAL = ({'true', 'false'}, {'True', 'False'}, {'yes', 'no'})
+TRUE = {'true', 'True', 'yes'}
+#: Columns of participants.tsv that the models use, whatever they are called.
+ROLES = ('sex', 'age', 'bmi', 'weight', 'height', 'site')
+_COLUMNS = (
+    'column', 'label', 'description', 'units', 'type', 'role', 'measure', 'muscle', 'side',
+    'levels',
+)  # fmt: skip
+
+
+def write_for_others(
+    wide: pd.DataFrame,
+    definitions: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, tuple[str, str, str]],
+    sessions: Sequence[str],
+    output_dir: Path,
+) -> list[Path]:
+    """Write the wide table with commas, what its columns mean, and a script that reads both.
+
+    Parameters
+    ----------
+    wide
+        As in ``group_wide``, text with ``n/a``; missing values are empty cells here.
+    definitions
+        Data dictionary of its columns.
+    places
+        Measure, muscle and side of the columns that hold measures of one side.
+    sessions
+        In the order of time.
+    output_dir
+        The derivatives dataset.
+    """
+    import pandas as pd
+
+    table, book, script = (
+        output_dir / dataset_path(f'group_{name}') for name in ('wide_csv', 'codebook', 'models_r')
+    )
+    rows = _codebook(wide, definitions, places, sessions)
+    write_text(_csv(wide.replace(MISSING, '')), table)
+    write_text(_csv(pd.DataFrame(rows, columns=list(_COLUMNS)).fillna('')), book)
+    source = resources.files('bids_muscle') / 'data/r/group_models.R'
+    write_text(source.read_text(encoding='utf-8'), script)
+    return [table, book, script]
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator='\n')
+
+
+def _codebook(
+    wide: pd.DataFrame,
+    definitions: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, tuple[str, str, str]],
+    sessions: Sequence[str],
+) -> list[dict[str, Any]]:
+    found = {find_column(map(str, wide.columns), role): role for role in ROLES}
+    rows = []
+    for name in map(str, wide.columns):
+        entry = definitions.get(name, {})
+        measure, muscle, side = places.get(name, ('', '', ''))
+        kind = type_of(wide[name])
+        levels = ' < '.join(sessions) if name == 'session_id' else _levels(entry, wide[name], kind)
+        rows.append(
+            {
+                'column': name,
+                'label': entry.get('LongName', name),
+                'description': entry.get('Description', ''),
+                'units': entry.get('Units', ''),
+                'type': kind,
+                'role': found.get(name, ''),
+                'measure': measure,
+                'muscle': muscle,
+                'side': side,
+                'levels': levels,
+            }
+        )
+    return rows
+
+
+def _levels(entry: Mapping[str, Any], column: pd.Series, kind: str) -> str:
+    """Return the levels that a column of few words has, as in its dictionary or as they occur."""
+    if isinstance(entry.get('Levels'), dict):
+        return '; '.join(f'{level} = {text}' for level, text in entry['Levels'].items())
+    words = sorted(set(column) - {MISSING})
+    return '; '.join(words) if kind != 'number' and len(words) <= 10 else ''
+
+
+def type_of(column: Iterable[str]) -> str:
+    """Return ``'number'``, ``'logical'`` or ``'text'``, as all cells but n/a are.
+
+    Examples
+    --------
+    >>> type_of(['1', '2.5', 'n/a']), type_of(['true', 'false']), type_of(['no', 'yes'])
+    ('number', 'logical', 'logical')
+    >>> type_of(['true', '1']), type_of(['n/a'])
+    ('text', 'text')
+    """
+    words = set(column) - {MISSING}
+    if words and any(words <= each for each in LOGICAL):
+        return 'logical'
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return 'text'
+    return 'number' if numbers else 'text'
