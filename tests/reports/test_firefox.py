@@ -205,7 +205,7 @@ def test_pictures_flicker(firefox: Firefox, add_scan: AddScan) -> None:
     firefox.pointer(1, 1)
     assert firefox.run(shown) == 'hidden'
     firefox.pointer(*firefox.middle('.flicker'))
-    assert firefox.run(shown) == 'visible'
+    firefox.wait(f"{shown} === 'visible'")
     firefox.pointer(1, 1)
     firefox.run("document.querySelector('.flicker').focus()")
     firefox.press('f')
