@@ -21,11 +21,13 @@ from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
 from bids_muscle.reports.cohort import (
     People,
+    analysed_measures,
     muscle_table,
     recorded_people,
     write_cohort_tables,
     write_review_tables,
 )
+from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.group_charts import sentence_by_variable
 from bids_muscle.reports.norms import Norms, read_norms
@@ -46,7 +48,7 @@ from bids_muscle.reports.scan_data import (
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.analysis import MIN_DF
 from bids_muscle.statistics.cohort import CohortAnalysis
-from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions
+from bids_muscle.statistics.sessions import NO_SESSION, Visits, order_sessions, session_years
 from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def write_group(
     remarks: Sequence[str] = (),
     session_order: Sequence[str] = (),
     norms: Path | None = None,
+    detectable: Path | None = None,
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
 
@@ -94,6 +97,8 @@ def write_group(
         The order of sessions that the user gave.
     norms
         A file of ``bids_muscle-norms build``.
+    detectable
+        List of smallest detectable changes.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def write_group(
     OutputError
         If a file cannot be written.
     MissingInputError, BadDataError, UsageError
-        If the ratings, the list, the norms, the formula or a column cannot be used; nothing is
+        If the ratings, a list, the norms, the formula or a column cannot be used; nothing is
         written then. Also, once all is written, if there are ratings and none is about a
         segmentation that is here.
     """
@@ -123,7 +128,9 @@ def write_group(
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)
     muscles = muscle_table(scans, people)
-    order = order_sessions(_visits(scans, visits or {}), session_order)
+    of_people = _visits(scans, visits or {})
+    order = order_sessions(of_people, session_order)
+    limits = read_detectable(detectable, analysed_measures(scans)) if detectable else []
     meanings = read_meanings(output_dir)
     analyses = analyse_cohort(
         muscles,
@@ -132,6 +139,8 @@ def write_group(
         order=order,
         groups=groups,
         meanings=meanings,
+        years=session_years(of_people),
+        detectable=limits,
     )
     tables = write_cohort_tables(scans, people, muscles, output_dir, unusable, order.names)
     tables += write_statistics(analyses, output_dir)

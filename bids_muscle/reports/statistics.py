@@ -24,16 +24,24 @@ from bids_muscle.reports.statistics_figures import (
     rows_of,
     unit_of,
 )
-from bids_muscle.reports.statistics_panels import agreement_panels, residual_panels
+from bids_muscle.reports.statistics_panels import agreement_panels, change_panels, residual_panels
 from bids_muscle.statistics.analysis import dictionary
 from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
+from bids_muscle.statistics.detectable import GivenSdc, Years
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Analyses of measured values, also where the others are of harmonised ones.
-MEASURED = ('site_differences', 'harmonisation', 'agreement', 'formula')
+MEASURED = (
+    'site_differences',
+    'harmonisation',
+    'agreement',
+    'formula',
+    'detectable',
+    'individual_change',
+)
 #: Columns in front of the reason that the statistics look at.
 KEPT = {*SCAN_COLUMNS, *IDENTITY, *MEASURES}
 
@@ -46,6 +54,8 @@ def analyse_cohort(
     order: SessionOrder,
     groups: Sequence[str] = (),
     meanings: Mapping[str, Mapping[str, str]] | None = None,
+    years: Years | None = None,
+    detectable: Sequence[GivenSdc] = (),
 ) -> dict[str, CohortAnalysis]:
     """Analyse the rows of :func:`~bids_muscle.reports.cohort.muscle_table` that count.
 
@@ -53,7 +63,7 @@ def analyse_cohort(
     ----------
     muscles
         All rows.
-    formula, harmonise_sites, order, groups, meanings
+    formula, harmonise_sites, order, groups, meanings, years, detectable
         See :func:`~bids_muscle.statistics.cohort.analyse`.
 
     Raises
@@ -72,6 +82,8 @@ def analyse_cohort(
         order=order,
         groups=groups,
         meanings=meanings,
+        years=years,
+        detectable=detectable,
     )
 
 
@@ -172,13 +184,12 @@ def _block(
     rows = own.to_dict('records')
     if measure not in effect:
         effect = f'{measure}: {effect}'
-    charts = [
-        (
-            mean_estimates(rows) if name == 'means' else estimates_of(figure, rows),
-            effect,
-            key_of(name, rows),
-        )
-    ]
+    if name == 'means':
+        estimates = mean_estimates(rows)
+    else:
+        # One person's change has no interval, and there are too many people.
+        estimates = [] if name == 'individual_change' else estimates_of(figure, rows)
+    charts = [(estimates, effect, key_of(name, rows) if estimates else '')]
     if name == 'sex_differences':
         title = f'{measure}, estimated means of women (circles) and men (squares)'
         stars = (
@@ -187,7 +198,11 @@ def _block(
         )
         charts.append((marginal_means(rows), title, stars))
     points = analysis.points.get(place, {})
-    draw = {'pearson': residual_panels, 'agreement': agreement_panels}.get(name)
+    draw = {
+        'pearson': residual_panels,
+        'agreement': agreement_panels,
+        'individual_change': change_panels,
+    }.get(name)
     return {
         'title': figure.title,
         'sentences': sentences,

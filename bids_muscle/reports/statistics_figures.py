@@ -107,6 +107,24 @@ FIGURES = {
         'later minus first{unit}',
         lambda row: f'{row["muscle"]}: {row["session"]}',
     ),
+    'rate': Figure(
+        'How fast does it change?',
+        'difference',
+        'change per year{unit}',
+        lambda row: row['muscle'],
+    ),
+    'detectable': Figure(
+        'Which change of one person is more than measurement error?',
+        'sdc',
+        'smallest detectable change{unit}',
+        lambda row: row['muscle'],
+    ),
+    'individual_change': Figure(
+        'Who changed by more than measurement error?',
+        'difference',
+        'later minus first{unit}',
+        lambda row: row['muscle'],
+    ),
     'mixed_model': Figure(
         'What changed, with those who missed a session?',
         'cohen_d',
@@ -145,7 +163,7 @@ def key_of(name: str, rows: Sequence[Cells]) -> str:
         return 'Dots: means. Lines: ± 1 standard error. Nothing is tested.'
     if name == 'harmonisation':
         return 'Dots: what was removed; it has no interval and no test.'
-    if name == 'agreement':
+    if name in ('agreement', 'detectable'):
         return 'Lines: 95 % confidence intervals. Nothing is tested.'
     if not FIGURES[name].family:
         return 'Lines: 95 % confidence intervals. Filled dots: p < 0.05, each a test of its own.'

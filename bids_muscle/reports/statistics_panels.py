@@ -70,3 +70,24 @@ def agreement_panels(rows: Sequence[Cells], points: Points, measure: str) -> lis
             title = f'{named}: Bland-Altman, bias and 95 % limits of agreement'
             grids.append(panel_grid(difference, title, 'mean of both', f'{test} - {reference}'))
     return grids
+
+
+def change_panels(rows: Sequence[Cells], points: Points, measure: str) -> list[dict[str, Any]]:
+    """Draw the change of each person on the first value, with the smallest detectable change."""
+    limits = {row['muscle']: row['sdc'] for row in rows}
+    grids = []
+    for session in dict.fromkeys(session for _, session in points):
+        panels = []
+        for (muscle, of_session), values in points.items():
+            if of_session != session or not len(values):
+                continue
+            sdc = limits[muscle]
+            ends = float(values[:, 0].min()), float(values[:, 0].max())
+            levels = (('limit', sdc), ('limit', -sdc), ('bias', 0.0))
+            lines = tuple((style, (ends[0], y), (ends[1], y)) for style, y in levels)
+            beyond = int((abs(values[:, 1]) > sdc).sum())
+            panels.append(Panel(muscle, f'{beyond} of {len(values)} beyond', values, lines))
+        if panels:
+            title = f'{measure}, change to {session}; dashed: smallest detectable change'
+            grids.append(panel_grid(panels, title, 'first value', 'change'))
+    return grids

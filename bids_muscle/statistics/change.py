@@ -1,4 +1,4 @@
-"""What changed between sessions, within participants."""
+"""What changed between sessions, within participants, and how fast."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from bids_muscle.statistics.analysis import (
     why_not_tested,
 )
 from bids_muscle.statistics.comparisons import PAIRED, paired_test, tested_table
+from bids_muscle.statistics.detectable import Years, time_text
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _DIFFERENCE = ('difference', 'difference_ci_low', 'difference_ci_high')
+_YEARS = ('years_median', 'years_min', 'years_max')
 CHANGE_COLUMNS = ('muscle', 'session', 'first_session', 'session_order', *PAIRED)
+RATE_COLUMNS = ('muscle', 'session_order', *_YEARS, *PAIRED)
+#: A change within less than a month, as a rate for a year, would be noise times twelve.
+MIN_YEARS = 30 / 365.25
 
 
-def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysis:
+def change(
+    sessions: Mapping[str, pd.DataFrame], order: SessionOrder, years: Years | None = None
+) -> Analysis:
     """Compare each later session with the first, within participants.
 
     Parameters
@@ -33,6 +40,8 @@ def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysi
         Session -> one row per participant, one column per muscle, in the order of time.
     order
         That order, and what says so.
+    years
+        When each session was, for the sentence.
     """
     first, *later = sessions
     rows = []
@@ -47,8 +56,24 @@ def change(sessions: Mapping[str, pd.DataFrame], order: SessionOrder) -> Analysi
     table = tested_table(rows, CHANGE_COLUMNS)
     if not rows:
         return Analysis(table, ('There is one session only, so no change.',))
-    said = (_change_sentence(table[table['session'] == each], first, each) for each in later)
-    return Analysis(table, tuple(f'{text}; order by {order.source}).' for text in said))
+    said = []
+    for each in later:
+        text = _change_sentence(table[table['session'] == each], first, each)
+        passed = time_text(years_between(years or {}, sessions, first, each))
+        said.append(f'{text}; order by {order.source}){passed}.')
+    return Analysis(table, tuple(said))
+
+
+def years_between(
+    years: Years, sessions: Mapping[str, pd.DataFrame], first: str, later: str
+) -> pd.Series:
+    """Return the years between two sessions of those who have both."""
+    import pandas as pd
+
+    both = sessions[first].index.intersection(sessions[later].index)
+    times = [years.get(str(who), {}) for who in both]
+    passed = [each[later] - each[first] for each in times if first in each and later in each]
+    return pd.Series(passed, dtype=float)
 
 
 def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
@@ -62,3 +87,61 @@ def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
     ]
     found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
     return f'{text} {found} ({counted(table[table["p"].notna()]["n"])}'
+
+
+def rate(values: pd.DataFrame, years: Years, order: SessionOrder) -> Analysis:
+    """Estimate the change per year: the mean of each participant's own slope.
+
+    Parameters
+    ----------
+    values
+        One row per participant and session (the index has both), one column per muscle.
+    years
+        When each session was; participants followed for less than a month are left out.
+    order
+        What says in which order the sessions were, for the table.
+
+    Notes
+    -----
+    Summary measures of serial measurements (Matthews JNS et al. BMJ 1990;300:230-235).
+    """
+    import numpy as np
+    import pandas as pd
+
+    time = pd.Series(
+        [years.get(str(who), {}).get(str(session), np.nan) for who, session in values.index],
+        index=values.index,
+    )
+    rows = []
+    for muscle in values:
+        known = values[muscle].notna() & time.notna()
+        y, x = values.loc[known, muscle], time[known]
+        people = x.groupby(level=0)
+        span = people.max() - people.min()
+        x = x - people.transform('mean')
+        products = (x * y).groupby(level=0).sum(), (x**2).groupby(level=0).sum()
+        followed = span.index[span >= MIN_YEARS]
+        slope = (products[0] / products[1])[followed]
+        all_people = values.index.get_level_values(0).unique()
+        tested = paired_test(slope.reindex(all_people), pd.Series(0.0, index=all_people))
+        span = span[followed]
+        spans = dict(zip(_YEARS, (span.median(), span.min(), span.max()), strict=True))
+        rows.append({'muscle': muscle, 'session_order': order.text, **spans, **tested})
+    table = tested_table(rows, RATE_COLUMNS)
+    if reason := why_not_tested(table):
+        return Analysis(table, (f'The change per year was not tested: {reason}.',))
+    tested_rows = table[table['p'].notna()]
+    what = [
+        f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
+        for row in effects(table).to_dict('records')
+    ]
+    found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
+    first = tested_rows.iloc[0]
+    return Analysis(
+        table,
+        (
+            f'Per year the measure {found} ({counted(tested_rows["n"])}, followed for a median of '
+            f'{first["years_median"]:.2f} years, {first["years_min"]:.2f} to '
+            f'{first["years_max"]:.2f}).',
+        ),
+    )

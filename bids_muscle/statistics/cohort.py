@@ -6,40 +6,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bids_muscle.anatomy.labels import UNSIDED
-from bids_muscle.anatomy.people import find_column, plausible, sex_of
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.statistics.analysis import Analysis, Points, listed
-from bids_muscle.statistics.change import change
+from bids_muscle.statistics.change import change, rate
 from bids_muscle.statistics.comparisons import muscle_summary, paired_t, sex_differences
 from bids_muscle.statistics.correlations import partial_correlations
+from bids_muscle.statistics.detectable import (
+    GivenSdc,
+    Years,
+    changes_of_people,
+    detectable_changes,
+)
 from bids_muscle.statistics.formula import fit_formula
 from bids_muscle.statistics.groups import compare_groups
 from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.models import mixed_model
 from bids_muscle.statistics.pairs import compare_pairs
 from bids_muscle.statistics.repeated_measures import rm_ancova
-from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder, order_sessions
-from bids_muscle.statistics.variables import (
-    Variable,
-    ask_variables,
-    explore_variables,
-    read_variable,
+from bids_muscle.statistics.sample import (
+    COVARIATES,
+    IDENTITY,
+    Sample,
+    find_variables,
+    for_formula,
+    measure_columns,
+    muscle_means,
+    participants,
+    repeats_of,
+    samples_of,
+    scan_means,
 )
+from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder, order_sessions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What is analysed by default, where the table has it.
 MEASURES = tuple(name for name in MAIN_MEASURES if name != 'fat_kmeans3_pct')
-COVARIATES = ('age', 'bmi')
-
-#: What is missing, as BIDS writes it.
-_MISSING = 'n/a'
-_UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
-_IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
 
 
 @dataclass(frozen=True)
@@ -72,44 +75,6 @@ class CohortAnalysis:
     points: Mapping[tuple[str, str, str], Points] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One measure of one region and contrast.
-
-    Parameters
-    ----------
-    values
-        One row per participant and session (the index has both), one column per muscle, the mean
-        of left and right.
-    people
-        ``sex``, ``age``, ``bmi`` by participant.
-    order
-        The sessions in the order of time.
-    """
-
-    region: str
-    contrast: str
-    measure: str
-    values: pd.DataFrame
-    people: pd.DataFrame
-    order: SessionOrder
-
-    @property
-    def sessions(self) -> dict[str, pd.DataFrame]:
-        """Values by session, in the order of time; without those of scans without a session."""
-        names = self.order.present(self.values.index.get_level_values(1))
-        return {name: self.values.xs(name, level=1) for name in names}
-
-    @property
-    def first(self) -> pd.DataFrame:
-        """Values of the first session of each participant (the index has both)."""
-        people, sessions = (self.values.index.get_level_values(level) for level in (0, 1))
-        place = {name: at for at, name in enumerate(self.order.names)}
-        places = [place.get(name, len(place)) for name in sessions]
-        ordered = self.values.iloc[np.lexsort([places, people])]
-        return ordered.groupby(level=0, sort=False).head(1)
-
-
 def analyse(
     table: pd.DataFrame,
     *,
@@ -121,6 +86,8 @@ def analyse(
     order: SessionOrder | None = None,
     groups: Sequence[str] = (),
     meanings: Mapping[str, Mapping[str, str]] | None = None,
+    years: Years | None = None,
+    detectable: Sequence[GivenSdc] = (),
 ) -> dict[str, CohortAnalysis]:
     """Run all analyses that a cohort allows.
 
@@ -150,15 +117,21 @@ def analyse(
         :data:`~bids_muscle.statistics.variables.MAX_EXPLORED` that can be.
     meanings
         Names of the codes of columns, by column: ``Levels`` of participants.json.
+    years
+        When each session was, by participant and session.
+    detectable
+        Smallest detectable changes; without them, from repeats within a session.
 
     Returns
     -------
     dict
         Analysis by name: ``means``, ``rm_ancova``, ``paired_t``, ``sex_differences``,
         ``pearson``, ``spearman``; ``agreement`` where people have several scans; ``change`` and
-        ``mixed_model`` where there are sessions; ``site_differences``, ``harmonisation`` and
-        ``harmonised_values`` where there are sites; ``groups``, ``group_pairs`` and
-        ``group_means`` where there are columns to test; ``formula``.
+        ``mixed_model`` where there are sessions, ``rate`` where their times are known;
+        ``detectable`` and ``individual_change`` where measurement error is known;
+        ``site_differences``, ``harmonisation`` and ``harmonised_values`` where there are sites;
+        ``groups``, ``group_pairs`` and ``group_means`` where there are columns to test;
+        ``formula``.
         Regions, contrasts and measures are analysed each on its own; cross-sectional analyses
         take the first session of each participant.
 
@@ -171,13 +144,15 @@ def analyse(
     frame = muscle_means(table, measures)
     people = participants(table, covariates)
     order = order or _order_of(frame)
-    variables = find_variables(table, people, groups, meanings or {})
+    variables, years = find_variables(table, people, groups, meanings or {}), years or {}
+    repeats = repeats_of(table, measures)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
     sites = harmonise_sites and people['site'].nunique() > 1
-    for sample in _samples(frame, people, measures, order):
+    for sample in samples_of(frame, people, measures, order):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []
         measured = sample.values
+        found += _individual(sample, repeats, detectable, years)
         if variables:
             first = sample.first.droplevel(1)
             tested = compare_groups(
@@ -193,143 +168,22 @@ def analyse(
             sample, told_of_sites = _harmonised(sample, covariates)
             found += told_of_sites
         front = '' if sample.values is measured else 'Harmonised values: '
-        for name, analysis in _analyses(sample, covariates, centred):
+        for name, analysis in _analyses(sample, covariates, centred, years):
             told = tuple(f'{front}{sentence}' for sentence in analysis.sentences)
             found.append((name, replace(analysis, sentences=told)))
         for name, analysis in found:
             parts.setdefault(name, []).append((key, analysis))
-    for key, analysis in compare_pairs(_scan_means(table, frame, measures), measures, order):
+    for key, analysis in compare_pairs(scan_means(table, frame, measures), measures, order):
         parts.setdefault('agreement', []).append((key, analysis))
     if formula is not None:
-        names = [name for name in _measure_columns(table) if name not in _IDENTITY]
+        names = [name for name in measure_columns(table) if name not in IDENTITY]
         # Without any the error names all that could have been meant.
         frame = muscle_means(table, [name for name in names if name in formula] or names)
         for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast)}
-            joined = _for_formula(part, people, table)
+            joined = for_formula(part, people, table, years)
             parts.setdefault('formula', []).append((key, fit_formula(joined, formula)))
     return {name: _joined(analyses) for name, analyses in parts.items()}
-
-
-def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return the mean of left and right of each muscle, participant and session.
-
-    Several scans of a session are averaged first. A muscle one side of which is missing is
-    missing, since its sides differ (Weber 2021 averages the two MFIs, not their voxels). Both
-    sides outlined as one by another model are a muscle of their own.
-
-    Parameters
-    ----------
-    table
-        As in :func:`analyse`.
-    measures
-        Columns to average.
-    """
-    import pandas as pd
-
-    keys = table[[*_UNIT, 'side']].fillna(_MISSING).astype(str)
-    sides = keys.groupby(['region', 'muscle'])['side'].transform('nunique')
-    keys.loc[keys['side'].eq(UNSIDED) & sides.gt(1), 'muscle'] += f' ({UNSIDED})'
-    numbers = table[list(measures)].apply(pd.to_numeric, errors='coerce').astype(float)
-    numbers = numbers.where(np.isfinite(numbers))
-    by_side = pd.concat([keys, numbers], axis=1).groupby([*_UNIT, 'side'], sort=False).mean()
-    sides = keys.groupby(['region', 'muscle'])['side'].nunique().rename('sides')
-    grouped = by_side.groupby(_UNIT, sort=False)
-    expected = grouped.size().reset_index().join(sides, on=['region', 'muscle'])['sides']
-    complete = grouped.count().ge(expected.to_numpy(), axis=0)
-    return grouped.mean().where(complete).reset_index()
-
-
-def _scan_means(table: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return the means of each scan, with ``repeat`` 2 for the second of a session, and so on."""
-    import pandas as pd
-
-    units = _UNIT[:-1]
-    if 'scan' not in table:
-        return frame.assign(repeat=1)
-    scans = table[[*units, 'scan']].drop_duplicates().sort_values('scan')
-    scans['repeat'] = scans.groupby(units).cumcount() + 1
-    if not (scans['repeat'] > 1).any():
-        return frame.assign(repeat=1)
-    joined = table.merge(scans)
-    return pd.concat(
-        [muscle_means(part, measures).assign(repeat=n) for n, part in joined.groupby('repeat')],
-        ignore_index=True,
-    )
-
-
-def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) -> pd.DataFrame:
-    """Return sex, site and covariates by participant; missing where nobody or nothing tells.
-
-    Column names may be written in any case. Without ``bmi`` it is computed from ``weight`` in kg
-    and ``height`` in cm or m.
-
-    Parameters
-    ----------
-    table
-        As in :func:`analyse`.
-    covariates
-        Columns of numbers.
-    """
-    import pandas as pd
-
-    rows = _participant_rows(table)
-
-    def column(what: str) -> pd.Series:
-        name = find_column(map(str, rows.columns), what)
-        return rows[name] if name else pd.Series(np.nan, index=rows.index)
-
-    def numbers(what: str) -> pd.Series:
-        values = pd.to_numeric(column(what), errors='coerce').astype(float)
-        return values.where(np.isfinite(values))
-
-    def possible(what: str, values: pd.Series) -> pd.Series:
-        return values.map(lambda value: plausible(what, value)).astype(float)
-
-    people = pd.DataFrame(index=rows.index)
-    people['sex'] = [sex_of(str(word)) for word in column('sex')]
-    people['site'] = column('site').astype(object).replace(_MISSING, np.nan).to_numpy()
-    for name in covariates:
-        people[name] = numbers(name.lower()).to_numpy()
-    if 'bmi' in covariates and people['bmi'].isna().all():
-        bmi = numbers('weight') / possible('height', numbers('height')) ** 2
-        people['bmi'] = possible('bmi', bmi).to_numpy()
-    return people
-
-
-def find_variables(
-    table: pd.DataFrame,
-    people: pd.DataFrame,
-    asked: Sequence[str],
-    meanings: Mapping[str, Mapping[str, str]],
-) -> list[Variable]:
-    """Return the columns of participants.tsv to test.
-
-    Those that the analyses know, such as sex in any spelling, are what they take them for.
-
-    Parameters
-    ----------
-    table
-        As in :func:`analyse`.
-    people
-        From :func:`participants`.
-    asked, meanings
-        ``groups`` and ``meanings`` of :func:`analyse`.
-    """
-    rows = _participant_rows(table)
-    columns = {str(name): rows[name].astype(str).to_dict() for name in rows.columns}
-    if not asked:
-        return explore_variables(columns, meanings)
-    called = {find_column(columns, str(name)): str(name) for name in people.columns}
-    found = []
-    for variable in ask_variables(asked, columns, meanings):
-        if name := called.get(variable.name):
-            known = people[name].dropna()
-            codes = {'F': 'women', 'M': 'men'}
-            cells = {who: codes.get(str(cell), str(cell)) for who, cell in known.items()}
-            variable = read_variable(name, cells)
-        found.append(variable)
-    return found
 
 
 def _order_of(frame: pd.DataFrame) -> SessionOrder:
@@ -338,23 +192,8 @@ def _order_of(frame: pd.DataFrame) -> SessionOrder:
     return order_sessions({who: {name: {} for name in names} for who, names in groups.items()})
 
 
-def _samples(
-    frame: pd.DataFrame, people: pd.DataFrame, measures: Sequence[str], order: SessionOrder
-) -> Iterator[Sample]:
-    for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
-        muscles = list(dict.fromkeys(part['muscle']))
-        wide = part.set_index(['participant_id', 'session_id', 'muscle'])
-        for measure in measures:
-            values = wide[measure].unstack('muscle')[muscles]
-            # A muscle that nobody has is no muscle of this measure.
-            values = values.dropna(axis=1, how='all').dropna(axis=0, how='all')
-            if values.size:
-                who = people.loc[values.index.get_level_values(0).unique()]
-                yield Sample(str(region), str(contrast), measure, values, who, order)
-
-
 def _analyses(
-    sample: Sample, covariates: Sequence[str], centred: bool
+    sample: Sample, covariates: Sequence[str], centred: bool, years: Years
 ) -> Iterator[tuple[str, Analysis]]:
     values, sessions = sample.first.droplevel(1), sample.sessions
     people = sample.people.loc[values.index]
@@ -369,11 +208,33 @@ def _analyses(
         partial_correlations(values, people, every, control=every, method='spearman'),
     )
     if len(sessions) > 1:
-        yield 'change', change(sessions, sample.order)
+        yield 'change', change(sessions, sample.order, years)
+        if years:
+            yield 'rate', rate(sample.values, years, sample.order)
         yield (
             'mixed_model',
             mixed_model(sample.values, sample.people, covariates, order=sample.order),
         )
+
+
+def _individual(
+    sample: Sample, repeats: pd.DataFrame | None, given: Sequence[GivenSdc], years: Years
+) -> Iterator[tuple[str, Analysis]]:
+    """Say which change of one person is more than measurement error, and who changed so."""
+    place = (sample.region, sample.contrast, sample.measure)
+    if repeats is not None:
+        here = (repeats['region'] == sample.region) & (repeats['contrast'] == sample.contrast)
+        repeats = repeats[here].rename(columns={sample.measure: 'value'})
+        repeats = repeats if len(repeats) else None
+    detectable = detectable_changes(list(sample.values), repeats, given, place)
+    if detectable.sentences:
+        yield 'detectable', detectable
+        sessions = sample.sessions
+        if len(sessions) > 1 and detectable.table['sdc'].notna().any():
+            yield (
+                'individual_change',
+                changes_of_people(sessions, detectable.table, years, sample.order),
+            )
 
 
 def _which_first(sample: Sample) -> str:
@@ -402,33 +263,6 @@ def _harmonised(
     long.insert(0, 'measured', sample.values.stack())
     found.append(('harmonised_values', Analysis(long.reset_index(), ())))
     return replace(sample, values=values.dropna(how='all')), found
-
-
-def _for_formula(frame: pd.DataFrame, people: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Join the columns of participants.tsv, as numbers where they are."""
-    import pandas as pd
-
-    other = _participant_rows(table).replace(_MISSING, np.nan)
-    other = other[
-        [name for name in other.columns if name not in {*frame.columns, *people.columns}]
-    ]
-    for name in other.columns:
-        numbers = pd.to_numeric(other[name], errors='coerce')
-        if numbers.notna().sum() == other[name].notna().sum():
-            other[name] = numbers
-    joined = frame.join(people, on='participant_id').join(other, on='participant_id')
-    return joined.reset_index(drop=True)
-
-
-def _measure_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns up to ``reason``; those of participants.tsv stand behind it."""
-    return [str(name) for name in table.columns[: table.columns.get_loc('reason')]]
-
-
-def _participant_rows(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table.drop_duplicates('participant_id').set_index('participant_id')
-    rows.index = rows.index.astype(str)
-    return rows.drop(columns=[*_measure_columns(table), 'reason'], errors='ignore')
 
 
 def _joined(parts: list[tuple[dict[str, str], Analysis]]) -> CohortAnalysis:

@@ -43,6 +43,8 @@ _GROWING = re.compile(
     r'(days?|weeks?|months?|years?|age|visit|order|timepoint|session_order)(_.*)?'
 )
 
+_DAYS_PER_YEAR = 365.25
+
 #: By participant and session (``ses-<label>`` or ``n/a``), what sessions.tsv says, with acq_time.
 Visits = Mapping[str, Mapping[str, Mapping[str, str]]]
 
@@ -130,6 +132,38 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
             'acq_time for it, and the labels do not tell. Give it with --session-order.'
         )
     return SessionOrder(tuple(order), listed(list(dict.fromkeys(sources.values()))), tuple(notes))
+
+
+def session_years(visits: Visits) -> dict[str, dict[str, float]]:
+    """Return when each session was, in years since the first one whose time is known.
+
+    Of each participant ``acq_time`` where at least two sessions have it, else a number of
+    sessions.tsv whose name begins with its unit: days, weeks, months, years, or age in years. One
+    date for everybody is none.
+
+    Examples
+    --------
+    >>> visits = {'sub-1': {'ses-a': {'months': '0'}, 'ses-b': {'months': '6'}}}
+    >>> round(session_years(visits)['sub-1']['ses-b'], 2)
+    0.49
+    """
+    dates = {
+        date.date() for all_of in visits.values() for i in all_of.values() if (date := _date(i))
+    }
+    found = {}
+    for who, sessions in visits.items():
+        known = {name: date for name, info in sessions.items() if (date := _date(info))}
+        first = min(known.values(), default=None)
+        days = {
+            name: (date - first).total_seconds() / 86_400
+            for name, date in known.items()
+            if first and len(dates) > 1
+        }
+        days = days if len(days) > 1 else _numbered_days(sessions)
+        if len(days) > 1:
+            start = min(days.values())
+            found[who] = {name: (day - start) / _DAYS_PER_YEAR for name, day in days.items()}
+    return found
 
 
 def label_key(label: str) -> tuple[int, str, tuple[float, ...], str]:
@@ -272,6 +306,23 @@ class _Times:
 
 def _date(info: Mapping[str, str]) -> datetime | None:
     return parse_time(info.get('acq_time', ''))
+
+
+def _numbered_days(sessions: Mapping[str, Mapping[str, str]]) -> dict[str, float]:
+    """Return the days of sessions by the first column that tells two or more of them apart."""
+    for name in dict.fromkeys(name for info in sessions.values() for name in info):
+        unit = re.match('[a-z]*', name.lower())[0]  # type: ignore[index]
+        factor = _DAYS_PER_YEAR if unit in ('age', 'year', 'years') else _DAYS.get(unit)
+        if not factor or not _GROWING.fullmatch(name.lower()):
+            continue
+        days = {}
+        for session, info in sessions.items():
+            with suppress(ValueError, KeyError):
+                days[session] = float(info[name]) * factor
+        days = {session: day for session, day in days.items() if isfinite(day)}
+        if len(set(days.values())) > 1:
+            return days
+    return {}
 
 
 def _numbers(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[float, float] | None:

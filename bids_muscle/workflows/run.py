@@ -207,6 +207,7 @@ def run_group(settings: Settings) -> ExitCode:
         remarks=remarks,
         session_order=settings.session_order,
         norms=settings.norms,
+        detectable=settings.sdc,
     )
     for path in written:
         print(path)
