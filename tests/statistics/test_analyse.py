@@ -16,6 +16,7 @@ from bids_muscle.statistics import evaluation
 from bids_muscle.statistics.agreement import Agreement
 from bids_muscle.statistics.analysis import dictionary
 from bids_muscle.statistics.cohort import CohortAnalysis, analyse, muscle_means, participants
+from bids_muscle.statistics.detectable import GivenSdc
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 
 CROSS_SECTIONAL = {'means', 'rm_ancova', 'paired_t', 'sex_differences', 'pearson', 'spearman'}
@@ -96,7 +97,9 @@ def test_every_column_is_in_the_dictionary() -> None:
     table = with_sites(group_table(20, sessions=2))
     place = table['participant_id'].str.removeprefix('sub-').astype(int)
     table['arm'] = place.map(lambda k: 'abc'[k % 3])
-    analyses = analyse(table, formula=f'{MEASURE} ~ age + muscle')
+    years = {who: {'ses-1': 0.0, 'ses-2': 1.0} for who in table['participant_id']}
+    limits = [GivenSdc(MEASURE, 1.0)]
+    analyses = analyse(table, formula=f'{MEASURE} ~ age + muscle', years=years, detectable=limits)
     columns = {name for each in analyses.values() for name in each.table.columns}
     values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))
     columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
