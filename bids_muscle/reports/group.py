@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
-from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
-from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
 from bids_muscle.reports.cohort import (
     People,
@@ -29,11 +25,14 @@ from bids_muscle.reports.cohort import (
 )
 from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
+from bids_muscle.reports.flow import Flow, flow_of, flow_svg
 from bids_muscle.reports.group_charts import sentence_by_variable
+from bids_muscle.reports.group_notes import by_series, mixed, models_of
 from bids_muscle.reports.norms import Norms, read_norms
 from bids_muscle.reports.outliers import OUTLIER_Z
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, read_scans, segmentations
+from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.page import environment, format_value, heading, page_of
+from bids_muscle.reports.paper import Paper, write_paper
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.published import published_context
 from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
@@ -41,6 +40,7 @@ from bids_muscle.reports.review import write_review
 from bids_muscle.reports.scan_data import (
     completeness_data,
     outlier_data,
+    people_of,
     scan_data,
     shown_measures,
     shown_variables,
@@ -154,6 +154,25 @@ def write_group(
     shown = shown_variables(scans, people, groups, meanings)
     data = scan_data(scans, people, shown)
     wall = write_review(scans, data, output_dir)
+    series = [
+        _series_context(place, *each, analyses, known, centiles)
+        for place, each in enumerate(by_series(scans), 1)
+    ]
+    names = set(analyses['groups'].table['variable']) if groups and 'groups' in analyses else set()
+    flow = flow_of(scans, people, unusable, [each for each in shown if each.name in names])
+    paper, paper_files = _write_paper(
+        output_dir,
+        flow,
+        write_paper(
+            scans,
+            flow,
+            analyses,
+            people_of(scans, people),
+            series,
+            order=order.text if len(order.names) > 1 else '',
+            formula=formula,
+        ),
+    )
     page = output_dir / dataset_path('group_report')
     template = environment().get_template('group.html.j2')
     write_text(
@@ -161,18 +180,16 @@ def write_group(
             title='Cohort',
             **({'script': 'scans.js cohort.js'} if scans else {}),
             summary=_summary(scans, people, unusable),
-            notes=[*remarks, *unknown, *_mixed(scans), *order.notes],
-            models=_models(scans),
+            notes=[*remarks, *unknown, *mixed(scans), *order.notes],
+            models=models_of(scans),
             order=order.text if len(order.names) > 1 else '',
             unusable=name_some(unusable),
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
             scans=len(scans),
-            series=[
-                _series_context(place, *each, analyses, known, centiles)
-                for place, each in enumerate(_by_series(scans), 1)
-            ],
+            series=series,
+            **paper,
             outlier_z=OUTLIER_Z,
             min_df=MIN_DF,
             data={
@@ -192,7 +209,7 @@ def write_group(
             f'({given[0].place} is about {given[0].scan!r}). The cohort was written without them.',
             'Give rating files that were exported from the review page of this output folder.',
         )
-    return [*tables, wall, page]
+    return [*tables, *paper_files, wall, page]
 
 
 def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
@@ -204,6 +221,16 @@ def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
         own = visits.setdefault(f'sub-{record.participant}', {})
         own[f'ses-{record.session}' if record.session else NO_SESSION] = info
     return visits
+
+
+def _write_paper(output_dir: Path, flow: Flow, paper: Paper) -> tuple[dict[str, Any], list[Path]]:
+    """Write the text for a paper and its flow chart; return what the page shows, and the files."""
+    picture, drawn = flow_svg(flow), output_dir / dataset_path('group_flow')
+    text = output_dir / dataset_path('group_text')
+    write_text(str(picture), drawn)
+    write_text(paper.to_markdown(drawn.name), text)
+    context = {'paper': paper, 'flow': picture, 'text': text.name, 'flow_file': drawn.name}
+    return context, [text, drawn]
 
 
 def _tests(analyses: Mapping[str, CohortAnalysis]) -> dict[str, dict[str, dict[str, str]]]:
@@ -270,83 +297,6 @@ def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, A
 
 def _or_missing(value: float) -> str:
     return format_value(None if math.isnan(value) else value)
-
-
-def _models(scans: Sequence[ScanOutputs]) -> list[str]:
-    """Return the models that were used, and the limits that their cards name."""
-    models = [scan.record.model for scan in scans if scan.done]
-    named = (f'{m["name"]} {m["version"]}: {m["limits"]}' for m in models if m.get('limits'))
-    return sorted(set(named))
-
-
-def _mixed(scans: Sequence[ScanOutputs]) -> list[str]:
-    """Say what was not the same for all scans, since it may change the numbers."""
-    done = [scan.record for scan in scans if scan.done]
-    found = {
-        'versions of bids_muscle': {record.made_with.version for record in done},
-        'settings': {record.made_with.settings for record in done},
-        'kinds of device': {record.device.partition(':')[0] for record in done},
-    }
-    # A corrected scan has neither model nor device.
-    counts = {what: len(values - {''}) for what, values in found.items()}
-    return [
-        f'The scans were processed with {count} different {what}; see group_scans.tsv.'
-        for what, count in counts.items()
-        if count > 1
-    ] + [*_mixed_models(done), *_mixed_extents(scans)]
-
-
-def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
-    """Say where scans of one region were segmented by several models."""
-    sentences = []
-    for region in sorted({str(record.region) for record in done}):
-        used = Counter(
-            tuple(record.model.get(key, '') for key in ('name', 'version', 'sha256'))
-            for record in done
-            if str(record.region) == region and record.model.get('sha256')
-        )
-        if len(used) > 1:
-            named = ', '.join(
-                f'{name} {version} ({count} scan{"s" if count > 1 else ""})'
-                for (name, version, _), count in sorted(used.items())
-            )
-            sentences.append(
-                f'The scans were processed with {len(used)} different models for the {region} '
-                f'region: {named}; see group_scans.tsv. A muscle of the same name counts as the '
-                'same, but models outline it differently: differences between them are no '
-                'differences between people.'
-            )
-    return sentences
-
-
-def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:
-    """Say where scans that are compared show different parts of their muscles."""
-    sentences = []
-    # Structures that only models of other programs know have no such levels.
-    known = {label.muscle for region in REGIONS for label in load_label_table(region)}
-    for region, contrast, members in _by_series(scans):
-        extents = [
-            {row.get('extent', MISSING) for row in scan.kept if row['muscle'] in known}
-            for scan in members
-        ]
-        whole = sum(SCAN in each for each in extents)
-        if 0 < whole < sum(map(bool, extents)):
-            sentences.append(
-                f'In {whole} of {len(members)} {region} scans ({contrast}) muscles are measured '
-                'wherever the scan shows them, in the others within their vertebral levels '
-                '(column extent of group_muscles.tsv): volumes, areas and fat are of different '
-                'parts of the muscles and are not comparable.'
-            )
-    return sentences
-
-
-def _by_series(scans: Sequence[ScanOutputs]) -> list[tuple[str, str, list[ScanOutputs]]]:
-    """Group scans that can be compared: one region, one contrast."""
-    series: dict[tuple[str, str], list[ScanOutputs]] = {}
-    for scan in scans:
-        if scan.rows:
-            series.setdefault((str(scan.record.region), scan.contrast), []).append(scan)
-    return [(*key, members) for key, members in sorted(series.items())]
 
 
 def _series_context(

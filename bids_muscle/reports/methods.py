@@ -74,13 +74,17 @@ class Paragraph:
     sentences: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def write_methods(scans: Sequence[ScanOutputs]) -> tuple[list[Paragraph], list[Reference]]:
+def write_methods(
+    scans: Sequence[ScanOutputs], *, further: Sequence[Sentence] = ()
+) -> tuple[list[Paragraph], list[Reference]]:
     """Describe how the finished scans were processed, one paragraph per way of processing.
 
     Parameters
     ----------
     scans
         Scans of a page; those that failed are left out, as nothing ran to its end.
+    further
+        What else was done with all of them: a last paragraph without scans.
 
     Returns
     -------
@@ -93,6 +97,8 @@ def write_methods(scans: Sequence[ScanOutputs]) -> tuple[list[Paragraph], list[R
     for scan in scans:
         if scan.done:
             ways.setdefault(_sentences(scan), []).append(scan.record.scan)
+    if further:
+        ways[tuple(further)] = []
     order = _first_use(sentence for way in ways for sentence in way)
     paragraphs = [
         Paragraph(

@@ -69,7 +69,7 @@ def scan_data(
     scores: dict[str, float] = {}
     for each in robust_scores(scans, [name for name in measures if name != DICE]):
         scores[each.scan] = max(scores.get(each.scan, 0.0), round(abs(each.robust_z), 2))
-    who = _who(scans, people)
+    who = people_of(scans, people)
     return {
         'outlier_z': OUTLIER_Z,
         'measures': [heading(name, definitions) for name in measures],
@@ -89,7 +89,7 @@ def scan_data(
                 'segmentation': scan.segmentation,
                 'labels': ('person' if scan.manual else 'network') if scan.done else None,
                 **_result(scan),
-                'flags': sorted({kinds[_kind(note)] for note in _remarks(scan)}),
+                'flags': sorted({kinds[kind_of_note(note)] for note in _remarks(scan)}),
                 **who[scan.record.participant],
                 'columns': [
                     (each.values or {}).get(scan.record.participant) for each in variables
@@ -243,25 +243,25 @@ def _remarks(scan: ScanOutputs) -> Iterable[str]:
     return scan.notes if scan.done else (scan_light(scan).reason,)
 
 
-def _kind(note: str) -> str:
+def kind_of_note(note: str) -> str:
     """Return a remark without the names and numbers in it, which differ from scan to scan.
 
     Examples
     --------
-    >>> _kind('2 of 40 slices are empty.'), _kind('sub-01_acq-dixon_iqm.json is missing.')
-    ('… of … slices are empty.', '… is missing.')
+    >>> kind_of_note('2 of 40 slices are empty.')
+    '… of … slices are empty.'
     """
     return re.sub(r'sub-\S+|\d[\d.,]*', '…', note)
 
 
 def _kinds(scans: Sequence[ScanOutputs]) -> dict[str, int]:
     """Return the kinds of remark and their places, the most frequent one first."""
-    counts = Counter(_kind(note) for scan in scans for note in _remarks(scan))
+    counts = Counter(kind_of_note(note) for scan in scans for note in _remarks(scan))
     ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
     return {kind: place for place, kind in enumerate(ordered)}
 
 
-def _who(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[str, Any]]:
+def people_of(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[str, Any]]:
     """Return sex, site and covariates of each participant, None where they are unknown."""
     import pandas as pd
 

@@ -110,9 +110,10 @@ def holm(p: np.ndarray) -> np.ndarray:
     >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
     [0.03, nan, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests
-
     corrected = np.array(p, dtype=float)
-    tested = ~np.isnan(corrected)
-    corrected[tested] = multipletests(corrected[tested], method='holm')[1]
+    tested = np.flatnonzero(~np.isnan(corrected))
+    # That of statsmodels collects all garbage of Python each time, which takes longer than the rest.
+    order = tested[np.argsort(corrected[tested], kind='stable')]
+    steps = corrected[order] * np.arange(order.size, 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
