@@ -112,7 +112,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     """
     corrected = np.array(p, dtype=float)
     tested = np.flatnonzero(~np.isnan(corrected))
-    # That of statsmodels collects all garbage of Python each time, which takes longer than the rest.
+    # That of statsmodels collects the garbage of Python each time, which takes most of the time.
     order = tested[np.argsort(corrected[tested], kind='stable')]
     steps = corrected[order] * np.arange(order.size, 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)

@@ -45,6 +45,12 @@ def test_holm_as_worked_by_hand() -> None:
     assert np.isnan(holm(np.array([np.nan]))).all()
 
 
+def test_holm_agrees_with_statsmodels() -> None:
+    multitest = pytest.importorskip('statsmodels.stats.multitest')
+    p = np.random.default_rng(0).random(30).round(1) ** 3
+    np.testing.assert_allclose(holm(p), multitest.multipletests(p, method='holm')[1])
+
+
 def test_interval_of_d_as_published() -> None:
     # Cumming and Finch 2001: t(19) = 2.0 of 20 paired values, d = 0.447, interval -0.022 to 0.903.
     low, high = cohen_d_interval(2.0, 19, 1 / np.sqrt(20))
