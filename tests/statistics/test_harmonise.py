@@ -100,3 +100,28 @@ def test_one_muscle_and_constant_values() -> None:
     assert harmonise(wide, who)[1].table['p'].item() < 1e-3
     assert harmonise(found, who)[1].table['p'].item() > 0.9
     assert 'is the same in all' in harmonise(wide * 0 + 7, who)[2].sentences[0]
+
+
+def test_the_effect_of_age_is_kept_where_sites_differ_in_age() -> None:
+    """People in the south are 20 years older, and measured 5 more; fat grows by 0.2 a year."""
+    rng = np.random.default_rng(3)
+    south = np.arange(80) % 2 == 1
+    age = rng.normal(np.where(south, 55, 35), 8)
+    who = pd.DataFrame(
+        {
+            'site': np.where(south, 'south', 'north'),
+            'age': age,
+            'sex': rng.choice(['F', 'M'], 80),
+            'bmi': rng.normal(26, 4, 80),
+        },
+        index=[f'sub-{k:02d}' for k in range(80)],
+    )
+    data = (0.2 * age + 5 * south)[:, None] + rng.normal(0, 1, (80, 4)) + rng.normal(0, 1, (80, 1))
+    index = pd.MultiIndex.from_product([who.index, ['n/a']])
+    wide = pd.DataFrame(data, index, [f'muscle {k}' for k in range(4)])
+    free = harmonise(wide, who)[0].droplevel(1)
+    for muscle in free:
+        assert np.polyfit(age, wide[muscle].to_numpy(), 1)[0] > 0.3
+        assert np.polyfit(age, free[muscle], 1)[0] == pytest.approx(0.2, abs=0.06)
+    means = (free.mean(axis=1) - 0.2 * age).groupby(who['site']).mean()
+    assert abs(means['south'] - means['north']) < 1.2
