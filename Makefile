@@ -1,6 +1,6 @@
 # make demo   a small simulated cohort through participant and group level, in its own venv
 # make demo-neck   the same for the neck
-# make docs   the documentation as a site in build/site, with its links checked
+# make docs   the documentation as a site, in build/site/VERSION, with its links checked
 # make completion   options of the commands complete in bash with the Tab key
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make fuzz   the tests of hostile files, for about an hour
@@ -21,6 +21,7 @@ REGION ?= lumbar
 # An index out of reach would be tried again and again, with a warning each time.
 ask_index = $(PYTHON) -c 'import sys, urllib.request as ask; ask.urlopen(sys.argv[1] + "/torch/", timeout=10)' $(TORCH_INDEX)
 index = $(if $(TORCH_INDEX),$$($(ask_index) 2>/dev/null && echo --extra-index-url $(TORCH_INDEX)))
+VERSION = $(shell sed -n "s/^__version__ = '\(.*\)'/\1/p" bids_muscle/__init__.py)
 COMPLETIONS ?= $(HOME)/.local/share/bash-completion/completions
 
 # torch goes first and alone: pinned, and from the CPU index, so that no CUDA packages follow.
@@ -53,8 +54,10 @@ demo-neck:
 
 docs: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet
-	@echo 'Open $(CURDIR)/build/site/index.html in a browser.'
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --site-dir build/site/$(VERSION)
+	$(RUN)/python docs/versions.py build/site
+	@echo 'Open $(CURDIR)/build/site/$(VERSION)/index.html in a browser. Its search needs a server:'
+	@echo '$(RUN)/python -m http.server -d build/site'
 
 completion: $(VENV)/.installed
 	$(PIP) --editable '.[completion]'

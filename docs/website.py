@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Link, Navigation
 
 ROOT = Path(__file__).parents[1]
 #: Links of a page in docs/ to what is beside it, and of the README to anything in the project.
@@ -24,6 +25,12 @@ def on_config(config: Any) -> Any:
     text = (ROOT / 'bids_muscle/__init__.py').read_text(encoding='utf-8')
     config.site_name += ' ' + text.split("__version__ = '")[1].split("'")[0]
     return config
+
+
+def on_nav(nav: Navigation, **_: Any) -> Navigation:
+    """Lead to the list of versions, which versions.py writes."""
+    nav.items.append(Link('Other versions', '../index.html'))
+    return nav
 
 
 def on_files(files: Files, *, config: Any) -> Files:

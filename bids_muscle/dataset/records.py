@@ -102,6 +102,9 @@ class ScanRecord:
         Those of them that show a part again and were not joined.
     fingerprint
         SHA-256 of all that decides the outputs; a finished scan with the same one is skipped.
+    light
+        What the page says of the scan: ``'ok'``, ``'check'`` or ``'unusable'``; empty until the
+        page is made, and where the scan failed.
     steps
         The steps that ran, in order.
     """
@@ -127,6 +130,7 @@ class ScanRecord:
     aside: tuple[str, ...] = ()
     settings_digest: str = ''
     fingerprint: str = ''
+    light: str = ''
     steps: tuple[Step, ...] = ()
 
     @property
@@ -221,6 +225,12 @@ def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
     write_json(record.as_dict(), output_dir / derivative_path(scan, 'record'))
 
 
+def write_light(record: ScanRecord, light: str, output_dir: Path) -> None:
+    """Write the record of a scan again with what the page says of it, where that is new."""
+    if record.light != light:
+        write_json(replace(record, light=light).as_dict(), _path(record, output_dir))
+
+
 def remove_record(record: ScanRecord, output_dir: Path) -> None:
     """Remove the record of a scan.
 
@@ -229,7 +239,7 @@ def remove_record(record: ScanRecord, output_dir: Path) -> None:
     OutputError
         If it cannot be removed.
     """
-    path = output_dir / 'logs' / f'sub-{record.participant}' / f'{record.scan}.json'
+    path = _path(record, output_dir)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -237,6 +247,10 @@ def remove_record(record: ScanRecord, output_dir: Path) -> None:
             f'{path} of an earlier run cannot be removed: {error.strerror}.',
             'Make the folder logs/ of the output dataset writable.',
         ) from error
+
+
+def _path(record: ScanRecord, output_dir: Path) -> Path:
+    return output_dir / 'logs' / f'sub-{record.participant}' / f'{record.scan}.json'
 
 
 def read_records(output_dir: Path, participant: str | None = None) -> list[ScanRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bids_muscle.engine.outcome import NodeOutcome, RunReport
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def run_workflow(
     crash_dir: Path,
     stop_on_first_crash: bool = False,
     log_level: int = logging.ERROR,
-    on_start: Callable[[str], None] | None = None,
+    on_start: Callable[[Key], None] | None = None,
     on_outcome: Callable[[NodeOutcome], None] | None = None,
     plugin: NipypePlugin | None = None,
 ) -> RunReport:
@@ -55,7 +55,7 @@ def run_workflow(
     log_level
         Level of Nipype's loggers.
     on_start
-        Called with the full name of each node as it starts; never with a plugin of Nipype's own.
+        Called with the key of each node as it starts; never with a plugin of Nipype's own.
     on_outcome
         Called with each outcome as it arrives; with a plugin of Nipype's own, when all have ended.
     plugin

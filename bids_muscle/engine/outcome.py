@@ -41,7 +41,7 @@ class NodeOutcome:
         Name with those of the workflows around it, unique in the graph:
         ``'sub_01_wf.scan_dixon_wf.segment'``.
     key
-        The attribute ``key`` of the node; None where it has none.
+        The attribute ``key`` of the node; of a node without one, its name as that of the step.
     status
         Done, failed, or skipped because another step failed.
     problem
@@ -59,7 +59,7 @@ class NodeOutcome:
     name: str
     fullname: str
     status: Status
-    key: Key | None = None
+    key: Key
     problem: Problem | None = None
     traceback: str = ''
     wall_s: float = 0.0
@@ -69,7 +69,7 @@ class NodeOutcome:
 
 def outcome_of_node(node: Node, status: Status, **more: Any) -> NodeOutcome:
     """Return the outcome of a node with its names and its key."""
-    key = getattr(node, 'key', None)
+    key = getattr(node, 'key', Key('', node.name))
     return NodeOutcome(name=node.name, fullname=node.itername, key=key, status=status, **more)
 
 
@@ -91,8 +91,7 @@ class RunReport:
 
     def of(self, scan: str) -> dict[str, NodeOutcome]:
         """Return what became of the steps of a scan, by step, in the order they ended."""
-        keyed = [(each.key, each) for each in self.outcomes if each.key]
-        return {key.step: outcome for key, outcome in keyed if key.scan == scan}
+        return {each.key.step: each for each in self.outcomes if each.key.scan == scan}
 
     def __add__(self, other: RunReport) -> RunReport:
         return RunReport((*self.outcomes, *other.outcomes))

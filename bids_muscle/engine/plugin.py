@@ -67,8 +67,8 @@ class ProcessPlugin(PluginBase):
         ``n_procs`` (CPUs for all nodes together), ``memory_gb`` (memory for all together, GB),
         ``devices`` (GPUs such as ``'cuda:0'``; empty for none), ``crash_dir`` (folder of
         tracebacks), ``stop_on_first_crash``, ``log_level`` (of Nipype), ``on_start`` (called
-        with the full name of each node as it starts), ``on_outcome`` (called with each outcome as
-        it arrives).
+        with the key of each node as it starts), ``on_outcome`` (called with each outcome as it
+        arrives).
 
     Attributes
     ----------
@@ -194,7 +194,7 @@ class ProcessPlugin(PluginBase):
         sender.close()  # so that the end of the worker is the end of the pipe
         assert process.pid is not None  # noqa: S101 - it was started
         if self.on_start:
-            self.on_start(node.itername)
+            self.on_start(node.key)
         return _Worker(node, process, process.pid, receiver, time.monotonic(), procs, lease)
 
     def _finish(self, worker: _Worker, *, stop: bool = False) -> NodeOutcome:

@@ -100,7 +100,7 @@ def _is_there(settings: Settings, record: ScanRecord) -> bool:
 def _fingerprint(members: Sequence[ScanRecord]) -> str:
     """Return the SHA-256 (hex) of all that decides what a joined scan is."""
     state = [
-        {key: value for key, value in record.as_dict().items() if key != 'steps'}
+        {key: value for key, value in record.as_dict().items() if key not in ('light', 'steps')}
         for record in members
     ]
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=dict).encode()).hexdigest()
@@ -119,6 +119,7 @@ def _describe(parts: PartSet, members: Sequence[ScanRecord], fingerprint: str) -
         left_out='',
         warnings=(),
         outputs=(),
+        light='',
         steps=(),
         processing={**first.processing, 'manual': manual},
         fingerprint=fingerprint,

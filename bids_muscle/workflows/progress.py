@@ -19,9 +19,24 @@ if TYPE_CHECKING:
 
     from bids_muscle.dataset.records import ScanRecord
     from bids_muscle.dataset.scan import Scan
-    from bids_muscle.engine.outcome import NodeOutcome
+    from bids_muscle.engine.outcome import Key, NodeOutcome
     from bids_muscle.errors import Problem
     from bids_muscle.settings import Settings
+
+#: What the steps of scans and of sessions are called.
+STEP_NAMES = {
+    'prepare': 'preparation',
+    'segment': 'segmentation',
+    'correct': 'corrected outlines',
+    'align': 'alignment',
+    'measure': 'measures',
+    'quality': 'image quality',
+    'figures': 'pictures',
+    'publish': 'outputs',
+    'measure_maps': 'measures of vertebrae',
+    'join_planes': 'table of levels',
+    'loads': 'spinal loads',
+}
 
 
 class Tally:
@@ -106,9 +121,8 @@ class Progress:
         self._log: RunLog | None = None
         self._live: Live | None = None
         self._new: set[str] = set()
-        self._names: dict[str, str] = {}
-        self._ended: set[str] = set()
-        self._running: list[str] = []
+        self._waiting: set[str] = set()
+        self._running: list[Key] = []
 
     def __enter__(self) -> Progress:
         return self
@@ -153,36 +167,32 @@ class Progress:
         finished
             Names of those that an earlier run has done.
         """
-        from bids_muscle.workflows.participant import workflow_name
-
-        self._names |= {workflow_name(scan.name): scan.name for scan in scans}
+        self._waiting |= {scan.name for scan in scans}
         bad = sum(scan.problem is not None and scan.name not in finished for scan in scans)
         self._tally.add(
             len(scans), finished=len(finished), failed=bad, new=participant in self._new
         )
 
-    def begin_step(self, fullname: str) -> None:
-        """Take notice of a step that starts, by the name of its node."""
-        step = self._step(fullname)
-        self._running.append(step)
-        self._tell(f'{step} began', show=self._verbosity > 0)
+    def begin_step(self, key: Key) -> None:
+        """Take notice of a step that starts."""
+        self._running.append(key)
+        self._tell(f'{key.scan} {STEP_NAMES[key.step]} began', show=self._verbosity > 0)
 
     def end_step(self, outcome: NodeOutcome) -> None:
         """Take notice of a step that has ended, and of its scan where that has ended with it."""
-        step = self._step(outcome.fullname)
-        if step in self._running:
-            self._running.remove(step)
-        scan = step.partition(' ')[0]
+        key = outcome.key
+        if key in self._running:
+            self._running.remove(key)
         failed = outcome.status == 'failed'
-        over = (failed or outcome.name == 'publish') and outcome.status != 'skipped'
-        over = over and scan not in self._ended and scan in self._names.values()
+        over = (failed or key.step == 'publish') and outcome.status != 'skipped'
+        over = over and key.scan in self._waiting
         if over:
-            self._ended.add(scan)
+            self._waiting.remove(key.scan)
             self._tally.end(failed=failed)
         spent = '' if outcome.status == 'skipped' else f' in {outcome.wall_s:.1f} s'
         why = f': {outcome.problem}' if outcome.problem else ''
         show = self._verbosity > 0 or (over and self._live is None)
-        self._tell(f'{step} {outcome.status}{spent}{why}', show=show)
+        self._tell(f'{key.scan} {STEP_NAMES[key.step]} {outcome.status}{spent}{why}', show=show)
         if self._verbosity > 1:
             print(outcome.traceback, end='', file=sys.stderr, flush=True)
 
@@ -207,11 +217,6 @@ class Progress:
             lines.append(f'Log: {self._log.path or "none"}')
         if not self._quiet:
             print(*lines, sep='\n', file=sys.stderr, flush=True)
-
-    def _step(self, fullname: str) -> str:
-        scan, _, step = fullname.rpartition('.')
-        scan = scan.rpartition('.')[-1]
-        return f'{self._names.get(scan, scan)} {step}'
 
     def _tell(self, text: str, *, show: bool) -> None:
         """Write a line into the log, and where it is wanted on standard error."""
@@ -247,8 +252,8 @@ class Progress:
     def _line(self, width: int) -> Text:
         from rich.text import Text
 
-        # The step comes first, for a narrow terminal.
-        steps = [' '.join(reversed(each.split())) for each in list(self._running)]
+        # Counts and time left come first, for a narrow terminal, and a step before its scan.
+        steps = [f'{STEP_NAMES[each.step]} {each.scan}' for each in list(self._running)]
         what = ', '.join(steps) or 'looking up scans, writing pages'
         spent = duration(time.monotonic() - self._began_s)
-        return Text(f'{spent}: {self._tally}: {what}'[:width], no_wrap=True)
+        return Text(f'{self._tally} ({spent}): {what}'[:width], no_wrap=True)

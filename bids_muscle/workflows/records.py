@@ -22,6 +22,7 @@ from bids_muscle.dataset.records import (
     Step,
     read_records,
     remove_record,
+    write_light,
 )
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
@@ -120,9 +121,17 @@ def finish_page(settings: Settings, participant: str) -> list[Problem]:
 
 
 def make_page(output_dir: Path, participant: str) -> None:
-    """Write the page of a participant and print where it is."""
+    """Write the page of a participant and print where it is; records keep what it says of scans.
+
+    A summary of a cohort needs to read nothing but the records then.
+    """
+    from bids_muscle.reports.lights import scan_light
+    from bids_muscle.reports.outputs import read_scans
     from bids_muscle.reports.participant import write_participant_report
 
+    for scan in read_scans(output_dir, participant):
+        if scan.done:
+            write_light(scan.record, scan_light(scan).level, output_dir)
     print(write_participant_report(output_dir, participant), flush=True)
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,8 +135,13 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
                 failed = {record.participant for record in ended if record.problem}
                 for label in {run.participant for run in runs} - failed:
                     shutil.rmtree(_graph_folder(work_dir, label), ignore_errors=True)
-        records += [each for run in runs for each in run.finished.values()]
-        records += [*refused, *ended]
+        lights = {
+            each.scan: each.light
+            for run in runs
+            for each in read_records(settings.output_dir, run.participant)
+        }
+        of_runs = [*(each for run in runs for each in run.finished.values()), *refused, *ended]
+        records += [replace(each, light=lights.get(each.scan, '')) for each in of_runs]
         check_still_there(settings.output_dir)
         if settings.stop_on_first_crash and not report.ok:
             break

@@ -24,10 +24,10 @@ def summary(records: Sequence[ScanRecord], output_dir: Path) -> list[str]:
     records
         Of the scans in question.
     output_dir
-        The derivatives dataset, whose pages say which scans are to check.
+        The derivatives dataset, in which the pages are.
     """
     lines = [
-        _counts(records, output_dir),
+        _counts([record for record in records if not record.parts]),
         *causes((record.scan, record.problem) for record in records),
     ]
     pages = [
@@ -41,18 +41,8 @@ def summary(records: Sequence[ScanRecord], output_dir: Path) -> list[str]:
     return lines
 
 
-def _counts(records: Sequence[ScanRecord], output_dir: Path) -> str:
-    from bids_muscle.reports.lights import scan_light
-    from bids_muscle.reports.outputs import read_scans
-
-    people = dict.fromkeys(record.participant for record in records)
-    names = {record.scan for record in records}
-    levels = Counter(
-        scan_light(scan).level
-        for participant in people
-        for scan in read_scans(output_dir, participant)
-        if scan.record.scan in names and scan.done
-    )
+def _counts(records: Sequence[ScanRecord]) -> str:
+    levels = Counter(record.light for record in records)
     done = sum(not record.problem for record in records)
     empty = sum(is_empty(record) for record in records)
     scans = len(records) - empty

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status, problem_of_step
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status, problem_of_step
 from bids_muscle.engine.worker import _visible
 from bids_muscle.errors import DeviceError, ExitCode
 
@@ -69,7 +69,7 @@ def test_peak_memory_is_in_mb_and_outlasts_the_use() -> None:
 
 def test_a_report_is_ok_only_if_all_is_done() -> None:
     def outcome(name: str, status: Status) -> NodeOutcome:
-        return NodeOutcome(name=name, fullname=f'wf.{name}', status=status)
+        return NodeOutcome(name=name, fullname=f'wf.{name}', key=Key('', name), status=status)
 
     done, skipped = outcome('a', Status.DONE), outcome('b', Status.SKIPPED)
     failed = outcome('c', Status.FAILED)

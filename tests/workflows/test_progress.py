@@ -20,12 +20,12 @@ import pytest
 from cohort import Run, call
 
 from bids_muscle.cli.status import main as status
-from bids_muscle.dataset.records import ScanRecord
+from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.engine.outcome import NodeOutcome, Status
+from bids_muscle.engine.outcome import Key, NodeOutcome, Status
 from bids_muscle.errors import ExitCode, IncompleteScanError, NothingSelectedError
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.progress import Progress, Tally
+from bids_muscle.workflows.progress import STEP_NAMES, Progress, Tally
 from bids_muscle.workflows.run_log import RunLog, read_logs
 from bids_muscle.workflows.summary import summary
 
@@ -84,7 +84,8 @@ def scan(label: str) -> Scan:
 def outcome(label: str, step: str, state: Status = Status.DONE) -> NodeOutcome:
     name = f'bids_muscle_wf.sub_{label}.sub_{label}_acq_dixon.{step}'
     problem = PROBLEM if state == 'failed' else None
-    return NodeOutcome(name=step, fullname=name, status=state, wall_s=2, problem=problem)
+    key = Key(f'sub-{label}_acq-dixon', step)
+    return NodeOutcome(name=step, fullname=name, key=key, status=state, wall_s=2, problem=problem)
 
 
 def run_three(progress: Progress) -> None:
@@ -94,11 +95,11 @@ def run_three(progress: Progress) -> None:
         for label in '12':
             progress.plan(label, [scan(label)], ())
         progress.plan('3', [replace(scan('3'), problem=PROBLEM)], ())
-        progress.begin_step(outcome('1', 'prepare').fullname)
+        progress.begin_step(outcome('1', 'prepare').key)
         progress.end_step(outcome('1', 'prepare', Status.FAILED))
         progress.end_step(outcome('1', 'segment', Status.SKIPPED))
         progress.end_step(outcome('1', 'publish', Status.SKIPPED))
-        progress.begin_step(outcome('2', 'publish').fullname)
+        progress.begin_step(outcome('2', 'publish').key)
         progress.end_step(outcome('2', 'publish'))
         progress.end([])
 
@@ -114,11 +115,18 @@ def test_plain_lines_have_counts_and_the_log_every_step(
     said = [line[9:] for line in lines[:3]]
     assert said[0].startswith('3 participants: log: ')
     assert said[1].startswith('0/3 scans, 2 failed, ')
-    assert said[1].endswith('sub-1_acq-dixon prepare failed in 2.0 s: Water has no fat. Add it.')
-    assert said[2] == '1/3 scans, 2 failed: sub-2_acq-dixon publish done in 2.0 s'
+    assert said[1].endswith(
+        'sub-1_acq-dixon preparation failed in 2.0 s: Water has no fat. Add it.'
+    )
+    assert said[2] == '1/3 scans, 2 failed: sub-2_acq-dixon outputs done in 2.0 s'
     (log,) = tmp_path.glob('logs/run-*.log')
     text = log.read_text()
-    for words in ('prepare began', 'segment skipped\n', 'publish began', '1/3 scans, 2 failed'):
+    for words in (
+        'preparation began',
+        'segmentation skipped\n',
+        'outputs began',
+        '1/3 scans, 2 failed',
+    ):
         assert words in text
     assert text.endswith('ended\n')
     assert f'Log: {log}' in err
@@ -176,6 +184,14 @@ def test_an_interrupted_run_says_so_in_its_log(tmp_path: Path) -> None:
     assert (log.state, log.last_line[20:]) == ('stopped early', '1 participant: interrupted')
 
 
+def test_every_step_has_a_name_in_words() -> None:
+    from bids_muscle.workflows.participant import _MEMORY
+
+    variants = {'segment_spine', 'segment_in_atlas'}
+    assert set(STEP_NAMES) == set(_MEMORY) - variants
+    assert not any('_' in name for name in STEP_NAMES.values())
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {here!r})
@@ -195,13 +211,26 @@ run_three(progress)
 """
 
 
-def on_terminal(columns: int, folder: Path, **environment: str) -> str:
+INTERRUPTED = """
+import sys
+sys.path.insert(0, {here!r})
+from test_progress import *
+try:
+    with Progress(settings(Path({folder!r}))) as progress:
+        progress.begin(['1'])
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print('over')
+"""
+
+
+def on_terminal(columns: int, folder: Path, *, script: str = SCRIPT, **environment: str) -> str:
     """Return what a run writes on a terminal of a width."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
     words = {'here': str(Path(__file__).parent), 'folder': str(folder)}
     process = subprocess.Popen(
-        [sys.executable, '-c', SCRIPT.format(**words)],
+        [sys.executable, '-c', script.format(**words)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -230,12 +259,19 @@ def test_a_terminal_shows_one_line_that_fits_and_paths_stay_whole(
     said = on_terminal(columns, tmp_path, TERM='xterm', PYTHONIOENCODING='ascii')
     assert '/a/path/' + 30 * 'x' + '.html' in said
     shown = [re.sub('\x1b.*?[a-zA-Z]', '', part) for part in re.split('\r|\n', said)]
-    lines = [part for part in shown if 'scans' in part and 'prepare sub-' in part]
+    lines = [part for part in shown if 'scans' in part and 'prepara' in part]
     assert lines
     assert max(map(len, lines)) < columns
-    assert '0/3 scans, 1 failed: prepare sub-1' in lines[0]
+    assert re.match(r'0/3 scans, 1 failed \(\d s\): prepara', lines[0])
     # What is refreshed is gone at the end, and nothing of it stands before the summary.
     assert re.search('\x1b\\[2K0 of 0 scans done', said)
+
+
+def test_an_interrupted_run_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    said = on_terminal(40, tmp_path, script=INTERRUPTED, TERM='xterm')
+    assert '\x1b[?25l' in said
+    # The cursor is back, and the line is gone.
+    assert re.fullmatch(r'(\x1b\[\S+?[a-zA-Z]|\s)*over\s*', said.rpartition('\x1b[?25h')[2])
 
 
 def test_a_terminal_that_cannot_go_back_gets_plain_lines(tmp_path: Path) -> None:
@@ -271,7 +307,7 @@ def test_the_summary_counts_causes_once_and_leaves_out_who_has_no_scan(tmp_path:
 
 
 def test_a_finished_folder_says_what_the_run_said(
-    run: Run, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status([str(run.output_dir)]) == ExitCode.FAILURE
     said = capsys.readouterr().out.splitlines()
@@ -286,8 +322,21 @@ def test_a_finished_folder_says_what_the_run_said(
     from bids_muscle.reports.lights import scan_light
     from bids_muscle.reports.outputs import read_scans
 
-    levels = [scan_light(each).level for each in read_scans(run.output_dir)]
-    assert f'{levels.count("check")} of them to check' in said[0] or 'check' not in levels
+    levels = {each.record.scan: scan_light(each).level for each in read_scans(run.output_dir)}
+    count = list(levels.values()).count
+    assert f'{count("check")} of them to check' in said[0] or not count('check')
+    # The records are enough to say so.
+    shutil.copytree(run.output_dir / 'logs', tmp_path / 'logs')
+    status([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[0] == said[0]
+    lights = {each.scan: each.light for each in read_records(tmp_path)}
+    assert lights == {name: '' if level == 'failed' else level for name, level in levels.items()}
+
+
+def test_a_joined_scan_is_no_further_scan(tmp_path: Path) -> None:
+    parts = [record(label, tmp_path, light='check') for label in 'ab']
+    joined = record('c', tmp_path, light='ok', parts=tuple(part.scan for part in parts))
+    assert summary([*parts, joined], tmp_path) == ['2 of 2 scans done, 2 of them to check']
 
 
 def test_a_folder_in_which_something_runs_is_not_over(
