@@ -16,7 +16,7 @@ from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, THRESHOLDS
 if TYPE_CHECKING:
     from bids_muscle.segmentation.bundle import ModelBundle
 
-_COMPUTED = 'fat / (fat + water), n/a (NaN) where their sum is not above the noise'
+_COMPUTED = 'fat / (fat + water); NaN where their sum is not above the noise'
 _FAT_FRACTIONS = {
     FatSource.WATER_AND_FAT: _COMPUTED,
     FatSource.SCANNER: 'as given by the scanner, scaled to 0-1',
@@ -26,7 +26,7 @@ _FAT_FRACTIONS = {
     ),
     FatSource.PHASES: (
         f'{_COMPUTED}. Fat and water come from magnitude in- and opposed-phase images, which '
-        'cannot tell more than half fat from less: no value exceeds 0.5 (Weber 2021).'
+        'cannot resolve which signal dominates: no value exceeds 0.5 (Weber 2021).'
     ),
 }
 
@@ -106,7 +106,7 @@ def swap_sidecar(scan: Scan, bids_dir: Path, *, fixed: bool) -> dict[str, Any]:
     names = Contrast.WATER, Contrast.FAT
     return {
         **_image_fields([_uri(scan.paths[name], bids_dir) for name in names]),
-        'Description': 'Where the reconstruction of the scanner exchanged water and fat.',
+        'Description': 'Region in which the reconstruction of the scanner swapped water and fat.',
         'Type': 'ROI',
         'Corrected': fixed,
     }
@@ -177,7 +177,7 @@ def spine_sidecar(
     """
     return {
         **_image_fields(source_uris(scan, bids_dir)),
-        'Description': f'A number for each of the {kind}; see the lookup table beside this file.',
+        'Description': f'One number for each of the {kind}; see the lookup table beside this file.',
         **_maker_fields(scan, model, settings),
     }
 
@@ -187,8 +187,8 @@ def confidence_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     return {
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': (
-            'Probability that the network gives to the label of each voxel, background included, '
-            'before small pieces were removed; 0 where it did not look.'
+            'Probability that the network assigns to the label of each voxel, background included, '
+            'before small components were removed; 0 where the network was not applied.'
         ),
         'Units': 'percent',
     }
@@ -212,7 +212,7 @@ def fat_fraction_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     )
     return {
         **_image_fields([_uri(path, bids_dir) for path in used]),
-        'Description': 'Share of fat in the signal of fat and water.',
+        'Description': 'Fat fraction: fat signal over the sum of fat and water signal.',
         'Definition': _FAT_FRACTIONS[source],
         'Bounded': source is FatSource.PHASES,
         'Units': '1',
@@ -237,13 +237,13 @@ def fat_map_sidecar(
         method = settings['fat_method']
         method = method if method in THRESHOLDS else DEFAULT_THRESHOLD
         definition = (
-            f'probability of the voxel to be fat by {method}, fitted to its muscle (0 or 1 for '
-            'k-means). Sees streaks of fat that fill voxels, not fat spread between fibres.'
+            f'probability that the voxel is fat, from {method} fitted to its muscle (0 or 1 for '
+            'k-means). Measures streaks of fat that fill voxels, not diffuse fat between fibres.'
         )
     return {
         **_image_fields(source_uris(scan, bids_dir)),
-        'Description': f'Fat within the {_noun(model)}s, 0 to 1; NaN outside of them and where '
-        'unknown.',
+        'Description': f'Fat within the {_noun(model)}s, 0 to 1; NaN outside of them and where it '
+        'is undefined.',
         'Definition': definition,
         'Units': '1',
         **_maker_fields(scan, model, settings),
@@ -302,10 +302,10 @@ def joined_sidecar(
         'Sources': list(sources),
         'Parts': [scan.name for scan in parts],
         'Joining': (
-            'The parts are put on the grid of the finest of them, by their headers. Where they '
-            'overlap a voxel counts once. Slices are counted over all parts. Where the muscles of '
-            'the parts differ in brightness, by half or more in water and fat images, their '
-            'signals are brought to one scale.'
+            'The parts are resampled to the grid of the finest part, by their headers. A voxel in '
+            'an overlap counts once. Slices are numbered over all parts. Where muscle brightness '
+            'differs between the parts (in water and fat images: by half or more), their signals '
+            'are scaled to be equal.'
         ),
         'Manual': any(scan.manual for scan in parts),
         'SoftwareVersion': f'bids_muscle {__version__}',
@@ -344,25 +344,25 @@ def aligned(scan: Scan, key: str) -> dict[str, Any]:
     texts: dict[str, dict[str, Any]] = {
         'levels': {
             'Description': 'Vertebral level of each axial slice, from inferior to superior, '
-            'slices counted from 0; p_L3 is the probability that the slice lies at L3. A level '
-            'below a confidence of 0.6 is n/a, and so are all where the alignment is not trusted.'
+            'numbered from 0; p_L3 is the probability that the slice lies at L3. Levels with a '
+            'confidence below 0.6 are n/a, as are all levels where the alignment failed a check.'
         },
         'xfm': {
-            'Description': 'Affine of ITK that resamples the scan onto the atlas (its inverse '
-            'maps points of the scan to the atlas).'
+            'Description': 'ITK affine that resamples the scan onto the atlas (its inverse maps '
+            'points of the scan to the atlas).'
         },
         'xfm_field': {
-            'Description': 'The whole transform, affine and SyN, as a displacement field of ITK.'
+            'Description': 'The full transform, affine and SyN, as an ITK displacement field.'
         },
         'atlas_image': {
             **in_atlas,
-            'Description': 'The scan in the space of the atlas. A volume measured here is that '
-            'of the person times VolumeFactor.',
+            'Description': 'The scan in atlas space. Volumes measured here are those of the '
+            'person times VolumeFactor.',
         },
         'atlas_dseg': {
             **in_atlas,
-            'Description': 'The segmented muscles in the space of the atlas. A volume measured '
-            'here is that of the person times VolumeFactor.',
+            'Description': 'The segmented muscles in atlas space. Volumes measured here are those '
+            'of the person times VolumeFactor.',
             'Manual': scan.manual is not None,
         },
     }
