@@ -177,7 +177,8 @@ def spine_sidecar(
     """
     return {
         **_image_fields(source_uris(scan, bids_dir)),
-        'Description': f'One number for each of the {kind}; see the lookup table beside this file.',
+        'Description': f'One number for each of the {kind}; see the lookup table beside this '
+        'file.',
         **_maker_fields(scan, model, settings),
     }
 
@@ -187,7 +188,7 @@ def confidence_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     return {
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': (
-            'Probability that the network assigns to the label of each voxel, background included, '
+            'Probability that the network assigns to the label of each voxel, including background, '
             'before small components were removed; 0 where the network was not applied.'
         ),
         'Units': 'percent',
