@@ -188,8 +188,9 @@ def confidence_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
     return {
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': (
-            'Probability that the network assigns to the label of each voxel, including background, '
-            'before small components were removed; 0 where the network was not applied.'
+            'Probability that the network assigns to the label of each voxel, including '
+            'background, before small components were removed; 0 where the network was not '
+            'applied.'
         ),
         'Units': 'percent',
     }
