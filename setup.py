@@ -27,6 +27,8 @@ INSTALL = [
     'scikit-image>=0.25,<0.27',
     'statsmodels>=0.15,<0.16',
     'jinja2>=3.1,<4',
+    'flask>=3.1,<4',
+    'waitress>=3,<4',
     'matplotlib>=3.10,<4',
     'pillow>=11',
     'safetensors>=0.5,<1',
@@ -85,7 +87,9 @@ setup(
     ],
     python_requires='>=3.11',
     packages=find_packages(include=['bids_muscle', 'bids_muscle.*']),
-    package_data={'bids_muscle': ['data/**/*', 'reports/templates/*', 'py.typed']},
+    package_data={
+        'bids_muscle': ['data/**/*', 'reports/templates/*', 'reports/vendor/*', 'py.typed']
+    },
     install_requires=INSTALL,
     # The networks of nnU-Net; its weights and plans are read by our own code.
     extras_require={

@@ -57,6 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         '--seg', help='seg entity of the references (default: all with known muscles)'
     )
+    evaluate.add_argument(
+        '--raters',
+        nargs=2,
+        default=('', ''),
+        metavar='NAME',
+        help='compare what one person corrected in the browser with what another did',
+    )
     compare = commands.add_parser(
         'compare', help='compare models that were evaluated on the same scans'
     )
@@ -235,7 +242,7 @@ def _train(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from bids_muscle.workflows.evaluation import evaluate
 
-    page, left_out = evaluate(args.predictions, args.reference, args.output, args.seg)
+    page, left_out = evaluate(args.predictions, args.reference, args.output, args.seg, args.raters)
     for sentence in left_out:
         print(f'left out: {sentence}', file=sys.stderr)
     print(f'wrote {page}')

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from bids_muscle.dataset.label_maps import read_entities
-from bids_muscle.dataset.names import derivative_path, io_spec, segmentation
+from bids_muscle.dataset.names import (
+    derivative_path,
+    io_spec,
+    read_entities,
+    segmentation,
+    sidecar_of,
+)
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.errors import BadDataError
+from bids_muscle.errors import PARSE_ERRORS, BadDataError
+from bids_muscle.files import read_small
+
+#: A name of a rater in a file name is no longer than this.
+_MOST_LETTERS = 40
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A label map that a person made.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rater
+        Who saved it in the browser; empty where it was drawn in another program.
+    saved_at
+        When, in ISO 8601, UTC; empty as well.
+    passed
+        Whether it may be measured; a draft may not.
+    replaces
+        SHA-256 of the map drawn in another program that was there when it was saved.
+    """
+
+    path: Path
+    rater: str = ''
+    saved_at: str = ''
+    passed: bool = True
+    replaces: str = ''
 
 
 def find_correction(scan: Scan, folders: Sequence[Path]) -> Path | None:
     """Return the label map of a scan that a person made, or None.
-
-    Its name is that of our label map with ``desc-manual``; ``seg`` may be left out.
 
     Parameters
     ----------
@@ -26,23 +62,129 @@ def find_correction(scan: Scan, folders: Sequence[Path]) -> Path | None:
     Raises
     ------
     BadDataError
-        If a folder has several.
+        If a folder has several that were drawn in other programs.
+    """
+    for folder in folders:
+        counting = choose_correction(find_corrections(scan, folder), scan.name)
+        if counting:
+            return counting.path
+    return None
+
+
+def find_corrections(scan: Scan, folder: Path) -> list[Correction]:
+    """Return all label maps of a scan that persons made, sorted by path.
+
+    The name is that of our label map with ``desc-manual``; ``seg`` may be left out. A map saved
+    in the browser has ``desc-manual<rater>``, see :func:`rater_label`, and a sidecar.
+
+    Parameters
+    ----------
+    scan
+        A scan with a region.
+    folder
+        A derivatives dataset.
     """
     anat = derivative_path(scan, 'dseg').parent
-    wanted = {'desc': io_spec()['correction'], **dict(scan.entities)}
+    wanted = dict(scan.entities)
     names = (wanted, wanted | {'seg': segmentation(scan)})
-    for folder in folders:
-        found = [
-            path
-            for path in sorted((folder / anat).glob(f'{scan.name}_*dseg.nii*'))
-            if path.name.endswith(('_dseg.nii', '_dseg.nii.gz')) and read_entities(path) in names
-        ]
-        if len(found) > 1:
-            raise BadDataError(
-                f'{scan.name} has several corrected label maps: '
-                f'{", ".join(str(path) for path in found)}.',
-                'Keep one of them.',
-            )
-        if found:
-            return found[0]
-    return None
+    found = (
+        read_correction_facts(path)
+        for path in sorted((folder / anat).glob(f'{scan.name}_*dseg.nii*'))
+        if path.name.endswith(('_dseg.nii', '_dseg.nii.gz'))
+        and {k: v for k, v in read_entities(path).items() if k != 'desc'} in names
+    )
+    return [correction for correction in found if correction]
+
+
+def read_correction_facts(path: Path) -> Correction | None:
+    """Return what is known of a label map that a person made; None for any other file.
+
+    Parameters
+    ----------
+    path
+        A label map with BIDS entities in its name.
+    """
+    desc, manual = read_entities(path).get('desc', ''), io_spec()['correction']
+    if desc == manual:
+        return Correction(path)
+    if not desc.startswith(manual):
+        return None
+    try:
+        sidecar = json.loads(read_small(sidecar_of(path)))
+        return Correction(
+            path,
+            str(sidecar['Rater']),
+            str(sidecar['SavedAt']),
+            sidecar['Passed'] is True,
+            str(sidecar.get('Replaces', '')),
+        )
+    except (OSError, *PARSE_ERRORS, KeyError, TypeError):
+        return None
+
+
+def choose_correction(corrections: Iterable[Correction], scan: str = '') -> Correction | None:
+    """Return the correction that counts, or None: of those saved in the browser the newest passed.
+
+    A map that was drawn in another program counts before it, unless it was there already when
+    that one was saved.
+
+    Parameters
+    ----------
+    corrections
+        Those of one scan.
+    scan
+        Its name, for the message.
+
+    Raises
+    ------
+    BadDataError
+        If several were drawn in other programs.
+    """
+    corrections = list(corrections)
+    drawn = [each for each in corrections if not each.rater]
+    if len(drawn) > 1:
+        raise BadDataError(
+            f'{scan or drawn[0].path.name} has several corrected label maps: '
+            f'{", ".join(str(each.path) for each in drawn)}.',
+            'Keep one of them.',
+        )
+    passed = [each for each in corrections if each.rater and each.passed]
+    newest = max(passed, key=lambda each: (each.saved_at, each.path.name), default=None)
+    if newest and drawn and sha256_of(drawn[0].path) == newest.replaces:
+        return newest
+    return drawn[0] if drawn else newest
+
+
+def correction_path(scan: Scan, rater: str) -> PurePosixPath:
+    """Return where the correction of a rater goes, relative to the output folder.
+
+    Examples
+    --------
+    >>> scan = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+    >>> correction_path(scan, 'Anna').name
+    'sub-01_acq-dixon_seg-lumbarmuscles_desc-manualAnna_dseg.nii.gz'
+    """
+    path = derivative_path(scan, 'dseg')
+    desc = f'desc-{io_spec()["correction"]}{rater_label(rater)}'
+    return path.with_name(path.name.replace('_dseg.', f'_{desc}_dseg.'))
+
+
+def rater_label(rater: str) -> str:
+    """Return the name of a rater as part of a file name; different names stay different.
+
+    Examples
+    --------
+    >>> rater_label('Anna'), rater_label('A. B.')
+    ('Anna', 'AB590156')
+    """
+    label = re.sub('[^0-9A-Za-z]', '', rater)[:_MOST_LETTERS]
+    return label if label == rater else label + hashlib.sha256(rater.encode()).hexdigest()[:6]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file; empty where it cannot be read."""
+    try:
+        with path.open('rb') as stream:
+            return hashlib.file_digest(stream, 'sha256').hexdigest()
+    except OSError:
+        return ''

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import nibabel as nib
 
 from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.dataset.corrections import choose_correction, read_correction_facts
+from bids_muscle.dataset.names import read_entities, sidecar_of
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import (
     PARSE_ERRORS,
@@ -24,7 +25,6 @@ from bids_muscle.tables import MISSING, read_table
 
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
-_ENTITY = re.compile(r'([a-z]+)-([0-9A-Za-z+]+)')
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,13 @@ class LabelMap:
 
 
 def find_label_maps(
-    derivatives: Path, seg: str | None = None, *, predicted: bool = False
+    derivatives: Path, seg: str | None = None, *, predicted: bool = False, rater: str = ''
 ) -> list[LabelMap]:
     """Find the label maps of a derivatives dataset, sorted by path.
 
     Of one scan and segmentation, a map on the grid of the scan stands for those in another space,
-    and a person's correction (``desc-manual``) for the map that it corrects.
+    and a person's correction (``desc-manual``, see
+    :func:`~bids_muscle.dataset.corrections.choose_correction`) for the map that it corrects.
 
     Parameters
     ----------
@@ -90,6 +91,8 @@ def find_label_maps(
     predicted
         Whether to leave out what a person drew or corrected, as ``desc-manual`` or a sidecar with
         ``Manual`` tells.
+    rater
+        If given, only what this person saved in the browser.
 
     Raises
     ------
@@ -109,10 +112,17 @@ def find_label_maps(
     found = []
     for group in groups.values():
         own = [each for each in group if 'space' not in each[1]] or group
-        if predicted:
+        corrections = [fact for path, _ in own if (fact := read_correction_facts(path))]
+        if rater:
+            kept = [each.path for each in corrections if each.rater == rater]
+            found += [each for each in own if each[0] in kept]
+        elif predicted:
             found += [each for each in own if not _is_manual(*each)]
         else:
-            found += [each for each in own if each[1].get('desc') == 'manual'] or own
+            counting = choose_correction(corrections)
+            found += [each for each in own if counting and each[0] == counting.path] or [
+                each for each in own if each[0] not in {other.path for other in corrections}
+            ]
     return [
         LabelMap(path, entities, read_lookup(path, derivatives))
         for path, entities in sorted(found, key=lambda each: each[0])
@@ -120,11 +130,10 @@ def find_label_maps(
 
 
 def _is_manual(path: Path, entities: Mapping[str, str]) -> bool:
-    if entities.get('desc') == 'manual':
+    if entities.get('desc', '').startswith('manual'):
         return True
-    sidecar = path.with_name(f'{path.name.split(".")[0]}.json')
     try:
-        return json.loads(read_small(sidecar)).get('Manual') is True
+        return json.loads(read_small(sidecar_of(path))).get('Manual') is True
     except (OSError, *PARSE_ERRORS, AttributeError):
         return False
 
@@ -189,19 +198,6 @@ def _likeness(one: Mapping[str, str], other: Mapping[str, str]) -> int:
             return 0
     a, b = sorted((one.get('acq', ''), other.get('acq', '')), key=len)
     return int(b.startswith(a))
-
-
-def read_entities(path: Path) -> dict[str, str]:
-    """Return the BIDS entities in the name of a file.
-
-    Examples
-    --------
-    >>> read_entities(Path('sub-01_seg-discs_dseg.nii.gz'))
-    {'sub': '01', 'seg': 'discs'}
-    """
-    parts = path.name.split('.')[0].split('_')
-    matches = (_ENTITY.fullmatch(part) for part in parts)
-    return {match[1]: match[2] for match in matches if match}
 
 
 def _shape(path: Path) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import json
 import re
 from functools import cache
 from importlib import resources
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from bids_muscle.anatomy.labels import REGIONS, SPINE, load_label_table
@@ -34,6 +34,7 @@ ENTITIES = (
 SPINE_TABLE = ('morph_spine', 'morph_spine_json')
 
 _LABEL = re.compile(r'[0-9A-Za-z+]+')
+_ENTITY = re.compile(r'([a-z]+)-([0-9A-Za-z+]+)')
 
 
 @cache
@@ -181,7 +182,7 @@ def session_path(participant: str, session: str | None, key: str) -> PurePosixPa
     return PurePosixPath(template.format(anat='/'.join([*parts, 'anat']), session='_'.join(parts)))
 
 
-def dataset_path(key: str, *, seg: str = '', analysis: str = '') -> PurePosixPath:
+def dataset_path(key: str, *, seg: str = '', analysis: str = '', rater: str = '') -> PurePosixPath:
     """Return the path of an output that belongs to the whole dataset.
 
     Examples
@@ -191,7 +192,11 @@ def dataset_path(key: str, *, seg: str = '', analysis: str = '') -> PurePosixPat
     """
     template = io_spec()['dataset'][key]
     return PurePosixPath(
-        template.format(seg=_checked(seg) if '{seg}' in template else '', analysis=analysis)
+        template.format(
+            seg=_checked(seg) if '{seg}' in template else '',
+            analysis=analysis,
+            rater=_checked(rater) if '{rater}' in template else '',
+        )
     )
 
 
@@ -313,3 +318,22 @@ def _checked(label: str) -> str:
             f'{label!r} cannot be part of a BIDS file name.', 'Use letters and digits only.'
         )
     return label
+
+
+def read_entities(path: PurePath) -> dict[str, str]:
+    """Return the BIDS entities in the name of a file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> read_entities(Path('sub-01_seg-discs_dseg.nii.gz'))
+    {'sub': '01', 'seg': 'discs'}
+    """
+    parts = path.name.split('.')[0].split('_')
+    matches = (_ENTITY.fullmatch(part) for part in parts)
+    return {match[1]: match[2] for match in matches if match}
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return where the sidecar of an image lies."""
+    return path.with_name(f'{path.name.split(".")[0]}.json')

@@ -105,6 +105,9 @@ class ScanRecord:
     light
         What the page says of the scan: ``'ok'``, ``'check'`` or ``'unusable'``; empty until the
         page is made, and where the scan failed.
+    prepared
+        SHA-256 of all that decides the prepared images, with which they are used again where only
+        the label map has changed.
     steps
         The steps that ran, in order.
     """
@@ -131,6 +134,7 @@ class ScanRecord:
     settings_digest: str = ''
     fingerprint: str = ''
     light: str = ''
+    prepared: str = ''
     steps: tuple[Step, ...] = ()
 
     @property

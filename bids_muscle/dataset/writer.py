@@ -53,18 +53,35 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
     OutputError
         If the folder or the file cannot be written for another reason.
     """
+    write_together({path: [content] if isinstance(content, bytes) else content})
+
+
+def write_together(contents: Mapping[Path, Iterable[bytes]]) -> None:
+    """Write files that belong together: none is replaced before all are on the disk.
+
+    Parameters
+    ----------
+    contents
+        What each file shall hold, in pieces; missing folders are made.
+
+    Raises
+    ------
+    FullDiskError, OutputError
+        As :func:`write_bytes`.
+    """
+    written: dict[Path, Path] = {}
+    path = next(iter(contents))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, stream = _create_beside(path)
-        try:
-            with stream:
-                stream.writelines([content] if isinstance(content, bytes) else content)
+        with contextlib.ExitStack() as streams:
+            for path, pieces in contents.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                written[path], stream = _create_beside(path)
+                streams.enter_context(stream)  # its lock lasts until the file is in its place
+                stream.writelines(pieces)
                 stream.flush()
                 os.fsync(stream.fileno())
+            for path, temporary in written.items():
                 temporary.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FullDiskError(
@@ -75,6 +92,10 @@ def write_bytes(content: bytes | Iterable[bytes], path: Path) -> None:
             f'{path} could not be written: {error.strerror or error}.',
             'Check the permissions of the output folder and the space left on the disk.',
         ) from error
+    finally:
+        for temporary in written.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def remove_torn(folder: Path, *, below: bool = True) -> None:
@@ -119,7 +140,7 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
 
     Numbers of numpy become plain numbers, and numbers that are not finite ``'n/a'``.
     """
-    write_text(_json(content), path)
+    write_text(format_json(content), path)
 
 
 def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -165,7 +186,12 @@ def read_tsv(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def write_image(img: nib.Nifti1Image, path: Path) -> None:
-    """Write an image as ``.nii.gz`` with nothing in its header but the grid and the data type.
+    """Write an image as ``.nii.gz``; see :func:`image_bytes` and :func:`write_bytes`."""
+    write_bytes(image_bytes(img), path)
+
+
+def image_bytes(img: nib.Nifti1Image) -> bytes:
+    """Return an image as the bytes of a ``.nii.gz``: its header has the grid and the data type.
 
     Values are stored as they are, without slope and intercept; booleans become uint8 and
     double precision becomes single. The sform is the affine of the image, and the qform too unless
@@ -176,8 +202,6 @@ def write_image(img: nib.Nifti1Image, path: Path) -> None:
     ----------
     img
         (X, Y, Z) image.
-    path
-        Ends in ``.nii.gz``; see :func:`write_bytes`.
     """
     data = np.asanyarray(img.dataobj)
     data = data.astype(_NARROWED.get(data.dtype.name, data.dtype), copy=False)
@@ -188,7 +212,7 @@ def write_image(img: nib.Nifti1Image, path: Path) -> None:
     if not np.allclose(out.get_qform(), img.affine, atol=1e-3):
         out.header['qform_code'] = 0
     out.header.set_xyzt_units('mm')
-    write_bytes(gzip.compress(out.to_bytes(), compresslevel=6, mtime=0), path)
+    return gzip.compress(out.to_bytes(), compresslevel=6, mtime=0)
 
 
 def write_dataset_files(
@@ -217,7 +241,7 @@ def write_dataset_files(
     spec = io_spec()
     models = sorted(models, key=lambda model: (model.region, model.name))
     texts = {
-        dataset_path('description'): _json(_description(output_dir, bids_dir, models)),
+        dataset_path('description'): format_json(_description(output_dir, bids_dir, models)),
         dataset_path('bidsignore'): ''.join(f'{line}\n' for line in spec['bidsignore']),
         dataset_path('descriptions'): format_tsv(
             [
@@ -304,7 +328,8 @@ def _generators(output_dir: Path) -> list[dict[str, str]]:
         return []
 
 
-def _json(content: Mapping[str, Any]) -> str:
+def format_json(content: Mapping[str, Any]) -> str:
+    """Return a mapping as :func:`write_json` writes it."""
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
 
 

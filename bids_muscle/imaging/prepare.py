@@ -74,6 +74,7 @@ def prepare_scan(
     echo_train: EchoTrain | None = None,
     bias_correction: bool = True,
     fix_swaps: bool = False,
+    known: Mapping[str, Nifti1Image] | None = None,
 ) -> Prepared:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -89,6 +90,9 @@ def prepare_scan(
     fix_swaps
         Exchange water and fat where the scanner did, and in- and opposed-phase; without it such
         places are only marked.
+    known
+        Images by contrast whose bias field an earlier run has removed, in any voxel order; they
+        are taken instead of estimating the field again.
 
     Returns
     -------
@@ -132,7 +136,9 @@ def prepare_scan(
         warnings.append(said)
         doubt = doubt or inverted
     corrected = {key: _defined(data) for key, data in arrays.items()}
-    if bias_correction and set(arrays) != {'fatfraction'}:
+    if known:
+        corrected |= {key: np.asarray(to_canonical(img).dataobj) for key, img in known.items()}
+    elif bias_correction and set(arrays) != {'fatfraction'}:
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
         corrected = {
             key: data if key == 'fatfraction' else data / field for key, data in corrected.items()

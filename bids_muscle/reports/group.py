@@ -35,7 +35,7 @@ from bids_muscle.reports.page import environment, format_value, heading, page_of
 from bids_muscle.reports.paper import Paper, write_paper
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.published import published_context
-from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings
+from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings, saved_ratings
 from bids_muscle.reports.review import write_review
 from bids_muscle.reports.scan_data import (
     completeness_data,
@@ -78,7 +78,8 @@ def write_group(
     output_dir
         The derivatives dataset; participants without a result have their place as well.
     ratings
-        Files exported from the review page; what they exclude keeps its rows in the tables, and
+        Files exported from the review page, besides those of ``bids_muscle-report serve``, which
+        lie in the output folder; what they exclude keeps its rows in the tables, and
         is left out of the statistics.
     people
         Rows of ``participants.tsv`` by participant; None for what the participant level noted.
@@ -122,8 +123,8 @@ def write_group(
         scans, unknown = apply_exclusions(read_exclusions(exclude), scans)
         for sentence in unknown:
             print(f'bids_muscle: {sentence}', file=sys.stderr)
-    given = read_ratings(ratings)
-    review = merge_ratings(given, segmentations(scans)) if ratings else None
+    given = read_ratings([*ratings, *saved_ratings(output_dir)])
+    review = merge_ratings(given, segmentations(scans)) if given or ratings else None
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)
@@ -203,7 +204,7 @@ def write_group(
         ),
         page,
     )
-    if review and given and not review.verdicts:
+    if review and ratings and given and not review.verdicts:
         raise BadDataError(
             f'None of the {len(given)} ratings is about a segmentation of this dataset '
             f'({given[0].place} is about {given[0].scan!r}). The cohort was written without them.',

@@ -212,6 +212,11 @@ def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOut
     ]
 
 
+def is_editable(scan: ScanOutputs) -> bool:
+    """Say whether its label map can be corrected in the browser."""
+    return scan.done and bool(scan.table) and not scan.record.parts and scan.record.region != SPINE
+
+
 def number(text: str) -> float | None:
     """Return a table cell as a number, or None where it is n/a or no number.
 

@@ -76,10 +76,11 @@ def inline_script(names: str) -> Markup:
 
 
 @cache
-def content_policy(script: str | None) -> str:
+def content_policy(script: str | None, *, served: bool = False) -> str:
     """Return the Content Security Policy of a page: this one script, no connection at all.
 
-    Whatever text of a dataset might slip through, a browser does not run it.
+    Whatever text of a dataset might slip through, a browser does not run it. A page of the server
+    may talk to the server.
     """
     allowed = "'none'"
     if script:
@@ -88,6 +89,7 @@ def content_policy(script: str | None) -> str:
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
         "img-src 'self' data: file:; base-uri 'none'; form-action 'none'"
+        + ("; connect-src 'self'" if served else '')
     )
 
 

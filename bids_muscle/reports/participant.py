@@ -18,7 +18,7 @@ from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.measures import measures_content
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.norms import Norms
-from bids_muscle.reports.outputs import ScanOutputs, read_scans
+from bids_muscle.reports.outputs import ScanOutputs, is_editable, read_scans
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.percentiles import Cohort, read_reference
 from bids_muscle.reports.pictures import PICTURES, show_picture, viewer_content
@@ -53,6 +53,22 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         If the page cannot be written.
     """
     path = output_dir / participant_path(participant, 'report')
+    write_text(participant_page(output_dir, participant), path)
+    return path
+
+
+def participant_page(output_dir: Path, participant: str, *, served: bool = False) -> str:
+    """Return the page of one participant.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset.
+    participant
+        Label without ``sub-``.
+    served
+        Whether it comes from the server, with links to the editor.
+    """
     scans = read_scans(output_dir, participant)
     paragraphs, references = write_methods(scans)
     reference = read_reference(output_dir)
@@ -65,8 +81,9 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         named = section.get('remarks', ())
         section['remarks'] = _linked_names(named, viewers.get(section['name']))
     page = environment().get_template('participant.html.j2')
-    text = page.render(
+    return page.render(
         title=f'sub-{participant}',
+        served=served,
         script='viewer.js page.js',
         light=participant_light(scans),
         sessions=sorted({s.record.session for s in scans if s.record.session}, key=label_key),
@@ -79,8 +96,6 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         paragraphs=paragraphs,
         references=references,
     )
-    write_text(text, path)
-    return path
 
 
 def _scan_context(
@@ -89,6 +104,7 @@ def _scan_context(
     record = scan.record
     context: dict[str, Any] = {
         'anchor': f'scan-{place}',
+        'editable': is_editable(scan),
         'record': record,
         'light': scan_light(scan),
         'spine': record.region == SPINE,

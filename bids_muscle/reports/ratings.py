@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.writer import format_tsv, write_text
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.files import MAX_TABLE_BYTES, read_small
 from bids_muscle.statistics.agreement import cohen_kappa
@@ -151,6 +153,40 @@ def read_ratings(paths: Iterable[Path]) -> list[Rating]:
         rows = _json_rows(text, path) if path.suffix == '.json' else _tsv_rows(text, path)
         ratings += [_rating(row, str(path), n) for n, row in enumerate(rows, 1)]
     return ratings
+
+
+def saved_ratings(output_dir: Path) -> list[Path]:
+    """Return the rating files that the server of the pages keeps in an output folder, sorted."""
+    return sorted((output_dir / dataset_path('ratings', rater='any')).parent.glob('*.tsv'))
+
+
+def keep_rating(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a rating to the file of a rater; it takes the place of an earlier one of the scan.
+
+    Parameters
+    ----------
+    path
+        File of one rater; it need not exist.
+    row
+        Has :data:`COLUMNS`, with ``muscles`` as a list; without a rating, that of the scan is
+        removed.
+
+    Raises
+    ------
+    MissingInputError, BadDataError
+        If the file, or the rating, cannot be used.
+    OutputError, FullDiskError
+        If the file cannot be written.
+    """
+    new = [_rating(row, str(path), 1)] if row.get('rating') else []
+    kept = read_ratings([path] if path.exists() else [])
+    rows = [*(each for each in kept if each.scan != row.get('scan')), *new]
+    rows.sort(key=lambda each: each.scan)
+    cells = [
+        {name: getattr(each, name) for name in COLUMNS} | {'muscles': SEPARATOR.join(each.muscles)}
+        for each in rows
+    ]
+    write_text(format_tsv(cells) if cells else '\t'.join(COLUMNS) + '\n', path)
 
 
 def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, Segmentation]) -> Review:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
-from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.reports.outputs import ScanOutputs, is_editable
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.ratings import FORMAT, SEPARATOR
 
@@ -27,23 +27,47 @@ def write_review(scans: Sequence[ScanOutputs], data: Mapping[str, Any], output_d
         The derivatives dataset.
     """
     path = output_dir / dataset_path('group_review')
+    write_text(review_page(scans, data, output_dir), path)
+    return path
+
+
+def review_page(
+    scans: Sequence[ScanOutputs],
+    data: Mapping[str, Any],
+    output_dir: Path,
+    served: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the review page.
+
+    Parameters
+    ----------
+    scans, data, output_dir
+        As for :func:`write_review`.
+    served
+        If it comes from the server: ``rater``, ``readonly``, and the ``ratings`` that are kept.
+    """
     rows = [
-        {**row, **_pictures(scan, output_dir)}
+        {**row, **_pictures(scan, output_dir), 'editable': is_editable(scan)}
         for scan, row in zip(scans, data['scans'], strict=True)
     ]
-    text = (
+    return (
         environment()
         .get_template('review.html.j2')
         .render(
             title='Review',
             script='scans.js review.js',
+            served=served,
             scans=len(scans),
             cohort=str(dataset_path('group_report')),
-            data={**data, 'format': FORMAT, 'separator': SEPARATOR, 'scans': rows},
+            data={
+                **data,
+                'format': FORMAT,
+                'separator': SEPARATOR,
+                'scans': rows,
+                'served': served,
+            },
         )
     )
-    write_text(text, path)
-    return path
 
 
 def _pictures(scan: ScanOutputs, output_dir: Path) -> dict[str, str]:

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    predictions: Path, reference: Path, output: Path, seg: str | None = None
+    predictions: Path,
+    reference: Path,
+    output: Path,
+    seg: str | None = None,
+    raters: Sequence[str] = ('', ''),
 ) -> tuple[Path, list[str]]:
     """Compare the label maps of two derivatives datasets and write tables, plots and a page.
 
@@ -48,6 +52,8 @@ def evaluate(
         Folder.
     seg
         The ``seg`` entity of the references, or None for all maps with a muscle that is known.
+    raters
+        Whose corrections stand for the predictions and for the references; empty for all maps.
 
     Returns
     -------
@@ -64,9 +70,10 @@ def evaluate(
     import pandas as pd
 
     # Maps of other structures are no candidates; vertebrae and discs have tables of their own.
-    maps = find_label_maps(predictions, predicted=True)
+    maps = find_label_maps(predictions, predicted=True, rater=raters[0])
     found = [each for each in maps if _table_of(each) is not None]
-    wanted = [each for each in find_label_maps(reference, seg) if _table_of(each) is not None]
+    truths = find_label_maps(reference, seg, rater=raters[1])
+    wanted = [each for each in truths if _table_of(each) is not None]
     pairs, alone = pair_maps(found, wanted)
     left_out = [f'{each.path.name}: {reason}.' for each, reason in alone]
     rows: list[dict[str, Any]] = []
@@ -75,8 +82,10 @@ def evaluate(
             rows += _evaluate_pair(mine, truth)
         except BidsMuscleError as error:
             left_out.append(f'{truth.path.name}: {error}')
-    title = f'Evaluation: {predictions.absolute().name} against {reference.absolute().name}'
-    spines = _paired_spines(maps, find_label_maps(reference, seg), left_out)
+    names = (folder.absolute().name for folder in (predictions, reference))
+    pair = (rater or name for rater, name in zip(raters, names, strict=True))
+    title = f'Evaluation: {" against ".join(pair)}'
+    spines = _paired_spines(maps, truths, left_out)
     spine_page = write_spine_evaluation(spines, output, title) if not spines.empty else None
     if not rows and spine_page:
         return spine_page, left_out

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.base import BaseInterface
@@ -73,6 +74,7 @@ def init_participant_wf(
     sagittal: Sequence[Scan],
     inputs: RunInputs,
     resources: Resources,
+    corrected: Mapping[str, Mapping[str, Path]] = MappingProxyType({}),
 ) -> Workflow:
     """Connect the steps of all scans of one participant.
 
@@ -88,6 +90,8 @@ def init_participant_wf(
         Settings, models and atlases of the run.
     resources
         Threads of one step, and whether segmentation leases a GPU.
+    corrected
+        Images by scan and contrast whose bias field an earlier run has removed.
 
     Returns
     -------
@@ -113,7 +117,11 @@ def init_participant_wf(
                 if each.vertebrae and each.session == scan.session
             }
             graph = init_scan_wf(
-                scan=scan, vertebrae=vertebrae, inputs=inputs, resources=resources
+                scan=scan,
+                vertebrae=vertebrae,
+                inputs=inputs,
+                resources=resources,
+                corrected=corrected.get(scan.name, {}),
             )
         workflow.add_nodes([graph])
     return workflow
@@ -125,6 +133,7 @@ def init_scan_wf(
     vertebrae: Mapping[Path, Scan | None],
     inputs: RunInputs,
     resources: Resources,
+    corrected: Mapping[str, Path] = MappingProxyType({}),
 ) -> Workflow:
     """Connect the steps of one scan, from prepare to publish.
 
@@ -136,7 +145,7 @@ def init_scan_wf(
         A scan of muscles.
     vertebrae
         Label maps of vertebrae of its session, each with its sagittal scan if that is known.
-    inputs, resources
+    inputs, resources, corrected
         As for :func:`init_participant_wf`.
     """
     assert scan.region is not None  # noqa: S101 - a scan without region has a problem
@@ -146,7 +155,7 @@ def init_scan_wf(
     paths = (*scan.paths.values(), *scan.echoes)
     node = partial(_node, scan.name, sum(math.prod(read_grid(path).shape) for path in paths))
     in_atlas = model.card.get('space') == 'atlas'
-    prepare = node('prepare', _prepare(scan, settings))
+    prepare = node('prepare', _prepare(scan, settings, corrected))
     if scan.manual:
         labels = node('correct', CorrectScan(manual=str(scan.manual), table=model.labels))
     else:
@@ -204,7 +213,7 @@ def init_scan_wf(
     return workflow
 
 
-def _prepare(scan: Scan, settings: Settings) -> PrepareScan:
+def _prepare(scan: Scan, settings: Settings, corrected: Mapping[str, Path]) -> PrepareScan:
     return PrepareScan(
         images={str(contrast): str(path) for contrast, path in scan.paths.items()},
         echoes=[str(path) for path in scan.echoes],
@@ -212,6 +221,7 @@ def _prepare(scan: Scan, settings: Settings) -> PrepareScan:
         field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
         bias_correction=settings.bias_correction,
         fix_swaps=settings.fix_swaps,
+        known={contrast: str(path) for contrast, path in corrected.items()},
     )
 
 

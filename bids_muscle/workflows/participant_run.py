@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bids_muscle.anatomy.labels import SPINE
-from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.names import derivative_path, output_contrasts, participant_path
 from bids_muscle.dataset.records import (
     ScanRecord,
     read_records,
@@ -30,7 +31,13 @@ from bids_muscle.workflows.records import (
     remove_stale,
     sealed,
 )
-from bids_muscle.workflows.resume import fingerprints, finished_scans, page_of, refresh
+from bids_muscle.workflows.resume import (
+    fingerprints,
+    finished_scans,
+    page_of,
+    preparation,
+    refresh,
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,32 @@ class ParticipantRun:
         refresh(settings, self.scans, self.finished)
         earlier = forget_records(settings, self.participant, self.left, self.finished)
         return replace(self, earlier=earlier)
+
+    def corrected_images(self) -> dict[str, dict[str, Path]]:
+        """Return the images that need not be prepared again, by scan and contrast.
+
+        They are those of scans of which only the label map has changed: a person corrected it.
+        """
+        settings = self.inputs.settings
+        found = {}
+        for scan in self.left:
+            record = self.earlier.get(scan.name)
+            # Images whose water and fat were exchanged would not be searched for swaps again.
+            if not (scan.manual and record and settings.bias_correction) or settings.fix_swaps:
+                continue
+            names = {
+                str(contrast): str(derivative_path(scan, 'preproc', contrast=contrast))
+                for contrast in output_contrasts(scan)
+            }
+            if (
+                record.prepared == preparation(settings, scan) != ''
+                and record.status == 'done'
+                and set(names.values()) <= set(record.outputs)
+            ):
+                paths = {contrast: settings.output_dir / name for contrast, name in names.items()}
+                if all(path.is_file() for path in paths.values()):
+                    found[scan.name] = paths
+        return found
 
     def refused(self, error: Exception) -> list[ScanRecord]:
         """Describe, but write nothing about, the scans of a participant who cannot be begun."""

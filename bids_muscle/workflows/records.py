@@ -29,7 +29,7 @@ from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.writer import remove_torn
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError, problem_of
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
-from bids_muscle.workflows.resume import page_of, remove_page, settings_digest
+from bids_muscle.workflows.resume import page_of, preparation, remove_page, settings_digest
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
@@ -196,6 +196,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         left_out=scan.left_out,
         seg=scan.seg,
         settings_digest=settings_digest(settings),
+        prepared='' if problem or scan.region == SPINE else preparation(settings, scan),
         steps=tuple(
             Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes
         ),

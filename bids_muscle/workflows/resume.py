@@ -74,6 +74,22 @@ def fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
 
+def preparation(settings: Settings, scan: Scan) -> str:
+    """Return the SHA-256 (hex) of all that decides the prepared images; empty if one is gone."""
+    try:
+        parts = {
+            'version': __version__,
+            'bias_correction': settings.bias_correction,
+            'fix_swaps': settings.fix_swaps,
+            'images': {str(contrast): file_sha256(path) for contrast, path in scan.paths.items()},
+            'echoes': [file_sha256(path) for path in scan.echoes],
+            'times': asdict(scan.echo_train) if scan.echo_train else None,
+        }
+    except OSError:
+        return ''
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def settings_digest(settings: Settings) -> str:
     """Return the SHA-256 (hex) of all settings that may change an output.
 

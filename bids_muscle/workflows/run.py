@@ -298,6 +298,7 @@ def _run_plane(
             sagittal=run.published_spines(before),
             inputs=run.inputs,
             resources=machine.resources,
+            corrected=run.corrected_images(),
         )
         if settings.write_graph:
             # Sagittal and axial scans run one after the other, in graphs of their own.

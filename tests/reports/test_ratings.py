@@ -14,7 +14,7 @@ import pytest
 from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans
-from bids_muscle.reports.ratings import COLUMNS, FORMAT, read_ratings
+from bids_muscle.reports.ratings import COLUMNS, FORMAT, keep_rating, read_ratings
 from bids_muscle.statistics.agreement import cohen_kappa
 
 AddScan = Callable[..., Path]
@@ -230,3 +230,16 @@ def test_kappa_of_a_known_table() -> None:
     assert cohen_kappa(['pass'] * 3, ['pass'] * 3)[0] == 100
     assert math.isnan(cohen_kappa(['pass'] * 3, ['pass'] * 3)[1])
     assert all(math.isnan(value) for value in cohen_kappa([], []))
+
+
+def test_ratings_of_the_server_are_read_from_the_output_folder(cohort: Path) -> None:
+    for rater, word in (('Anna', 'pass'), ('Ben', 'fail')):
+        row = {
+            **rating(cohort, '01', rating=word, rater=rater),
+            'rated_at': '2026-01-01T00:00:00Z',
+        }
+        keep_rating(cohort / f'ratings/{rater}.tsv', row)
+    write_group(cohort)
+    scans = {row['participant_id']: row for row in table(cohort / 'group_scans.tsv')}
+    assert scans['sub-01']['exclusion_reason'] == 'rated fail in the review'
+    assert table(cohort / 'group_raters.tsv')[0]['n_scans'] == '1'

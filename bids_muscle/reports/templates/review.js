@@ -1,12 +1,15 @@
 // The review page: a wall of scans, and one scan at a time to be rated by keyboard.
 (() => {
+  // Ratings are kept by the server where the page comes from one.
   const { $, PAGE, compare, data, element, filters, format, isText, scans } = Scans;
   const STORE = 'bids_muscle/rating/';
   const RATER = 'bids_muscle/rater';
+  const FOLLOW = 'bids_muscle/follow';
   const COLUMNS = ['scan', 'segmentation', 'rating', 'muscles', 'comment', 'rater', 'rated_at'];
   const ORDER = { '': 0, pass: 1, artefact: 2, fail: 3 };
   const SYMBOL = { pass: '\u2713 pass', artefact: '\u25D0 artefact', fail: '\u2717 fail' };
   const LIGHTS = { ok: 0, check: 1, unusable: 2, failed: 3 };
+  const { served } = data;
   const byName = new Map(scans.map((scan) => [scan.scan, scan]));
   const colours = new Map(data.muscles.map((muscle) => [muscle.name, muscle.colour]));
   const memory = new Map();
@@ -28,6 +31,13 @@
   }
 
   function load() {
+    if (served) {
+      for (const scan of scans) {
+        const entry = served.ratings[scan.scan];
+        if (entry && entry.segmentation === scan.segmentation && valid(entry, scan)) memory.set(scan.scan, entry);
+      }
+      return;
+    }
     for (const scan of scans) {
       try {
         const entry = JSON.parse(localStorage.getItem(keyOf(scan)));
@@ -40,7 +50,13 @@
 
   function save(scan, entry) {
     const empty = !entry.rating && !entry.muscles.length && !entry.comment;
+    const was = ratingOf(scan);
     if (empty) memory.delete(scan.scan); else memory.set(scan.scan, entry);
+    if (served) {
+      if (was || entry.rating) send(scan, entry);
+      progress();
+      return;
+    }
     try {
       if (empty) localStorage.removeItem(keyOf(scan));
       else localStorage.setItem(keyOf(scan), JSON.stringify(entry));
@@ -48,6 +64,20 @@
       say('This browser keeps nothing for this page: export the ratings before you close it.');
     }
     progress();
+  }
+
+  // One after the other, so that the last word of a comment comes last.
+  let sent = Promise.resolve();
+  function send(scan, entry) {
+    const row = {
+      ...entry, scan: scan.scan, segmentation: scan.segmentation, rater: $('rater').value.trim(),
+    };
+    sent = sent.then(async () => {
+      const answer = await fetch('rating', {
+        method: 'POST', body: JSON.stringify(row), headers: { 'Content-Type': 'application/json' },
+      });
+      say(answer.ok ? '' : (await answer.json()).message);
+    }).catch(() => say('The server does not answer: this rating is not saved.'));
   }
 
   const entryOf = (scan) => memory.get(scan.scan)
@@ -70,8 +100,10 @@
       + `${count.artefact} artefact, ${count.fail} fail`;
   }
 
-  // The wall.
+  // The wall. Red scans come first, then those of which the network was least sure.
+  const urgency = (scan) => ({ unusable: 0, failed: 4 }[scan.light] ?? 2) + (scan.sure ?? 1);
   const SORTS = {
+    urgency: { title: 'Red scans, then least sure', get: urgency },
     sure: { title: 'Least predicted Dice', get: (scan) => scan.sure, shown: true },
     name: { title: 'Name', get: (scan) => scan.scan },
     score: { title: 'Outlier score (largest robust z)', get: (scan) => scan.score, shown: true },
@@ -173,6 +205,10 @@
     $('viewer-place').textContent = `${at + 1} of ${queue.length}`;
     $('viewer-reason').textContent = scan.reason;
     $('viewer-page').href = scan.page;
+    if (served) {
+      $('viewer-edit').hidden = !scan.editable;
+      $('viewer-edit').href = `edit/${scan.scan}?${new URLSearchParams({ rater: $('rater').value.trim() })}`;
+    }
     picture($('viewer-bare'), scan.bare);
     picture($('viewer-outlined'), scan.outlined);
     picture($('viewer-extent'), scan.extent);
@@ -208,6 +244,7 @@
   function rate(rating) {
     change(queue[at], { rating });
     fill();
+    if ($('follow').checked) nextUnrated();
   }
 
   function go(step) {
@@ -364,9 +401,18 @@
   fillSort();
   const fits = filters($('filters'), ['series', 'site', 'sex', 'light', 'flag', 'labels', 'rating'],
     ratingOf, () => { page = 0; choose(); });
-  try { $('rater').value = localStorage.getItem(RATER) || ''; } catch { /* nothing is kept */ }
+  try {
+    $('rater').value = (served && served.rater) || localStorage.getItem(RATER) || '';
+    $('follow').checked = localStorage.getItem(FOLLOW) === 'yes';
+  } catch { /* nothing is kept */ }
+  if (served && served.readonly) say('The output folder is read-only: export your ratings before you leave.');
+  if (served && !served.rater && $('rater').value) location.search = new URLSearchParams({ rater: $('rater').value });
+  $('follow').addEventListener('change', () => {
+    try { localStorage.setItem(FOLLOW, $('follow').checked ? 'yes' : 'no'); } catch { /* nothing is kept */ }
+  });
   $('rater').addEventListener('change', () => {
     try { localStorage.setItem(RATER, $('rater').value.trim()); } catch { /* nothing is kept */ }
+    if (served) location.search = new URLSearchParams({ rater: $('rater').value.trim() });
   });
   for (const id of ['sort', 'descending', 'filter-outlier']) {
     $(id).addEventListener('change', () => { page = 0; choose(); });

@@ -1,0 +1,270 @@
+"""The pages of an output folder and an editor of its label maps as a local web application.
+
+The files are the state: whatever a page shows is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, jsonify, redirect, request
+from werkzeug.security import safe_join
+
+from bids_muscle.dataset.corrections import rater_label
+from bids_muscle.dataset.names import dataset_path, participant_path
+from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.reports.cohort import recorded_people
+from bids_muscle.reports.outputs import ScanOutputs, is_editable
+from bids_muscle.reports.lights import scan_light
+from bids_muscle.reports.page import environment
+from bids_muscle.reports.participant import participant_page
+from bids_muscle.reports.ratings import keep_rating
+from bids_muscle.reports.review import review_page
+from bids_muscle.reports.scan_data import scan_data
+from bids_muscle.review.guard import admit, explain, harden, refuse
+from bids_muscle.review.saving import save_correction, writing_in
+from bids_muscle.review.scans import EditorScan, inside, participant_of, scan_facts, starts
+from bids_muscle.review.state import Review
+from bids_muscle.review.voxels import display_volume
+
+#: No scan that is read has more voxels; see :data:`bids_muscle.imaging.conform.MAX_VOXELS`.
+_MOST_BYTES = 2**28
+#: Files of the output folder that a browser may ask for by name, and what they are.
+_TYPES = {
+    '.html': 'text/html; charset=utf-8',
+    '.json': 'application/json',
+    '.png': 'image/png',
+    '.tsv': 'text/tab-separated-values; charset=utf-8',
+    '.webp': 'image/webp',
+}
+#: Files of the package that the editor consists of.
+_PARTS = {
+    'niivue.js': ('vendor/niivue.umd.js', 'text/javascript; charset=utf-8'),
+    'editor.js': ('templates/editor.js', 'text/javascript; charset=utf-8'),
+}
+_EDITOR_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data: "
+    "blob:; connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+#: Red scans come first, then those that a person should look at.
+_ORDER = {'unusable': 0, 'check': 1, 'ok': 1, 'failed': 2}
+
+
+def create_app(review: Review) -> Flask:
+    """Return the web application.
+
+    Parameters
+    ----------
+    review
+        Its state.
+    """
+    app = Flask('bids_muscle', static_folder=None)
+    app.config['MAX_CONTENT_LENGTH'] = _MOST_BYTES
+    app.before_request(lambda: admit(review))
+    app.after_request(harden)
+    app.register_error_handler(Exception, explain)
+    _add_pages(app, review)
+    _add_editor(app, review)
+    _add_changes(app, review)
+    return app
+
+
+def _add_pages(app: Flask, review: Review) -> None:
+    """Add the pages and the files that they show."""
+
+    @app.get('/')
+    def start() -> Any:
+        return redirect(str(dataset_path('group_review')))
+
+    @app.get(f'/{dataset_path("group_review")}')
+    def wall() -> str:
+        scans = review.scans()
+        rater = request.args.get('rater', review.rater)
+        served = {
+            'rater': rater,
+            'readonly': review.readonly,
+            'ratings': review.ratings_of(rater) if rater else {},
+        }
+        data = scan_data(scans, recorded_people(scans))
+        return review_page(scans, data, review.output_dir, served)
+
+    @app.get('/favicon.ico')
+    def favicon() -> Response:
+        return Response(status=204)
+
+    @app.get('/sub-<label>.html')
+    def participant(label: str) -> Any:
+        path = participant_path(label, 'report')
+        if not inside(review.output_dir, path).is_file():
+            return refuse('There is no such page.', 404)
+        return participant_page(review.output_dir, label, served=True)
+
+    @app.get('/<path:name>')
+    def file(name: str) -> Response:
+        joined = safe_join(str(review.output_dir), name)
+        kind = _TYPES.get(Path(name).suffix)
+        hidden = any(part.startswith('.') for part in Path(name).parts)
+        if joined is None or kind is None or hidden:
+            return refuse('There is no such file.', 404)
+        # Other programs' pages must not act for the reader.
+        if kind.startswith('text/html') and not _is_page(name):
+            return refuse('This is not a page of bids_muscle.', 404)
+        path = inside(review.output_dir, name)
+        if not path.is_file():
+            return refuse('There is no such file.', 404)
+        return Response(path.read_bytes(), mimetype=None, content_type=kind)
+
+
+def _is_page(name: str) -> bool:
+    return name == str(dataset_path('group_report'))
+
+
+def _add_editor(app: Flask, review: Review) -> None:
+    """Add the editor and what it reads."""
+
+    @app.get('/part/<name>')
+    def part(name: str) -> Response:
+        if name not in _PARTS:
+            return refuse('There is no such file.', 404)
+        content, kind = _part(name)
+        return Response(
+            content,
+            content_type=kind,
+            headers={'Content-Encoding': 'gzip', 'Cache-Control': 'no-cache'},
+        )
+
+    @app.get('/edit/<name>')
+    def edit(name: str) -> Response:
+        scan = review.open(name)
+        rater = request.args.get('rater', review.rater)
+        text = (
+            environment()
+            .get_template('editor.html.j2')
+            .render(
+                title=name,
+                page=str(participant_path(scan.scan.participant, 'report')),
+                light=scan_light(scan.outputs),
+                wall=str(dataset_path('group_review')),
+                data={**_facts(scan, rater), 'readonly': review.readonly, 'rater': rater},
+            )
+        )
+        return Response(text, headers={'Content-Security-Policy': _EDITOR_POLICY})
+
+    @app.get('/scan/<name>/facts')
+    def facts(name: str) -> Any:
+        return jsonify(_facts(review.open(name), request.args.get('rater', review.rater)))
+
+    def _facts(scan: EditorScan, rater: str) -> dict[str, Any]:
+        known = scan_facts(review.output_dir, scan, rater)
+        rating = review.ratings_of(rater).get(scan.scan.name) if rater else None
+        return {
+            **known,
+            'rating': rating
+            if rating and rating['segmentation'] == known['segmentation']
+            else None,
+            'measuring': review.measurements.state(scan.scan.name),
+        }
+
+    @app.get('/scan/<name>/image/<key>.nii')
+    def image(name: str, key: str) -> Response:
+        scan = review.open(name)
+        path = {**scan.images, **scan.maps}.get(key)
+        if path is None:
+            return refuse('There is no such image.', 404)
+        return _packed(display_volume(path))
+
+    @app.get('/scan/<name>/labels/<key>')
+    def labels(name: str, key: str) -> Response:
+        digest, positions = review.start_labels(review.open(name), key)
+        answer = _packed(positions.tobytes(order='F'))
+        answer.headers['X-SHA256'] = digest
+        return answer
+
+    @app.get('/next')
+    def following() -> Any:
+        done = set(review.ratings_of(request.args.get('rater', review.rater)))
+        after = request.args.get('after', '')
+        queue = [
+            scan.record.scan for scan in sorted(review.scans(), key=_urgency) if is_editable(scan)
+        ]
+        place = queue.index(after) + 1 if after in queue else 0
+        left = [name for name in queue[place:] + queue[:place] if name not in done | {after}]
+        return jsonify({'scan': left[0] if left else None})
+
+
+def _urgency(scan: ScanOutputs) -> tuple[int, float, str]:
+    """Return the place of a scan in the order of reading: red ones, then the least sure."""
+    sure = scan.least_sure[1] if scan.least_sure else 1.0
+    return _ORDER[scan_light(scan).level], sure, scan.record.scan
+
+
+def _add_changes(app: Flask, review: Review) -> None:
+    """Add what writes files."""
+
+    @app.post('/rating')
+    def rate() -> Any:
+        review.require_writing()
+        row = request.get_json()
+        if not isinstance(row, dict) or not isinstance(row.get('rater'), str) or not row['rater']:
+            raise UsageError('Nobody is named as the rater.', 'Enter your name, then rate again.')
+        participant_of(str(row.get('scan')))
+        now = datetime.now(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z')
+        path = dataset_path('ratings', rater=rater_label(row['rater']))
+        target = inside(review.output_dir, path)
+        with writing_in(target.parent):
+            keep_rating(target, {**row, 'rated_at': now})
+        return jsonify({'rated_at': now})
+
+    @app.post('/scan/<name>/correction')
+    def correct(name: str) -> Any:
+        review.require_writing()
+        scan = review.open(name)
+        given = request.args
+        key, digest = given.get('start', ''), given.get('startSha256', '')
+        known = starts(review.output_dir, scan)
+        if key not in known:
+            raise MissingInputError(f'{name} has no label map {key}.', 'Reload the page.')
+        saved = save_correction(
+            review.output_dir,
+            scan,
+            request.get_data(),
+            rater=given.get('rater', ''),
+            revision=given.get('revision', ''),
+            start=known[key],
+            start_sha256=digest,
+            started=review.kept_start(digest),
+            passed=given.get('passed') == 'true',
+        )
+        return jsonify(saved)
+
+    @app.post('/scan/<name>/measure')
+    def measure(name: str) -> Any:
+        review.require_writing()
+        review.measurements.start(review.open(name).outputs)
+        return jsonify(review.measurements.state(name))
+
+    @app.get('/scan/<name>/measure')
+    def measured(name: str) -> Any:
+        return jsonify(review.measurements.state(name))
+
+
+@cache
+def _part(name: str) -> tuple[bytes, str]:
+    place, kind = _PARTS[name]
+    content = (resources.files('bids_muscle.reports') / place).read_bytes()
+    return gzip.compress(content, mtime=0), kind
+
+
+def _packed(content: bytes) -> Response:
+    """Return an answer that a slow connection takes in a fraction of the time."""
+    return Response(
+        gzip.compress(content, compresslevel=1, mtime=0),
+        content_type='application/octet-stream',
+        headers={'Content-Encoding': 'gzip'},
+    )
