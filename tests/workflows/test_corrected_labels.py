@@ -15,6 +15,8 @@ from cohort import Run, call
 from bids_muscle.errors import ExitCode
 
 STEM = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles'
+WATER = 'sub-01/anat/sub-01_acq-dixonwater_desc-preproc_T1w.nii.gz'
+MARK = 123.5
 
 
 @pytest.fixture(scope='module')
@@ -26,6 +28,11 @@ def corrected(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     shutil.copy(run.bids_dir / 'dataset_description.json', bids_dir)
     for name in ('sub-01', 'logs/sub-01'):
         shutil.copytree(run.output_dir / name, output_dir / name)
+    # A mark by which the image is known again.
+    water = nib.load(output_dir / WATER)
+    marked = np.asarray(water.dataobj).copy()
+    marked[0, 0, 0] = MARK
+    nib.save(nib.Nifti1Image(marked, water.affine), output_dir / WATER)
     image = nib.load(output_dir / f'{STEM}_dseg.nii.gz')
     data = np.asarray(image.dataobj).copy()
     data[data == 1] = 0
@@ -61,6 +68,16 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
     assert after['right multifidus']['volume_ml'] != before['right multifidus']['volume_ml']
     left = 'left multifidus'
     assert after[left]['volume_ml'] == before[left]['volume_ml']
+
+
+def test_the_images_are_not_prepared_again(corrected: tuple[Path, Path, str], run: Run) -> None:
+    _, output_dir, _ = corrected
+    water, before = (nib.load(folder / WATER) for folder in (output_dir, run.output_dir))
+    assert water.dataobj[0, 0, 0] == MARK
+    difference = np.asarray(water.dataobj) != np.asarray(before.dataobj)
+    assert np.count_nonzero(difference) == 1
+    # The same header, too: what is published again is the same file.
+    assert water.header == before.header
 
 
 def test_sidecars_tables_and_page_say_so(corrected: tuple[Path, Path, str]) -> None:
