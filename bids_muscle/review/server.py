@@ -16,11 +16,11 @@ from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.security import safe_join
 
 from bids_muscle.dataset.corrections import rater_label
-from bids_muscle.dataset.names import dataset_path, participant_path
+from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
 from bids_muscle.errors import MissingInputError, UsageError
 from bids_muscle.reports.cohort import recorded_people
-from bids_muscle.reports.outputs import ScanOutputs, is_editable
 from bids_muscle.reports.lights import scan_light
+from bids_muscle.reports.outputs import ScanOutputs, is_editable
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.participant import participant_page
 from bids_muscle.reports.ratings import keep_rating
@@ -122,7 +122,7 @@ def _add_pages(app: Flask, review: Review) -> None:
 
 
 def _is_page(name: str) -> bool:
-    return name == str(dataset_path('group_report'))
+    return name in {path for path in io_spec()['dataset'].values() if path.endswith('.html')}
 
 
 def _add_editor(app: Flask, review: Review) -> None:
