@@ -114,11 +114,11 @@ def test_other_sites_change_nothing(output: Path, admitted: Admitted, origin: st
 def test_a_proxy_that_was_named_is_no_other_site(output: Path) -> None:
     review = Review(output, ['node1'], proxies=['portal.org'])
     client = create_app(review).test_client()
-    home = {'Host': 'node1:8765'}
-    assert client.get(f'/?token={review.tokens.next}', headers=home).status_code == 200
-    client.set_cookie('bids_muscle_80', client.get_cookie('bids_muscle_80').value, domain='node1')
+    there = 'http://node1:8765/'
+    assert client.get(f'/?token={review.tokens.next}', base_url=there).status_code == 200
     for origin, status in (('https://portal.org', 200), ('https://evil.org', 403)):
-        answer = client.post('/rating', json=RATING, headers={**home, 'Origin': origin})
+        headers = {'Origin': origin}
+        answer = client.post('/rating', json=RATING, headers=headers, base_url=there)
         assert answer.status_code == status
 
 
