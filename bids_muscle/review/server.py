@@ -38,7 +38,9 @@ _MOST_BYTES = 2**28
 _TYPES = {
     '.html': 'text/html; charset=utf-8',
     '.json': 'application/json',
+    '.md': 'text/plain; charset=utf-8',
     '.png': 'image/png',
+    '.svg': 'image/svg+xml',
     '.tsv': 'text/tab-separated-values; charset=utf-8',
     '.webp': 'image/webp',
 }
@@ -47,6 +49,7 @@ _PARTS = {
     'niivue.js': ('vendor/niivue.umd.js', 'text/javascript; charset=utf-8'),
     'editor.js': ('templates/editor.js', 'text/javascript; charset=utf-8'),
 }
+_FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _EDITOR_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data: "
     "blob:; connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'; "
@@ -118,7 +121,10 @@ def _add_pages(app: Flask, review: Review) -> None:
         path = inside(review.output_dir, name)
         if not path.is_file():
             return refuse('There is no such file.', 404)
-        return Response(path.read_bytes(), mimetype=None, content_type=kind)
+        answer = Response(path.read_bytes(), content_type=kind)
+        if not kind.startswith('text/html'):  # pages have their own
+            answer.headers['Content-Security-Policy'] = _FILE_POLICY
+        return answer
 
 
 def _is_page(name: str) -> bool:

@@ -162,7 +162,7 @@ def test_rating_by_keyboard_alone(
 def open_viewer(visit: Callable[[Path], Page], path: Path) -> Page:
     """Open a participant page and wait until its scroller has its pictures."""
     page = visit(path)
-    page.locator('#scan-1-slices').evaluate('node => node.previousElementSibling.scrollIntoView()')
+    page.locator('#scan-1-viewer').scroll_into_view_if_needed()
     page.wait_for_selector('.viewer[data-ready]')
     return page
 
