@@ -11,7 +11,7 @@ from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.quality import quality_dictionary
-from bids_muscle.reports.completeness import completeness
+from bids_muscle.reports.completeness import causes
 from bids_muscle.reports.figures import BACKGROUNDS
 from bids_muscle.reports.interchange import TRUE, type_of, write_for_others
 from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
@@ -36,8 +36,8 @@ def write_cohort_tables(
     scans: Sequence[ScanOutputs],
     people: People,
     muscles: pd.DataFrame,
+    complete: pd.DataFrame,
     output_dir: Path,
-    unusable: Sequence[str] = (),
     sessions: Sequence[str] = (),
 ) -> list[Path]:
     """Write the tables of a cohort, each as TSV with its JSON data dictionary.
@@ -50,10 +50,10 @@ def write_cohort_tables(
         Rows of ``participants.tsv`` by participant.
     muscles
         From :func:`muscle_table`.
+    complete
+        From :func:`~bids_muscle.reports.completeness.completeness`.
     output_dir
         The derivatives dataset.
-    unusable
-        Folders of the raw dataset that look like participants and are none.
     sessions
         In the order of time.
 
@@ -62,8 +62,8 @@ def write_cohort_tables(
     list of Path
         ``group_muscles`` (tidy, a row per muscle), ``group_wide`` (a row per scan), these two as
         Parquet too and the second as CSV with a codebook and a script for R,
-        ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``
-        and ``group_outliers``.
+        ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``,
+        ``group_causes`` and ``group_outliers``.
     """
     definitions = measure_definitions(scans)
     measures = analysed_measures(scans)
@@ -83,7 +83,8 @@ def write_cohort_tables(
         ),
         *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
         *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
-        *_write(output_dir, 'group_completeness', completeness(scans, people, unusable)),
+        *_write(output_dir, 'group_completeness', complete),
+        *_write(output_dir, 'group_causes', causes(complete)),
         *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
     ]
 

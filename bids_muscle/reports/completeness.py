@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.reports.outputs import MISSING, ScanOutputs
 from bids_muscle.reports.parts import kind_of
 from bids_muscle.statistics.sessions import label_key
+from bids_muscle.tables import name_some
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ('participant_id', 'session_id', 'kind', 'scan', 'status', 'reason')
+COLUMNS = ('participant_id', 'session_id', 'kind', 'scan', 'status', 'reason', 'cause')
+CAUSE_COLUMNS = ('status', 'cause', 'n_scans', 'n_participants', 'participants', 'example')
 STATUSES = ('done', 'failed', 'excluded', 'missing')
 
 
@@ -75,7 +78,49 @@ def completeness(
         for name in unusable
         for session, kind in expected or [('', '')]
     ]
+    for row in rows:
+        row['cause'] = cause_of(row['reason'])
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def causes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cause why scans are failed, excluded or missing, the commonest first.
+
+    Parameters
+    ----------
+    table
+        From :func:`completeness`.
+    """
+    import pandas as pd
+
+    rows = [
+        {
+            'status': status,
+            'cause': cause,
+            'n_scans': len(part),
+            'n_participants': part['participant_id'].nunique(),
+            'participants': name_some(dict.fromkeys(part['participant_id'])),
+            'example': part['reason'].iloc[0],
+        }
+        for (status, cause), part in table[table['status'] != 'done'].groupby(
+            ['status', 'cause'], sort=True
+        )
+    ]
+    rows.sort(key=lambda row: (STATUSES.index(row['status']), -row['n_scans']))
+    return pd.DataFrame(rows, columns=list(CAUSE_COLUMNS), dtype=object)
+
+
+def cause_of(reason: str) -> str:
+    """Return a reason without the names and numbers in it, which differ from scan to scan.
+
+    Examples
+    --------
+    >>> cause_of('2 of 40 slices are empty.'), cause_of('sub-01_acq-dixon_iqm.json is missing.')
+    ('… of … slices are empty.', '… is missing.')
+    >>> cause_of('/data/sub-01/anat/sub-01_T2w.nii.gz ends early. Copy it again.')
+    '… ends early. Copy it again.'
+    """
+    return re.sub(r'\S*sub-\S+|\d[\d.,]*', '…', reason)
 
 
 def _place(cell: tuple[str, str]) -> tuple[Any, str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_muscle.reports.charts import wrap
+from bids_muscle.reports.completeness import cause_of
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.parts import kind_of
-from bids_muscle.reports.scan_data import kind_of_note
 from bids_muscle.statistics.variables import Variable
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def flow_of(
 
 
 def _excluded_why(scan: ScanOutputs) -> str:
-    return kind_of_note(scan.exclusion()) or 'each of its muscles is excluded'
+    return cause_of(scan.exclusion()) or 'each of its muscles is excluded'
 
 
 _STEPS: tuple[
@@ -136,7 +136,7 @@ _STEPS: tuple[
         'Processed',
         'Could not be processed',
         lambda scan: scan.done,
-        lambda scan: kind_of_note(scan.record.problem.message if scan.record.problem else 'n/a'),
+        lambda scan: cause_of(scan.record.problem.message if scan.record.problem else 'n/a'),
     ),
     (
         'With measured muscles',

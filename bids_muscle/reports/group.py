@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.dataset.writer import write_text
 from bids_muscle.errors import BadDataError
@@ -23,6 +25,7 @@ from bids_muscle.reports.cohort import (
     write_cohort_tables,
     write_review_tables,
 )
+from bids_muscle.reports.completeness import causes, completeness
 from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.flow import Flow, flow_of, flow_svg
@@ -69,6 +72,7 @@ def write_group(
     remarks: Sequence[str] = (),
     session_order: Sequence[str] = (),
     norms: Path | None = None,
+    records: Sequence[ScanRecord] | None = None,
     detectable: Path | None = None,
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
@@ -98,6 +102,8 @@ def write_group(
         The order of sessions that the user gave.
     norms
         A file of ``bids_muscle-norms build``.
+    records
+        Of all scans of `output_dir`, where they have been read already.
     detectable
         List of smallest detectable changes.
 
@@ -116,7 +122,7 @@ def write_group(
         segmentation that is here.
     """
     known = read_norms(norms) if norms else None
-    scans = read_scans(output_dir)
+    scans = read_scans(output_dir, records=records)
     people = recorded_people(scans) if people is None else people
     unknown: list[str] = []
     if exclude:
@@ -128,6 +134,7 @@ def write_group(
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)
+    gc.freeze()  # they are kept to the end: no collection needs to look at them
     muscles = muscle_table(scans, people)
     of_people = _visits(scans, visits or {})
     order = order_sessions(of_people, session_order)
@@ -143,7 +150,8 @@ def write_group(
         years=session_years(of_people),
         detectable=limits,
     )
-    tables = write_cohort_tables(scans, people, muscles, output_dir, unusable, order.names)
+    complete = completeness(scans, people, unusable)
+    tables = write_cohort_tables(scans, people, muscles, complete, output_dir, order.names)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, review, output_dir)
     centiles = None
@@ -185,6 +193,7 @@ def write_group(
             models=models_of(scans),
             order=order.text if len(order.names) > 1 else '',
             unusable=name_some(unusable),
+            causes=causes(complete).to_dict('records'),
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
@@ -199,7 +208,7 @@ def write_group(
                 'measure_names': shown_measures(scans),
                 'tests': _tests(analyses),
                 'outliers': outlier_data(scans),
-                'completeness': completeness_data(scans, people, unusable),
+                'completeness': completeness_data(complete, unusable),
             },
         ),
         page,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from bids_muscle.anatomy.labels import BODY, SPINE, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.structures import read_published_table
@@ -45,6 +46,11 @@ class Row(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._cells[self._places[name]]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a cell; a cohort asks millions of times, so without an exception on the way."""
+        place = self._places.get(name)
+        return default if place is None else self._cells[place]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -193,7 +199,11 @@ class ScanOutputs:
         return (*self.record.warnings, *self.flags, *self.missing, *[_ALONE] * alone)
 
 
-def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOutputs]:
+def read_scans(
+    output_dir: Path,
+    participant: str | None = None,
+    records: Sequence[ScanRecord] | None = None,
+) -> list[ScanOutputs]:
     """Read all scans of one participant or of all, ordered by participant and scan name.
 
     Parameters
@@ -202,9 +212,11 @@ def read_scans(output_dir: Path, participant: str | None = None) -> list[ScanOut
         The derivatives dataset.
     participant
         Label without ``sub-``, or None for all.
+    records
+        Those of these scans, where they have been read already.
     """
-    records = read_records(output_dir, participant)
-    records.sort(key=lambda record: (record.participant, record.scan))
+    known = read_records(output_dir, participant) if records is None else records
+    records = sorted(known, key=lambda record: (record.participant, record.scan))
     whole = {name: record.scan for record in records for name in record.parts}
     return [
         replace(_read_scan(output_dir, record), part_of=whole.get(record.scan, ''))
@@ -361,14 +373,14 @@ def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]
     rows = read_table(path, IDENTITY)
     if rows:
         places = _places(tuple(rows[0]))
-        return tuple(Row(places, tuple(map(_shared_cell, row.values()))) for row in rows)
+        # One copy of names and reasons, which are the same in all scans.
+        share = sys.intern
+        return tuple(
+            Row(places, tuple([share(c) if c[:1].isalpha() else c for c in row.values()]))
+            for row in rows
+        )
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
-
-
-def _shared_cell(cell: str) -> str:
-    """Return one copy of names and reasons, which are the same in all scans."""
-    return sys.intern(cell) if cell[:1].isalpha() else cell
 
 
 def _read_predicted_dice(path: Path) -> dict[str, float]:
@@ -403,15 +415,13 @@ def _digest(path: Path) -> str:
 @cache
 def _shared(text: str) -> Definitions:
     """Return one copy for all scans whose measures are defined alike."""
-    definitions: Definitions = json.loads(text)
-    return definitions
+    content = json.loads(text)
+    return {key: value for key, value in content.items() if isinstance(value, dict)}
 
 
 def _read_definitions(path: Path, missing: list[str]) -> Definitions:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        found = {key: value for key, value in content.items() if isinstance(value, dict)}
-        return _shared(json.dumps(found))
+        return _shared(path.read_text(encoding='utf-8'))
     except (OSError, *PARSE_ERRORS, AttributeError):
         missing.append(f'{path.name} is missing or broken, so the measures are not defined here.')
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import People, measure_definitions
-from bids_muscle.reports.completeness import STATUSES, completeness
+from bids_muscle.reports.completeness import STATUSES, cause_of
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.measures import UNKNOWN_COLOUR
 from bids_muscle.reports.outliers import (
@@ -89,7 +88,7 @@ def scan_data(
                 'segmentation': scan.segmentation,
                 'labels': ('person' if scan.manual else 'network') if scan.done else None,
                 **_result(scan),
-                'flags': sorted({kinds[kind_of_note(note)] for note in _remarks(scan)}),
+                'flags': sorted({kinds[cause_of(note)] for note in _remarks(scan)}),
                 **who[scan.record.participant],
                 'columns': [
                     (each.values or {}).get(scan.record.participant) for each in variables
@@ -159,14 +158,18 @@ def outlier_data(scans: Sequence[ScanOutputs]) -> list[list[Any]]:
     return [row(each) for each in find_outliers(scans, columns)]
 
 
-def completeness_data(
-    scans: Sequence[ScanOutputs], people: People, unusable: Sequence[str] = ()
-) -> dict[str, Any]:
+def completeness_data(table: pd.DataFrame, unusable: Sequence[str] = ()) -> dict[str, Any]:
     """Return the matrix of participants and kinds of scan, as places in ``statuses``.
 
     A cell has a place for each scan of the kind.
+
+    Parameters
+    ----------
+    table
+        From :func:`~bids_muscle.reports.completeness.completeness`.
+    unusable
+        Folders of the raw dataset that look like participants and are none.
     """
-    table = completeness(scans, people, unusable)
     columns = list(dict.fromkeys(zip(table['session_id'], table['kind'], strict=True)))
     cells: dict[str, list[list[int]]] = {}
     found = zip(
@@ -243,20 +246,9 @@ def _remarks(scan: ScanOutputs) -> Iterable[str]:
     return scan.notes if scan.done else (scan_light(scan).reason,)
 
 
-def kind_of_note(note: str) -> str:
-    """Return a remark without the names and numbers in it, which differ from scan to scan.
-
-    Examples
-    --------
-    >>> kind_of_note('2 of 40 slices are empty.')
-    '… of … slices are empty.'
-    """
-    return re.sub(r'sub-\S+|\d[\d.,]*', '…', note)
-
-
 def _kinds(scans: Sequence[ScanOutputs]) -> dict[str, int]:
     """Return the kinds of remark and their places, the most frequent one first."""
-    counts = Counter(kind_of_note(note) for scan in scans for note in _remarks(scan))
+    counts = Counter(cause_of(note) for scan in scans for note in _remarks(scan))
     ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
     return {kind: place for place, kind in enumerate(ordered)}
 

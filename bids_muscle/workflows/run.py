@@ -212,6 +212,7 @@ def run_group(settings: Settings) -> ExitCode:
         remarks=remarks,
         session_order=settings.session_order,
         norms=settings.norms,
+        records=records,
         detectable=settings.sdc,
     )
     for path in written:
