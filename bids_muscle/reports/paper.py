@@ -14,7 +14,7 @@ from bids_muscle.reports.flow import Flow, counts_text
 from bids_muscle.reports.methods import Paragraph, Reference, Sentence, write_methods
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
-from bids_muscle.statistics.analysis import MIN_DF
+from bids_muscle.statistics.analysis import MIN_DF, listed
 from bids_muscle.statistics.cohort import CohortAnalysis
 
 #: More ways of processing would be a text that nobody reads.
@@ -28,11 +28,6 @@ _ANALYSES = {
     ),
     'site_differences': Sentence(
         'Sites were compared by analysis of covariance with sex, age and body mass index.'
-    ),
-    'groups': Sentence(
-        'Groups, and numbers of the table of participants, were tested in each muscle and in the '
-        'mean of all muscles by analysis of covariance of measured values, with sex, age, body '
-        'mass index and site as far as they were known.'
     ),
     'rm_ancova': Sentence(
         'Differences between muscles, and effects of sex, age and body mass index, were tested by '
@@ -202,6 +197,7 @@ def _statistics_sentences(
     """Say which analyses were run, by which rule an effect is called one, and with what."""
     sentences = [
         Sentence('Each muscle is the mean of left and right.'),
+        *_group_sentences(analyses),
         *(each for name, each in _ANALYSES.items() if name in analyses),
     ]
     if formula:
@@ -227,6 +223,21 @@ def _statistics_sentences(
         )
     )
     return sentences
+
+
+def _group_sentences(analyses: Mapping[str, CohortAnalysis]) -> Iterator[Sentence]:
+    """Say which columns of the participants were tested, and whether somebody asked for them."""
+    if 'groups' not in analyses:
+        return
+    table = analyses['groups'].table
+    names = listed(list(dict.fromkeys(table['variable'])))
+    explored = (table['explored'] == 'yes').all()
+    yield Sentence(
+        f'{"All suitable columns" if explored else "Columns"} of the table of participants '
+        f'({names}) were tested{", as an exploration," if explored else ""} in each muscle and in '
+        'the mean of all muscles by analysis of covariance of measured values, with sex, age, '
+        'body mass index and site as far as they were known.'
+    )
 
 
 def _version(package: str) -> str:

@@ -131,8 +131,11 @@ def compare_groups(
         terms = [term for term in ('sex', *covariates) if term != variable.name]
         terms = [term for term in terms if term not in unknown(people, terms)]
         site = with_sites and variable.name != 'site' and people['site'].nunique() > 1
+        columns = _columns(people, terms, site=site)
+        own = _codes(variable, people.index)
+        usable = np.isfinite(own) & complete(people, terms).to_numpy()
         for y in outcomes:
-            *found, effect = _compare(y, people, variable, terms, site=site)
+            *found, effect = _compare(y, variable, own, usable, columns)
             for name, each in zip(rows, found, strict=True):
                 rows[name] += each
             if effect and variable.kind == 'number' and not explored:
@@ -185,11 +188,16 @@ def effect_beside(y: np.ndarray, others: np.ndarray, x: np.ndarray) -> Effect | 
     explain.
     """
     length = np.linalg.norm(others, axis=0)
-    basis, singular, _ = np.linalg.svd(others[:, length > 0] / length[length > 0], False)
-    basis = basis[:, singular > _DETERMINED]
+    # The singular values of a column of R are those of the long matrix, and quicker.
+    q, r = np.linalg.qr(others[:, length > 0] / length[length > 0])
+    turned, singular, _ = np.linalg.svd(r)
+    basis = q @ turned[:, singular > _DETERMINED]
     own = x - basis @ (basis.T @ x)
     spread = np.linalg.norm(x - x.mean(axis=0), axis=0)
-    if (spread == 0).any() or (np.linalg.svd(own / spread, compute_uv=False).min() < _DETERMINED):
+    if (spread == 0).any():
+        return 'determined'
+    left_of_x = np.linalg.qr(own / spread, mode='r')
+    if np.linalg.svd(left_of_x, compute_uv=False).min() < _DETERMINED:
         return 'determined'
     n, k = x.shape
     if few := too_few(n, basis.shape[1] + k):
@@ -206,71 +214,89 @@ def effect_beside(y: np.ndarray, others: np.ndarray, x: np.ndarray) -> Effect | 
     return Effect(coefficients, scale, variance, df, f, np.column_stack([own, left]))
 
 
+def _codes(variable: Variable, index: pd.Index) -> np.ndarray:
+    """Return the place of the level, or the number, of each participant; NaN where unknown."""
+    places = {level: place for place, level in enumerate(variable.levels)}
+    values = variable.values or {}
+    found = (values.get(who, nan) for who in index)
+    if variable.kind == 'groups':
+        found = (places.get(str(level), nan) for level in found)
+    return np.array(list(found), dtype=float)
+
+
 def _compare(
-    y: pd.Series, people: pd.DataFrame, variable: Variable, terms: Sequence[str], *, site: bool
+    outcome: pd.Series,
+    variable: Variable,
+    own: np.ndarray,
+    usable: np.ndarray,
+    columns: Mapping[str, np.ndarray],
 ) -> tuple[_Rows, _Rows, _Rows, Effect | None]:
     """Return the rows of one variable and muscle: its test, its pairs, its means; its effect."""
-    row: dict[str, Any] = {'variable': variable.name, 'muscle': y.name, 'kind': variable.kind}
-    known = y.notna() & complete(people, terms)
-    own, levels, notes = _people_of(variable, known)
-    people, outcome = people.loc[own.index], y[own.index].to_numpy(dtype=float)
-    row |= {'n': len(own), 'n_excluded': len(y) - len(own)}
+    muscle, y = outcome.name, outcome.to_numpy(dtype=float)
+    row: dict[str, Any] = {'variable': variable.name, 'muscle': muscle, 'kind': variable.kind}
+    known = usable & np.isfinite(y)
+    places, notes = _large_groups(variable, own[known])
+    if variable.kind == 'groups':
+        known &= np.isin(own, places)
+    own, y = own[known], y[known]
+    row |= {'n': len(own), 'n_excluded': len(known) - len(own)}
     reason, x = variable.reason, np.empty((0, 1))
     if variable.kind == 'groups':
-        row['n_groups'] = len(levels)
+        row['n_groups'] = len(places)
         # The first level is the one that others are compared with.
-        x = np.column_stack([(own == level).to_numpy(dtype=float) for level in levels] or [x])[
-            :, 1:
-        ]
-        if len(levels) < 2:
+        x = (own[:, None] == np.array(places[1:])).astype(float)
+        if len(places) < 2:
             reason = f'fewer than two groups have {MIN_PER_GROUP} participants'
     elif variable.kind:
-        x = own.to_numpy(dtype=float)[:, None]
+        x = own[:, None] - (own.mean() if len(own) else 0.0)
         reason = too_few(len(x))
         if not reason and not np.ptp(x):
             reason = f'{variable.name} is the same in all {len(x)} participants'
     if reason:
         return [row | {'reason': '; '.join([reason, *notes])}], [], [], None
-    columns = _columns(people, terms, site=site)
-    row['controlled'] = ', '.join(columns) or 'none'
-    effect = effect_beside(outcome, np.column_stack([np.ones(len(x)), *columns.values()]), x)
+    used = {name: column[known] for name, column in columns.items()}
+    used = {name: column for name, column in used.items() if np.ptp(column, axis=0).any()}
+    row['controlled'] = ', '.join(used) or 'none'
+    effect = effect_beside(y, np.column_stack([np.ones(len(x)), *used.values()]), x)
     if not isinstance(effect, Effect):
         if effect == 'determined':
-            effect = f'{variable.name} is determined by {_culprit(columns, x)} (collinear)'
+            effect = f'{variable.name} is determined by {_culprit(used, x)} (collinear)'
         return [row | {'reason': '; '.join([effect, *notes])}], [], [], None
     row |= _test_cells(effect, x.shape[1]) | {'reason': '; '.join(notes) or None}
     if variable.kind == 'number':
         return [row | _difference(effect, np.ones(1), 'estimate')], [], [], effect
-    middle = (float(outcome.mean()), x.mean(axis=0))
-    return *_group_rows(row, effect, own, levels, middle), effect
+    counts = {variable.levels[place]: int((own == place).sum()) for place in places}
+    middle = (float(y.mean()), x.mean(axis=0))
+    return *_group_rows(row, effect, counts, middle), effect
 
 
-def _people_of(variable: Variable, known: pd.Series) -> tuple[pd.Series, list[str], list[str]]:
-    """Return level or number of those who count, the groups that are large enough, and notes."""
-    import pandas as pd
-
-    own = pd.Series(variable.values or {}, dtype=object).reindex(known.index[known]).dropna()
-    sizes, notes = own.value_counts(), list(variable.notes)
-    levels = [each for each in variable.levels if sizes.get(each, 0) >= MIN_PER_GROUP]
-    if small := [each for each in variable.levels if each not in levels]:
-        counts = listed([f'{each} (n = {sizes.get(each, 0)})' for each in small])
-        notes.append(f'fewer than {MIN_PER_GROUP} participants in {counts}, left out')
-        own = own[own.isin(levels)]
-    return own, levels, notes
+def _large_groups(variable: Variable, own: np.ndarray) -> tuple[list[int], list[str]]:
+    """Return the places of the levels that have enough participants, and notes."""
+    sizes = [int((own == place).sum()) for place in range(len(variable.levels))]
+    places = [place for place, size in enumerate(sizes) if size >= MIN_PER_GROUP]
+    notes = list(variable.notes)
+    small = [
+        f'{level} (n = {sizes[place]})'
+        for place, level in enumerate(variable.levels)
+        if place not in places
+    ]
+    if small:
+        notes.append(f'fewer than {MIN_PER_GROUP} participants in {listed(small)}, left out')
+    return places, notes
 
 
 def _group_rows(
     row: dict[str, Any],
     effect: Effect,
-    own: pd.Series,
-    levels: Sequence[str],
+    counts: Mapping[str, int],
     middle: tuple[float, np.ndarray],
 ) -> tuple[_Rows, _Rows, _Rows]:
     """Return the test of two groups with its difference, or the pairs of more, and the means.
 
-    `middle` is the mean of the outcome and of the columns of the groups.
+    `counts` are the sizes of the groups, `middle` the mean of the outcome and of the columns of
+    the groups.
     """
-    counts = own.value_counts()
+    levels, n = list(counts), sum(counts.values())
     shared = {name: row[name] for name in ('variable', 'muscle', 'controlled', 'reason')}
     at = dict(zip(levels, np.eye(len(levels))[:, 1:], strict=True))
     pairs, means = [], []
@@ -278,9 +304,9 @@ def _group_rows(
         contrast = at[level] - at[other]
         sides = {
             'level': level,
-            'n_level': int(counts[level]),
+            'n_level': counts[level],
             'other_level': other,
-            'n_other_level': int(counts[other]),
+            'n_other_level': counts[other],
         }
         sides |= _cohen_d(effect, contrast)
         if len(levels) == 2:
@@ -289,26 +315,24 @@ def _group_rows(
             pairs.append(shared | sides | _difference(effect, contrast, 'difference'))
     for level in levels:
         away = at[level] - middle[1]
-        error = sqrt(effect.variance * (1 / len(own) + away @ effect.scale @ away))
+        error = sqrt(effect.variance * (1 / n + away @ effect.scale @ away))
         mean = middle[0] + float(away @ effect.coefficients)
-        cells = {'level': level, 'n': int(counts[level]), 'emm': mean, 'emm_se': error}
+        cells = {'level': level, 'n': counts[level], 'emm': mean, 'emm_se': error}
         means.append(shared | cells)
     return [row], pairs, means
 
 
 def _columns(people: pd.DataFrame, terms: Sequence[str], *, site: bool) -> dict[str, np.ndarray]:
-    """Return what is controlled for: (n,) or (n, q) values of each term that varies."""
+    """Return what is controlled for: (n, q) values of each term of all people."""
     columns: dict[str, np.ndarray] = {}
     for term in terms:
         column = people[term].map(SEX_CODE) if term == 'sex' else people[term]
-        columns[term] = column.to_numpy(dtype=float)
-    columns = {term: x - x.mean() for term, x in columns.items() if len(x) and np.ptp(x)}
+        values = column.to_numpy(dtype=float)
+        columns[term] = (values - np.nanmean(values))[:, None]
     if site:
         # Those whose site nobody knows are no reason to lose their group.
-        named = people['site'].astype(object).where(people['site'].notna(), 'n/a').astype(str)
-        known = sorted(set(named))
-        if len(known) > 1:
-            columns['site'] = (named.to_numpy()[:, None] == np.array(known[1:])).astype(float)
+        names = np.array([str(name) if name == name else 'n/a' for name in people['site']])
+        columns['site'] = (names[:, None] == np.unique(names)[1:]).astype(float)
     return columns
 
 
