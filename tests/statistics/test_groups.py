@@ -116,6 +116,44 @@ def test_three_groups_and_a_number_agree_with_least_squares() -> None:
     }
 
 
+def test_the_published_example_of_r() -> None:
+    """``anova(lm(weight ~ group, PlantGrowth))`` and its summary, from the manual of R."""
+    weights = {
+        'ctrl': [4.17, 5.58, 5.18, 6.11, 4.50, 4.61, 5.17, 4.53, 5.33, 5.14],
+        'trt1': [4.81, 4.17, 4.41, 3.59, 5.87, 3.83, 6.03, 4.89, 4.32, 4.69],
+        'trt2': [6.31, 5.12, 5.54, 5.50, 5.37, 5.29, 4.92, 6.15, 5.80, 5.26],
+    }
+    index = [f'sub-{k:02d}' for k in range(30)]
+    who = pd.DataFrame(np.nan, index, ['sex', 'site', 'age', 'bmi']).astype(object)
+    wide = pd.DataFrame({'plant': np.concatenate(list(weights.values()))}, index)
+    arm = dict(zip(index, np.repeat(list(weights), 10), strict=True))
+    found = compare_groups(wide, who, [read_variable('group', arm)])
+    row = found['groups'].table.set_index('muscle').loc['plant']
+    assert row[['df1', 'df2']].tolist() == [2, 27]
+    assert (row['f'], row['p']) == pytest.approx((4.846, 0.01591), abs=5e-4)
+    pairs = found['group_pairs'].table.query('muscle == "plant" and other_level == "ctrl"')
+    np.testing.assert_allclose(pairs['difference'].to_numpy(float), [-0.371, 0.494], atol=5e-4)
+    np.testing.assert_allclose(pairs['t'].to_numpy(float), [-1.331, 1.772], atol=5e-4)
+    np.testing.assert_allclose(pairs['p'].to_numpy(float), [0.1944, 0.0877], atol=5e-4)
+
+
+def test_two_groups_with_covariates_agree_with_pingouin() -> None:
+    pingouin = pytest.importorskip('pingouin')
+    who = people(40)
+    wide = values(who)
+    arm = pd.Series(np.random.default_rng(1).choice(['a', 'b'], 40), who.index)
+    variable = read_variable('arm', arm.to_dict())
+    who = who.assign(sex=None, site=None)
+    row = compare_groups(wide, who, [variable])['groups'].table.set_index('muscle')
+    data = who.assign(y=wide['muscle 2'], arm=arm)
+    expected = pingouin.ancova(data, dv='y', between='arm', covar=['age', 'bmi'])
+    expected = expected.set_index('Source').loc['arm']
+    own = row.loc['muscle 2']
+    assert own['f'] == pytest.approx(expected['F'], abs=1e-4)
+    assert own['partial_eta_squared'] == pytest.approx(expected['np2'], abs=1e-4)
+    assert own['controlled'] == 'age, bmi'
+
+
 def test_what_follows_from_the_others_is_not_tested() -> None:
     who = people(40)
     who['site'] = np.where(np.arange(40) < 20, 'north', 'south')
