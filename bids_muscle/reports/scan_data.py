@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.labels import Label
+from bids_muscle.anatomy.people import find_column
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import People, measure_definitions
 from bids_muscle.reports.completeness import STATUSES, cause_of
@@ -136,7 +138,13 @@ def shown_variables(
         name: {label: people.get(label, {}).get(name, MISSING) for label in labels}
         for name in names
     }
-    found = ask_variables(asked, columns, meanings)
+    # The page splits by sex and site anyway; tests call columns as the analyses do.
+    called = {find_column(columns, what): what for what in ('sex', 'site', *COVARIATES)}
+    found = [
+        replace(each, name=called.get(each.name, each.name))
+        for each in ask_variables(asked, columns, meanings)
+        if called.get(each.name) not in ('sex', 'site')
+    ]
     others = explore_variables(columns, meanings)
     known = {each.name for each in found}
     return [

@@ -89,8 +89,8 @@
   // Each with its names in order, as far as there is one; all else goes by the alphabet.
   const GROUPS = {
     '': { title: 'nothing', of: () => '', names: [] },
-    sex: { title: 'sex', of: (scan) => SEXES[scan.sex] || 'n/a', names: [] },
-    site: { title: 'site', of: (scan) => scan.site || 'n/a', names: [] },
+    sex: { title: 'sex', of: (scan) => SEXES[scan.sex] || 'n/a', names: [], column: data.tests.sex && { name: 'sex' } },
+    site: { title: 'site', of: (scan) => scan.site || 'n/a', names: [], column: data.tests.site && { name: 'site' } },
     session: {
       title: 'session',
       of: (scan) => (scan.scan.match(/_(ses-[^_]+)/) || [])[1] || 'n/a',
