@@ -197,7 +197,7 @@ def _fetch(args: argparse.Namespace) -> None:
     from bids_muscle.workflows.fetching import describe, fetch, find_entry
 
     if args.files and len(args.models) > 1:
-        raise UsageError('--from is about one model.', 'Name one.')
+        raise UsageError('--from is for a single model.', 'Name one.')
     for name in args.models:
         if not args.accept_licence:
             print(describe(find_entry(name)), end='')

@@ -145,7 +145,7 @@ def load_image(path: Path) -> Nifti1Image:
     if np.nanmin(data) == np.nanmax(data):
         raise EmptyImageError(
             f'{path} is empty: every voxel is {np.nanmin(data):g}.',
-            'Convert the scan again, or leave it out with --bids-filter-file.',
+            'Convert the scan again, or exclude it with --bids-filter-file.',
         )
     img = make_image(data, grid.affine, located=grid.located)
     img.set_filename(str(path))

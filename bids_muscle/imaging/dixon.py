@@ -168,5 +168,5 @@ def scale_fat_fraction(stored: np.ndarray) -> tuple[np.ndarray, float]:
     raise BadDataError(
         f'The fat fraction image has a 99th percentile of {top:g}, which is not a fat fraction '
         'in 0-1, 0-100 or 0-1000.',
-        'Check the image and its scaling, or leave it out with --bids-filter-file.',
+        'Check the image and its scaling, or exclude it with --bids-filter-file.',
     )

@@ -125,7 +125,7 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
     if _is_uniform(data):
         raise BadDataError(
             f'The {name} image is a phase image: its values are spread evenly over their range.',
-            'Use the magnitude image, or leave it out with --bids-filter-file.',
+            'Use the magnitude image, or exclude it with --bids-filter-file.',
         )
     if not np.nanmin(data) < 0:
         return data, []
@@ -139,7 +139,7 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
         raise BadDataError(
             f'The {name} image has negative values ({n_below} voxels are far below 0): it is a '
             'phase, real or imaginary image, or its values have wrapped.',
-            'Use the magnitude image, convert the scan again, or leave it out with '
+            'Use the magnitude image, convert the scan again, or exclude it with '
             '--bids-filter-file.',
         )
     if n_below <= _SINGLE * n_signal:

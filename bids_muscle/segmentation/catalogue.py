@@ -68,7 +68,7 @@ def find_model(
     if orientation:
         raise ModelError(
             f'The model {bundle.name} says itself in which voxel order it sees images.',
-            'Leave out --model-orientation.',
+            'Omit --model-orientation.',
         )
     if bundle.region != region:
         raise ModelError(

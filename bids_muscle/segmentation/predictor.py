@@ -132,7 +132,7 @@ class Predictor:
         if tta and self.model.mirrored is None:
             raise ModelError(
                 'The labels of the model do not say which are left and which are right.',
-                'Leave out --tta.',
+                'Omit --tta.',
             )
         if self.model.procedure and overlap is not None:
             faster = replace(self.model.procedure, overlap=overlap, mirrors=())
@@ -256,7 +256,7 @@ class Predictor:
         if self.tta and side == 0 and procedure.spatial_dims == 2:
             raise ModelError(
                 'The model looks at sagittal slices, which have no left and right.',
-                'Leave out --tta.',
+                'Omit --tta.',
             )
         looks = [
             partial(

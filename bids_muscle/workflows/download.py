@@ -40,8 +40,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if not newurl.startswith('https:' if req.type == 'https' else ('http:', 'https:')):
             raise ModelError(
-                f'{req.full_url} leads to {newurl}, which is not HTTPS.',
-                'Fetch the file by other means, and use --from FILE.',
+                f'{req.full_url} redirects to {newurl}, which is not HTTPS.',
+                'Download the file by other means, and use --from FILE.',
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -58,11 +58,11 @@ def read_listing(address: str) -> dict[str, Any]:
         try:
             content = json.loads(_read(response, _MOST_JSON, address))
             if not isinstance(content, dict):
-                raise ValueError('it is no object')
+                raise ValueError('it is not an object')
         except PARSE_ERRORS as error:
             raise ModelError(
-                f'{address} does not answer with JSON: {error}.',
-                'Look at that address in a browser, fetch the files, and use --from FILE.',
+                f'The answer of {address} is not valid JSON: {error}.',
+                'Open that address in a browser, download the files, and use --from FILE.',
             ) from error
     return content
 
@@ -98,8 +98,8 @@ def download(address: str, path: Path, say: Callable[[str], None]) -> None:
     with _open(address, headers) as response:
         if there and response.status == 206 and _range_start(response) != there:
             raise ModelError(
-                f'{address} answers with another part of the file than was asked for.',
-                'Run the same command again: it starts anew.',
+                f'The answer of {address} is not the requested part of the file.',
+                'Run the same command again: the download starts from the beginning.',
             )
         done = there if response.status == 206 else 0
         length = response.headers.get('Content-Length', '')
@@ -112,14 +112,16 @@ def download(address: str, path: Path, say: Callable[[str], None]) -> None:
                 stream.write(chunk)
                 done += len(chunk)
                 if done > _MOST_BYTES:
-                    raise ModelError(f'{address} is larger than any model.', 'Report it.')
+                    raise ModelError(
+                        f'{address} is larger than any known model.', 'Please report this.'
+                    )
                 if total and 10 * done // total > told:
                     told = 10 * done // total
                     say(f'{path.name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB')
     if total is not None and done != total:
         raise TemporaryError(
-            f'{address} ended after {done} of {total} bytes.',
-            'Run the same command again: it goes on from there.',
+            f'The download of {address} stopped after {done} of {total} bytes.',
+            'Run the same command again: the download continues.',
         )
     part.replace(path)
     tag.unlink(missing_ok=True)
@@ -149,11 +151,11 @@ def _open(address: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
             return _open(address, {})
         if error.code >= 500 or error.code in (408, 429):
             raise TemporaryError(
-                f'{address} answers {error.code} {error.reason}.', 'Run the same command later.'
+                f'{address} answered {error.code} {error.reason}.', 'Run the same command later.'
             ) from error
         raise MissingInputError(
-            f'{address} answers {error.code} {error.reason}: the file is no longer there.',
-            'Look for it on the page that "bids_muscle-model show NAME" names, fetch it in a '
+            f'{address} answered {error.code} {error.reason}: the file is no longer available.',
+            'Find it on the page listed by "bids_muscle-model show NAME", download it in a '
             'browser, and use --from FILE.',
         ) from error
     except (OSError, http.client.HTTPException) as error:
@@ -171,8 +173,8 @@ def _unreachable(address: str, error: Exception) -> TemporaryError:
     reason = getattr(error, 'reason', None) or error
     return TemporaryError(
         f'{address} cannot be read: {reason or type(error).__name__}.',
-        'Check the network and HTTPS_PROXY and run the same command again, or fetch the file on '
-        'another computer and use --from FILE.',
+        'Check the network and HTTPS_PROXY and run the same command again, or download the file '
+        'on another computer and use --from FILE.',
     )
 
 
@@ -195,7 +197,7 @@ def _check_space(folder: Path, needed: int, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FullDiskError(
-            f'{folder} has {free / 1e6:.0f} MB free; a download of {size / 1e6:.0f} MB needs '
-            f'{needed / 1e6:.0f} MB until it is converted.',
-            'Free space there, or let BIDS_MUSCLE_MODELS name another folder.',
+            f'{folder} has {free / 1e6:.0f} MB free; downloading {size / 1e6:.0f} MB and '
+            f'converting it needs {needed / 1e6:.0f} MB.',
+            'Free disk space there, or set BIDS_MUSCLE_MODELS to another folder.',
         )

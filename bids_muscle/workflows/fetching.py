@@ -63,7 +63,7 @@ def find_entry(name: str) -> Entry:
     known = registry()
     if name not in known:
         raise UsageError(
-            f'The model {name!r} is not one that can be fetched.',
+            f'The model {name!r} is unknown to fetch.',
             f'Use one of {", ".join(known)}.',
         )
     return known[name]
@@ -72,7 +72,7 @@ def find_entry(name: str) -> Entry:
 def describe(entry: Entry) -> str:
     """Return what is known of a model that can be fetched, one line each."""
     facts = {
-        'Version': entry.version or 'that of the record',
+        'Version': entry.version or 'from the record',
         'Kind': entry.kind,
         'Regions': ', '.join(entry.regions),
         'Trained on': entry.trained_on,
@@ -83,7 +83,7 @@ def describe(entry: Entry) -> str:
         'Files': ', '.join(file.name for file in entry.files),
         'SHA-256': 'published'
         if all(file.sha256 for file in entry.files)
-        else 'not published: that of the first fetch is kept, later ones must have the same',
+        else 'not published: later downloads must match the checksum of the first one',
         'Read in': entry.read_in,
         'Not verified': ', '.join(entry.unverified) or 'nothing',
     }
@@ -127,9 +127,7 @@ def fetch(
     entry = find_entry(name)
     folder = user_models()
     if folder is None:
-        raise UsageError(
-            f'{USER_MODELS} is not set.', 'Let it name the folder where models shall be.'
-        )
+        raise UsageError(f'{USER_MODELS} is not set.', 'Set it to the folder for models.')
     target = folder / name
     if target.exists():
         return _already_there(entry, target, say)
@@ -177,7 +175,7 @@ def _fetch(
     model = work / 'model'
     shutil.rmtree(model, ignore_errors=True)
     model.mkdir()
-    say('Checking and converting the weights.')
+    say('Verifying and converting the weights.')
     inner = lay_out(entry, {name: path for name, (path, _) in had.items()}, model)
     digest = convert_external(inner)
     fields = {
@@ -210,8 +208,8 @@ def _already_there(entry: Entry, target: Path, say: Callable[[str], None]) -> Pa
         say(f'{entry.name} is there already.')
         return target
     raise OutputError(
-        f'{target} is there already, and is not version {entry.version} of {entry.name}.',
-        'Rename or remove that folder first.',
+        f'{target} already exists and is not version {entry.version} of {entry.name}.',
+        'Rename or delete that folder first.',
     )
 
 
@@ -222,9 +220,8 @@ def _need_packages(entry: Entry) -> None:
             import dynamic_network_architectures  # noqa: F401
         except ImportError as error:
             raise ModelError(
-                f'{entry.name} is an nnU-Net, whose networks are in a package that is not '
-                f'installed ({error}).',
-                "Install it with: pip install 'bids_muscle[nnunet]'",
+                f'{entry.name} is an nnU-Net, whose package is not installed ({error}).',
+                "Install it: pip install 'bids_muscle[nnunet]'",
             ) from error
 
 
@@ -239,14 +236,15 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f'{folder} cannot be written: {error.strerror}.',
-            f'Let {USER_MODELS} name a folder that you may write.',
+            f'Set {USER_MODELS} to a writable folder.',
         ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TemporaryError(
-                f'Another process fetches a model into {folder}.', 'Run again when it has ended.'
+                f'Another process is fetching a model into {folder}.',
+                'Run again after it has ended.',
             ) from error
         except OSError:  # a file system without locks
             pass
@@ -264,8 +262,8 @@ def _local(entry: Entry, given: Sequence[Path]) -> tuple[list[_Source], dict[str
         if place is None:
             raise MissingInputError(
                 f'{file.name} is not among {", ".join(map(str, given))}.',
-                f'Name with --from: {", ".join(each.name for each in entry.files)}, or the '
-                f'folder that holds them. They are at {entry.home}.',
+                f'Give --from with {", ".join(each.name for each in entry.files)}, or their '
+                f'folder. The files are at {entry.home}.',
             )
         found.append(_Source(file.name, str(place.absolute()), file.sha256, file.bytes))
     return found, {}
@@ -280,9 +278,9 @@ def _remote(entry: Entry) -> tuple[list[_Source], dict[str, str]]:
         ], {}
     record = read_listing(entry.record)
     moved = MissingInputError(
-        f'The record {entry.record} has not the files of {entry.name}: '
+        f'The files of {entry.name} are missing from the record {entry.record}: '
         f'{", ".join(file.name for file in entry.files)}.',
-        f'Look for them at {entry.home}, and use --from FILE.',
+        f'Download them from {entry.home}, and use --from FILE.',
     )
     try:
         listed = {str(each['key']): each for each in record['files']}
@@ -316,21 +314,21 @@ def _check(source: _Source, path: Path, pinned: Mapping[str, str], entry: Entry)
     size = path.stat().st_size
     if source.bytes not in (None, size):
         raise ModelError(
-            f'{source.place} has {size} bytes, not {source.bytes}.',
-            f'Fetch it again from {entry.home}.',
+            f'{source.place} is {size} bytes, not {source.bytes}.',
+            f'Download it again from {entry.home}.',
         )
     sha256 = _digest(path, 'sha256')
     for found, expected, where in (
         (_digest(path, 'md5') if source.md5 else '', source.md5, 'in its record'),
         (sha256, source.sha256, 'in the list of models'),
-        (sha256, pinned.get(source.name), f'at the first fetch ({PINNED})'),
+        (sha256, pinned.get(source.name), f'at the first download ({PINNED})'),
     ):
         if expected and found != expected:
             raise ModelError(
-                f'{source.place} has the checksum {found}, not {expected} as {where}: it was '
-                'damaged, or replaced.',
-                f'Run the same command again. If that does not help, ask at {entry.home}; to '
-                f'trust the new file, remove {entry.name} from {PINNED}.',
+                f'The checksum of {source.place} is {found}, not {expected} as {where}: the file '
+                'is damaged or was replaced.',
+                f'Run the same command again. If it fails again, ask at {entry.home}; to trust '
+                f'the new file, remove {entry.name} from {PINNED}.',
             )
     return sha256
 
@@ -350,5 +348,6 @@ def _read_pinned(folder: Path) -> dict[str, Any]:
         return {name: dict(sums) for name, sums in content.items()}
     except (OSError, AttributeError, TypeError, *PARSE_ERRORS) as error:
         raise ModelError(
-            f'{path} cannot be read: {error}.', 'Correct it, or remove it to trust the next fetch.'
+            f'{path} cannot be read: {error}.',
+            'Correct it, or delete it to trust the next download.',
         ) from error

@@ -35,13 +35,13 @@ def package(trained: Path, name: str, output: Path | None = None) -> ModelBundle
     """
     if not re.fullmatch('[A-Za-z0-9][A-Za-z0-9._+-]*', name):
         raise UsageError(
-            f'{name!r} cannot be the name of a model.',
-            'Use letters, digits, points, dashes and underscores.',
+            f'The model name {name!r} is invalid.',
+            'Use letters, digits, dots, hyphens and underscores.',
         )
     bundles = [read_bundle(folder) for folder in _finished(trained)]
     target = (output or user_models() or Path()) / name
     if target.exists():
-        raise OutputError(f'{target} is there already.', 'Give another --name or --output.')
+        raise OutputError(f'{target} already exists.', 'Use another --name or --output.')
     bundle = merge_bundles(bundles, target, name)
     write_model_card(bundle)
     return bundle
@@ -59,10 +59,10 @@ def _finished(trained: Path) -> list[Path]:
         if not unfinished:
             return folds
         raise ModelError(
-            f'{", ".join(unfinished)} of {trained} are not trained to the end.',
-            'Run bids_muscle-model train again, with the same options: it goes on.',
+            f'{", ".join(unfinished)} of {trained} are not fully trained.',
+            'Run bids_muscle-model train again, with the same options: it continues.',
         )
     raise ModelError(
-        f'{trained} has no finished model.',
-        'Name the --output of bids_muscle-model train, once it has ended.',
+        f'{trained} contains no finished model.',
+        'Give the --output of a completed bids_muscle-model train.',
     )

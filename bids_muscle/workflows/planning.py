@@ -122,7 +122,7 @@ def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, P
     ):
         raise ModelError(
             f'The model {settings.model} is not a model of another program.',
-            'Leave out --model-overlap.',
+            'Omit --model-overlap.',
         )
     return models, refusals
 

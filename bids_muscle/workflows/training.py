@@ -100,7 +100,7 @@ def train_recipe(
     check_recipe(recipe)
     if run.fold is not None and not 0 <= run.fold < run.folds:
         raise UsageError(
-            f'There is no fold {run.fold} of {run.folds}.',
+            f'The fold {run.fold} does not exist: there are {run.folds} folds.',
             'Use --folds K and --fold with a number from 0 to K - 1.',
         )
     cases = find_all_cases(recipe, run.data)
@@ -136,7 +136,7 @@ def train_recipe(
         try:
             figures = _validate_scans(bundle, measured, run, folder / VALIDATION)
         except ModelError as error:
-            report(f'The scans of people held out were not segmented. {error}')
+            report(f'The held-out scans were not segmented. {error}')
             figures = None
         bundles.append(_finish(bundle, used, {'fold': [number, run.folds], 'measured': figures}))
     done = [run.output / f'fold-{k}' / VALIDATION for k in range(run.folds)]
@@ -169,8 +169,9 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
     names = [root.absolute().name for root in data]
     if len(set(names)) < len(names):
         raise UsageError(
-            f'Two of the --data folders have one name: {", ".join(map(str, data))}.',
-            'Rename one; people are told apart by the name of their dataset and their own.',
+            f'Two --data folders have the same name: {", ".join(map(str, data))}.',
+            'Rename one of them; participants are identified by dataset name and participant '
+            'label.',
         )
     cases = []
     for root in data:
@@ -184,24 +185,24 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
                 fitting = scans_of(label_map, scans.get(participant, ()))
                 if not fitting:
                     raise MissingInputError(
-                        f'The label map {label_map.path} has no image of its name and size in '
-                        f'{root}.',
-                        'Name the map after the scan it was drawn on, or correct its grid.',
+                        f'The image of the label map {label_map.path} is missing in {root}: no '
+                        'image has the same entities and grid.',
+                        'Rename the map after its scan, or correct its grid.',
                     )
                 codes = label_map.codes(table)
                 if not codes:
                     raise BadDataError(
-                        f'The label map {label_map.path} has none of the muscles of the '
-                        f'{recipe.region} region: its lookup table says '
+                        f'The label map {label_map.path} contains no muscle of the '
+                        f'{recipe.region} region: the names in its lookup table are '
                         f'{", ".join(label_map.names.values())}.',
-                        f'Name them as in {table.region}.tsv, or use another recipe.',
+                        f'Use the names of {table.region}.tsv, or another recipe.',
                     )
                 drawn = codes if source.all_slices else codes.keys() & _numbers_in(label_map.path)
                 if not drawn:
                     raise BadDataError(
-                        f'The label map {label_map.path} is empty: it has none of the numbers '
-                        f'{", ".join(map(str, codes))} of its lookup table.',
-                        'Outline the muscles, remove the map, or correct the lookup table.',
+                        f'The label map {label_map.path} is empty: it contains none of the '
+                        f'numbers {", ".join(map(str, codes))} of its lookup table.',
+                        'Segment the muscles, remove the map, or correct the lookup table.',
                     )
                 # A muscle that nobody outlined in this map is not background: it is not asked for.
                 known = replace(
@@ -213,9 +214,9 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
                 cases += [_bids_case(known, recipe, label_map, scan) for scan in fitting]
     if not cases:
         raise MissingInputError(
-            f'No seg-{source.seg}_dseg is in the derivatives of '
-            f'{" or ".join(map(str, data))}, for the source {source.name}.',
-            f'Give the right --data folder, or leave it out with --exclude {source.name}.',
+            f'The label maps seg-{source.seg}_dseg of the source {source.name} are missing from '
+            f'the derivatives of {" or ".join(map(str, data))}.',
+            f'Give the right --data folder, or exclude the source with --exclude {source.name}.',
         )
     return cases
 
@@ -250,9 +251,9 @@ def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) 
     missing = [name for name in wanted if name not in images]
     if missing or not wanted:
         raise BadDataError(
-            f'The scan {scan.name} has no {" and no ".join(missing) or "anatomical"} image, which '
-            f'the channels of the recipe {recipe.name} ask for; it has {", ".join(images)}.',
-            'Use a recipe for other channels, or leave the participant out of the dataset.',
+            f'The scan {scan.name} has no {" and no ".join(missing) or "anatomical"} image, '
+            f'which is a channel of the recipe {recipe.name}; it has {", ".join(images)}.',
+            'Use a recipe with other channels, or remove the participant from the dataset.',
         )
     return Case(
         source,
@@ -350,7 +351,9 @@ def _validate_scans(
         where = scan_columns(entities, f'{dataset}/{stem}')
         rows += [{**where, **row} for row in compared]
     table = pd.DataFrame(rows)
-    write_evaluation(table, output, f'{bundle.name}: people held out of {output.parent.name}')
+    write_evaluation(
+        table, output, f'{bundle.name}: held-out participants of {output.parent.name}'
+    )
     dice = table.groupby('name', sort=False)['dice'].mean()
     return {
         'participants': int(table['participant_id'].nunique()),

@@ -52,7 +52,7 @@ def lay_out(entry: Entry, files: Mapping[str, Path], folder: Path) -> Path:
             inner = _unpack(packed, archive, folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(
-            f'{archive} is no sound archive: {error}.', f'Fetch it again from {entry.home}.'
+            f'{archive} is not a valid archive: {error}.', f'Download it again from {entry.home}.'
         ) from error
     described = inner / 'dataset.json'
     if entry.orientation and described.is_file():
@@ -62,7 +62,7 @@ def lay_out(entry: Entry, files: Mapping[str, Path], folder: Path) -> Path:
         except (OSError, TypeError, *PARSE_ERRORS) as error:
             raise ModelError(
                 f'dataset.json in {archive} cannot be read: {error}.',
-                f'Fetch it again from {entry.home}.',
+                f'Download it again from {entry.home}.',
             ) from error
     return inner
 
@@ -76,8 +76,9 @@ def _unpack(packed: zipfile.ZipFile, archive: Path, folder: Path) -> Path:
     ]
     if len(tops) != 1 or tops[0].name in ('', '..'):
         raise ModelError(
-            f'{archive} holds {len(tops)} nnU-Net trainings (folders with plans.json).',
-            'Unpack it, and name the folder of one training with --model.',
+            f'{archive} contains {len(tops)} nnU-Net trainings (folders with plans.json), not '
+            'one.',
+            'Unpack it, and give the folder of one training with --model.',
         )
     inner = folder / tops[0].name
     wanted = {}
@@ -88,7 +89,9 @@ def _unpack(packed: zipfile.ZipFile, archive: Path, folder: Path) -> Path:
             if _NNUNET.fullmatch(name):
                 wanted[name] = info
     if sum(info.file_size for info in wanted.values()) > _MOST_UNPACKED:
-        raise ModelError(f'{archive} unpacks to more than any model.', 'Ask where it is from.')
+        raise ModelError(
+            f'{archive} unpacks to more than the size of any known model.', 'Check its origin.'
+        )
     for name, info in wanted.items():
         (inner / name).parent.mkdir(parents=True, exist_ok=True)
         with packed.open(info) as content, (inner / name).open('wb') as stream:

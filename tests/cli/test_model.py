@@ -169,11 +169,11 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
     [
         ('', '', ['--device', 'cuda:99'], ExitCode.TEMPORARY, '--device cpu'),
         ('', '', ['--folds', '4'], ExitCode.USAGE, '3 participants'),
-        ('', '', ['--folds', '2', '--fold', '2'], ExitCode.USAGE, 'no fold 2 of 2'),
+        ('', '', ['--folds', '2', '--fold', '2'], ExitCode.USAGE, 'fold 2 does not exist'),
         ('', '', ['--start', 'nobody'], ExitCode.BAD_DATA, 'no model'),
         ('', '', ['--exclude', 'typo'], ExitCode.USAGE, 'no source'),
         ("'back'", "'front'", [], ExitCode.NO_INPUT, 'seg-front_dseg'),
-        ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'none of the muscles'),
+        ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'contains no muscle'),
         ("'bids'", "'web'", [], ExitCode.USAGE, 'files, bids'),
         ("seed = 1", "seed = 1\nchannels = ['inphase']", [], ExitCode.BAD_DATA, 'no inphase'),
         ('', '', ['--iterations', '0'], ExitCode.USAGE, 'iterations must be above 0'),
@@ -189,8 +189,8 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
         ('num_res_units', 'num_res_unit', [], ExitCode.USAGE, "'num_res_unit'"),
         ('out_channels = 9', '', [], ExitCode.USAGE, 'out_channels'),
         ('out_channels = 9', 'out_channels = 10', [], ExitCode.USAGE, 'from 2 to 9'),
-        ('in_channels = 1', 'in_channels = 2', [], ExitCode.USAGE, 'channels names 1'),
-        ('seed = 1', "seed = 1\nloss = 'dyce'", [], ExitCode.USAGE, "the loss 'dyce'"),
+        ('in_channels = 1', 'in_channels = 2', [], ExitCode.USAGE, 'channels has 1'),
+        ('seed = 1', "seed = 1\nloss = 'dyce'", [], ExitCode.USAGE, "The loss 'dyce'"),
     ],
 )  # fmt: skip
 def test_says_what_is_wrong(

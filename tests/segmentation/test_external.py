@@ -213,7 +213,7 @@ def test_a_model_with_all_muscles_and_no_others_needs_no_remark(tmp_path: Path) 
 
 def test_two_classes_of_one_muscle_are_refused(tmp_path: Path) -> None:
     structures = {'multifidus': 5100, 'thoracolumbar multifidus': 5150}
-    with pytest.raises(ModelError, match='2 classes for left multifidus: left multifidus, left'):
+    with pytest.raises(ModelError, match='same structure left multifidus: left multifidus, left'):
         find_model(str(whole_body(tmp_path, structures)), 'lumbar')
 
 
@@ -285,7 +285,7 @@ def test_weights_that_hold_a_program_are_not_run(tmp_path: Path) -> None:
     path = musclemap(tmp_path / 'mm')
     path.write_bytes(pickle.dumps(Harm(tmp_path / 'harm')))
     torch.save({'a': Harm(tmp_path / 'harm')}, path)
-    with pytest.raises(ModelError, match='plain numbers'):
+    with pytest.raises(ModelError, match='plain tensors'):
         load_model(find_model(str(path), 'lumbar'))
     assert not (tmp_path / 'harm').exists()
 
@@ -341,7 +341,7 @@ def test_monai_bundle(tmp_path: Path, make_scan: MakeScan) -> None:
 def test_a_bundle_that_would_execute_something_or_cannot_be_is_refused(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(ModelError, match='nothing is executed'):
+    with pytest.raises(ModelError, match='no code of a bundle is executed'):
         find_model(str(monai_bundle(tmp_path / 'zoo', **change)), 'lumbar')
 
 
@@ -493,7 +493,7 @@ def test_classes_that_may_overlap_are_refused(tmp_path: Path) -> None:
         )
     post['transforms'][0] |= {'sigmoid': False, 'softmax': True}
     bundle_with(tmp_path / 'softmax', postprocessing=post)
-    with pytest.raises(ModelError, match=r'the transform Lambda .* is not known'):
+    with pytest.raises(ModelError, match=r'the transform Lambda .* is not supported'):
         bundle_with(
             tmp_path / 'unknown',
             postprocessing={'transforms': [{'_target_': 'Lambdad', 'keys': 'pred'}]},
@@ -515,7 +515,10 @@ def test_a_bundle_without_a_voxel_order_needs_one(tmp_path: Path) -> None:
         ({'parameters': {'roi_size': [32], 'pix_dim': [2, 2, -1]}}, 'window of 32 pixels'),
         ({'model': None}, 'cannot be used'),
         ({'labels': [{'anatomy': 'psoas'}]}, "lacks 'value'"),
-        ({'labels': [{'anatomy': 'a', 'value': n} for n in range(99)]}, '9 classes for 99 labels'),
+        (
+            {'labels': [{'anatomy': 'a', 'value': n} for n in range(99)]},
+            '9 classes, but 99 labels',
+        ),
     ],
 )
 def test_a_musclemap_card_that_cannot_be_used_says_why(

@@ -130,13 +130,13 @@ LATE = {'labels': {'background': 0, 'psoas left': 2}, 'orientation': 'RAS'}
     ('changes', 'reason'),
     [
         ({'plans': {'transpose_forward': [1, 0, 0]}}, r'its axes are .1, 0, 0'),
-        ({'resampling_fn_data': 'resample_torch'}, 'resamples images by resample_torch'),
+        ({'resampling_fn_data': 'resample_torch'}, 'resamples images with resample_torch'),
         ({'dataset': UNION}, 'labels psoas are regions, unions of others'),
-        ({'dataset': LATE}, r'numbered .0, 2., not from 0 on'),
+        ({'dataset': LATE}, r'numbered .0, 2., not consecutively from 0'),
         ({'normalization_schemes': ['CTNormalization']}, "lacks 'percentile_00_5'"),
-        ({'normalization_schemes': ['OfMyOwn']}, 'scales images by OfMyOwn'),
-        ({'normalization_schemes': ['NoNormalization'] * 2}, 'scales 2 of 1 channels'),
-        ({'previous_stage': '3d_lowres'}, 'is a cascade: it needs the labels of 3d_lowres'),
+        ({'normalization_schemes': ['OfMyOwn']}, 'normalises images with OfMyOwn'),
+        ({'normalization_schemes': ['NoNormalization'] * 2}, 'normalises 2 of 1 channels'),
+        ({'previous_stage': '3d_lowres'}, 'is a cascade, which needs the labels of 3d_lowres'),
         ({'architecture': None}, "it lacks 'UNet_class_name'"),
         ({'architecture': {'network_class_name': 'os.system'}}, "it lacks 'arch_kwargs'"),
         ({'patch_size': None}, "it lacks 'patch_size'"),
@@ -146,8 +146,8 @@ LATE = {'labels': {'background': 0, 'psoas left': 2}, 'orientation': 'RAS'}
         ({'patch_size': [10**6, 10**6]}, 'window of 1000000x1000000 pixels'),
         ({'inherits_from': '2d'}, 'inherits from itself'),
         ({'inherits_from': 'base'}, 'inherits from itself'),
-        ({'dataset': {}}, 'left and right are not known.*--model-orientation'),
-        ({'dataset': {'orientation': 'SPR'}}, 'in the order SPR'),
+        ({'dataset': {}}, 'left and right are unknown.*--model-orientation'),
+        ({'dataset': {'orientation': 'SPR'}}, 'in the orientation SPR'),
     ],
 )
 def test_nnunet_that_cannot_be_used_says_why(
@@ -236,9 +236,9 @@ def test_nnunet_sees_the_voxel_order_of_its_training(
 
 
 def test_a_voxel_order_against_that_of_the_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r'order RAS, not LPS. Leave out --model-orientation'):
+    with pytest.raises(ModelError, match=r'orientation RAS, not LPS. Omit --model-orientation'):
         find_model(str(nnunet(tmp_path, 2)), 'lumbar', 'LPS')
-    with pytest.raises(ModelError, match='Leave out --model-orientation'):
+    with pytest.raises(ModelError, match='Omit --model-orientation'):
         find_model('lumbar', 'lumbar', 'LPS')
     turning = {'image_reader_writer': 'NibabelIOWithReorient'}
     path = nnunet(tmp_path / 'more', 2, plans=turning, dataset={'orientation': 'LPS'})

@@ -228,7 +228,7 @@ def test_an_interrupted_download_goes_on(
     site.breaks[path] = 1000
     assert fetch() == ExitCode.TEMPORARY
     said = capsys.readouterr().err
-    assert f'ended after 1000 of {len(content)} bytes' in said
+    assert f'stopped after 1000 of {len(content)} bytes' in said
     assert 'Run the same command again' in said
     assert not (models / 'back').exists()
     del site.breaks[path]
@@ -269,8 +269,8 @@ def test_other_content_than_known_is_refused(
     said = capsys.readouterr().err
     expected = {
         'list': f'not {"0" * 64} as in the list of models',
-        'first fetch': 'at the first fetch (pinned.json)',
-        'size': f'has {len(site.files[f"/{WEIGHTS}"])} bytes, not 9',
+        'first fetch': 'at the first download (pinned.json)',
+        'size': f'is {len(site.files[f"/{WEIGHTS}"])} bytes, not 9',
     }
     assert expected[which] in said
     assert left(models) <= {'pinned.json'}
@@ -299,7 +299,7 @@ def test_redirects_are_followed_but_not_out_of_https(
 @pytest.mark.parametrize(
     ('code', 'exit_code', 'said'),
     [
-        (404, ExitCode.NO_INPUT, 'answers 404 Not Found: the file is no longer there'),
+        (404, ExitCode.NO_INPUT, 'answered 404 Not Found: the file is no longer available'),
         (410, ExitCode.NO_INPUT, 'use --from FILE'),
         (503, ExitCode.TEMPORARY, 'Run the same command later'),
     ],
@@ -389,11 +389,15 @@ def test_a_record_tells_version_licence_and_checksums(
 @pytest.mark.parametrize(
     ('answer', 'code', 'said'),
     [
-        ({'files': []}, ExitCode.NO_INPUT, 'has not the files of back: abdomen.pth, abdomen.json'),
+        ({'files': []}, ExitCode.NO_INPUT, 'files of back are missing'),
         ({'files': None}, ExitCode.NO_INPUT, 'use --from FILE'),
-        ({'files': [{'key': WEIGHTS, 'links': {'self': 'ftp://x/y'}}]}, ExitCode.NO_INPUT, 'has'),
-        ([], ExitCode.BAD_DATA, 'does not answer with JSON'),
-        (None, ExitCode.BAD_DATA, 'does not answer with JSON'),
+        (
+            {'files': [{'key': WEIGHTS, 'links': {'self': 'ftp://x/y'}}]},
+            ExitCode.NO_INPUT,
+            'missing',
+        ),
+        ([], ExitCode.BAD_DATA, 'is not valid JSON'),
+        (None, ExitCode.BAD_DATA, 'is not valid JSON'),
     ],
 )
 def test_a_record_that_moved(
@@ -441,7 +445,7 @@ def test_what_is_no_model_is_not_kept(
 ) -> None:
     site.files[f'/{WEIGHTS}'] = b'<html>Please log in</html>'
     assert fetch() == ExitCode.BAD_DATA
-    assert 'cannot be loaded as plain numbers' in capsys.readouterr().err
+    assert 'cannot be loaded as plain tensors' in capsys.readouterr().err
     assert left(models) == set()
 
 
@@ -461,7 +465,7 @@ def test_a_folder_that_cannot_be_used(
 ) -> None:
     (models / 'back').mkdir(parents=True)
     assert fetch() == ExitCode.CANNOT_CREATE
-    assert 'Rename or remove that folder' in capsys.readouterr().err
+    assert 'Rename or delete that folder' in capsys.readouterr().err
     monkeypatch.setenv('BIDS_MUSCLE_MODELS', '/proc/models')
     assert fetch() == ExitCode.CANNOT_CREATE
     monkeypatch.delenv('BIDS_MUSCLE_MODELS')
@@ -476,7 +480,7 @@ def test_two_at_once(models: Path, capsys: pytest.CaptureFixture) -> None:
     models.mkdir()
     with fetching._alone(models):
         assert fetch() == ExitCode.TEMPORARY
-    assert 'Another process fetches' in capsys.readouterr().err
+    assert 'Another process is fetching' in capsys.readouterr().err
     assert fetch() == ExitCode.OK
 
 
@@ -552,9 +556,9 @@ def test_an_nnunet_training_is_unpacked_and_converted(models: Path, nnunet: Entr
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        (lambda whole: whole[: len(whole) // 2], 'is no sound archive'),
-        (lambda _: training('..'), 'holds 1 nnU-Net trainings'),
-        (lambda _: training('a/b', **{'a/c/plans.json': b'{}'}), 'holds 2 nnU-Net trainings'),
+        (lambda whole: whole[: len(whole) // 2], 'is not a valid archive'),
+        (lambda _: training('..'), 'contains 1 nnU-Net trainings'),
+        (lambda _: training('a/b', **{'a/c/plans.json': b'{}'}), 'contains 2 nnU-Net trainings'),
         (lambda _: training('a/b__2d'), "it lacks '2d'"),
     ],
 )

@@ -65,7 +65,7 @@ def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
     codes = {spec.numbers[index]: name for index, name in spec.classes.items()}
     if len(codes) < len(spec.classes) or not all(0 < code <= MOST_CODE for code in codes):
         raise ModelError(
-            f'The model {path} has labels whose numbers are not all different and from 1 to '
+            f'The label numbers of the model {path} are not unique integers from 1 to '
             f'{MOST_CODE}.',
             f'Correct them in {spec.config}.',
         )
@@ -75,7 +75,8 @@ def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
         if names.count(label.name) > 1:
             same = [each.source for each in table if each.name == label.name]
             raise ModelError(
-                f'The model {path} has {len(same)} classes for {label.name}: {", ".join(same)}.',
+                f'The model {path} has {len(same)} classes for the same structure {label.name}: '
+                f'{", ".join(same)}.',
                 f'Rename those that are not {label.muscle} in {spec.config}.',
             )
     return ModelBundle(
@@ -109,8 +110,8 @@ def bundle_for(bundle: ModelBundle, region: str) -> ModelBundle:
     """
     if region == SPINE:
         raise ModelError(
-            f'The model {bundle.path} is of another program, of which those for axial scans are '
-            'read.',
+            f'The model {bundle.path} is of another program; only its models for axial scans are '
+            'supported.',
             'Use a model of bids_muscle for sagittal scans.',
         )
     table = for_region(bundle.labels, region)
@@ -118,7 +119,7 @@ def bundle_for(bundle: ModelBundle, region: str) -> ModelBundle:
         raise ModelError(
             f'The model {bundle.path} labels {name_some(each.source for each in bundle.labels)}: '
             f'none of them is a structure of the {region} region.',
-            'Name another model with --model, or the right region with --region.',
+            'Use another model with --model, or the right region with --region.',
         )
     return replace(bundle, region=region, labels=replace(table, seg=_seg(bundle)))
 
@@ -192,7 +193,7 @@ def _described(path: Path) -> Spec:
     for reader in READERS:
         if reader.recognises(path):
             return reader.read(path)
-    raise ModelError(f'There is no model in {path}.', 'Check --model.')
+    raise ModelError(f'The folder {path} contains no model.', 'Check --model.')
 
 
 def _oriented(spec: Spec, given: str | None) -> Spec:
@@ -201,20 +202,21 @@ def _oriented(spec: Spec, given: str | None) -> Spec:
     what = f'The {spec.kind} of {spec.config}'
     if known is None:
         raise ModelError(
-            f'{what} does not say in which voxel order its training images were stored, so that '
-            'left and right are not known.',
-            'Name it with --model-orientation, such as LPS or RAS (nib.aff2axcodes of a training '
-            'image tells it).',
+            f'The voxel orientation of the training images is not stated in {what}, so that left '
+            'and right are unknown.',
+            'Give it with --model-orientation, such as LPS or RAS (nib.aff2axcodes of the affine '
+            'of a training image).',
         )
     if not ORIENTATION.fullmatch(known):
         raise ModelError(
-            f'{what} works on images in the order {known}.',
-            'Use a model for axial slices, whose order is three of L or R, A or P, S or I.',
+            f'{what} expects images in the orientation {known}.',
+            'Use a model for axial slices, with an orientation of three letters: L or R, A or P, '
+            'S or I.',
         )
     if given not in (None, known):
         raise ModelError(
-            f'{what} says that it works on images in the order {known}, not {given}.',
-            'Leave out --model-orientation.',
+            f'{what} states the orientation {known}, not {given}.',
+            'Omit --model-orientation.',
         )
     return replace(spec, orientation=known)
 
@@ -223,7 +225,7 @@ def _build(spec: Spec) -> nn.Module:
     """Build the network, once its size is known to be sensible."""
     import torch
 
-    with reading(f'The network that {spec.config} describes', spec.remedy):
+    with reading(f'The network of {spec.config}', spec.remedy):
         with torch.device('meta'):
             shapes = [each.shape for each in spec.build().state_dict().values()]
         count = sum(math.prod(shape) for shape in shapes)

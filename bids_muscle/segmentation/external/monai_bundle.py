@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 REMEDY = (
-    'Only networks, transforms and plain values that are known here are read, nothing is '
-    'executed. Bundles are at github.com/Project-MONAI/model-zoo ("python -m monai.bundle '
-    'download NAME"); the folder must hold configs/inference.json, configs/metadata.json and '
-    'models/model.pt.'
+    'Only known networks, transforms and plain values are read; no code of a bundle is executed. '
+    'Bundles are at github.com/Project-MONAI/model-zoo ("python -m monai.bundle download NAME"); '
+    'the folder must contain configs/inference.json, configs/metadata.json and models/model.pt.'
 )
 #: Networks of MONAI that a bundle may name.
 NETWORKS = {'UNet', 'BasicUNet', 'SegResNet', 'VNet', 'DynUNet', 'UNETR'}
@@ -108,8 +107,9 @@ def read(path: Path) -> Spec:
     metadata = read_json(path / 'configs/metadata.json', REMEDY)
     if (path / 'models/model.ts').is_file() and not (path / 'models/model.pt').is_file():
         raise ModelError(
-            f'{path} has its weights as a program (model.ts), which is not run here.',
-            'Ask for the weights as models/model.pt.',
+            f'The weights of {path} are a TorchScript program (model.ts), which bids_muscle does '
+            'not run.',
+            'Ask its authors for the weights as models/model.pt.',
         )
     weights = need(path / 'models/model.pt', REMEDY)
     with reading(f'The bundle {path}', REMEDY):
@@ -119,7 +119,7 @@ def read(path: Path) -> Spec:
         for key in ('_target_', '_requires_', '_disabled_', '_desc_'):
             network.pop(key, None)
         if target not in NETWORKS:
-            raise ValueError(f'the network {target} is none of {", ".join(NETWORKS)}')
+            raise ValueError(f'the network {target} is not one of {", ".join(NETWORKS)}')
         check_size(network)
         dims = int(network.get('spatial_dims', 3))
         steps, orientation = _preprocessing(content, values)
@@ -129,7 +129,9 @@ def read(path: Path) -> Spec:
         named = {int(k): str(v) for k, v in formats['outputs']['pred']['channel_def'].items()}
         n_classes = int(network.get('out_channels', len(named)))
         if sorted(named) != list(range(n_classes)):
-            raise ValueError(f'its network has {n_classes} classes, named are {sorted(named)}')
+            raise ValueError(
+                f'its network has {n_classes} classes, but the named ones are {sorted(named)}'
+            )
         channels = _channels(formats['inputs']['image'], int(network.get('in_channels', 1)))
         return Spec(
             kind='MONAI bundle',
@@ -160,11 +162,11 @@ class _Values:
         """Return a value; refuse expressions."""
         self.left -= 1
         if self.left < 0 or depth > 100:
-            raise ValueError('its values refer to each other without end')
+            raise ValueError('its values refer to each other in a circle')
         if isinstance(value, str) and (found := _REFERENCE.fullmatch(value)):
             return self.plain(self._look_up(found[1], depth), depth + 1)
         if isinstance(value, str) and value[:1] in ('$', '@', '%'):
-            raise ValueError(f'{value} would have to be executed')
+            raise ValueError(f'{value} is code that would have to be executed')
         if isinstance(value, dict):
             # The network of an inferer and the device are given by the predictor.
             return {
@@ -221,9 +223,9 @@ def _preprocessing(
             }
             steps.append(array_transform(name, **options))
         else:
-            raise ValueError(f'the transform {name} with {step} is not known')
+            raise ValueError(f'the transform {name} with {step} is not supported')
     if spacings > 1:
-        raise ValueError('it changes the voxel size twice')
+        raise ValueError('it resamples twice')
     return steps, orientation
 
 
@@ -245,7 +247,9 @@ def _postprocessing(post: Any, values: _Values) -> tuple[bool, bool, tuple[str, 
             continue
         step = values.plain(raw)
         if _first(step.get('sigmoid', False)):
-            raise ValueError('its classes may overlap (sigmoid), a label map has one per voxel')
+            raise ValueError(
+                'its classes may overlap (sigmoid), but a label map has one class per voxel'
+            )
         if name == 'Activations':
             shares = bool(_first(step.get('softmax', False)))
         elif name == 'AsDiscrete' and _first(step.get('argmax', False)):
@@ -253,7 +257,7 @@ def _postprocessing(post: Any, values: _Values) -> tuple[bool, bool, tuple[str, 
         elif name == 'KeepLargestConnectedComponent' and set(step) <= {'_target_', 'keys'}:
             cleaning.append('largest')
         else:
-            raise ValueError(f'the transform {name} with {step} is not known')
+            raise ValueError(f'the transform {name} with {step} is not supported')
     return shares and not nearest, nearest, tuple(cleaning)
 
 
@@ -266,13 +270,13 @@ def _procedure(inferer: Mapping[str, Any], dims: int, steps: list[Transform]) ->
     """Return how windows are laid, and what goes before them."""
     kind = _class_of(inferer) if inferer else 'SimpleInferer'
     if kind not in INFERERS:
-        raise ValueError(f'the inferer {kind} is not known')
+        raise ValueError(f'the inferer {kind} is not supported')
     overlap, mode = float(inferer.get('overlap', 0.25)), str(inferer.get('mode', 'constant'))
     if mode not in ('constant', 'gaussian') or not 0 <= overlap < 1:
-        raise ValueError(f'its windows overlap by {overlap} with weights {mode}')
+        raise ValueError(f'its windows overlap by {overlap} with the weighting {mode}')
     planes_axis = int(inferer.get('spatial_dim', 0)) if kind == 'SliceInferer' else 2
     if planes_axis not in (0, 1, 2):
-        raise ValueError(f'it looks at slices of axis {planes_axis}')
+        raise ValueError(f'it uses slices along axis {planes_axis}')
     roi = inferer.get('roi_size')
     window = window_of((roi if isinstance(roi, list) else [roi] * dims)[:dims]) if roi else None
     return Procedure(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 REMEDY = (
-    'Both files of a model are in the project github.com/MuscleMap/MuscleMap '
-    '(scripts/models) and its releases; put them side by side.'
+    'Both files of a model are at github.com/MuscleMap/MuscleMap (scripts/models) and in its '
+    'releases; put them in one folder.'
 )
 #: Share of a window that the next one covers, unless the program is told another.
 OVERLAP = 0.9
@@ -80,10 +80,10 @@ def read(path: Path) -> Spec:
         named = {int(entry['value']): _name(entry) for entry in content['labels']}
         strides = [int(stride) for stride in model['strides']]
         if model['norm'] != 'instance' or int(model['in_channels']) != 1:
-            raise ValueError('only instance norm and one channel are known')
+            raise ValueError('only instance normalisation and one channel are supported')
         n_classes = int(model['out_channels'])
         if len(named) >= n_classes:
-            raise ValueError(f'its network has {n_classes} classes for {len(named)} labels')
+            raise ValueError(f'its network has {n_classes} classes, but {len(named)} labels')
         check_size(model)
         build = partial(
             _unet,
@@ -114,7 +114,7 @@ def read(path: Path) -> Spec:
 def _procedure(parameters: Mapping[str, Any], spatial_dims: int) -> Procedure:
     window = window_of(parameters['roi_size'])
     if spatial_dims != 2 or window[2] != 1:
-        raise ValueError('only networks of slices are known')
+        raise ValueError('only 2D networks are supported')
     spacing = [spacing_of(size) or -1 for size in parameters['pix_dim']]
     steps = [
         array_transform('Spacing', pixdim=spacing, mode='bilinear'),

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 REMEDY = (
-    'Ask those who trained it for the whole folder '
-    'nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION with plans.json, dataset.json and '
-    'fold_*/checkpoint_final.pth.'
+    'Ask its authors for the whole folder nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION '
+    'with plans.json, dataset.json and fold_*/checkpoint_final.pth.'
 )
 NETWORKS = ('PlainConvUNet', 'ResidualEncoderUNet')
 #: The one reader of nnU-Net that turns images to RAS; the others leave them as they are stored.
@@ -75,7 +74,9 @@ def read(path: Path) -> Spec:
         name = path.name.rsplit('__', 1)[-1]
         plan = _inherited(plans['configurations'], name)
         if plan.get('previous_stage'):
-            raise ValueError(f'it is a cascade: it needs the labels of {plan["previous_stage"]}')
+            raise ValueError(
+                f'it is a cascade, which needs the labels of {plan["previous_stage"]}'
+            )
         dims = len(plan['patch_size'])
         classes = _classes(dataset['labels'])
         inputs = [str(value).lower() for value in dataset['channel_names'].values()]
@@ -120,7 +121,7 @@ def _procedure(plans: Mapping[str, Any], plan: Mapping[str, Any], channels: int)
         raise ValueError(f'spacing {plan["spacing"]} for a window {plan["patch_size"]}')
     for what in ('data', 'probabilities'):
         if (way := plan.get(f'resampling_fn_{what}', RESAMPLING)) != RESAMPLING:
-            raise ValueError(f'it resamples images by {way}')
+            raise ValueError(f'it resamples images with {way}')
     # nnU-Net counts the axes of an array as (z, y, x).
     order = [2 - int(axis) for axis in plans.get('transpose_forward', (0, 1, 2))]
     if sorted(order) != [0, 1, 2]:
@@ -128,7 +129,7 @@ def _procedure(plans: Mapping[str, Any], plan: Mapping[str, Any], channels: int)
     schemes = [str(scheme) for scheme in plan['normalization_schemes']]
     masked = list(plan.get('use_mask_for_norm', [False] * channels))
     if not len(schemes) == len(masked) == channels:
-        raise ValueError(f'it scales {len(schemes)} of {channels} channels')
+        raise ValueError(f'it normalises {len(schemes)} of {channels} channels')
     of_training = plans.get('foreground_intensity_properties_per_channel', {})
     return Procedure(
         prepare=partial(
@@ -158,7 +159,7 @@ def _classes(labels: Mapping[str, Any]) -> dict[int, str]:
         raise ValueError(f'its labels {", ".join(unions)} are regions, unions of others')
     classes = {int(value): str(name) for name, value in labels.items() if name != 'ignore'}
     if sorted(classes) != list(range(len(classes))):
-        raise ValueError(f'its labels are numbered {sorted(classes)}, not from 0 on')
+        raise ValueError(f'its labels are numbered {sorted(classes)}, not consecutively from 0')
     return classes
 
 
@@ -203,7 +204,7 @@ def _architecture(plan: Mapping[str, Any], dims: int) -> dict[str, Any]:
         }
         imported = ['conv_op', 'norm_op', 'nonlin']
     if target not in NETWORKS:
-        raise ValueError(f'its network {target} is none of {", ".join(NETWORKS)}')
+        raise ValueError(f'its network {target} is not one of {", ".join(NETWORKS)}')
     check_size(arguments)
     return {'target': target, 'arguments': arguments, 'imported': imported}
 
@@ -238,8 +239,8 @@ def _build(architecture: Mapping[str, Any], *, inputs: int, classes: int) -> nn.
         from dynamic_network_architectures.architectures import unet
     except ImportError as error:
         raise ModelError(
-            f'nnU-Net models need a package that is not installed ({error}).',
-            "Install it with: pip install 'bids_muscle[nnunet]'",
+            f'The package for nnU-Net models is not installed ({error}).',
+            "Install it: pip install 'bids_muscle[nnunet]'",
         ) from error
     arguments = dict(architecture['arguments'])
     for key in architecture['imported']:

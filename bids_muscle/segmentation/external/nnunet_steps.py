@@ -154,7 +154,7 @@ def scale_of(scheme: str, masked: bool, properties: Mapping[str, Any]) -> Scale:
         low, high = float(properties['percentile_00_5']), float(properties['percentile_99_5'])
         mean, deviation = float(properties['mean']), float(properties['std'])
         return lambda image, _: (np.clip(image, low, high) - mean) / max(deviation, LEAST)
-    raise ValueError(f'it scales images by {scheme}')
+    raise ValueError(f'it normalises images with {scheme}')
 
 
 def _z_score(image: np.ndarray, _: np.ndarray) -> np.ndarray:

@@ -56,12 +56,12 @@ def load_into(network: nn.Module, path: Path, spec: Spec) -> Loaded:
         network.load_state_dict(found.numbers)
     except Exception as error:
         raise ModelError(
-            f'The weights {path} cannot be loaded as plain numbers into the network that '
-            f'{spec.config} describes: {reason_of(error)}.',
+            f'The weights {path} cannot be loaded as plain tensors into the network of '
+            f'{spec.config}: {reason_of(error)}.',
             spec.remedy,
         ) from error
     if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):
-        raise ModelError(f'The weights {path} hold numbers that are not finite.', spec.remedy)
+        raise ModelError(f'The weights {path} contain values that are not finite.', spec.remedy)
     return found
 
 

@@ -50,7 +50,7 @@ def check_recipe(recipe: Recipe) -> None:
     if wrong:
         raise UsageError(
             f'The recipe {recipe.name} cannot be used: {"; ".join(wrong)}.',
-            'Correct the recipe; bids_muscle/data/recipes/lumbar.toml is a complete one.',
+            'Correct the recipe; bids_muscle/data/recipes/lumbar.toml is a complete example.',
         )
     make_loss(recipe)
     find_start(recipe)
@@ -72,9 +72,9 @@ def find_start(recipe: Recipe) -> ModelBundle | None:
         mine, theirs = getattr(recipe, name), bundle.card.get(name)
         if json.loads(json.dumps(mine)) != theirs:
             raise ModelError(
-                f'The recipe {recipe.name} cannot start from the model {bundle.name}: its {name} '
-                f'is {mine}, that of the model {theirs}.',
-                'Give the recipe the values of the model, or leave out start.',
+                f'The recipe {recipe.name} cannot start from the model {bundle.name}: {name} is '
+                f'{mine} in the recipe and {theirs} in the model.',
+                'Use the value of the model in the recipe, or remove start.',
             )
     return bundle
 
@@ -92,18 +92,18 @@ def _of_the_network(recipe: Recipe) -> list[str]:
     except ModelError as error:
         return [error.message.rstrip('.')]
     except (KeyError, TypeError, ValueError) as error:
-        return [f'[network] lacks {error}, or it is no number']
+        return [f'{error} is missing from [network], or is not a number']
     wrong = []
     window, known = recipe.window_px, {label.index for label in load_label_table(recipe.region)}
     sizes = isinstance(window, tuple) and all(isinstance(n, int) and n > 0 for n in window)
     if not sizes or len(window) < dims or any(n % step for n in window[:dims]):
         wrong.append(
-            f'window_px must be {dims} multiples of {step}, for this network halves it so often'
+            f'window_px must be {dims} multiples of {step}, by which this network downsamples'
         )
     if len(recipe.channels) != inputs:
-        wrong.append(f'in_channels is {inputs}, but channels names {len(recipe.channels)}')
+        wrong.append(f'in_channels is {inputs}, but channels has {len(recipe.channels)} entries')
     if recipe.numbers and len(recipe.numbers) != classes:
-        wrong.append(f'out_channels is {classes}, but numbers names {len(recipe.numbers)}')
+        wrong.append(f'out_channels is {classes}, but numbers has {len(recipe.numbers)} entries')
     if not recipe.numbers and not 2 <= classes <= 1 + len(known):
         wrong.append(
             f'out_channels is {classes}, but must be from 2 to {1 + len(known)}: the background '

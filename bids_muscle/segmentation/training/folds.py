@@ -42,7 +42,7 @@ def split_participants(participants: Iterable[str], folds: int, seed: int) -> li
         raise UsageError(
             f'{len(people)} participants with images and labels cannot be split into {folds} '
             'folds.',
-            'Use --folds with a number from 2 to that of the participants, or leave it out.',
+            'Use --folds with a number from 2 to the number of participants, or omit it.',
         )
     shuffled = np.random.default_rng(seed).permutation(len(people))
     # Those of one dataset follow each other, in random order; then they are dealt like cards.

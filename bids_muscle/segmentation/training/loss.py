@@ -43,7 +43,7 @@ def make_loss(recipe: Recipe) -> Loss:
     }
     if recipe.loss not in losses:
         raise UsageError(
-            f'The recipe {recipe.name} asks for the loss {recipe.loss!r}.',
+            f'The loss {recipe.loss!r} of the recipe {recipe.name} is unknown.',
             f'Use one of {", ".join(losses)}.',
         )
     return losses[recipe.loss]

@@ -278,14 +278,14 @@ class Recipe:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(
-                    f'The recipe {self.name} has the {name} {getattr(self, name)!r}.',
+                    f'The {name} {getattr(self, name)!r} of the recipe {self.name} is unknown.',
                     f'Use one of {", ".join(known)}.',
                 )
         if self.loss != 'marginal' and any(source.unknown for source in self.sources):
             raise UsageError(
-                f'The recipe {self.name} has a source with unknown pixels and the loss '
-                f'{self.loss!r}.',
-                "Use loss = 'marginal', which leaves them out.",
+                f'The recipe {self.name} has a source with unlabelled pixels, which the loss '
+                f'{self.loss!r} cannot ignore.',
+                "Use loss = 'marginal', which ignores them.",
             )
 
     def without(self, excluded: tuple[str, ...]) -> Recipe:
@@ -331,8 +331,7 @@ def find_recipe(name_or_path: str) -> Recipe:
     path = Path(name_or_path)
     if not path.is_file():
         raise UsageError(
-            f'There is no recipe {name_or_path!r}: it is neither a recipe of the package nor a '
-            'file.',
+            f'The recipe {name_or_path!r} is neither a packaged recipe nor a file.',
             f'Use one of {", ".join(recipe_names())}, or the path of a TOML file.',
         )
     return read_recipe(path)
@@ -358,7 +357,7 @@ def read_recipe(path: Path) -> Recipe:
         content = _content(path)
         sources = tuple(_source(entry) for entry in content.pop('source', []))
         if not sources:
-            raise UsageError('it has no [[source]]', '')
+            raise UsageError('[[source]] is missing', '')
         _check_fields(content, Recipe, {'sources'})
         if 'patches' in content:
             _check_fields(content['patches'], Patches, set())
@@ -385,7 +384,7 @@ def _content(path: Path) -> dict[str, Any]:
     base = own.pop('base')
     if base not in recipe_names():
         raise UsageError(
-            f'its base {base!r} is not a recipe of the package',
+            f'its base {base!r} is not a packaged recipe',
             f'Use one of {", ".join(recipe_names())}.',
         )
     content = _content(_packaged() / f'{base}.toml')
@@ -405,10 +404,12 @@ def _source(entry: dict[str, Any]) -> Source:
     kind = entry.get('kind', 'files')
     needed = {'files': ('labels', 'codes', 'annotated'), 'bids': ('seg',)}
     if kind not in needed:
-        raise UsageError(f'a source has the kind {kind!r}', f'Use one of {", ".join(needed)}.')
+        raise UsageError(
+            f'the kind {kind!r} of a source is unknown', f'Use one of {", ".join(needed)}.'
+        )
     missing = [name for name in needed[kind] if name not in entry]
     if missing:
-        raise UsageError(f'the source {entry["name"]} lacks {", ".join(missing)}', '')
+        raise UsageError(f'{", ".join(missing)} is missing from the source {entry["name"]}', '')
     return Source(
         **{
             **entry,

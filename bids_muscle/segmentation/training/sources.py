@@ -129,9 +129,9 @@ def find_cases(source: Source, data: Sequence[Path]) -> list[Case]:
     folder, paths = next(((f, p) for f, p in matches if p), (None, []))
     if folder is None:
         raise MissingInputError(
-            f'No file {source.labels} is in {" or ".join(map(str, data))}, '
-            f'for the source {source.name}.',
-            f'Give the right --data folder, or leave it out with --exclude {source.name}.',
+            f'The file {source.labels} of the source {source.name} is not in '
+            f'{" or ".join(map(str, data))}.',
+            f'Give the right --data folder, or exclude the source with --exclude {source.name}.',
         )
     return [
         Case(source, path, _images_of(source, path, folder), participant_of(path))
@@ -173,7 +173,7 @@ def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
         raise UsageError(
             f'The source {source.name} has {len(source.images)} images, but {len(contrasts)} '
             'contrasts.',
-            'Name the contrast of each image in the recipe, in the same order.',
+            'List one contrast per image in the recipe, in the same order.',
         )
     files = {
         key: folder / pattern.format(participant=participant)
@@ -182,7 +182,7 @@ def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         raise MissingInputError(
-            f'The image {missing[0]} of {labels} is missing.', 'Copy it, or exclude the source.'
+            f'The image {missing[0]} of {labels} is missing.', 'Add it, or exclude the source.'
         )
     return files
 
@@ -303,9 +303,10 @@ def _from_volume(case: Case, center_labels: Sequence[int], plane: str) -> PlaneS
 def _lacks(case: Case, labels: Sequence[int]) -> BadDataError:
     which = f'the label {" and ".join(map(str, labels))}' if labels else 'all of its labels'
     return BadDataError(
-        f'The label map {case.labels} has no slice to train on: it lacks {which} '
-        f'{"" if labels else "in one slice "}(numbers of the label table, after translation).',
-        f'Correct the codes of the source {case.source.name}, or leave it out with --exclude.',
+        f'The label map {case.labels} has no slice for training: {which} '
+        f'{"" if labels else "in one slice "}not found (numbers of the label table, after '
+        'mapping the codes).',
+        f'Correct the codes of the source {case.source.name}, or exclude it with --exclude.',
     )
 
 
@@ -358,8 +359,8 @@ def _check_grid(
             f'The label map {case.labels} is not on the grid of {image.get_filename()}: '
             f'{"x".join(map(str, drawn.shape))} voxels along {"".join(axes)} against '
             f'{"x".join(map(str, image.shape))} along {"".join(its_axes)}; number, size, '
-            'direction or place of the voxels differ by their headers.',
-            'Draw it anew on the image, or correct its header; left and right may be exchanged.',
+            'orientation or position of the voxels differ in their headers.',
+            'Redraw it on the image, or correct its header; left and right may be swapped.',
         )
 
 

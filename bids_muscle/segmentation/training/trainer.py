@@ -148,10 +148,10 @@ def train(
             if not is_out_of_memory(error):
                 raise
             raise TemporaryError(
-                f'The training by {recipe.name} ran out of memory on {device}, in batches of '
-                f'{recipe.batch_size}.',
-                'Free memory, or take another device, and give the same command again, which goes '
-                'on from the last checkpoint; or begin anew with a smaller batch_size.',
+                f'Training with the recipe {recipe.name} ran out of memory on {device}, with '
+                f'batch_size {recipe.batch_size}.',
+                'Free memory or use another device, and run the same command again, which '
+                'continues from the last checkpoint; or start again with a smaller batch_size.',
             ) from error
         state.iteration = done = state.iteration + 1
         decay = min(recipe.ema_decay, done / (done + 9))
@@ -173,7 +173,7 @@ def train(
             _save(output / 'checkpoint.pt', recipe, state)
             log.draw(recipe)
         if over:
-            report(f'no better Dice since iteration {state.best["iteration"]}: stopped early')
+            report(f'stopped early: no higher Dice since iteration {state.best["iteration"]}')
             break
     log.close()
     if 'weights' in state.best:
@@ -348,9 +348,9 @@ def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tenso
     first, *others = load_networks(bundle)
     if others:
         raise ModelError(
-            f'The recipe {recipe.name} cannot start from the model {bundle.name}, which has the '
+            f'The recipe {recipe.name} cannot start from the model {bundle.name}: it has the '
             f'weights of {1 + len(others)} folds.',
-            'Start from a model of one training.',
+            'Start from a model with the weights of a single training.',
         )
     return first.state_dict()
 
@@ -369,20 +369,19 @@ def _check_resume(recipe: Recipe, state: _State, saved: dict[str, Any], checkpoi
     held = saved['iteration'] <= (1 - COOL_DOWN) * min(planned)
     if {**before, 'iterations': 0} != {**now, 'iterations': 0} or (len(planned) > 1 and not held):
         raise ModelError(
-            f'{checkpoint} was made by another recipe.',
-            'Name another output folder, or remove the checkpoint to start again.',
+            f'{checkpoint} was written with another recipe.',
+            'Use another --output, or delete the checkpoint to start again.',
         )
     if saved.get('start', state.start) != state.start:
         raise ModelError(
-            f'{checkpoint} began with other weights than {recipe.start} has now.',
-            'Name another output folder, or give the model that it began with as start.',
+            f'{checkpoint} started from other weights than those of {recipe.start}.',
+            'Use another --output, or set start to the original model.',
         )
     # People held out now must not be people whom the weights have learned from.
     if saved.get('data', state.data) != state.data:
         raise ModelError(
-            f'{checkpoint} was made with other folds, other people or other label maps.',
-            'Name another output folder, or remove this one to train again on the data as '
-            'they are now.',
+            f'{checkpoint} was written with other folds, participants or label maps.',
+            'Use another --output, or delete this one to train again on the present data.',
         )
 
 

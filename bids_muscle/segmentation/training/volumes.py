@@ -110,14 +110,14 @@ def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
     missing = [c for c in recipe.channels if c != 'any' and c not in volumes]
     if missing or not volumes:
         raise MissingInputError(
-            f'There is no {missing[0] if missing else "image"} for {case.labels}, and the recipe '
-            f'{recipe.name} learns from {", ".join(recipe.channels)}.',
-            f'Add the image, or leave the source out with --exclude {case.source.name}.',
+            f'The {missing[0] if missing else "image"} of {case.labels} is missing; the channels '
+            f'of the recipe {recipe.name} are {", ".join(recipe.channels)}.',
+            f'Add the image, or exclude the source with --exclude {case.source.name}.',
         )
     if not labels.any():
         raise BadDataError(
-            f'The label map {case.labels} has no label of the recipe {recipe.name}.',
-            f'Correct the codes of the source {case.source.name}, or leave it out with --exclude.',
+            f'The label map {case.labels} contains no label of the recipe {recipe.name}.',
+            f'Correct the codes of the source {case.source.name}, or exclude it with --exclude.',
         )
     axes = AXES[recipe.plane]
     zooms = [float(image.header.get_zooms()[axis]) for axis in axes]
