@@ -78,7 +78,7 @@ test: $(VENV)/.installed-test lint
 	$(RUN)/pytest -n 2 --dist loadfile
 
 fuzz: $(VENV)/.installed-test
-	FUZZ_TIMES=100 $(RUN)/pytest -q tests/fuzz
+	FUZZ_TIMES=200 $(RUN)/pytest -q tests/fuzz
 
 soak: $(VENV)/.installed
 	$(RUN)/python tests/soak/soak.py
