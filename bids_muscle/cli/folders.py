@@ -135,7 +135,8 @@ def _check_own(output_dir: Path) -> None:
 
 def _check_present(folder: Path) -> None:
     """Raise OSError if a folder, or the first one above it that is there, cannot be written."""
-    present = next(place for place in (folder, *folder.parents) if place.exists())
+    places = (folder, *folder.parents)
+    present = next(place for place in places if place.exists() or place.is_symlink())
     if not present.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if not os.access(present, os.W_OK | os.X_OK):
@@ -144,7 +145,8 @@ def _check_present(folder: Path) -> None:
 
 def _check_apart(folder: Path, bids_dir: Path, option: str) -> None:
     """Raise if a folder would be among the raw data; its derivatives/ is not."""
-    place, raw = folder.resolve(), bids_dir.resolve()
+    # Not Path.resolve, which raises an error that is none of the system for a link to itself.
+    place, raw = Path(os.path.realpath(folder)), Path(os.path.realpath(bids_dir))
     if place.is_relative_to(raw) and 'derivatives' not in place.relative_to(raw).parts[:1]:
         raise OutputError(
             f'The folder {folder} lies inside the raw data {bids_dir}.',

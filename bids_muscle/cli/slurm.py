@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from bids_muscle import __version__
 from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
-from bids_muscle.cli.process import own_process
+from bids_muscle.cli.process import own_process, silence
 from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_paths, write_job
 from bids_muscle.errors import ExitCode, problem_of
 from bids_muscle.workflows.planning import choose_participants, left_out
@@ -98,8 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    with own_process():
+    with own_process() as stdout:
         try:
+            if words in (['boutiques'], ['tracker']):
+                return int(_describe(words[0], stdout))
             return int(_run(words))
         except SystemExit as stop:
             return ExitCode.USAGE if stop.code else ExitCode.OK
@@ -109,11 +112,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(problem.exit_code)
 
 
+def _describe(what: str, stdout: TextIO) -> ExitCode:
+    """Print a file; where it does not fit on the disk, that is an error."""
+    content = boutiques_descriptor() if what == 'boutiques' else tracker()
+    try:
+        print(json.dumps(content, indent=2), file=stdout, flush=True)
+    except BrokenPipeError:
+        silence(stdout)  # the reader, such as head, has seen enough
+    return ExitCode.OK
+
+
 def _run(words: Sequence[str]) -> ExitCode:
-    if words in (['boutiques'], ['tracker']):
-        content = boutiques_descriptor() if words == ['boutiques'] else tracker()
-        print(json.dumps(content, indent=2))
-        return ExitCode.OK
     split = words.index('--') if '--' in words else len(words)
     args = build_parser().parse_args(words[:split])
     return _write(args, words[split + 1 :])

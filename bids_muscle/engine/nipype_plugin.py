@@ -22,6 +22,7 @@ from nipype.utils.filemanip import loadpkl, savepkl
 from bids_muscle.engine.outcome import NodeOutcome, Status, outcome_of_node
 from bids_muscle.engine.worker import limit_threads, outcome_of
 from bids_muscle.errors import MissingInputError, UsageError, WorkerDiedError
+from bids_muscle.files import read_small
 
 if TYPE_CHECKING:
     from nipype import Workflow
@@ -69,7 +70,7 @@ def read_plugin(name_or_path: str) -> NipypePlugin:
     path = Path(name_or_path)
     if name_or_path not in known_plugins() and path.exists():
         try:
-            content = yaml.safe_load(path.read_text(encoding='utf-8'))
+            content = yaml.safe_load(read_small(path))
         except OSError as error:
             raise MissingInputError(
                 f'The plugin file {path} cannot be read: {error.strerror}.', 'Check --use-plugin.'

@@ -168,12 +168,15 @@ def test_the_derivatives_folder_of_the_dataset_is_fine(bids: Path, runs: Runs) -
     assert main([str(bids), str(bids / 'derivatives' / 'bids_muscle'), 'participant']) == 0
 
 
-def test_an_output_that_is_a_file_is_73(
+def test_an_output_that_is_no_folder_is_73(
     bids: Path, tmp_path: Path, runs: Runs, capsys: Any
 ) -> None:
     file = tmp_path / 'file'
     file.touch()
-    for place in (file, file / 'below'):
+    (tmp_path / 'pipe').symlink_to('/dev/null')
+    loop = tmp_path / 'loop'
+    loop.symlink_to(loop)
+    for place in (file, file / 'below', tmp_path / 'pipe', loop, loop / 'below'):
         assert main([str(bids), str(place), 'participant']) == 73
         assert str(place) in said(capsys)
 

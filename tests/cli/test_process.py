@@ -90,6 +90,14 @@ def test_a_run_sweeps_torn_files_of_the_top_folder(dataset: Path, tmp_path: Path
     assert not torn.exists()
 
 
+@pytest.mark.parametrize(
+    ('rest', 'code'), [('| head -1; exit ${PIPESTATUS[0]}', 0), ('> /dev/full', 74)]
+)
+def test_a_descriptor_that_is_lost_is_an_error(rest: str, code: int) -> None:
+    command = f'{sys.executable} -m bids_muscle.cli.slurm boutiques'
+    assert _shell(f'{command} {rest}')[0] == code
+
+
 def test_help_for_the_first_lines() -> None:
     assert _shell(f'{COMMAND} --help | head -1; exit ${{PIPESTATUS[0]}}')[0] == 0
     assert _shell(f'{COMMAND}.cli.slurm boutiques | head -1; exit ${{PIPESTATUS[0]}}')[0] == 0

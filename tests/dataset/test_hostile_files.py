@@ -13,9 +13,12 @@ from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants, list_unusable
 from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.participants import read_participants
+from bids_muscle.engine.nipype_plugin import read_plugin
 from bids_muscle.errors import BidsMuscleError
 from bids_muscle.files import MAX_BYTES, read_small
+from bids_muscle.phantom.effects import load_effects
 from bids_muscle.reports.ratings import read_ratings
+from bids_muscle.segmentation.training.recipe import read_recipe
 from bids_muscle.settings import read_config
 from bids_muscle.tables import read_table
 
@@ -51,14 +54,17 @@ KINDS = {'pipe': _pipe, 'device': _device, 'huge': _huge, 'loop': _loop}
         read_filters,
         load_contrast_rules,
         lambda path: read_ratings([path]),
+        load_effects,
+        read_recipe,
+        lambda path: read_plugin(str(path)),
     ],
-    ids=['table', 'settings', 'filters', 'rules', 'ratings'],
+    ids=['table', 'settings', 'filters', 'rules', 'ratings', 'effects', 'recipe', 'plugin'],
 )
 def test_files_of_the_user(tmp_path: Path, kind: str, read: Callable[[Path], object]) -> None:
     path = tmp_path / 'x.tsv'
     KINDS[kind](path)
     with pytest.raises(
-        BidsMuscleError, match=r'regular file|larger than|levels of symbolic links'
+        BidsMuscleError, match=r'regular file|larger than|levels of symbolic links|Nipype plugin'
     ):
         read(path)
 
