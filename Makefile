@@ -75,7 +75,7 @@ lint: $(VENV)/.installed-test
 	$(RUN)/lint-imports
 
 test: $(VENV)/.installed-test lint
-	$(RUN)/pytest -n 2 --dist loadfile
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.installed-test
 	FUZZ_TIMES=200 $(RUN)/pytest -q tests/fuzz

@@ -26,8 +26,21 @@ settings.load_profile('untimed')
 #: Voxel size of a tiny image: thick axial slices, as muscle scans have.
 TINY_ZOOMS_MM = (1.0, 1.0, 4.0)
 
+#: Folders whose files take longest: they begin first, so that no worker waits for the other's last.
+LONGEST = ('tests/workflows', 'tests/faults', 'tests/slurm', 'tests/segmentation', 'tests/reports')
+
 TinyImage = np.ndarray | nib.Nifti1Image | bytes | None
 TinyDataset = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest folders first; the order within a folder stays."""
+
+    def turn(item: pytest.Item) -> int:
+        folders = (n for n, folder in enumerate(LONGEST) if item.nodeid.startswith(folder))
+        return next(folders, len(LONGEST))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope='session')
