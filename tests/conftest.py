@@ -26,7 +26,7 @@ settings.load_profile('untimed')
 #: Voxel size of a tiny image: thick axial slices, as muscle scans have.
 TINY_ZOOMS_MM = (1.0, 1.0, 4.0)
 
-#: Folders whose files take longest: they begin first, so that no worker waits for the other's last.
+#: Folders whose files take longest. They begin first, so that both workers end together.
 LONGEST = ('tests/workflows', 'tests/faults', 'tests/slurm', 'tests/segmentation', 'tests/reports')
 
 TinyImage = np.ndarray | nib.Nifti1Image | bytes | None

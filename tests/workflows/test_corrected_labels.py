@@ -53,7 +53,7 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
 ) -> None:
     _, output_dir, said = corrected
     assert 'segment' not in said
-    assert 'correct done' in said
+    assert 'corrected outlines done' in said
     found, manual = (
         np.asarray(nib.load(output_dir / f'{STEM}{name}_dseg.nii.gz').dataobj)
         for name in ('', '_desc-manual')
@@ -91,7 +91,7 @@ def test_sidecars_tables_and_page_say_so(corrected: tuple[Path, Path, str]) -> N
     for table in ('group_scans', 'group_muscles'):
         assert {row['label_source'] for row in rows(output_dir / f'{table}.tsv')} == {'manual'}
     page = (output_dir / 'sub-01.html').read_text()
-    assert 'A person drew or corrected these outlines' in page
+    assert 'drawn or corrected by hand' in page
     assert 'convolutional' not in page
 
 

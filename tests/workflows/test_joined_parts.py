@@ -201,7 +201,7 @@ def test_the_joined_scan_is_the_whole(tmp_path: Path, run_of_scans: list[str]) -
     assert own in sidecar['Sources']
     page = (tmp_path / 'out/sub-01.html').read_text()
     assert 'Joined from parts of one body' in page
-    assert page.count('This is a part of <code>sub-01_acq-dixonjoined</code>') == 2
+    assert page.count('This scan is one part of <code>sub-01_acq-dixonjoined</code>') == 2
     # Nothing changed, so nothing is done again.
     before = (tmp_path / 'out/logs/sub-01/sub-01_acq-dixonjoined.json').stat().st_mtime_ns
     run_of_scans.clear()

@@ -59,7 +59,7 @@ def test_run_dry_run_slurm_and_group_say_the_same(
     assert main([str(dataset), str(out), 'group']) == ExitCode.OK
     assert _said(capsys)[1] == expected
     page = (out / 'group.html').read_text()
-    assert 'their names are no BIDS labels: Sub-05, sub-06.bak, sub-C_02, sub-P 04.' in page
+    assert 'their names are not BIDS labels: Sub-05, sub-06.bak, sub-C_02, sub-P 04.' in page
     assert '<dt>folders that are no BIDS participants</dt><dd>4</dd>' in page
     assert 'fits no participant of the dataset: sub-09.' in page
     with (out / 'group_completeness.tsv').open() as stream:
