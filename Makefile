@@ -4,6 +4,7 @@
 # make completion   options of the commands complete in bash with the Tab key
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make fuzz   the tests of hostile files, for about an hour
+# make slow-test   the tutorial and the way from DICOM, whole
 # make soak   500 small scans through random kills and full disks, two hours; SOAK_MINUTES=25 for fewer
 # make parity-test PEERS=FOLDER   models of other programs against the programs themselves
 # make test   all checks: formatting, types, spelling, layers, tests
@@ -15,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-neck docs completion test lint clean container-test fuzz soak parity-test
+.PHONY: demo demo-neck docs completion test lint clean slow-test container-test fuzz soak parity-test
 
 REGION ?= lumbar
 # An index out of reach would be tried again and again, with a warning each time.
@@ -76,6 +77,10 @@ lint: $(VENV)/.installed-test
 
 test: $(VENV)/.installed-test lint
 	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+slow-test: $(VENV)/.installed-test
+	$(RUN)/pytest -n 2 --dist loadfile -m slow
+	.ci/inputs slow > .ci/slow-tested
 
 fuzz: $(VENV)/.installed-test
 	FUZZ_TIMES=200 $(RUN)/pytest -q tests/fuzz

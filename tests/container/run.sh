@@ -109,4 +109,4 @@ for image in bids_muscle bids_muscle_sif; do
 done
 buildah rmi --force bids_muscle bids_muscle_sif > /dev/null
 rm -rf "$work/run"
-.ci/container-inputs > .ci/container-tested
+.ci/inputs container > .ci/container-tested

@@ -19,6 +19,8 @@ SCANS = {
     'ge': {'shape': (9, 230, 180), 'plane': 'sagittal', 'contrasts': ('t2w',)},
 }
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Chain:

@@ -18,6 +18,8 @@ DOCS = Path(__file__).parents[2] / 'docs'
 KINDS = ('fat', 'water')
 MUSCLES = 'sub-{0}/anat/sub-{0}_acq-dixon_seg-lumbarmuscles'
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Done:
