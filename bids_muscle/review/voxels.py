@@ -24,8 +24,8 @@ from bids_muscle.imaging.conform import (
     to_native,
 )
 
-#: Rounding images with a maximum in this range changes no grey level.
-_ROUNDED = (1000, 65535)
+#: Rounding images with a maximum in this range changes no grey level of a screen.
+_ROUNDED = (255, 65535)
 
 
 def canonical_affine(
