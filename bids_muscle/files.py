@@ -12,7 +12,7 @@ from pathlib import Path
 MAX_BYTES, MAX_TABLE_BYTES = 2**24, 2**28
 
 _ANNEX = '.git/annex/objects'
-#: How the notes begin that stand in for the content, and what fetches it.
+#: First characters of the pointer files that replace the content, and what fetches it.
 _NOTES = {b'/annex/objects/': 'datalad get', b'version https://git-lfs': 'git lfs pull --include'}
 
 

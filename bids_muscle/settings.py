@@ -70,7 +70,7 @@ class Option:
     flags
         Spellings; empty for the name of the field with dashes.
     metavar
-        What stands for the value in the help.
+        Placeholder of the value in the help.
     choices
         The values allowed, or empty.
     unset
@@ -251,7 +251,7 @@ class Settings:
         'science',
         False,
         'Swap water and fat back where the scanner confused them, and in- and opposed-phase '
-        'images that are exchanged.',
+        'images that are swapped.',
         unset='swapped voxels are marked and excluded from the fat measures',
     )
 
@@ -616,7 +616,7 @@ def _names(table: str) -> list[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """Say which known key was probably meant."""
+    """Return which known key was probably meant."""
     if name in OPTIONS:
         return f'Move it to the table [{OPTIONS[name].table}].'
     return _closest(name, known)

@@ -14,7 +14,7 @@ from bids_muscle.tables import read_rows
 
 #: Body regions with a label table and an atlas in the package.
 REGIONS = ('cervical', 'lumbar')
-#: Body regions that models of other programs may know; the last stands for several of them
+#: Body regions that models of other programs may know; the last covers several of them
 #: together, and for what nobody named.
 BODY = 'body'
 OTHER_REGIONS = ('shoulder', 'arm', 'forearm', 'thorax', 'pelvis', 'thigh', 'leg', BODY)

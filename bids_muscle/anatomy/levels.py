@@ -73,7 +73,7 @@ class SliceLevels:
             raise ValueError(f'levels come from one of {SOURCES}, not from {self.source!r}')
 
     def beside(self, upper: str, lower: str) -> NDArray[np.int8] | None:
-        """Say which slices lie at the levels from `upper` to `lower`.
+        """Return which slices lie at the levels from `upper` to `lower`.
 
         Returns
         -------

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 JOBS = 'logs/slurm'
 #: Slurm's default of MaxArraySize is 1001.
 _MOST_TASKS = 1000
-#: A container cannot see what Slurm allows, so it is told; the rest is for Python and the system.
+#: A container cannot see the limits of Slurm, so they are passed on; the rest
+#: is for Python and the system.
 _MEMORY_SHARE = 0.9
 
 
@@ -233,7 +234,7 @@ def _header(job: Job, name: str, log: Path, *more: str) -> Iterator[str]:
 
 
 def _command(job: Job, folder: Path, level: str) -> str:
-    """Return the command of one task as it stands in a script, but for the participants."""
+    """Return the command of one task as in a script, without the participants."""
     settings = job.settings
     words = [str(settings.bids_dir), str(settings.output_dir), level]
     words += ['--config-file', str(folder / 'settings.toml')]

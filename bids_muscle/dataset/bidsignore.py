@@ -38,7 +38,7 @@ def is_ignored(bids_dir: Path, relative: str) -> bool:
 def is_image_ignored(bids_dir: Path, relative: str) -> bool:
     """Return whether ``.bidsignore`` leaves out an image whose name it need not hide.
 
-    Names that BIDS does not know, such as ``sub-01_water.nii.gz``, stand there to please the
+    Names that BIDS does not know, such as ``sub-01_water.nii.gz``, are listed there for the
     validator, and not because nobody wants the images.
     """
     suffix = relative.rpartition('_')[2].partition('.')[0]

@@ -1,4 +1,4 @@
-"""Which contrast an image shows, told by rules from its BIDS name and sidecar."""
+"""Which contrast an image shows, by rules for its BIDS name and sidecar."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ANY = 'n/a'
 _PHASES = ('in', 'opposed')
 _FIXED_COLUMNS = ('contrast', 'suffix')
 _ENTITY_COLUMNS = ('acq', 'ce', 'rec', 'run', 'echo', 'part', 'chunk')
-#: Columns that stand for two labels; the row is read once for each.
+#: Columns for two labels; the row is read once for each label.
 _EITHER = {'acq or rec': ('acq', 'rec')}
 #: Columns of the sidecar: the keys each is compared with, the first that fits.
 _SIDECAR_COLUMNS = {
@@ -211,7 +211,7 @@ def classify(
     entities: Mapping[str, str],
     metadata: Mapping[str, Any],
 ) -> Classified | None:
-    """Tell what an image shows; the first rule that fits counts.
+    """Return what an image shows, by the first rule that matches.
 
     Rules that read the sidecar and rules that read the name are two witnesses: where they name
     different images of a Dixon scan, that is said. A name that only the suffix speaks of (``T1w``)
@@ -300,14 +300,14 @@ def _fit(
 
 
 def _has_dixon_word(entities: Mapping[str, str], metadata: Mapping[str, Any]) -> bool:
-    """Say whether a label or the sidecar names a Dixon sequence."""
+    """Return whether a label or the sidecar names a Dixon sequence."""
     texts = [entities.get(key, '') for key in ('acq', 'rec')]
     texts += [text for keys in _SIDECAR_COLUMNS.values() for text in _texts(keys, metadata)]
     return any(_DIXON_WORD.search(text) for text in texts)
 
 
 def echo_phase(echo_time_s: float, field_t: float) -> str | None:
-    """Tell whether fat and water are in phase or opposed at an echo time.
+    """Return whether fat and water are in phase or opposed at an echo time.
 
     Parameters
     ----------

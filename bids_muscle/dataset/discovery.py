@@ -109,7 +109,7 @@ def find_scans(
         try:
             found = classify(rules, image.suffix, image.entities, image.metadata)
         except BadDataError as error:
-            # Only echoes lead here: they stand for a Dixon scan that cannot be understood.
+            # Only echoes lead here: they are of a Dixon scan that cannot be identified.
             entities = _echo_entities(image)
             remark = BadDataError(f'{image.path} is not used. {error.message}', error.remedy)
             groups[entities].unusable.append((image, remark))
@@ -145,7 +145,7 @@ def find_scans(
 def _with_left_alone(
     scans: list[Scan], left_alone: Mapping[tuple[str | None, str], list[str]], participant: str
 ) -> list[Scan]:
-    """Say which images are left alone and why, at the first scan of their session."""
+    """Return which images are left alone and why, at the first scan of their session."""
     for (session, why), names in left_alone.items():
         shown = ', '.join(names[:3]) + (f' and {len(names) - 3} others' if names[3:] else '')
         remark = f'Not used: {shown}, because each {why}.'
@@ -352,7 +352,7 @@ def _one_per_contrast(
 
 
 def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -> None:
-    """Raise IncompleteScanError where a partner is missing and fat cannot be told without it.
+    """Raise IncompleteScanError where a partner image is missing that fat needs.
 
     Beside a source of fat, an image without its partner still shows where the muscles are. Only
     water or fat is dropped where both are computed from the phases.

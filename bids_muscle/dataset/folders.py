@@ -106,7 +106,7 @@ def _in_order(folders: list[str], names: list[str]) -> list[str]:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Say whether a file has the preamble of DICOM (PS3.10, 7.1)."""
+    """Return whether a file has the preamble of DICOM (PS3.10, 7.1)."""
     try:
         if not path.is_file():  # a pipe would make us wait
             return False

@@ -25,7 +25,7 @@ _NUMBERS = ('run', 'echo', 'chunk')
 
 
 def why_unknown(suffix: str, problem: Problem | None) -> str:
-    """Say why an image that no contrast rule takes is left alone where that is worth a word."""
+    """Return why an image that no contrast rule takes is left alone where that is worth a word."""
     if problem:
         return 'matches no contrast rule and has a name that BIDS does not allow'
     known = _OTHER_SUFFIX.fullmatch(suffix)
@@ -57,7 +57,7 @@ def read_labels(relative: Path) -> tuple[dict[str, str], str, Problem | None]:
         By key, those of :data:`~bids_muscle.dataset.names.ENTITIES` only, in their order; without
         characters that BIDS does not allow.
     suffix : str
-        What stands behind the last underscore.
+        The part after the last underscore.
     problem : Problem or None
         What is wrong with the name.
 

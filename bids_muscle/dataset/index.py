@@ -183,7 +183,7 @@ def _entities(name: str) -> Mapping[str, Any]:
 
 
 def _is_anatomical(name: str, entities: Mapping[str, Any], *, named_badly: bool) -> bool:
-    """Say whether a file is an anatomical image, to pybids or by its place alone."""
+    """Return whether a file is an anatomical image, to pybids or by its place alone."""
     if not name.endswith(_EXTENSIONS):
         return False
     if named_badly and _ANAT.fullmatch(name):
@@ -196,12 +196,12 @@ def _is_anatomical(name: str, entities: Mapping[str, Any], *, named_badly: bool)
 
 
 def _fits(entities: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
-    """Say whether a file fits a filter."""
+    """Return whether a file fits a filter."""
     return all(_has(entities.get(key), key, wanted) for key, wanted in query.items())
 
 
 def _has(label: Any, key: str, wanted: Any) -> bool:
-    """Say whether a label is one of those wanted; an empty list wants nothing in particular."""
+    """Return whether a label is one of those wanted; an empty list wants nothing in particular."""
     if wanted == '*':
         return label is not None
     options = wanted if isinstance(wanted, list) else [wanted]
@@ -277,7 +277,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _applies(sidecar: str, image: str) -> bool:
-    """Say whether an image inherits from a sidecar: same suffix, no label that it lacks."""
+    """Return whether an image inherits from a sidecar: same suffix, no label that it lacks."""
     if not image.startswith(sidecar[: sidecar.rfind('/') + 1]):
         return False
     entities, labels = dict(_entities(sidecar)), _entities(image)

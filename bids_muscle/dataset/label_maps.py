@@ -78,7 +78,7 @@ def find_label_maps(
 ) -> list[LabelMap]:
     """Find the label maps of a derivatives dataset, sorted by path.
 
-    Of one scan and segmentation, a map on the grid of the scan stands for those in another space,
+    Of one scan and segmentation, a map on the grid of the scan replaces those in another space,
     and a person's correction (``desc-manual``, see
     :func:`~bids_muscle.dataset.corrections.choose_correction`) for the map that it corrects.
 
@@ -228,7 +228,7 @@ def read_lookup(path: Path, root: Path) -> dict[int, str]:
     ------
     BadDataError
         If the table lacks the columns ``index`` and ``name``, or has an index that is no number or
-        stands in it twice.
+        occurs twice.
     """
     mine = read_entities(path).items()
     folder = path.parent
@@ -252,7 +252,7 @@ def _read_names(path: Path) -> dict[int, str]:
             side = next((part for part in parts if part != MISSING), '')
             names[int(row['index'])] = f'{side} {row["name"]}'.strip()
         if len(names) < len(table.rows):
-            raise ValueError('an index stands in it twice')
+            raise ValueError('it contains an index twice')
         return names
     except (KeyError, ValueError, BidsMuscleError) as error:
         raise BadDataError(

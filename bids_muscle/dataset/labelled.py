@@ -167,7 +167,7 @@ def _join(rows: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], list[st
 def _unmatched(
     file: str, prefix: str, names: Sequence[str], labels: Sequence[str]
 ) -> Iterable[str]:
-    """Say which rows fit no label, and which labels have no row."""
+    """Return which rows fit no label, and which labels have no row."""
     noun = _NOUNS[prefix]
     if names:
         rows = f'{len(names)} rows of {file} fit' if len(names) > 1 else f'1 row of {file} fits'

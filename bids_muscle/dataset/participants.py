@@ -18,7 +18,7 @@ from bids_muscle.errors import PARSE_ERRORS, MissingInputError
 from bids_muscle.files import read_small
 from bids_muscle.tables import MISSING, decode, name_some, read_rows
 
-#: Units that may stand behind a number, in lower case; an age of DICOM is ``034Y``.
+#: Units that may follow a number, in lower case; an age of DICOM is ``034Y``.
 _UNITS = {
     'age': r'y|yo|yrs?|years?(?: old)?',
     'height': r'c?m',
@@ -193,7 +193,7 @@ def _read(
 
 
 def _misnamed(bids_dir: Path) -> Iterator[str]:
-    """Say which file would be participants.tsv under that name."""
+    """Return which file would be participants.tsv under that name."""
     try:
         names = sorted(path.name for path in bids_dir.iterdir())
     except OSError:

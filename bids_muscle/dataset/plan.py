@@ -24,7 +24,7 @@ def format_plan(
     atlases: Mapping[str, str] | None = None,
     deformable: bool = False,
 ) -> str:
-    """Say for each scan what goes in, what runs and what comes out.
+    """Describe inputs, steps and outputs of each scan.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def format_plan(
 
 
 def format_counts(scans: Iterable[Scan]) -> str:
-    """Say how many scans there are of each region and contrast, the commonest first.
+    """Return how many scans there are of each region and contrast, the commonest first.
 
     Parameters
     ----------

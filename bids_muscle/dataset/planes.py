@@ -17,7 +17,7 @@ _TURNED_DEG = 10.0
 
 
 def is_sagittal(grid: Grid) -> bool:
-    """Say whether a scan has sagittal slices, told by its affine.
+    """Return whether a scan has sagittal slices, by its affine.
 
     The slices are where the voxels are long; where they are not, a slab from right to left that
     is too narrow for the muscles of both sides is taken for sagittal.

@@ -202,7 +202,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Say whether a value, and all in it, is of a type as annotations name it.
+    """Return whether a value, and all in it, is of a type as annotations name it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which body region a scan shows, told by its sidecar, session or acquisition label."""
+"""Which body region a scan shows, from its sidecar, session or acquisition label."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _OTHERS_IN_LABEL = {
 def find_region(
     metadata: Iterable[Mapping[str, Any]], session: str | None, acquisition: str | None
 ) -> str | None:
-    """Tell the body region of a scan.
+    """Return the body region of a scan.
 
     Parameters
     ----------

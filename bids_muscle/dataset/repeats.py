@@ -62,7 +62,7 @@ def _is_same(one: Grid, other: Grid) -> bool:
 
 
 def _is_repeat(one: Scan, other: Scan) -> bool:
-    """Say whether one scan repeats another: only ``run-`` tells them apart, and the time.
+    """Return whether one scan repeats another: only ``run-`` tells them apart, and the time.
 
     Images of one acquisition, such as those of a Dixon scan, have one time.
     """

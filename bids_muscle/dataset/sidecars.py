@@ -101,7 +101,7 @@ def swap_sidecar(scan: Scan, bids_dir: Path, *, fixed: bool) -> dict[str, Any]:
     scan, bids_dir
         The scan and the raw dataset.
     fixed
-        Whether water and fat were exchanged back where the mask is 1.
+        Whether water and fat were swapped back where the mask is 1.
     """
     names = Contrast.WATER, Contrast.FAT
     return {

@@ -103,7 +103,7 @@ def word(contrast: Contrast | None) -> str:
 
 
 def _settle_echo_times(group: Group) -> None:
-    """Exchange in- and opposed-phase where both echo times contradict both names.
+    """Swap in- and opposed-phase where both echo times contradict both names.
 
     Images that the scanner computed from several echoes often share an echo time; that tells
     nothing.

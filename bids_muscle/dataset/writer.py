@@ -366,7 +366,7 @@ def _plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as it stands in a TSV cell.
+    """Return a value as text of a TSV cell.
 
     Examples
     --------

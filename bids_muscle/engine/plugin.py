@@ -159,7 +159,7 @@ class ProcessPlugin(PluginBase):
         return next((lease for lease in leases if lease), None)
 
     def _fits(self, node: Node, running: list[_Worker]) -> bool:
-        """Say whether a node can start beside those that run; one always can."""
+        """Return whether a node can start beside those that run; one always can."""
         if not running:
             return True
         procs = sum(worker.procs for worker in running)

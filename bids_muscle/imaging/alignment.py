@@ -282,7 +282,7 @@ def _doubtful(
 
 
 def _odd_levels(found: Alignment, atlas: Atlas) -> Iterator[str]:
-    """Say which level would be too high or too low for a person, or upside down."""
+    """Return which level would be too high or too low for a person, or upside down."""
     borders = _borders(found, atlas)
     for above, below in pairwise(borders):
         low, high = _LEVEL_MM[above.lower[0]]

@@ -34,7 +34,7 @@ _NEXT_OF_KIN = {
     'water': 'T1w',
     'fat': 'T1w',
 }
-#: Standard deviation by which probabilities are smoothed, voxels: few people stand for many.
+#: Standard deviation of the smoothing of probabilities, voxels: few people represent many.
 _SMOOTHING = 1.0
 
 

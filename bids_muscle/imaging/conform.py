@@ -344,7 +344,7 @@ def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
 
 
 def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
-    """Say where the parts of a header contradict each other; nibabel takes the sform."""
+    """Return where the parts of a header contradict each other; nibabel takes the sform."""
     header = img.header
     stored = _stored_spacing(img, path)
     if not header['sform_code']:
@@ -441,7 +441,7 @@ def _same_direction(a: Grid, b: Grid) -> bool:
 
 
 def _difference(a: Grid, b: Grid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS) -> str:
-    """Say how two grids differ, or return an empty string."""
+    """Return how two grids differ, or return an empty string."""
     if a.shape != b.shape:
         return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(a.shape) - 1)

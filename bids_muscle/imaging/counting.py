@@ -20,7 +20,7 @@ from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.levels import Boundary
 from bids_muscle.imaging.registration import CERTAINTY, Fit, step_matrix
 
-#: Least number of discs: the names of a single one hang on nothing but its place.
+#: Least number of discs: a single disc is named by its position only.
 MIN_DISCS = 2
 #: How well the middle of a disc is known from a stack of axial slices, mm; against readings by eye
 #: (tests/real/borders.tsv) it is 2.5 mm.

@@ -52,7 +52,7 @@ def water_fat_from_phases(
     """Separate water and fat from two-point magnitude images.
 
     W = (IP + OP) / 2 and F = (IP - OP) / 2. The magnitude OP is abs(W - F), so that where fat
-    dominates the two are exchanged: the fat fraction computed from them never exceeds 50 %.
+    dominates the two are swapped: the fat fraction computed from them never exceeds 50 %.
     Where noise or motion make OP exceed IP, fat is set to 0 and water to IP.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What images of one scan cannot be: signed magnitudes, copies of each other, exchanged phases."""
+"""What images of one scan cannot be: signed magnitudes, copies of each other, swapped phases."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AGREE, _DIFFERENT = 0.02, 0.01
 #: Voxels darker than this share of the bright signal say nothing of a ratio.
 _DARK = 0.15
 #: Where fat and water share a voxel the opposed phase falls below this share of the in-phase.
-#: They are exchanged where so many times more voxels, and that share of all, do the opposite: a
+#: They are swapped where so many times more voxels, and that share of all, do the opposite: a
 #: real scan has it 15 times more often as named (18 and 1 % of the tissue).
 _LOSS, _MORE, _ENOUGH = 0.5, 3.0, 0.02
 
@@ -75,7 +75,7 @@ def check_images(
     echoes
         Images that water and fat are fitted to.
     fix_swaps
-        Exchange in- and opposed-phase where they are exchanged.
+        Swap in- and opposed-phase where they are swapped.
 
     Raises
     ------
@@ -99,20 +99,20 @@ def check_images(
         doubts.append('two echoes are copies of each other')
         warnings.append('Two echoes are copies of each other: fat is not measured.')
     if not copies and phases_exchanged(cleaned):
-        what = 'In- and opposed-phase images are exchanged: the in-phase image has the signal loss'
+        what = 'In- and opposed-phase images are swapped: the in-phase image has the signal loss'
         if fix_swaps and source is not FatSource.ECHOES:
             cleaned['inphase'], cleaned['opposedphase'] = (
                 cleaned[name] for name in ('opposedphase', 'inphase')
             )
-            warnings.append(f'{what}. They are exchanged back.')
+            warnings.append(f'{what}. They are swapped back.')
         else:
             remedy = (
                 'correct EchoTime in the sidecars'
                 if source is FatSource.ECHOES
-                else '--fix-swaps exchanges them back'
+                else '--fix-swaps swaps them back'
             )
             if {'inphase', 'opposedphase'} <= used:
-                doubts.append(f'in- and opposed-phase images are exchanged; {remedy}')
+                doubts.append(f'in- and opposed-phase images are swapped; {remedy}')
                 remedy = f'fat is not measured; {remedy}'
             warnings.append(f'{what}; {remedy}.')
     return Checked(cleaned, doubts[0] if doubts else '', tuple(warnings))
@@ -153,7 +153,7 @@ def _without_negatives(name: str, data: np.ndarray) -> tuple[np.ndarray, list[st
 
 
 def _is_uniform(data: np.ndarray) -> bool:
-    """Say whether all values are equally frequent, as the phase of noise and of tissue is.
+    """Return whether all values are equally frequent, as the phase of noise and of tissue is.
 
     Phase fills its whole range, from 0 or from below it on; a tissue that a coil shades evenly
     does not.
@@ -169,7 +169,7 @@ def _is_uniform(data: np.ndarray) -> bool:
 def doubt_negatives(
     raw: Mapping[str, np.ndarray], used: Mapping[str, np.ndarray], body: NDArray[np.bool_]
 ) -> str:
-    """Say why fat cannot be trusted where voxels far below 0 lie in the body, or nothing.
+    """Return why fat cannot be trusted where voxels far below 0 lie in the body, or nothing.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def doubt_negatives(
     body
         The body.
     """
-    # Sums, since two images may have been exchanged.
+    # Sums, since two images may have been swapped.
     undefined = [
         sum(int(np.count_nonzero(np.isnan(images[name]) & body)) for name in raw)
         for images in (raw, used)
@@ -234,7 +234,7 @@ def _constant_ratio(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def phases_exchanged(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Say whether in- and opposed-phase are exchanged, told by where signal is lost.
+    """Return whether in- and opposed-phase are swapped, by the location of signal loss.
 
     Fat and water cancel each other where they share a voxel: around each muscle and organ, in
     marrow. That half of the signal is missing in the in-phase image happens for noise and flow

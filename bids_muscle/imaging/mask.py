@@ -40,12 +40,12 @@ def body_mask(
         Voxel edges in mm.
     bright_skin
         The fat under the skin is as bright as any tissue (in-phase, water + fat): motion ghosts so
-        strong that they pass for body are told by the step at the skin, and left out.
+        strong that they pass for body are detected by the step at the skin, and excluded.
 
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) bool. All True where air cannot be told from body.
+        (X, Y, Z) bool. All True where air cannot be distinguished from body.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu

@@ -33,8 +33,8 @@ _BINS = 12
 _PART_MM = 30.0
 #: Fewest points that lie in both scans.
 _LEAST_POINTS = 1000
-#: A shift that is not known better than this is not told, mm, nor one that is farther than this
-#: from where most parts by themselves fit best.
+#: A shift is not reported if its standard deviation is larger than this, mm, or if it is farther
+#: than this from where most parts by themselves fit best.
 _LARGEST_SD_MM, _APART_MM = 2.0, 8.0
 #: The best shift shares so many times as much as any one farther from it than this, mm. On real
 #: and simulated scans it was mostly above 1.14 where the shift was right, below 1.03 where not.
@@ -66,7 +66,7 @@ class Movement:
 
 
 def moved(shift_mm: Sequence[float]) -> str | None:
-    """Say which way the patient moved; None where no way is as long as `MOVED_MM`.
+    """Return which way the patient moved; None where no way is as long as `MOVED_MM`.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def moved(shift_mm: Sequence[float]) -> str | None:
 
 
 def remarks(found: Movement, source: str, frames: Sequence[str | None]) -> list[str]:
-    """Say what makes it doubtful that muscles lie where their vertebrae seem to.
+    """Return what makes it doubtful that muscles lie where their vertebrae seem to.
 
     Parameters
     ----------

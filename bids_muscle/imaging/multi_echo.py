@@ -56,7 +56,7 @@ class EchoTrain:
 
     @property
     def refusal(self) -> str | None:
-        """Why fat cannot be told by a fit of these echoes, or None.
+        """Why fat cannot be determined from these echoes, or None.
 
         Examples
         --------
@@ -115,7 +115,7 @@ def fit_water_fat(
 def _choose(
     low: np.ndarray, high: np.ndarray, n_spare: int, inside: np.ndarray
 ) -> NDArray[np.bool_]:
-    """Say where the fit with more than half fat is the likelier, from the residuals of both."""
+    """Return where the fit with more than half fat is the likelier, from the residuals of both."""
     from scipy import ndimage
 
     variance = max(float(np.nanmedian(np.minimum(low, high))) / n_spare, 1e-12)

@@ -44,9 +44,9 @@ class Prepared:
         0..1 (NaN where undefined), canonical, from :func:`~bids_muscle.imaging.dixon.fat_source`;
         or None.
     swap
-        uint8, canonical, 1 where the scanner exchanged water and fat; None without these images.
+        uint8, canonical, 1 where the scanner swapped water and fat; None without these images.
     swap_searched
-        Whether swaps could be told.
+        Whether swaps could be detected.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
     fat_doubt
@@ -203,7 +203,7 @@ def _on_one_grid(
 
 
 def _say_phases(arrays: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[str, str]:
-    """Say what limits fat from in- and opposed-phase, and why it is in doubt, or nothing."""
+    """Return what limits fat from in- and opposed-phase, and why it is in doubt, or nothing."""
     inverted_pct = 100 * np.mean((arrays['opposedphase'] > arrays['inphase'])[mask])
     said = (
         'Fat and water are computed from in- and opposed-phase magnitudes. A fat fraction '
@@ -247,9 +247,9 @@ def _swap_warning(swaps: Swaps, mask: np.ndarray, fixed: bool) -> str:
         'in nearly all of the body' if swaps.everywhere else f'in {share_pct:.2g} % of the body'
     )
     done = (
-        'They are exchanged back.'
+        'They are swapped back.'
         if fixed
-        else 'Fat is not measured there. To exchange them back, use --fix-swaps.'
+        else 'Fat is not measured there. To swap them back, use --fix-swaps.'
     )
     return f'The scanner swapped water and fat {where}. {done}'
 

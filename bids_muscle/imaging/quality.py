@@ -50,12 +50,12 @@ def image_quality(
     labels, table
         Label map of the muscles, and its labels.
     swap
-        (X, Y, Z) bool, where water and fat are exchanged; None where that was not searched.
+        (X, Y, Z) bool, where water and fat are swapped; None where that was not searched.
 
     Returns
     -------
     figures
-        Value by name, as in :func:`quality_dictionary`; None where it cannot be told.
+        Value by name, as in :func:`quality_dictionary`; None where it cannot be determined.
     flags
         Sentences about what is likely to be wrong.
     """
@@ -189,9 +189,7 @@ def _plausible(
         doubts.append(f'The voxel size of {size} mm is impossible for a scan of this matrix.')
     front_ok = _front_is_front(affine, numbers, table)
     if front_ok is False:
-        doubts.append(
-            'The back muscles are anterior, so front and back of the image are exchanged.'
-        )
+        doubts.append('The back muscles are anterior, so front and back of the image are swapped.')
     up_ok = _up_is_up(zooms, body, numbers, table)
     if up_ok is False:
         doubts.append('The body narrows where it should widen, so the image may be upside down.')

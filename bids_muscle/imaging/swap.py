@@ -2,7 +2,7 @@
 
 A swap leaves water + fat untouched. Fat is brighter than muscle in gradient echoes, its T1 being
 several times shorter, so that the logarithm of water + fat rises with the fat fraction where the
-two are named rightly, and falls with it where they are exchanged. At the border of a swap the fat
+two are named rightly, and falls with it where they are swapped. At the border of a swap the fat
 fraction jumps to its complement while water + fat goes on as before. Both signs are weighed in a
 field of two states per voxel (Ising), whose state of least energy a minimum cut finds.
 """
@@ -47,21 +47,21 @@ _UNITS = 1000
 #: hundred; nothing in scans without a swap gained both 23 and 0.05.
 _MIN_GAIN, _MIN_GAIN_PER_VOXEL = 40.0, 0.03
 #: ... and if its fat fractions lie this far from one half on average: a mixture stays a mixture
-#: when it is exchanged, and ghosts of fat make muscle one. Planted swaps had 0.19 and more, false
+#: when it is swapped, and ghosts of fat make muscle one. Planted swaps had 0.19 and more, false
 #: ones 0.10.
 _MIN_PURITY = 0.18
 
 
 @dataclass(frozen=True, eq=False)
 class Swaps:
-    """Where water and fat are exchanged.
+    """Where water and fat are swapped.
 
     Parameters
     ----------
     mask
         (X, Y, Z) bool.
     everywhere
-        The scan as a whole is exchanged, but for what `mask` leaves out.
+        The scan as a whole is swapped, but for what `mask` leaves out.
     """
 
     mask: NDArray[np.bool_]
@@ -85,8 +85,8 @@ def find_swaps(
     Returns
     -------
     Swaps or None
-        None where nothing can be told: fat and water are equally bright, or one of them is hardly
-        there.
+        None where swaps cannot be detected: fat and water are equally bright, or one of them is
+        nearly absent.
     """
     shrink = np.maximum(1, np.round(_GRID_MM / np.asarray(spacing_mm))).astype(int)
     coarse = tuple(block_mean(np.nan_to_num(image), shrink) for image in (water, fat))
@@ -187,7 +187,7 @@ def _rim_is_fat(fraction: np.ndarray, body: np.ndarray) -> bool:
 def _slopes(levels: np.ndarray) -> FloatArray:
     """Brightness of fat over water by slice.
 
-    The contrast fades at the ends of a slab. Only its size counts: a slice that is exchanged as a
+    The contrast fades at the ends of a slab. Only its size counts: a slice that is swapped as a
     whole has it with the other sign.
     """
     size = np.abs(levels[:, 1] - levels[:, 0])
@@ -196,7 +196,7 @@ def _slopes(levels: np.ndarray) -> FloatArray:
 
 
 def _energy(scan: _Scan, slope: FloatArray) -> tuple[FloatArray, _Pairs]:
-    """Return what favours +1 (as named) over -1 (exchanged): per voxel, and per pair the product.
+    """Return what favours +1 (as named) over -1 (swapped): per voxel, and per pair the product.
 
     Each is half the difference of the costs of the two hypotheses, a truncated square of the
     distance between the brightness and the one that the fat fraction predicts.
@@ -220,7 +220,7 @@ def _energy(scan: _Scan, slope: FloatArray) -> tuple[FloatArray, _Pairs]:
         local = np.minimum(slope[before[2]], slope[after[2]])
         same = local * (fraction[before] - fraction[after])
         other = local * (fraction[before] + fraction[after] - 1)
-        # Neighbours share the field that is left, so that a pair is told more sharply.
+        # Neighbours share the field that is left, so that a pair is more sensitive.
         as_named, both, second, first = (
             cost(residual, spread / 1.5)
             for residual in (step - same, step + same, step - other, step + other)
@@ -252,7 +252,7 @@ def _beside_those_around(scan: _Scan, slope: FloatArray) -> tuple[FloatArray, Fl
 
 
 def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say which free voxels are exchanged in the state of least energy, by a minimum cut.
+    """Return which free voxels are swapped in the state of least energy, by a minimum cut.
 
     Exact, since no pair prefers to differ (Greig et al. 1989,
     doi:10.1111/j.2517-6161.1989.tb01764.x).
@@ -270,7 +270,7 @@ def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray
         capacities.append(coupling[both])
     one, other = np.concatenate(ends, axis=1)
     between = np.concatenate(capacities)
-    # Flow comes from where voxels are rightly named, and ends where they are exchanged.
+    # Flow comes from where voxels are rightly named, and ends where they are swapped.
     own = field[free]
     each, source, sink = np.arange(n_free), n_free, n_free + 1
     start = np.concatenate([one, other, np.full(n_free, source), each])
@@ -288,10 +288,10 @@ def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray
 
 
 def _regions(scan: _Scan) -> tuple[NDArray[np.bool_], FloatArray]:
-    """Find connected regions that fit much better exchanged; also the slope of each slice.
+    """Find connected regions that fit much better swapped; also the slope of each slice.
 
     A region that fills much of a slice hides how bright fat is there, so that the slopes are
-    taken again with the regions found first exchanged.
+    taken again with the regions found first swapped.
     """
     from scipy import ndimage
 

@@ -31,7 +31,7 @@ class _AlignInput(ScanInput):
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
-    # The description holds the checksums of all files, so its content stands for the atlas.
+    # The description holds the checksums of all files, so its content identifies the atlas.
     atlas_card = traits.Either(File(exists=True), None, usedefault=True)
     table = traits.Instance(LabelTable, mandatory=True, desc='what the labels mean')
     deformable = traits.Bool(False, usedefault=True)

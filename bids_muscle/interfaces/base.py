@@ -17,7 +17,7 @@ class ScanInput(BaseInterfaceInputSpec):
 
 
 def sentence(text: str) -> str:
-    """Make a sentence of what stands after a colon elsewhere.
+    """Make a sentence of a clause that follows a colon elsewhere.
 
     Examples
     --------

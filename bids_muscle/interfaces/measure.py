@@ -26,7 +26,7 @@ class _MeasureInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     swap = traits.Either(File(exists=True), None, usedefault=True)
-    fix_swaps = traits.Bool(mandatory=True, desc='swaps are exchanged back already')
+    fix_swaps = traits.Bool(mandatory=True, desc='swaps are already corrected')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
     fat_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted, from the plan')

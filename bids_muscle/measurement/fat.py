@@ -123,7 +123,7 @@ def bootstrap_se(parts: np.ndarray, wholes: np.ndarray) -> float:
     """Return the standard error of sum(parts) / sum(wholes) over slices.
 
     Slices are drawn with replacement, whole slices because voxels side by side are alike. It says
-    how much the value hangs on which slices the muscle was seen on; not how well it was outlined.
+    how much the value depends on which slices were imaged, not the segmentation error.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Muscle:
     eroded
         The same without the outermost pixels, or None.
     n_swapped
-        Voxels with fat and water exchanged, None where nobody looked.
+        Voxels with fat and water swapped, None where nobody looked.
     thresholded
         Fat by each of the thresholds, or none.
     reasons
@@ -75,7 +75,7 @@ class Muscle:
 
     @property
     def main(self) -> ThresholdedFat | None:
-        """The threshold that stands for the others: the chosen one, else the default."""
+        """The main threshold: the chosen one, else the default."""
         by_name = {each.method: each for each in self.thresholded}
         return by_name.get(DEFAULT_THRESHOLD) or next(iter(self.thresholded), None)
 

@@ -45,7 +45,7 @@ IN_VIEW_MM = {'lumbar': 100.0, 'cervical': 60.0}
 def outline_doubts(
     slices: pd.DataFrame, table: LabelTable, unlabelled: Collection[int] = ()
 ) -> list[str]:
-    """Say which outlines are likely to be wrong, and where.
+    """Return which outlines are likely to be wrong, and where.
 
     Such findings are rare in people (a paralysis, an implant, a slice tilted at the end of a
     muscle); outlines that have gone astray are not.

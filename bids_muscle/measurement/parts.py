@@ -16,7 +16,7 @@ from bids_muscle.imaging.levels import VERTEBRAE
 
 #: No vertebra with its disc is higher than this, mm: more of one level means two vertebrae.
 MAX_LEVEL_MM = 55.0
-#: The scale of a part is told by no fewer muscle voxels than this.
+#: Least number of muscle voxels for the intensity scale of a part.
 _MIN_SCALED = 100
 #: Muscle without much fat, for the scale of a part: this percentile of its brightness.
 _LEAN_PCT = 25.0

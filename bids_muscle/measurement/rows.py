@@ -135,7 +135,7 @@ def fat_of_part(values: Mapping[str, np.ndarray], part: np.ndarray) -> Fat:
 
 
 def missing_fat(fat: Fat, *, both: bool) -> list[str]:
-    """Say why measures of fat are missing; `both` is whether there are fat and water images."""
+    """Return why measures of fat are missing; `both` is whether there are fat and water images."""
     if not fat.trusted:
         return [
             f'{fat.n_excluded} of {fat.n_voxels} voxels have no signal above the noise or are not '

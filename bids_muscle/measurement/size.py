@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: A muscle on fewer slices than this has no axis that could be told from its noise.
+#: A muscle on fewer slices than this has no axis that exceeds its noise.
 MIN_SLICES = 5
 #: From this many slices on, the axis may bend twice.
 _CUBIC_SLICES = 10
@@ -53,7 +53,7 @@ class Grid:
         return float(self.normal @ self.affine[:3, 2])
 
     def cuts(self, voxels: np.ndarray) -> bool:
-        """Say whether voxels (N, 3) reach the edge of what was imaged."""
+        """Return whether voxels (N, 3) reach the edge of what was imaged."""
         low, high = voxels.min(axis=0), voxels.max(axis=0)
         if (low == 0).any() or (high == np.array(self.shape) - 1).any():
             return True
@@ -63,7 +63,7 @@ class Grid:
         return any(not self.covered[tuple((voxels + step).T)].all() for step in beside)
 
     def cuts_slices(self, slices: np.ndarray) -> bool:
-        """Say whether slices reach the edge of what was imaged, or a gap parts them."""
+        """Return whether slices reach the edge of what was imaged, or a gap parts them."""
         low, high = int(slices.min()), int(slices.max())
         if low == 0 or high == self.shape[2] - 1:
             return True

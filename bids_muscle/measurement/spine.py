@@ -323,7 +323,7 @@ def _row(
         'name': name,
         'n_voxels': int(np.count_nonzero(inside)),
     }
-    # The largest part, told by faces, edges and corners, as Hess 2022 leaves only one.
+    # The largest component, connected by faces, edges and corners, as Hess 2022 leaves only one.
     parts, _ = label(inside, np.ones((3, 3, 3)))
     inside = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
     voxels = np.argwhere(inside)

@@ -113,7 +113,7 @@ def measure_scan(
     fat_doubt
         Why no number of fat of this scan can be trusted, or empty: all of them are missing then.
     swap
-        (X, Y, Z) mask, in the voxel order of `labels`, of where fat and water are exchanged; these
+        (X, Y, Z) mask, in the voxel order of `labels`, of where fat and water are swapped; these
         voxels are left out of fat measures and counted.
     levels
         Vertebral level of each axial slice.

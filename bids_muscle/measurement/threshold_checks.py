@@ -64,7 +64,7 @@ def checked_fat(
 
 
 def _doubt(found: Mapping[Threshold, ThresholdedFat], skin: float, clipped: float) -> str | None:
-    """Say why the bright voxels may not be fat, or nothing."""
+    """Return why the bright voxels may not be fat, or nothing."""
     clusters, *mixtures = (found[method] for method in _CHECKED)
     if isnan(clusters.fat_pct):
         return None  # it has a reason of its own

@@ -6,7 +6,7 @@ together, so that each slice has a threshold that suits its brightness.
 
 Thresholds see streaks of fat that fill voxels. Fat spread finely between fibres raises the signal
 of every voxel a little and stays unseen. These numbers are another quantity than MFI of Dixon
-images and must never stand in one column with it.
+images and must never share a column with it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ SHEATH = (('intermuscular_fat', 1.0), ('fascia', 0.6))
 
 @dataclass(frozen=True)
 class TissueClass:
-    """What a value in the fine volume stands for.
+    """Meaning of a value in the fine volume.
 
     Parameters
     ----------

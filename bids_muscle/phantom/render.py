@@ -93,7 +93,7 @@ class Samples:
 
     @property
     def point_ml(self) -> float:
-        """Volume that one point stands for."""
+        """Volume that one point represents."""
         return self.grid.voxel_ml / self.index.shape[1]
 
 

@@ -77,7 +77,7 @@ class Estimate:
         ``'certain'`` if p < 0.05 after correction, else ``'open'``; ``'plain'`` if nothing is
         tested; ``'women'`` or ``'men'``; ``'level-0'`` and so on for groups.
     text
-        What stands beside it.
+        Text beside it.
     """
 
     label: str
@@ -95,7 +95,7 @@ class Panel:
     Parameters
     ----------
     title, text
-        What stands above it.
+        Text above it.
     points
         (n, 2) values of x and y.
     lines

@@ -35,7 +35,7 @@ def write_evaluation(
     loads: pd.DataFrame | None = None,
     examples: Sequence[tuple[str, bytes]] = (),
 ) -> Path:
-    """Write an evaluation: three tables with dictionaries, and a page that stands alone.
+    """Write an evaluation: three tables with dictionaries, and a self-contained page.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def write_evaluation(
 
 
 def write_spine_evaluation(table: pd.DataFrame, output: Path, title: str) -> Path:
-    """Write the evaluation of vertebrae and discs: two tables and a page that stands alone.
+    """Write the evaluation of vertebrae and discs: two tables and a self-contained page.
 
     Parameters
     ----------

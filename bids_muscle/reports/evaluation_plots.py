@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: Colours of the sides, told apart by the colour-blind.
+#: Colours of the sides, distinguishable for the colour-blind.
 COLOURS = {'right': '#E69F00', 'left': '#0072B2', ALL: '#4c5a67'}
 NAMES = {
     'mfi_ratio_pct': 'MFI, ratio of means (%)',

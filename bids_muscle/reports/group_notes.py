@@ -19,7 +19,7 @@ def models_of(scans: Sequence[ScanOutputs]) -> list[str]:
 
 
 def mixed(scans: Sequence[ScanOutputs]) -> list[str]:
-    """Say what was not the same for all scans, since it may change the numbers."""
+    """Return what was not the same for all scans, since it may change the numbers."""
     done = [scan.record for scan in scans if scan.done]
     found = {
         'versions of bids_muscle': {record.made_with.version for record in done},
@@ -36,7 +36,7 @@ def mixed(scans: Sequence[ScanOutputs]) -> list[str]:
 
 
 def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
-    """Say where scans of one region were segmented by several models."""
+    """Return where scans of one region were segmented by several models."""
     sentences = []
     for region in sorted({str(record.region) for record in done}):
         used = Counter(
@@ -59,7 +59,7 @@ def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
 
 
 def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:
-    """Say where scans that are compared show different parts of their muscles."""
+    """Return where scans that are compared show different parts of their muscles."""
     sentences = []
     # Structures that only models of other programs know have no such levels.
     known = {label.muscle for region in REGIONS for label in load_label_table(region)}

@@ -20,7 +20,7 @@ class Light:
 
 
 def scan_light(scan: ScanOutputs) -> Light:
-    """Say whether a scan can be used as it is."""
+    """Return whether a scan can be used as it is."""
     if not scan.done:
         problem = scan.record.problem
         return Light('failed', 'Failed', problem.message if problem else 'No reason was recorded.')
@@ -50,7 +50,7 @@ def scan_light(scan: ScanOutputs) -> Light:
 
 
 def participant_light(scans: Sequence[ScanOutputs]) -> Light:
-    """Say whether a participant's results can be used as they are.
+    """Return whether a participant's results can be used as they are.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import format_value, grouped_reasons, heading, main_measures
 from bids_muscle.reports.percentiles import Cohort
 
-#: Right first, as it stands in the pictures.
+#: Right first, as in the pictures.
 SIDES = ('right', 'left')
 
 #: Columns with the difference of the sides, by the measure they are about. Those of a threshold
@@ -153,7 +153,7 @@ def _chart(scan: ScanOutputs, column: str, colours: Mapping[str, str]) -> dict[s
 
 
 def _extent(rows: Sequence[Mapping[str, str]]) -> str:
-    """Say which part of the muscles is measured, or nothing where the table does not."""
+    """Return which part of the muscles is measured, or nothing where the table does not."""
     # Structures that only models of other programs know have no such levels.
     known = {label.muscle for region in REGIONS for label in load_label_table(region)}
     muscles: dict[str, list[str]] = {}

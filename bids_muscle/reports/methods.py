@@ -180,7 +180,7 @@ def _signal_sentence(inputs: Mapping[str, str], *, bounded: bool, fitted_echoes:
         return Sentence(
             'Water and fat images were computed as half the sum and half the difference of the '
             'magnitude in-phase and opposed-phase images. Where a voxel contains more fat than '
-            'water the two are exchanged, so the fat fraction cannot exceed 50 %.',
+            'water the two are swapped, so the fat fraction cannot exceed 50 %.',
             ('dixon', 'weber2021'),
         )
     if fitted_echoes:

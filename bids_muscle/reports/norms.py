@@ -119,7 +119,7 @@ class Norms:
     curves: Mapping[tuple[Series, Group], Curve] = field(default_factory=dict)
 
     def explain(self, n: int) -> str:
-        """Say what the centiles of a page mean, in curves of up to n people."""
+        """Return what the centiles of a page mean, in curves of up to n people."""
         return (
             f'P is the centile in the norms ({self.population}; up to {n} people) for sex, age'
             f'{" and body mass index" if self.by_bmi else ""}: P90 exceeds 90 % of them. '
@@ -156,7 +156,7 @@ class Norms:
         return None, f'the norms are of another model: {known}'
 
     def remark(self, scan: ScanOutputs) -> str:
-        """Say what is not the same in the norms and a scan that is placed in them, or nothing."""
+        """Return the differences between the norms and a scan that is compared with them."""
         series, _ = self.match(series_of(scan.record, scan.contrast))
         if series is None:
             return ''
@@ -342,7 +342,7 @@ def _parse(content: Mapping[str, Any]) -> Norms:
 
 
 def doubts(norms: Norms) -> Sequence[str]:
-    """Say which curves are weak, as sentences."""
+    """Return which curves are weak, as sentences."""
     few = [curve.n for curve in norms.curves.values() if curve.n < ENOUGH_PEOPLE]
     bad = sorted({
         f'{group.name} ({group.measure}, {group.sex})'

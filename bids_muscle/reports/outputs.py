@@ -120,12 +120,12 @@ class ScanOutputs:
     table: LabelTable | None = None
 
     def exclusion(self, row: Mapping[str, str] | None = None) -> str:
-        """Say why the scan, or one row of its table, is left out of the cohort, or nothing."""
+        """Return why the scan, or one row of its table, is left out of the cohort, or nothing."""
         part = f'part of {self.part_of}' if self.part_of else ''
         return '; '.join(reason for reason in (part, self.judgement(row)) if reason)
 
     def judgement(self, row: Mapping[str, str] | None = None) -> str:
-        """Say what speaks against the scan, or one row of its table, but that it is a part."""
+        """Return the warnings about the scan, or a row of its table, except that it is a part."""
         if not self._has_exclusions:
             return ''
         name = row['name'] if row else ''
@@ -225,7 +225,7 @@ def read_scans(
 
 
 def is_editable(scan: ScanOutputs) -> bool:
-    """Say whether its label map can be corrected in the browser."""
+    """Return whether its label map can be corrected in the browser."""
     return scan.done and bool(scan.table) and not scan.record.parts and scan.record.region != SPINE
 
 

@@ -67,7 +67,7 @@ def headings(content: str) -> list[tuple[str, str, int]]:
 
 @cache
 def inline_script(names: str) -> Markup:
-    """Return scripts of the templates, names separated by spaces, as they stand in a page."""
+    """Return scripts of the templates, names separated by spaces, as in a page."""
     from markupsafe import Markup
 
     folder = resources.files('bids_muscle.reports') / 'templates'
@@ -133,7 +133,7 @@ def format_value(text: str | float | None) -> str:
 def grouped_reasons(
     rows: Sequence[Mapping[str, str]], everything: str = 'all muscles'
 ) -> list[tuple[str, str]]:
-    """Say why values are n/a or limited: each reason once, with the names that it concerns.
+    """Return why values are n/a or limited: each reason once, with the names that it concerns.
 
     Examples
     --------

@@ -86,7 +86,7 @@ class Verdict:
     comments: tuple[str, ...]
 
     def exclusion(self, muscle: str | None = None) -> str:
-        """Say why a scan, or one of its muscles, is left out of the cohort; empty if it is not.
+        """Return why a scan, or one of its muscles, is left out of the cohort; empty if it is not.
 
         Examples
         --------
@@ -193,7 +193,7 @@ def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, Segmentation]) 
     """Match ratings with the scans of a dataset and merge those of several raters.
 
     Where one rater rated a scan more than once, the last one counts. A rating of a label map
-    other than the present one does not count, and is told in the notes.
+    other than the present one is ignored, and listed in the notes.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def muscle_areas(numbers: np.ndarray, axis: int) -> np.ndarray:
 
 
 def muscle_share(numbers: np.ndarray, axis: int) -> np.ndarray:
-    """Say how much there is to see of the muscles in each slice across an axis.
+    """Return how much there is to see of the muscles in each slice across an axis.
 
     Every muscle counts alike, however large it is: the sum over muscles of their area in the
     slice over their largest area in any slice. Parameters as in :func:`muscle_areas`.

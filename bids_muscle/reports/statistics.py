@@ -135,7 +135,7 @@ def statistics_context(
     )
     return [
         {
-            'measure': heading(measure, definitions) if measure else 'your own model',
+            'measure': heading(measure, definitions) if measure else 'model of --formula',
             'analyses': list(_blocks(analyses, (region, contrast, measure), definitions)),
         }
         for measure in measures

@@ -29,7 +29,8 @@ class Figure:
     column
         Column of the effect size; its interval is in columns with ``_ci_low`` and ``_ci_high``.
     effect
-        Name of the effect size; ``{measure}`` and ``{unit}`` stand for the measure and its unit.
+        Name of the effect size; ``{measure}`` and ``{unit}`` are replaced by the measure and
+        its unit.
     label
         Makes the name of a row from its cells.
     family
@@ -59,13 +60,13 @@ FIGURES = {
         lambda row: row['muscle'],
     ),
     'harmonisation': Figure(
-        'What was removed from each site?',
+        'Which site effects were removed?',
         'shift',
         'shift of the mean{unit}',
         lambda row: f'{row["muscle"]}: {row["site"]}',
     ),
     'rm_ancova': Figure(
-        'Do muscles differ, and what does that depend on?',
+        'Do muscles differ, and by which factors?',
         'partial_eta_squared',
         'partial eta squared (share of variance, 0 to 1)',
         lambda row: row['effect'],
@@ -84,13 +85,13 @@ FIGURES = {
         lambda row: row['muscle'],
     ),
     'pearson': Figure(
-        'What goes with age and body mass index? (linear)',
+        'What correlates with age and body mass index? (linear)',
         'r',
         'partial correlation, Pearson (-1 to 1)',
         lambda row: f'{row["variable"]}: {row["muscle"]}',
     ),
     'spearman': Figure(
-        'What goes with sex, age and body mass index? (ranks)',
+        'What correlates with sex, age and body mass index? (ranks)',
         'r',
         'partial correlation, Spearman (-1 to 1)',
         lambda row: f'{row["variable"]}: {row["muscle"]}',
@@ -126,13 +127,13 @@ FIGURES = {
         lambda row: row['muscle'],
     ),
     'mixed_model': Figure(
-        'What changed, with those who missed a session?',
+        'What changed, including participants with missing sessions? (mixed model)',
         'cohen_d',
         'Cohen d, in standard deviations of one value, per unit of the term',
         lambda row: f'{row["muscle"]}: {_term_text(row["term"])}',
     ),
     'formula': Figure(
-        'Your own model',
+        'Results of --formula',
         'partial_eta_squared',
         'partial eta squared (share of variance, 0 to 1)',
         lambda row: row['term'],
@@ -158,15 +159,18 @@ def estimates_of(figure: Figure, rows: Sequence[Cells]) -> list[Estimate]:
 
 
 def key_of(name: str, rows: Sequence[Cells]) -> str:
-    """Say what lines and dots of the first chart of an analysis are."""
+    """Return what lines and dots of the first chart of an analysis are."""
     if name == 'means':
         return 'Dots: means. Lines: ± 1 standard error. Nothing is tested.'
     if name == 'harmonisation':
-        return 'Dots: what was removed; it has no interval and no test.'
+        return 'Dots: estimated and removed effect; no interval, not tested.'
     if name in ('agreement', 'detectable'):
         return 'Lines: 95 % confidence intervals. Nothing is tested.'
     if not FIGURES[name].family:
-        return 'Lines: 95 % confidence intervals. Filled dots: p < 0.05, each a test of its own.'
+        return (
+            'Lines: 95 % confidence intervals. Filled dots: p < 0.05, not corrected for multiple '
+            'tests.'
+        )
     tests = sum(np.isfinite(row['p_holm']) for row in rows)
     alone = ', all muscles: p < 0.05 of one test' if name == 'sex_differences' else ''
     return (
@@ -176,7 +180,7 @@ def key_of(name: str, rows: Sequence[Cells]) -> str:
 
 
 def n_text(row: Cells) -> str:
-    """Say how many people a row is about."""
+    """Return how many people a row is about."""
     if 'n_female' in row:
         return f'n = {row["n_female"]:.0f} F, {row["n_male"]:.0f} M'
     return f'n = {row["n"]:.0f}'

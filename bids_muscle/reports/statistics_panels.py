@@ -27,8 +27,8 @@ def residual_panels(rows: Sequence[Cells], points: Points, measure: str) -> list
                 panels.append(Panel(row['muscle'], text, values, (line,)))
         if panels:
             title = (
-                f'{measure} and {variable}, what is left of both after the other covariates; '
-                'p after Holm correction'
+                f'{measure} and {variable}, residuals of both after regression on the other '
+                'covariates; p after Holm correction'
             )
             grids.append(panel_grid(panels, title, variable, measure))
     return grids

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bids_muscle.anatomy.labels import LabelTable
 
-#: Where the viewer stands: turned about the body axis from the front towards the patient's right,
+#: Position of the viewer: turned about the body axis from the front towards the patient's right,
 #: raised above the horizontal; degrees.
 VIEWS = {
     'from the front': (0, 0),
@@ -205,7 +205,7 @@ def _render(
 def _start_mm(
     field: _Field, axes: np.ndarray, shape: tuple[int, int], pixel_mm: float
 ) -> np.ndarray:
-    """Say how near to the viewer each ray may begin, mm from the middle; -inf: it hits nothing.
+    """Return how near to the viewer each ray may begin, mm from the middle; -inf: it hits nothing.
 
     The nearest muscle in each block of pixels, and in the blocks around it.
     """

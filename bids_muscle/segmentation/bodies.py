@@ -9,7 +9,7 @@ import numpy as np
 #: A body smaller than this, ml, or than this share of the median body, is none.
 LEAST_BODY_ML, LEAST_SHARE = 2.0, 0.25
 #: A pixel of a body this far from its outline, mm, lies in the core of the body, by which bodies
-#: are told apart.
+#: are separated.
 CORE_MM = 5.5
 #: Farthest from the middle of a core that those of its pieces in the plane lie, mm, and from which
 #: share of the usual height on a piece is of several bodies.

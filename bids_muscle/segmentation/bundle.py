@@ -98,12 +98,12 @@ class ModelBundle:
         }
 
     def warnings(self) -> list[str]:
-        """Say which muscles of the region the model cannot give."""
+        """Return which muscles of the region the model cannot give."""
         names = name_some(label.name for label in self.unlabelled)
         return [f'The model {self.name} has no class for {names}.'] if names else []
 
     def remarks(self) -> list[str]:
-        """Say that, and what is called otherwise here than by its own program."""
+        """Describe missing muscles and renamed structures."""
         names = name_some(f'{theirs} is {ours}' for theirs, ours in self.renamed.items())
         return [*self.warnings(), *([f'In the model {self.name} {names}.'] if names else [])]
 

@@ -311,7 +311,7 @@ class Predictor:
         box = []
         for axis in (0, 1):
             where = np.nonzero(muscle)[axis]
-            # Robust ends, then room, and at least the extent that the network was trained on.
+            # Robust ends, then a margin, and at least the extent that the network was trained on.
             low, high = np.quantile(where, [0.002, 0.998])
             middle = (low + high + 1) / 2
             half = max(

@@ -80,7 +80,7 @@ def why_not_counted(
     spacing_mm: Sequence[float],
     body_mm: float,
 ) -> str | None:
-    """Say why vertebrae cannot be counted from what was taken for a sacrum.
+    """Return why vertebrae cannot be counted from what was taken for a sacrum.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def why_not_counted(
 def disc_within(
     rest: np.ndarray, discs: Sequence[np.ndarray], sacrum: np.ndarray, spacing_mm: Sequence[float]
 ) -> bool:
-    """Say whether a disc in the sacrum is as large as half of the median disc.
+    """Return whether a disc in the sacrum is as large as half of the median disc.
 
     Parameters
     ----------

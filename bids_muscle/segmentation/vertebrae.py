@@ -108,7 +108,7 @@ def name_spine(
     spacing_mm: Sequence[float],
     known: Collection[int] = (BODY, DISC, SACRUM),
 ) -> Spine:
-    """Tell vertebrae and discs apart and name them from the sacrum upwards.
+    """Separate vertebrae and discs and name them from the sacrum upwards.
 
     What is too small, or lies too far from the others, is left out.
 
@@ -231,7 +231,7 @@ def _others(
 
 
 def _in_line(middle: np.ndarray, line: Sequence[np.ndarray], apart_mm: float) -> bool:
-    """Say whether a piece lies above or below each of the others, and not beside them."""
+    """Return whether a piece lies above or below each of the others, and not beside them."""
     if not line:
         return True
     aside = abs(middle[0] - float(np.median([each[0] for each in line])))
@@ -295,7 +295,7 @@ def _discs_alone(
     spacing_mm: Sequence[float],
     voxel_ml: float,
 ) -> Spine:
-    """Tell discs apart where nothing else is known, and number the pieces of one spine."""
+    """Separate discs in a map of discs only, and number those of one spine."""
     from scipy.ndimage import label
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial.distance import pdist, squareform
@@ -339,7 +339,7 @@ def _judge(
     sacrum: np.ndarray,
     spacing_mm: Sequence[float],
 ) -> None:
-    """Say what is unusual: a transitional vertebra, and a curve out of the plane."""
+    """Return what is unusual: a transitional vertebra, and a curve out of the plane."""
     numbers = sorted((n for n in names if n < DISC_OFFSET and n != S1), reverse=True)
     if not numbers:
         return

@@ -93,7 +93,7 @@ class Mass:
 
 @dataclass(frozen=True)
 class Trunk:
-    """A trunk that stands upright; x forward, y up, z right, origin in the disc L5-S1.
+    """An upright trunk; x forward, y up, z right, origin in the disc L5-S1.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Trunk:
     fascicles
         Of both sides.
     masses
-        All that hangs on the lumbar spine.
+        All bodies attached to the lumbar spine.
     """
 
     height_m: float

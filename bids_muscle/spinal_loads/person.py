@@ -69,7 +69,7 @@ def fit_trunk(
 ) -> Person:
     """Fit the base trunk to a person.
 
-    The vertebrae stand where the scan shows them, the spine turned as a whole until the disc
+    The vertebrae are positioned as in the scan, the spine turned as a whole until the disc
     T12-L1 stands over L5-S1 as in the base, since people are scanned lying. What is fixed to a
     vertebra is stretched along its axis with the distance of its discs; everything else grows with
     body height. A muscle that the scan shows on both sides gets its areas, by one factor for each

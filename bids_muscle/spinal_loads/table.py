@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Muscles that scans of the lumbar spine show, and whose areas are the person's own.
 IMAGED = ('multifidus', 'erector spinae', 'psoas major', 'quadratus lumborum')
-#: Columns of the area that stands for strength, the first that has a value.
+#: Columns of the area that scales strength; the first with a value is used.
 AREAS = {
     False: ('mean_csa_cm2',),
     True: ('mfi_lean_csa_cm2', 'threshold_lean_csa_cm2'),

@@ -139,7 +139,7 @@ class Agreement:
     def sentence(self) -> str:
         """The result in words."""
         if self.n < MIN_PAIRS:
-            return f'Agreement is not given: {self.reason}.'
+            return f'Agreement was not computed: {self.reason}.'
         return (
             f'Over {self.n} pairs the test differs from the reference by {self.bias:.2f} on '
             f'average (95 % limits of agreement {self.loa_low:.2f} to {self.loa_high:.2f}), with '
@@ -180,7 +180,7 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
     test, reference = test[known], reference[known]
     n, n_missing = test.size, int(known.size - test.size)
     if n < MIN_PAIRS:
-        return Agreement(n, n_missing, reason=f'only {n} pairs, at least {MIN_PAIRS} are needed')
+        return Agreement(n, n_missing, reason=f'only {n} pairs; at least {MIN_PAIRS} are needed')
     difference = test - reference
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
@@ -192,9 +192,13 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
     slope = calibrate(test, reference)
     left = calibrate_left_out(test, reference) - reference
     reasons = [
-        *(['test or reference is the same in all, so no correlation'] if np.isnan(r) else []),
-        *(['all values are the same, so no ICC'] if np.isnan(icc.icc) else []),
-        *(['no interval of the ICC'] if np.isnan(icc.ci_low) > np.isnan(icc.icc) else []),
+        *(['test or reference is constant, so no correlation'] if np.isnan(r) else []),
+        *(['all values are equal, so no ICC'] if np.isnan(icc.icc) else []),
+        *(
+            ['the interval of the ICC is undefined']
+            if np.isnan(icc.ci_low) > np.isnan(icc.icc)
+            else []
+        ),
     ]
     return Agreement(
         n=n,

@@ -111,11 +111,11 @@ def why_not_tested(table: pd.DataFrame) -> str | None:
     """Return the reasons of a table in which nothing was tested, or None."""
     if table['p'].notna().any():
         return None
-    return '; '.join(dict.fromkeys(table['reason'].dropna())) or 'there is nothing to test'
+    return '; '.join(dict.fromkeys(table['reason'].dropna())) or 'there are no data to test'
 
 
 def too_few(n: int, coefficients: int = 1) -> str | None:
-    """Say that people are too few for a test, or None.
+    """Return that people are too few for a test, or None.
 
     Examples
     --------
@@ -125,7 +125,7 @@ at least 8 are needed')
     """
     needed = coefficients + MIN_DF
     what = '1 participant is' if n == 1 else f'{n} participants are'
-    return f'{what} too few, at least {needed} are needed' if n < needed else None
+    return f'{what} too few; at least {needed} are needed' if n < needed else None
 
 
 def listed(names: list[str]) -> str:

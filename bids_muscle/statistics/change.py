@@ -55,7 +55,7 @@ def change(
         ]
     table = tested_table(rows, CHANGE_COLUMNS)
     if not rows:
-        return Analysis(table, ('There is one session only, so no change.',))
+        return Analysis(table, ('Change was not tested: there is only one session.',))
     said = []
     for each in later:
         text = _change_sentence(table[table['session'] == each], first, each)
@@ -77,7 +77,7 @@ def years_between(
 
 
 def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
-    """Tell the change of one session, with an open bracket."""
+    """Describe the change of one session, with an open bracket."""
     text = f'From {first} to {later} the measure'
     if reason := why_not_tested(table):
         return f'{text} was not tested ({reason}'

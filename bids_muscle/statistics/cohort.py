@@ -220,7 +220,7 @@ def _analyses(
 def _individual(
     sample: Sample, repeats: pd.DataFrame | None, given: Sequence[GivenSdc], years: Years
 ) -> Iterator[tuple[str, Analysis]]:
-    """Say which change of one person is more than measurement error, and who changed so."""
+    """Return which change of one person is more than measurement error, and who changed so."""
     place = (sample.region, sample.contrast, sample.measure)
     if repeats is not None:
         here = (repeats['region'] == sample.region) & (repeats['contrast'] == sample.contrast)
@@ -238,7 +238,7 @@ def _individual(
 
 
 def _which_first(sample: Sample) -> str:
-    """Say which sessions count as the first ones, where there are several."""
+    """Return which sessions count as the first ones, where there are several."""
     if len(set(sample.values.index.get_level_values(1))) < 2:
         return ''
     counts = sample.first.index.get_level_values(1).value_counts(sort=False)

@@ -75,7 +75,9 @@ def muscle_summary(values: pd.DataFrame, which: str = '') -> Analysis:
             'mean': values.mean().to_numpy(),
             'sd': values.std(ddof=1).to_numpy(),
             'se': values.sem(ddof=1).to_numpy(),
-            'reason': [None if each > 1 else 'one value has no deviation' for each in n],
+            'reason': [
+                None if each > 1 else 'no standard deviation of a single value' for each in n
+            ],
         }
     )
     said = [
@@ -99,7 +101,7 @@ def paired_t(values: pd.DataFrame) -> Analysis:
     ]
     table = tested_table(rows, PAIR_COLUMNS)
     if not rows:
-        return Analysis(table, ('There is one muscle only, so no pair.',))
+        return Analysis(table, ('Pairs of muscles were not tested: there is only one muscle.',))
     if reason := why_not_tested(table):
         return Analysis(table, (f'Pairs of muscles were not tested: {reason}.',))
     tested, differ = table[table['p'].notna()], effects(table)

@@ -126,9 +126,9 @@ def _correlation(
     data = data[:, [True, True, *(np.ptp(data[:, 2:], axis=0) > 0)]]
     row['controlled'] = ', '.join(others) or 'none'
     if is_collinear(data[:, 1:]):
-        return row | {'reason': f'{variable} and {listed(others)} determine each other'}, None
+        return row | {'reason': f'{variable} and {listed(others)} are collinear'}, None
     if is_collinear(data[:, [0, *range(2, data.shape[1])]]):
-        return row | {'reason': f'{listed(others)} determine the measure'}, None
+        return row | {'reason': f'the measure is a linear combination of {listed(others)}'}, None
     known_part = np.column_stack([np.ones(n), data[:, 2:]])
     residuals = data[:, :2] - known_part @ np.linalg.lstsq(known_part, data[:, :2])[0]
     r = float(np.clip(np.corrcoef(residuals.T)[0, 1], -1, 1))

@@ -150,7 +150,7 @@ def detectable_changes(
     known = table[table['sdc'].notna()]
     if not len(known):
         why = '; '.join(dict.fromkeys(table['reason'].dropna()))
-        return Analysis(table, (f'The smallest detectable change is not known: {why}.',))
+        return Analysis(table, (f'The smallest detectable change was not computed: {why}.',))
     said = [
         f'{row["muscle"]} {row["sdc"]:.2f}'
         + (
@@ -173,7 +173,7 @@ def changes_of_people(
     years: Years,
     order: SessionOrder,
 ) -> Analysis:
-    """Say of each person and muscle whether it changed by more than measurement error.
+    """Test for each person and muscle whether it changed by more than measurement error.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _persons_text(table: pd.DataFrame, first: str, session: str) -> str:
     people = table['participant_id'].nunique()
     text = f'From {first} to {session}'
     if not people:
-        return f'{text} nobody has both values'
+        return f'{text} no participant has both values'
     beyond = table[table['verdict'] != WITHIN]
     what = []
     for muscle, part in beyond.groupby('muscle', sort=False):

@@ -100,7 +100,7 @@ def compare_maps(
         lacking = [name for name, mask in (('test', mine), ('reference', truth)) if not mask.any()]
         reason = f'not in the {" and the ".join(lacking)}' if lacking else None
         if reason is None and found.true_positive == 0:
-            reason = 'nothing overlaps, so conformity is minus infinity'
+            reason = 'no overlap, so conformity is minus infinity'
         rows.append({**row, 'reason': reason})
     return rows
 

@@ -82,7 +82,7 @@ def fit_formula(frame: pd.DataFrame, formula: str) -> Analysis:
     shared = {'formula': formula, 'n': who.nunique(), 'n_observations': len(who)}
     names, reason = list(model.exog_names), None
     if np.linalg.matrix_rank(model.exog) < len(names):
-        reason = 'terms determine each other (collinear), or are too many'
+        reason = 'terms are collinear or too many'
     elif len(who) < len(names) + MIN_DF:
         reason = f'{len(who)} rows are too few for {len(names)} coefficients'
     else:
@@ -210,7 +210,7 @@ def _check(node: ast.expr, columns: Collection[str]) -> None:
         case ast.Name(id=name):
             if name in columns:
                 return
-            raise _refusal(f'names {name}, which is no column')
+            raise _refusal(f'uses {name}, which is not a column')
         case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
             _check(operand, columns)
             return
@@ -231,7 +231,7 @@ def _check(node: ast.expr, columns: Collection[str]) -> None:
         ):
             if name in columns:
                 return
-            raise _refusal(f'names {name!r}, which is no column')
+            raise _refusal(f'uses {name!r}, which is not a column')
         case ast.Call(func=ast.Name(id='Treatment'), args=args, keywords=keywords):
             given = [*args, *(each.value for each in keywords if each.arg == 'reference')]
             if len(given) == len(args) + len(keywords) and all(

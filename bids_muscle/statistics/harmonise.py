@@ -214,8 +214,8 @@ def harmonise(
     sentence = (
         f'{len(names)} sites were harmonised by ComBat, keeping {controlled} '
         f'({counted([people_of_rows.nunique()])} of {n_all} participants, {len(kept)} of '
-        f'{len(values)} sessions): means were off by {least:+.2f} to {most:+.2f}. Results of '
-        'harmonised values say so.'
+        f'{len(values)} sessions): shifts of the mean of {least:+.2f} to {most:+.2f} were '
+        'removed. Results from harmonised values are marked.'
     )
     import pandas as pd
 
@@ -232,7 +232,7 @@ def _not_possible(
     kept: pd.DataFrame, names: np.ndarray, sites: np.ndarray, x: np.ndarray
 ) -> str | None:
     if len(names) < 2:
-        return f'{len(names)} site, so nothing to harmonise' if len(names) else 'no site is known'
+        return f'{len(names)} site only' if len(names) else 'site is missing for all participants'
     values = kept.to_numpy(dtype=float)
     counts = [_people(kept[sites == s]) for s in range(len(names))]
     small = [str(name) for name, n in zip(names, counts, strict=True) if n.min() < MIN_PER_SITE]
@@ -242,7 +242,7 @@ def _not_possible(
     indicator = (sites[:, None] == np.arange(1, len(names))).astype(float)
     design = np.column_stack([indicator, x])
     if is_collinear(design) or len(values) <= design.shape[1] + 1:
-        return 'sites and what is to be kept determine each other (collinear)'
+        return 'sites and the preserved covariates are collinear'
     for s in range(len(names)):
         if (np.nanstd(values[sites == s], axis=0) < 1e-9 * np.nanmax(np.abs(values))).any():
             return f'a muscle is the same in all participants of site {names[s]}'
@@ -287,7 +287,7 @@ def _site_test(y: np.ndarray, sites: np.ndarray, x: np.ndarray) -> dict[str, Any
     if few := too_few(*full.shape):
         return {'reason': few}
     if is_collinear(full[:, 1:]):
-        return {'reason': 'sites and what is controlled for determine each other (collinear)'}
+        return {'reason': 'sites and the control variables are collinear'}
     small, large = (float(_residual(design, y)) for design in (full, without))
     if no_variance(small, y):
         return {'reason': 'no variance is left within sites'}

@@ -109,7 +109,7 @@ def make_design(
     matrix = np.column_stack(list(columns.values()))
     reason = too_few(*matrix.shape)
     if reason is None and is_collinear(matrix[:, 1:]):
-        reason = f'{listed(list(columns)[1:])} determine each other (collinear)'
+        reason = f'{listed(list(columns)[1:])} are collinear'
     return Design(tuple(columns), matrix, left_out, reason)
 
 
@@ -119,7 +119,7 @@ def unknown(people: pd.DataFrame, terms: Sequence[str]) -> list[str]:
 
 
 def complete(people: pd.DataFrame, terms: Sequence[str]) -> pd.Series:
-    """Say who has all terms, but for those that nobody has."""
+    """Return who has all terms, except terms that are missing for everybody."""
     return people[[term for term in terms if people[term].notna().any()]].notna().all(axis=1)
 
 

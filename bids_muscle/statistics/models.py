@@ -183,7 +183,7 @@ def _mixed_rows(
     elif n == len(y):
         reason = 'no participant has the muscle in two sessions'
     elif is_collinear(x[:, varies]):
-        reason = f'{listed(list(terms[varies]))} determine each other (collinear)'
+        reason = f'{listed(list(terms[varies]))} are collinear'
     elif no_variance(_residual_within(y, groups), y):
         reason = 'no participant changes between sessions'
     absent = [shared | {'term': t, 'reason': f'no participant has {t}'} for t in lacking]

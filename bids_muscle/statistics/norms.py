@@ -72,7 +72,7 @@ class Curve:
         return self.calibration.get('p', 1.0) >= CALIBRATION_ALPHA
 
     def why_not(self, age: float, bmi: float) -> str | None:
-        """Say why the curve is not known for somebody, or None.
+        """Return why the curve is not known for somebody, or None.
 
         Examples
         --------
@@ -192,9 +192,9 @@ def fit_curve(
     """
     n = len(values)
     if n < MIN_PEOPLE:
-        return f'{n} people are too few, at least {MIN_PEOPLE} are needed'
+        return f'{n} people are too few; at least {MIN_PEOPLE} are needed'
     if (values <= 0).any():
-        return 'some values are 0, where the distribution is not defined'
+        return 'some values are 0, for which the distribution is undefined'
     age_limits = _limits(age)
     bmi_limits = None if bmi is None else _limits(bmi)
     if age_limits[0] >= age_limits[1] or (bmi_limits and bmi_limits[0] >= bmi_limits[1]):

@@ -112,8 +112,8 @@ def overlap(test: np.ndarray, reference: np.ndarray, labels: Sequence[int]) -> d
     """
     if test.shape != reference.shape:
         raise GridMismatchError(
-            f'Label maps of shape {test.shape} and {reference.shape} cannot be compared.',
-            'Give label maps on the same grid.',
+            f'Label maps have different shapes, {test.shape} and {reference.shape}.',
+            'Use label maps on the same grid.',
         )
     result = {}
     for label in labels:

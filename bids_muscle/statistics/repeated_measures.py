@@ -148,7 +148,12 @@ def _within(y: np.ndarray, design: Design, terms: Sequence[str]) -> list[dict[st
     model = fit(design, contrasts)
     error = float(np.trace(model.residual))
     if no_variance(error, y):
-        return _missing(names, 'within', design, 'muscles differ alike in all participants')
+        return _missing(
+            names,
+            'within',
+            design,
+            'differences between muscles are identical in all participants',
+        )
     sphere = sphericity(model.residual, model.df)
     p = contrasts.shape[1]
     rows = []

@@ -251,7 +251,7 @@ def for_formula(
 
 
 def measure_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns up to ``reason``; those of participants.tsv stand behind it."""
+    """Return the columns up to ``reason``; those of participants.tsv follow it."""
     return [str(name) for name in table.columns[: table.columns.get_loc('reason')]]
 
 

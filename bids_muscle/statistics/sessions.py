@@ -19,7 +19,7 @@ from bids_muscle.tables import name_some, parse_time
 NO_SESSION = 'n/a'
 #: Two sessions come in the order that this share of the people with both times has.
 MAJORITY = 0.75
-_UNSURE = 'labels, which is not sure'
+_UNSURE = 'labels, which is uncertain'
 
 #: Stages of a study in the order of time. A label without such a word has stage 0.
 _STAGES = {
@@ -60,7 +60,7 @@ class SessionOrder:
     source
         What says so.
     notes
-        Sentences about what speaks against it.
+        Sentences about contradictions.
     """
 
     names: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
     Two sessions come in the order that ``acq_time``, or else a number in sessions.tsv (days, age),
     gives them in at least three quarters of the people in whom it is known; else in that of their
     labels. Labels that tell the order give way only where the times of at least half of the people
-    with both sessions speak against them: a wrong date of one person turns no cohort round.
+    with both sessions contradict them: a wrong date of one person does not reverse a cohort.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
         if lacking := [name for name in labels if name not in names]:
             raise UsageError(
                 f'--session-order lacks {listed(lacking)}.',
-                'Name all sessions, the earliest first.',
+                'List all sessions, the earliest first.',
             )
         order = [name for name in names if name in found]
         return SessionOrder(tuple(order), '--session-order', tuple(times.against(order)))
@@ -128,8 +128,8 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
     doubtful = [name for pair, source in sources.items() if source == _UNSURE for name in pair]
     if doubtful:
         notes.append(
-            f'The order of {listed(list(dict.fromkeys(doubtful)))} is not sure: there is no '
-            'acq_time for it, and the labels do not tell. Give it with --session-order.'
+            f'The order of {listed(list(dict.fromkeys(doubtful)))} is uncertain: acq_time is '
+            'missing, and the labels do not contain an order. Give it with --session-order.'
         )
     return SessionOrder(tuple(order), listed(list(dict.fromkeys(sources.values()))), tuple(notes))
 

@@ -105,7 +105,7 @@ def read_variable(
         )
     numbers = {who: number for who, text in texts.items() if (number := _number(text)) is not None}
     if all(map(_is_date, texts.values())):
-        reason = f'{name} holds dates. Give a time as a number, such as years'
+        reason = f'{name} contains dates. Give a time as a number, such as years'
         return Variable(name, reason=reason)
     distinct = sorted(set(numbers.values()))
     if len(numbers) == len(texts):
@@ -115,7 +115,7 @@ def read_variable(
         return _groups(name, {who: f'{value:g}' for who, value in numbers.items()}, order)
     if len(distinct) > 2 and 2 * len(numbers) > len(texts) and not as_groups:
         words = name_some(sorted({texts[who] for who in texts.keys() - numbers.keys()}))
-        reason = f'{name} holds numbers and words ({words}). Correct the words, or write n/a'
+        reason = f'{name} contains numbers and words ({words}). Correct the words, or write n/a'
         return Variable(name, reason=reason)
     return _groups(name, texts)
 
@@ -149,7 +149,7 @@ def ask_variables(
         if name is None:
             known = name_some(columns) or 'none'
             raise UsageError(
-                f"participants.tsv has no column '{plain}', which --group names.",
+                f"The column '{plain}' of --group is not in participants.tsv.",
                 f'Its columns are: {known}.',
             )
         codes = meanings.get(name)

@@ -53,7 +53,7 @@ def evaluate(
     seg
         The ``seg`` entity of the references, or None for all maps with a muscle that is known.
     raters
-        Whose corrections stand for the predictions and for the references; empty for all maps.
+        Raters whose corrections are the predictions and the references; empty for all maps.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
 def _paired_spines(
     found: Sequence[LabelMap], wanted: Sequence[LabelMap], left_out: list[str]
 ) -> pd.DataFrame:
-    """Compare the vertebrae and discs of two datasets; what cannot be is told in `left_out`."""
+    """Compare vertebrae and discs of two datasets; what cannot be compared is in `left_out`."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

@@ -132,7 +132,7 @@ class ParticipantRun:
         found = {}
         for scan in self.left:
             record = self.earlier.get(scan.name)
-            # Images whose water and fat were exchanged would not be searched for swaps again.
+            # Images whose water and fat were swapped would not be searched for swaps again.
             if not (scan.manual and record and settings.bias_correction) or settings.fix_swaps:
                 continue
             names = {
@@ -198,7 +198,7 @@ class ParticipantRun:
 
 
 def seems_finished(inputs: RunInputs, participant: str) -> bool:
-    """Say from the records alone whether nothing is left to do for a participant.
+    """Return from the records alone whether nothing is left to do for a participant.
 
     No image is read: that one has changed or has come is noticed by :meth:`ParticipantRun.plan`
     alone. The page is the last file that a run writes. Label maps below ``--derivatives`` may

@@ -76,7 +76,7 @@ class RunInputs:
         return cls(settings, models, refusals, find_atlases(settings))
 
     def fits(self, record: ScanRecord) -> bool:
-        """Say whether a scan was processed with these settings, this model and this version."""
+        """Return whether a scan was processed with these settings, this model and this version."""
         model = self.models.get(record.region or '')
         found = record.made_with
         # A scan that a person outlined has no model.
@@ -224,7 +224,7 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
 
 
 def _unfit_marks(levels: Path, labels: Sequence[str]) -> list[str]:
-    """Say which rows of a table of levels are about nobody in the dataset."""
+    """Return which rows of a table of levels are about nobody in the dataset."""
     rows = read_table(levels).rows
     named = {row.get('participant_id', MISSING).removeprefix('sub-') for row in rows}
     unfit = sorted(named - {*labels, MISSING})

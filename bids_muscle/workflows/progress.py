@@ -104,7 +104,7 @@ class Tally:
 
 
 class Progress:
-    """Says how far the participant level is, while it is used as a context.
+    """Report the progress of the participant level, while used as a context.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class Progress:
             print(outcome.traceback, end='', file=sys.stderr, flush=True)
 
     def end(self, records: Sequence[ScanRecord], problems: Sequence[Problem] = ()) -> None:
-        """Say how all scans ended.
+        """Return how all scans ended.
 
         Parameters
         ----------

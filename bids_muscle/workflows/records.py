@@ -204,7 +204,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
 
 
 def is_empty(record: ScanRecord) -> bool:
-    """Say whether a record stands for a participant in which there was nothing to do."""
+    """Return whether a record is of a participant without any scan to process."""
     return bool(record.problem and record.problem.kind == NothingSelectedError.__name__)
 
 

@@ -1,4 +1,4 @@
-"""What a second run need not do again: scans that an earlier run finished, told by content.
+"""What a second run need not do again: scans that an earlier run finished, identified by content.
 
 Neither times of files nor the place of the dataset, of the work folder or of the outputs count.
 """

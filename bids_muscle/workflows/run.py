@@ -154,7 +154,7 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
 
 @dataclass(frozen=True)
 class _Machine:
-    """What the graphs run on, CPUs, memory and devices or a plugin of Nipype, and who is told."""
+    """CPUs, memory and devices or a Nipype plugin for the graphs, and the report of progress."""
 
     resources: Resources
     plugin: NipypePlugin | None
@@ -254,7 +254,7 @@ def _begin(
 def _say_remarks(
     inputs: RunInputs, runs: Sequence[ParticipantRun], spoken_of: set[str | None]
 ) -> None:
-    """Say, once for each region, what its model cannot give."""
+    """Report, once per region, the muscles that its model does not segment."""
     regions = {scan.region for run in runs for scan in run.left if not scan.problem}
     for region, model in inputs.models.items():
         if region in regions - spoken_of:

@@ -24,8 +24,8 @@ _TAIL_BYTES = 2**16
 class RunLog:
     """A text file that grows; where it cannot be written, a run goes on without it.
 
-    It is locked while the run lives, so that a log without an end can be told from one that still
-    grows.
+    It is locked while the run lives, so that a log without an end can be distinguished from one
+    that still grows.
 
     Parameters
     ----------

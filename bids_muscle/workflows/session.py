@@ -224,7 +224,7 @@ def _measure_maps(settings: Settings, participant: str, maps: SpineMaps, name: s
 
 
 def _is_given(path: Path, maps: SpineMaps, output_dir: Path) -> bool:
-    """Say whether a map is another one than that which a scan of this dataset has written."""
+    """Return whether a map is another one than that which a scan of this dataset has written."""
     own = (output_dir / spine_path(maps.stem, 'morph_spine')).with_name(path.name)
     if path == own:
         return '_desc-' in path.name

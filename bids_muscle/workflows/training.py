@@ -227,7 +227,7 @@ def _numbers_in(path: Path) -> set[int]:
 
 
 def _learned(recipe: Recipe, cases: Sequence[Case]) -> str:
-    """Say in how many maps each muscle is that the network has a class for."""
+    """Count the label maps of each muscle for which the network has a class."""
     table = load_label_table(recipe.region)
     classes = int(recipe.network['out_channels'])
     numbers = recipe.numbers or tuple(range(classes))

@@ -124,5 +124,5 @@ def test_a_number_with_two_names_is_refused(tmp_path: Path) -> None:
     path = tmp_path / 'sub-01_seg-manual_dseg.nii.gz'
     assert read_lookup(path, tmp_path) == {1: 'right psoas major', 2: 'left psoas major'}
     table.write_text('index\tname\n1\tright psoas major\n1\tleft psoas major\n')
-    with pytest.raises(BadDataError, match='stands in it twice'):
+    with pytest.raises(BadDataError, match='contains an index twice'):
         read_lookup(path, tmp_path)

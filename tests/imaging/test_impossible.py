@@ -1,4 +1,4 @@
-"""Copies, signed magnitudes and exchanged phases are found, and nothing is in clean scans."""
+"""Copies, signed magnitudes and swapped phases are found, and nothing is in clean scans."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_clean_scans_raise_nothing(scan: DixonPhantom, snr: float) -> None:
 
 
 def test_a_lean_person_of_water_raises_nothing(scan: DixonPhantom) -> None:
-    """A thin rim of fat is all there is: nothing is a copy, nothing exchanged."""
+    """A thin rim of fat is all there is: nothing is a copy, nothing swapped."""
     lean = DixonPhantom(
         np.where(scan.labels > 0, scan.water + scan.fat, scan.water),
         np.where(scan.labels > 0, 0, 0.3 * scan.fat),
@@ -119,16 +119,16 @@ def test_phases_that_are_exchanged(scan: DixonPhantom) -> None:
     images = images_of(scan)
     turned = {'inphase': images['opposedphase'], 'opposedphase': images['inphase']}
     checked = check(turned)
-    assert 'exchanged' in checked.doubt
+    assert 'swapped' in checked.doubt
     assert '--fix-swaps' in checked.doubt
     fixed = check(turned, fix_swaps=True)
     assert not fixed.doubt
     assert np.array_equal(fixed.arrays['inphase'], images['inphase'])
-    assert 'exchanged back' in fixed.warnings[0]
+    assert 'swapped back' in fixed.warnings[0]
     # Water and fat of the scanner do not need them.
     beside = check(turned | only(images, 'water', 'fat'))
     assert not beside.doubt
-    assert 'exchanged' in beside.warnings[0]
+    assert 'swapped' in beside.warnings[0]
 
 
 @pytest.mark.parametrize('kind', ['phase', 'real', 'imaginary'])
@@ -224,4 +224,4 @@ def test_no_fat_fraction_of_copies_and_exchanged_phases(scan: DixonPhantom) -> N
         found = prepared(arrays, scan.affine)
         assert found.fat_doubt
         assert np.isnan(np.asarray(found.fat_fraction.dataobj)).all()
-        assert any(word in ' '.join(found.warnings) for word in ('copy', 'exchanged'))
+        assert any(word in ' '.join(found.warnings) for word in ('copy', 'swapped'))

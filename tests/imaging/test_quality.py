@@ -116,7 +116,7 @@ def test_front_and_top_are_told_from_the_muscles(scan: DixonPhantom) -> None:
     figures, flags = placed(scan)
     assert figures['front_plausible'] is True
     assert figures['up_plausible'] is not False
-    assert not [flag for flag in flags if 'exchanged' in flag or 'upside' in flag]
+    assert not [flag for flag in flags if 'swapped' in flag or 'upside' in flag]
     figures, flags = placed(scan, 1)
     assert figures['front_plausible'] is False
     assert any('front and back' in flag for flag in flags)

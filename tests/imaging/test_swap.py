@@ -148,7 +148,7 @@ def test_prepare_marks_and_on_request_corrects(scan: DixonPhantom) -> None:
     mask = np.asarray(marked.swap.dataobj) > 0
     assert np.array_equal(np.asarray(marked.images['water'].dataobj), swapped[0])
     assert any('--fix-swaps' in warning for warning in marked.warnings)
-    assert any('exchanged back' in warning for warning in fixed.warnings)
+    assert any('swapped back' in warning for warning in fixed.warnings)
     expected = exchange(*swapped, mask)
     for name, data in zip(('water', 'fat'), expected, strict=True):
         assert np.array_equal(np.asarray(fixed.images[name].dataobj), data)

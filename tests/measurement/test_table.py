@@ -370,7 +370,7 @@ def test_voxels_with_fat_and_water_exchanged_are_left_out_and_counted() -> None:
     assert right['mfi_swapped_voxels'] == right['mfi_excluded_voxels'] == 120
     assert '120 of 600' in right['reason']
     assert left['mfi_swapped_voxels'] == 0
-    assert 'exchanged' not in left['reason']
+    assert 'swapped' not in left['reason']
     with pytest.raises(GridMismatchError, match='swap'):
         measure_scan(image(labels), TABLE, **images, swap=swap[1:], contrast='dixon')
 

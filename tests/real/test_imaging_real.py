@@ -162,4 +162,4 @@ def test_real_images_are_neither_copies_nor_exchanged_nor_signed(real_data: Path
     phases = groups[-2]
     turned = dict(zip(phases, reversed(phases.values()), strict=True))
     arrays = {key: array(load_image(path)) for key, path in turned.items()}
-    assert 'exchanged' in check_images(arrays, fat_source(arrays)).doubt
+    assert 'swapped' in check_images(arrays, fat_source(arrays)).doubt

@@ -135,7 +135,7 @@ def test_what_cannot_be_computed_has_a_reason(
 def test_perfect_agreement() -> None:
     found = agreement([1.0, 2, 3, 4], [1.0, 2, 3, 4])
     assert (found.icc, found.bias, found.mae, found.calibration_slope) == (1, 0, 0, 1)
-    assert found.reason == 'no interval of the ICC'
+    assert found.reason == 'the interval of the ICC is undefined'
 
 
 def test_lengths_must_agree() -> None:

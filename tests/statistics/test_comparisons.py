@@ -187,7 +187,7 @@ def test_an_unknown_covariate_is_not_controlled_for() -> None:
 def test_what_cannot_be_controlled_has_a_reason() -> None:
     who = people()
     who['bmi'] = 2 * who['age'] + 1
-    wide, reason = values(who), 'determine each other'
+    wide, reason = values(who), 'are collinear'
     for table in (
         sex_differences(wide, who).table,
         partial_correlations(wide, who).table,

@@ -88,7 +88,7 @@ def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
     reference[:2], reference[2:4] = 1, 2
     beside = compare_maps(np.roll(reference, 4, 0), reference, LABELS, (1.0, 1.0, 1.0), 1.0)
     assert [row['dice'] for row in beside[:2]] == [0, 0]
-    assert 'nothing overlaps' in beside[0]['reason']
+    assert 'no overlap' in beside[0]['reason']
     assert beside[2]['reason'] == 'not in the test and the reference'
     assert isnan(beside[2]['dice'])
     found = agreements(pd.DataFrame([{'scan': 'a', **row} for row in beside]))

@@ -84,5 +84,5 @@ def test_a_refusal_names_the_columns() -> None:
     import pandas as pd
 
     frame = pd.DataFrame({'participant_id': ['a', 'b'], 'volume_ml': [1.0, 2.0]})
-    with pytest.raises(UsageError, match=r'names age, which is no column.*participant_id'):
+    with pytest.raises(UsageError, match=r'uses age, which is not a column.*participant_id'):
         fit_formula(frame, 'volume_ml ~ age')

@@ -304,7 +304,7 @@ def test_dates_of_the_dataset_of_today_decide_and_are_kept(tmp_path: Path) -> No
     # Without the raw data the records know; these have one time for both.
     shutil.rmtree(bids_dir)
     assert group(output_dir) == ExitCode.OK
-    assert 'is not sure' in (output_dir / 'group.html').read_text()
+    assert 'is uncertain' in (output_dir / 'group.html').read_text()
 
 
 def test_sites_and_late_covariates_come_from_the_raw_data_and_are_kept(tmp_path: Path) -> None:

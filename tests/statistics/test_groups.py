@@ -46,10 +46,10 @@ def test_columns_are_read_as_people_mean_them(
     [
         (['n/a', '', ' '], 'no participant has x'),
         (['a', 'a', 'A'], 'x is a in all 3 participants'),
-        (['2020-01-02', '2021-01-02'], 'x holds dates'),
-        (['02.01.2020', '03.01.2020'], 'x holds dates'),
+        (['2020-01-02', '2021-01-02'], 'x contains dates'),
+        (['02.01.2020', '03.01.2020'], 'x contains dates'),
         ([f'id{i}' for i in range(40)], 'x has 40 different values'),
-        (['1', '2', '3', '4', '>5'], 'x holds numbers and words (>5)'),
+        (['1', '2', '3', '4', '>5'], 'x contains numbers and words (>5)'),
     ],
 )
 def test_columns_that_cannot_be_tested_say_why(cells: list[str], reason: str) -> None:
@@ -66,7 +66,7 @@ def test_codes_have_their_names_and_numbers_may_be_groups() -> None:
     assert (asked.kind, asked.levels) == ('groups', ('1', '2', '3'))
     many = column(*'aaaaabbbbb', *[f'id{i}' for i in range(20)])
     assert read_variable('x', many).levels == ('a', 'b')
-    with pytest.raises(UsageError, match='no column'):
+    with pytest.raises(UsageError, match="'pain' of --group is not in"):
         ask_variables(['pain'], {'arm': codes}, {})
 
 

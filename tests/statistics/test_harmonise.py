@@ -78,8 +78,8 @@ def test_who_has_no_site_is_left_out() -> None:
 @pytest.mark.parametrize(
     ('site', 'reason'),
     [
-        ('x', '1 site, so nothing'),
-        (np.nan, 'no site is known'),
+        ('x', '1 site only'),
+        (np.nan, 'site is missing for all participants'),
         (['x'] * 58 + ['y'] * 2, 'site y has fewer than 3'),
         ('sex', 'collinear'),
     ],

@@ -191,7 +191,10 @@ def test_muscles_that_differ_alike_in_all_are_not_tested() -> None:
     who = people()
     wide = pd.DataFrame({'a': who['age'], 'b': who['age'] + 1})
     rows = effects(wide, who, 'bmi')
-    assert rows.loc['muscle', 'reason'] == 'muscles differ alike in all participants'
+    assert (
+        rows.loc['muscle', 'reason']
+        == 'differences between muscles are identical in all participants'
+    )
     assert rows.loc['muscle', ['f', 'p']].isna().all()
 
 

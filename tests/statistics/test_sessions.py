@@ -51,7 +51,7 @@ def test_labels_tell_the_order(study: str) -> None:
 def test_labels_that_do_not_tell_are_said(study: str) -> None:
     order = order_sessions(visits({f'ses-{label}': {} for label in study.split()}))
     assert set(order.names) == {f'ses-{label}' for label in study.split()}
-    assert 'not sure' in order.text
+    assert 'uncertain' in order.text
     assert all(f'ses-{label}' in order.notes[0] for label in study.split())
     assert '--session-order' in order.notes[0]
 
@@ -98,7 +98,7 @@ def test_a_crossover_has_no_common_order() -> None:
     one, other = times(a='2020-01-01', b='2020-02-02'), times(b='2020-01-01', a='2020-02-02')
     order = order_sessions(visits(*[one, other] * 6))
     assert order.names == ('ses-a', 'ses-b')
-    assert 'not sure' in order.text
+    assert 'uncertain' in order.text
     assert 'In 6 of 12 participants' in order.notes[0]
 
 
@@ -119,7 +119,7 @@ def test_numbers_of_sessions_tsv_decide_where_there_is_no_date() -> None:
     order = order_sessions(visits(*[person] * 3))
     assert (order.names, order.source) == (('ses-b', 'ses-a'), 'sessions.tsv')
     aged = {'ses-b': {'age': '41', 'mood': '9'}, 'ses-a': {'age': '41', 'mood': '1'}}
-    assert 'not sure' in order_sessions(visits(aged)).text
+    assert 'uncertain' in order_sessions(visits(aged)).text
 
 
 def test_some_sessions_by_date_and_others_by_label() -> None:

@@ -31,7 +31,7 @@ REMEDY = (
     'Both files of a model are at github.com/MuscleMap/MuscleMap (scripts/models) and in its '
     'releases; put them in one folder.'
 )
-#: Share of a window that the next one covers, unless the program is told another.
+#: Share of a window that the next one covers, unless set otherwise.
 OVERLAP = 0.9
 #: Pixels around what is above zero after the z-score, and the least plane, filled with zeros.
 MARGIN_PX, LEAST_PX = 20, (256, 256, 1)

@@ -139,7 +139,7 @@ def gaussian_blur(planes: torch.Tensor, sigma_px: torch.Tensor) -> torch.Tensor:
 def mirror(
     images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror the chosen views left to right and exchange right (odd) and left (even) labels.
+    """Mirror the chosen views left to right and swap right (odd) and left (even) labels.
 
     Parameters
     ----------

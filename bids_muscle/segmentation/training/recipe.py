@@ -108,7 +108,7 @@ class Patches:
     pad_px
         How far windows may reach over the edges of the volume (x, y, slices).
     mirror
-        Whether half of the windows are mirrored, and right and left labels exchanged.
+        Whether half of the windows are mirrored, and right and left labels swapped.
     scale
         Greatest change of size along each axis, as a share.
     rotation_deg, shift_px
