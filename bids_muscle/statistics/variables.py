@@ -90,7 +90,7 @@ def read_variable(
     >>> read_variable('arm', dict(enumerate(['Pain', 'control', 'pain', 'pain']))).levels
     ('control', 'pain')
     >>> read_variable('visit', dict(enumerate(['2020-01-31', '2021-03-01']))).reason
-    'visit holds dates. Give a time as a number, such as years'
+    'visit contains dates. Give a time as a number, such as years'
     """
     texts = {who: ' '.join(str(cell).split()) for who, cell in cells.items()}
     texts = {who: text for who, text in texts.items() if text.casefold() not in _MISSING}

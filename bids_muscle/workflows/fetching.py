@@ -205,7 +205,7 @@ def _fetch(
 def _already_there(entry: Entry, target: Path, say: Callable[[str], None]) -> Path:
     known = certificate(target) if target.is_dir() else {}
     if known.get('name') == entry.name and entry.version in (None, known.get('version')):
-        say(f'{entry.name} is there already.')
+        say(f'{entry.name} already exists.')
         return target
     raise OutputError(
         f'{target} already exists and is not version {entry.version} of {entry.name}.',
