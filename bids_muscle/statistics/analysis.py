@@ -120,7 +120,7 @@ def too_few(n: int, coefficients: int = 1) -> str | None:
     Examples
     --------
     >>> too_few(3), too_few(5), too_few(1, 4)
-    ('3 participants are too few; at least 5 are needed', None, '1 participant is too few, \
+    ('3 participants are too few; at least 5 are needed', None, '1 participant is too few; \
 at least 8 are needed')
     """
     needed = coefficients + MIN_DF
