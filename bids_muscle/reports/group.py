@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -134,7 +133,6 @@ def write_group(
     if review:
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)
-    gc.freeze()  # they are kept to the end: no collection needs to look at them
     muscles = muscle_table(scans, people)
     of_people = _visits(scans, visits or {})
     order = order_sessions(of_people, session_order)

@@ -99,8 +99,10 @@ def _levels(entry: Mapping[str, Any], column: pd.Series, kind: str) -> str:
     """Return the levels that a column of few words has, as in its dictionary or as they occur."""
     if isinstance(entry.get('Levels'), dict):
         return '; '.join(f'{level} = {text}' for level, text in entry['Levels'].items())
+    if kind == 'number':
+        return ''
     words = sorted(set(column) - {MISSING})
-    return '; '.join(words) if kind != 'number' and len(words) <= 10 else ''
+    return '; '.join(words) if len(words) <= 10 else ''
 
 
 def type_of(column: Iterable[str]) -> str:

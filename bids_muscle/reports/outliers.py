@@ -49,16 +49,19 @@ class Outlier:
 
 def find_outliers(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[Outlier]:
     """List values with a robust z beyond 3.5, the farthest first; see :func:`robust_scores`."""
-    far = [each for each in robust_scores(scans, columns) if abs(each.robust_z) > OUTLIER_Z]
+    far = robust_scores(scans, columns, beyond=OUTLIER_Z)
     return sorted(far, key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
 
 
-def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[Outlier]:
+def robust_scores(
+    scans: Sequence[ScanOutputs], columns: Sequence[str], beyond: float = -1
+) -> list[Outlier]:
     """Return how far each value lies from those of the same muscle, side and contrast.
 
     The robust z is 0.6745 (value - median) / MAD, with MAD the median absolute deviation from the
     median [1]_, over the scans of one region and contrast, for each muscle and side. Muscles with
-    fewer than five values, or of which more than half are equal, have no scores.
+    fewer than five values, or of which more than half are equal, have no scores. Only values with
+    a robust z beyond the given one are returned.
 
     References
     ----------
@@ -68,9 +71,9 @@ def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[
 
     groups: dict[tuple[str, ...], list[tuple[ScanOutputs, float]]] = {}
     for scan in scans:
+        alike = str(scan.record.region), scan.contrast
         for name, column, value in _values(scan, columns):
-            key = (str(scan.record.region), scan.contrast, name, column)
-            groups.setdefault(key, []).append((scan, value))
+            groups.setdefault((*alike, name, column), []).append((scan, value))
     scores = []
     for (_, _, name, column), members in groups.items():
         values = np.array([value for _, value in members])
@@ -78,9 +81,13 @@ def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[
         mad = np.median(np.abs(distance))
         if len(members) < LEAST_VALUES or mad == 0:
             continue
-        for (scan, value), z in zip(members, 0.6745 * distance / mad, strict=True):
+        z = 0.6745 * distance / mad
+        for n in np.flatnonzero(np.abs(z) > beyond):
+            scan, value = members[n]
             record = scan.record
-            scores.append(Outlier(record.participant, record.scan, name, column, value, float(z)))
+            scores.append(
+                Outlier(record.participant, record.scan, name, column, value, float(z[n]))
+            )
     return scores
 
 
