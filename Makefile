@@ -76,7 +76,7 @@ lint: $(VENV)/.installed-test
 	$(RUN)/lint-imports
 
 test: $(VENV)/.installed-test lint
-	$(RUN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow-test: $(VENV)/.installed-test
 	$(RUN)/pytest -n 2 --dist loadfile -m slow

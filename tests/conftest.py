@@ -33,21 +33,14 @@ TinyImage = np.ndarray | nib.Nifti1Image | bytes | None
 TinyDataset = Callable[..., Path]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest folders first, and each file on one worker.
-
-    Those of tests/workflows go to one worker together: most of them share one run.
-    """
+    """Put the longest folders first; the order within a folder stays."""
 
     def turn(item: pytest.Item) -> int:
         folders = (n for n, folder in enumerate(LONGEST) if item.nodeid.startswith(folder))
         return next(folders, len(LONGEST))
 
     items.sort(key=turn)
-    for item in items:
-        group = LONGEST[0] if turn(item) == 0 else item.nodeid.partition('::')[0]
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope='session')
