@@ -27,11 +27,11 @@ COMPLETIONS ?= $(HOME)/.local/share/bash-completion/completions
 
 # torch goes first and alone: pinned, and from the CPU index, so that no CUDA packages follow.
 $(VENV)/.installed: setup.py pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bids_muscle needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bids_muscle needs Python 3.11 or newer")'
 	@echo 'Installing into $(VENV): 2 GB on the disk, 2 to 5 minutes.'
 	$(PYTHON) -m venv $(VENV)
 	@$(if $(TORCH_INDEX),$(ask_index) 2>/dev/null || echo '$(TORCH_INDEX) is out of reach: torch comes from the usual index and may be larger.')
-	$(PIP) --retries 1 torch==2.13.0 $(index)
+	@$(PIP) --retries 1 torch==2.13.0 $(index)
 	$(PIP) --editable .
 	touch $@
 
