@@ -140,7 +140,7 @@ def test_of_very_many_columns_those_of_use_are_read(tmp_path: Path) -> None:
     assert 'participants.tsv: 2000 of its 2003 columns are not read' in table.remarks[0]
     # What a model names is read too, and the copy in the outputs holds as much.
     formula = 'volume_ml ~ age + Q("f.1234.0.0")'
-    rows = keep_participants(root, tmp_path / 'out', formula=formula).rows
+    rows = keep_participants(root, tmp_path / 'out', named=formula).rows
     assert rows['1']['f.1234.0.0'] == 'f.1234.0.0'
     copy = (tmp_path / 'out/participants.tsv').read_text().splitlines()
     assert copy[0] == 'participant_id\tAge (years)\tparticipants_sex\tf.1234.0.0'

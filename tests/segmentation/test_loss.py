@@ -109,5 +109,5 @@ def test_of_joined_labels_either_is_right(recipe: Recipe, name: str) -> None:
 def test_only_the_marginal_loss_knows_unknown_pixels(recipe: Recipe) -> None:
     source = replace(recipe.sources[0], unknown=(9,))
     replace(recipe, loss='marginal', sources=(source,))
-    with pytest.raises(UsageError, match='unknown pixels'):
+    with pytest.raises(UsageError, match='unlabelled pixels'):
         replace(recipe, loss='dice_ce', sources=(source,))

@@ -163,7 +163,7 @@ def test_a_reader_corrects_measures_and_rates(served: tuple[Path, str], page: Pa
     assert '→' in row
     assert volume_of(output_dir) > volume
     assert f'{volume_of(output_dir):.3g}' in row
-    assert 'A person drew or corrected' in (output_dir / 'sub-01.html').read_text()
+    assert 'drawn or corrected by hand' in (output_dir / 'sub-01.html').read_text()
 
     page.click('[data-rating=pass]')
     page.wait_for_selector('[data-rating=pass][aria-pressed=true]')
