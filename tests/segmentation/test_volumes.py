@@ -223,7 +223,7 @@ def test_a_case_is_brought_to_the_grid_of_the_network(
 def test_says_what_a_case_lacks(volume_recipe: Recipe, tmp_path: Path) -> None:
     case = write_case(tmp_path, ('inphase',), (20, 16, 8))
     recipe = replace(volume_recipe, normalization='zscore', channels=('inphase', 'opposedphase'))
-    with pytest.raises(MissingInputError, match='opposedphase of .* is missing'):
+    with pytest.raises(MissingInputError, match=r'opposedphase of .* is missing'):
         load_volume(case, 1.0, recipe)
     other = write_case(tmp_path, ('inphase',), (20, 16, 7))
     with pytest.raises(BadDataError, match='is not on the grid'):
