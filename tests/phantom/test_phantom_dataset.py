@@ -331,7 +331,13 @@ def test_what_killed_runs_left_is_swept_and_an_older_dataset_comes_back(tmp_path
 def test_a_stopped_run_leaves_no_process(tmp_path: Path, name: str) -> None:
     words = [str(tmp_path / 'bids'), '--participants', '40', '--nprocs', '2']
     command = [sys.executable, '-m', 'bids_muscle.cli.phantom', *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def listen() -> None:  # where the tests run under nohup, the signal is ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen
+    )
 
     def members() -> list[str]:
         listed = ['ps', '-o', 'pid=', '--sid', str(process.pid)]
