@@ -21,6 +21,7 @@ EVERYTHING: dict[str, Any] = {
     'contrast_rules': '/rules.tsv',
     'bids_filter_file': '/filter.json',
     'derivatives': ['/derivatives/spine'],
+    'norms': '/norms.json',
     'loading': True,
     'loading_strength': 'lean',
     'skip_bids_validation': True,

@@ -329,7 +329,8 @@ def test_what_killed_runs_left_is_swept_and_an_older_dataset_comes_back(tmp_path
 
 @pytest.mark.parametrize('name', ['SIGHUP', 'SIGKILL'])
 def test_a_stopped_run_leaves_no_process(tmp_path: Path, name: str) -> None:
-    words = [str(tmp_path / 'bids'), '--participants', '40', '--nprocs', '2']
+    words = [str(tmp_path / 'bids'), '--participants', '400', '--nprocs', '2']
+    words += ['--shape', '64', '48', '8', '--voxel-size', '6', '6', '25']
     command = [sys.executable, '-m', 'bids_muscle.cli.phantom', *words]
 
     def listen() -> None:  # where the tests run under nohup, the signal is ignored
