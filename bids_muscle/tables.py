@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -111,6 +112,21 @@ def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+def number(text: str) -> float | None:
+    """Return a table cell as a number, or None where it is n/a or no number.
+
+    Examples
+    --------
+    >>> number('12.5'), number('n/a')
+    (12.5, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def parse_time(text: str) -> datetime | None:

@@ -18,7 +18,7 @@ from bids_muscle.dataset.names import (
 )
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError
-from bids_muscle.files import read_small
+from bids_muscle.files import file_sha256, read_small
 
 #: A name of a rater in a file name is no longer than this.
 _MOST_LETTERS = 40
@@ -184,7 +184,6 @@ def rater_label(rater: str) -> str:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 (hex) of a file; empty where it cannot be read."""
     try:
-        with path.open('rb') as stream:
-            return hashlib.file_digest(stream, 'sha256').hexdigest()
+        return file_sha256(path)
     except OSError:
         return ''

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.reports.charts import wrap
 from bids_muscle.reports.completeness import cause_of
+from bids_muscle.reports.group_notes import by_series
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.parts import kind_of
@@ -159,10 +160,7 @@ def _lines(counts: Counter[str]) -> tuple[str, ...]:
 
 
 def _parts(scans: Sequence[ScanOutputs], variables: Sequence[Variable]) -> Iterable[str]:
-    series: dict[tuple[str, str], list[ScanOutputs]] = {}
-    for scan in scans:
-        series.setdefault((str(scan.record.region), scan.contrast), []).append(scan)
-    for (region, contrast), members in sorted(series.items()):
+    for region, contrast, members in by_series(scans):
         yield f'{region}, {contrast}: {_counts(members)}'
     people = {scan.record.participant for scan in scans}
     for variable in (each for each in variables if each.kind == 'groups'):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.ratings import Segmentation, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
-from bids_muscle.tables import MISSING, read_rows
+from bids_muscle.tables import MISSING, number, read_rows
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
@@ -227,21 +226,6 @@ def read_scans(
 def is_editable(scan: ScanOutputs) -> bool:
     """Return whether its label map can be corrected in the browser."""
     return scan.done and bool(scan.table) and not scan.record.parts and scan.record.region != SPINE
-
-
-def number(text: str) -> float | None:
-    """Return a table cell as a number, or None where it is n/a or no number.
-
-    Examples
-    --------
-    >>> number('12.5'), number('n/a')
-    (12.5, None)
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _label_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,15 @@ from bids_muscle.statistics.sessions import label_key
 _VIEWABLE = ('_desc-preproc_', '_dseg.', '_fatfrac.')
 
 
-def write_participant_report(output_dir: Path, participant: str) -> Path:
+def write_participant_report(
+    output_dir: Path, participant: str, scans: Sequence[ScanOutputs] | None = None
+) -> Path:
     """Write the page of one participant.
 
     Parameters
     ----------
-    output_dir
-        The derivatives dataset.
-    participant
-        Label without ``sub-``.
+    output_dir, participant, scans
+        As for :func:`participant_page`.
 
     Returns
     -------
@@ -53,11 +53,17 @@ def write_participant_report(output_dir: Path, participant: str) -> Path:
         If the page cannot be written.
     """
     path = output_dir / participant_path(participant, 'report')
-    write_text(participant_page(output_dir, participant), path)
+    write_text(participant_page(output_dir, participant, scans), path)
     return path
 
 
-def participant_page(output_dir: Path, participant: str, *, served: bool = False) -> str:
+def participant_page(
+    output_dir: Path,
+    participant: str,
+    scans: Sequence[ScanOutputs] | None = None,
+    *,
+    served: bool = False,
+) -> str:
     """Return the page of one participant.
 
     Parameters
@@ -66,10 +72,12 @@ def participant_page(output_dir: Path, participant: str, *, served: bool = False
         The derivatives dataset.
     participant
         Label without ``sub-``.
+    scans
+        Those of the participant, where they have been read already.
     served
         Whether it comes from the server, with links to the editor.
     """
-    scans = read_scans(output_dir, participant)
+    scans = read_scans(output_dir, participant) if scans is None else scans
     paragraphs, references = write_methods(scans)
     reference = read_reference(output_dir)
     settings = _settings(output_dir, participant)

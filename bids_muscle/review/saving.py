@@ -35,6 +35,11 @@ class ConflictError(BidsMuscleError):
         self.revision = revision
 
 
+def timestamp() -> str:
+    """Return the present time in ISO 8601, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z')
+
+
 @contextmanager
 def writing_in(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder of which several windows, or servers, may change one file.
@@ -115,7 +120,7 @@ def save_correction(
         'SpatialReference': 'orig',
         'Manual': True,
         'Rater': rater,
-        'SavedAt': datetime.now(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z'),
+        'SavedAt': timestamp(),
         'Passed': passed,
         'StartedFrom': start.path.name,
         'StartedFromRater': start.rater or MISSING,

@@ -178,6 +178,20 @@ def starts(output_dir: Path, scan: EditorScan) -> dict[str, Correction]:
     return {PUBLISHED: Correction(scan.labels), **own}
 
 
+def find_start(output_dir: Path, scan: EditorScan, key: str) -> Correction:
+    """Return the label map that a correction starts from.
+
+    Raises
+    ------
+    MissingInputError
+        If it is not there any more.
+    """
+    given = starts(output_dir, scan)
+    if key not in given:
+        raise MissingInputError(f'{scan.scan.name} has no label map {key}.', 'Reload the page.')
+    return given[key]
+
+
 def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]:
     """Return what the page of the editor needs of a scan, JSON-ready.
 

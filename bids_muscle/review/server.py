@@ -6,7 +6,6 @@ The files are the state: whatever a page shows is read when it is asked for.
 from __future__ import annotations
 
 import gzip
-from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,7 +16,7 @@ from werkzeug.security import safe_join
 
 from bids_muscle.dataset.corrections import rater_label
 from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
-from bids_muscle.errors import MissingInputError, UsageError
+from bids_muscle.errors import UsageError
 from bids_muscle.reports.cohort import recorded_people
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outputs import ScanOutputs, is_editable
@@ -27,8 +26,8 @@ from bids_muscle.reports.ratings import keep_rating
 from bids_muscle.reports.review import review_page
 from bids_muscle.reports.scan_data import scan_data
 from bids_muscle.review.guard import admit, explain, harden, refuse
-from bids_muscle.review.saving import save_correction, writing_in
-from bids_muscle.review.scans import EditorScan, inside, participant_of, scan_facts, starts
+from bids_muscle.review.saving import save_correction, timestamp, writing_in
+from bids_muscle.review.scans import EditorScan, find_start, inside, participant_of, scan_facts
 from bids_muscle.review.state import Review
 from bids_muscle.review.voxels import display_volume
 
@@ -220,7 +219,7 @@ def _add_changes(app: Flask, review: Review) -> None:
         if not isinstance(row, dict) or not isinstance(row.get('rater'), str) or not row['rater']:
             raise UsageError('Nobody is named as the rater.', 'Enter your name, then rate again.')
         participant_of(str(row.get('scan')))
-        now = datetime.now(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z')
+        now = timestamp()
         path = dataset_path('ratings', rater=rater_label(row['rater']))
         target = inside(review.output_dir, path)
         with writing_in(target.parent):
@@ -232,17 +231,14 @@ def _add_changes(app: Flask, review: Review) -> None:
         review.require_writing()
         scan = review.open(name)
         given = request.args
-        key, digest = given.get('start', ''), given.get('startSha256', '')
-        known = starts(review.output_dir, scan)
-        if key not in known:
-            raise MissingInputError(f'{name} has no label map {key}.', 'Reload the page.')
+        start, digest = given.get('start', ''), given.get('startSha256', '')
         saved = save_correction(
             review.output_dir,
             scan,
             request.get_data(),
             rater=given.get('rater', ''),
             revision=given.get('revision', ''),
-            start=known[key],
+            start=find_start(review.output_dir, scan, start),
             start_sha256=digest,
             started=review.kept_start(digest),
             passed=given.get('passed') == 'true',

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from bids_muscle.dataset.corrections import sha256_of
-from bids_muscle.errors import MissingInputError, OutputError
+from bids_muscle.errors import OutputError
 from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import Rating, merge_ratings, read_ratings, saved_ratings
 from bids_muscle.review.access import Tokens
 from bids_muscle.review.measuring import Measurements
-from bids_muscle.review.scans import EditorScan, open_scan, starts
+from bids_muscle.review.scans import EditorScan, find_start, open_scan
 from bids_muscle.review.voxels import label_positions
 
 #: Label maps that corrections started from and that are kept in memory, to count what changed.
@@ -68,13 +68,9 @@ class Review:
 
     def start_labels(self, scan: EditorScan, key: str) -> tuple[str, np.ndarray]:
         """Return the SHA-256 and the label positions of a map to start from, and keep them."""
-        given = starts(self.output_dir, scan)
-        if key not in given:
-            raise MissingInputError(
-                f'{scan.scan.name} has no label map {key}.', 'Reload the page.'
-            )
-        digest = sha256_of(given[key].path)
-        positions = label_positions(given[key].path, scan.table)
+        path = find_start(self.output_dir, scan, key).path
+        digest = sha256_of(path)
+        positions = label_positions(path, scan.table)
         with self._lock:
             self._starts[digest] = positions
             while len(self._starts) > _MOST_STARTS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.statistics.effect_size import holm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,15 @@ class Analysis:
     table: pd.DataFrame
     sentences: tuple[str, ...]
     points: Points = field(default_factory=dict)
+
+
+def tested_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table of tests, each with its p after Holm's correction for all of them."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(columns))
+    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
+    return table
 
 
 def dictionary() -> dict[str, dict[str, str]]:

@@ -12,10 +12,11 @@ from bids_muscle.statistics.analysis import (
     effects,
     interval_text,
     listed,
+    tested_table,
     why_not_tested,
 )
-from bids_muscle.statistics.comparisons import PAIRED, paired_test, tested_table
-from bids_muscle.statistics.detectable import Years, time_text
+from bids_muscle.statistics.comparisons import PAIRED, paired_test
+from bids_muscle.statistics.detectable import Years, time_text, years_between
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def change(
     years
         When each session was, for the sentence.
     """
+    import pandas as pd
+
     first, *later = sessions
     rows = []
     for session in later:
@@ -59,21 +62,11 @@ def change(
     said = []
     for each in later:
         text = _change_sentence(table[table['session'] == each], first, each)
-        passed = time_text(years_between(years or {}, sessions, first, each))
-        said.append(f'{text}; order by {order.source}){passed}.')
+        both = sessions[first].index.intersection(sessions[each].index)
+        passed = [years_between(years or {}, who, first, each) for who in both]
+        time = time_text(pd.Series(passed, dtype=float))
+        said.append(f'{text}; order by {order.source}){time}.')
     return Analysis(table, tuple(said))
-
-
-def years_between(
-    years: Years, sessions: Mapping[str, pd.DataFrame], first: str, later: str
-) -> pd.Series:
-    """Return the years between two sessions of those who have both."""
-    import pandas as pd
-
-    both = sessions[first].index.intersection(sessions[later].index)
-    times = [years.get(str(who), {}) for who in both]
-    passed = [each[later] - each[first] for each in times if first in each and later in each]
-    return pd.Series(passed, dtype=float)
 
 
 def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
@@ -81,12 +74,15 @@ def _change_sentence(table: pd.DataFrame, first: str, later: str) -> str:
     text = f'From {first} to {later} the measure'
     if reason := why_not_tested(table):
         return f'{text} was not tested ({reason}'
+    return f'{text} {_found_to_change(table)} ({counted(table[table["p"].notna()]["n"])}'
+
+
+def _found_to_change(table: pd.DataFrame) -> str:
     what = [
         f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
         for row in effects(table).to_dict('records')
     ]
-    found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
-    return f'{text} {found} ({counted(table[table["p"].notna()]["n"])}'
+    return f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
 
 
 def rate(values: pd.DataFrame, years: Years, order: SessionOrder) -> Analysis:
@@ -131,12 +127,7 @@ def rate(values: pd.DataFrame, years: Years, order: SessionOrder) -> Analysis:
     if reason := why_not_tested(table):
         return Analysis(table, (f'The change per year was not tested: {reason}.',))
     tested_rows = table[table['p'].notna()]
-    what = [
-        f'{row["muscle"]} by {interval_text(*(row[name] for name in _DIFFERENCE))}'
-        for row in effects(table).to_dict('records')
-    ]
-    found = f'changed ({AFTER_HOLM}) in {listed(what)}' if what else 'was not found to change'
-    first = tested_rows.iloc[0]
+    first, found = tested_rows.iloc[0], _found_to_change(table)
     return Analysis(
         table,
         (

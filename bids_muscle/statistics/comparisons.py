@@ -20,6 +20,7 @@ from bids_muscle.statistics.analysis import (
     is_effect,
     listed,
     p_text,
+    tested_table,
     too_few,
     why_not_tested,
 )
@@ -244,12 +245,3 @@ def _sex_sentence(table: pd.DataFrame) -> str:
         f'{p_text(overall["p"])}, Cohen d {overall["cohen_d"]:.2f}; single muscles with '
         f'{AFTER_HOLM}: {listed(differ) if differ else "none"}.'
     )
-
-
-def tested_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Return a table of tests, each with its p after Holm's correction for all of them."""
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=list(columns))
-    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
-    return table

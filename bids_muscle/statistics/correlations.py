@@ -14,10 +14,10 @@ from bids_muscle.statistics.analysis import (
     effects,
     interval_text,
     listed,
+    tested_table,
     too_few,
     why_not_tested,
 )
-from bids_muscle.statistics.comparisons import tested_table
 from bids_muscle.statistics.effect_size import correlation_interval
 from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, unknown
 

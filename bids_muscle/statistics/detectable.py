@@ -194,6 +194,8 @@ def changes_of_people(
     parts, said, points = [], [], {}
     for session in later:
         now, before = sessions[session].align(sessions[first], join='inner')
+        times = [years_between(years, who, first, session) for who in now.index]
+        passed = pd.Series(times, index=now.index, dtype=float)
         of_session = []
         for muscle in limits.index.intersection(now.columns, sort=False):
             change = (now[muscle] - before[muscle]).dropna()
@@ -208,7 +210,7 @@ def changes_of_people(
                         'muscle': muscle,
                         'session': session,
                         'first_session': first,
-                        'years': [_between(years, who, first, session) for who in change.index],
+                        'years': passed[change.index].to_numpy(),
                         'first_value': before.loc[change.index, muscle].to_numpy(),
                         'difference': change.to_numpy(),
                         'sdc': sdc,
@@ -247,7 +249,7 @@ def _persons_text(table: pd.DataFrame, first: str, session: str) -> str:
     )
 
 
-def _between(years: Years, participant: Any, first: str, session: str) -> float:
+def years_between(years: Years, participant: Any, first: str, session: str) -> float:
     """Return the years between two sessions of a person; missing where one is not known."""
     times = years.get(str(participant), {})
     if first not in times or session not in times:

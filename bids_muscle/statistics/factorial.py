@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import Analysis, counted, interval_text, is_effect, p_text
+from bids_muscle.statistics.analysis import (
+    Analysis,
+    counted,
+    interval_text,
+    is_effect,
+    p_text,
+    tested_table,
+)
 from bids_muscle.statistics.comparisons import paired_t
 from bids_muscle.statistics.effect_size import holm, partial_eta_squared
 from bids_muscle.statistics.linear_model import no_variance
@@ -71,8 +78,7 @@ def factorial_anova(
                 contrast = np.kron(contrast, part)
             row = {'effect': ' x '.join(effect), **shared}
             rows.append(row | _effect_cells(y, contrast))
-    result = pd.DataFrame(rows, columns=list(COLUMNS))
-    result['p_holm'] = holm(result['p'].to_numpy(dtype=float))
+    result = tested_table(rows, COLUMNS)
     return Analysis(result, (_sentence(result, value),))
 
 

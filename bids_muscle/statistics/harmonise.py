@@ -15,10 +15,11 @@ from bids_muscle.statistics.analysis import (
     counted,
     effects,
     listed,
+    tested_table,
     too_few,
     why_not_tested,
 )
-from bids_muscle.statistics.effect_size import holm, partial_eta_squared
+from bids_muscle.statistics.effect_size import partial_eta_squared
 from bids_muscle.statistics.linear_model import (
     SEX_CODE,
     complete,
@@ -259,8 +260,6 @@ def _site_table(
     n_all: int,
 ) -> Analysis:
     """Test site in each muscle by one-way ANCOVA."""
-    import pandas as pd
-
     rows = []
     for muscle in values:
         y = values[muscle].to_numpy(dtype=float)
@@ -268,8 +267,7 @@ def _site_table(
         row: dict[str, Any] = {'muscle': muscle, 'controlled': controlled, 'n': int(use.sum())}
         row |= {'n_excluded': n_all - row['n'], 'n_sites': len(names), 'reason': reason}
         rows.append(row if reason else row | _site_test(y[use], sites[use], x[use]))
-    table = pd.DataFrame(rows, columns=list(SITE_COLUMNS))
-    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
+    table = tested_table(rows, SITE_COLUMNS)
     if why := why_not_tested(table):
         return Analysis(table, (f'Sites were not compared: {why}.',))
     differ = effects(table)['muscle'].tolist()

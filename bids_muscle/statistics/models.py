@@ -16,10 +16,11 @@ from bids_muscle.statistics.analysis import (
     effects,
     interval_text,
     listed,
+    tested_table,
     too_few,
     why_not_tested,
 )
-from bids_muscle.statistics.effect_size import CONFIDENCE, holm
+from bids_muscle.statistics.effect_size import CONFIDENCE
 from bids_muscle.statistics.linear_model import SEX_CODE, is_collinear, no_variance, unknown
 from bids_muscle.statistics.sessions import SessionOrder
 
@@ -131,15 +132,12 @@ def mixed_model(
         For each muscle the change from the first session to each later one, and the effects of
         sex and covariates. Cohen's d is the estimate over the standard deviation of one value.
     """
-    import pandas as pd
-
     values = values[values.index.get_level_values(1).isin(order.names)]
     rows = [
         row for muscle in values for row in _mixed_rows(values[muscle], people, covariates, order)
     ]
-    table = pd.DataFrame(rows, columns=list(MIXED_COLUMNS)).assign(session_order=order.text)
+    table = tested_table(rows, MIXED_COLUMNS).assign(session_order=order.text)
     first = order.present(values.index.get_level_values(1))[0]
-    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
     of_session = table[table['term'].str.startswith('session')]
     if reason := why_not_tested(of_session):
         return Analysis(table, (f'The mixed model was not fitted: {reason}.',))

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.analysis import Analysis, interval_text, is_effect, p_text
-from bids_muscle.statistics.effect_size import holm, partial_eta_squared
+from bids_muscle.statistics.analysis import (
+    Analysis,
+    interval_text,
+    is_effect,
+    p_text,
+    tested_table,
+)
+from bids_muscle.statistics.effect_size import partial_eta_squared
 from bids_muscle.statistics.linear_model import (
     INTERCEPT,
     Design,
@@ -84,8 +90,6 @@ def rm_ancova(
     the design; the sums of squares of all contrasts are added. Sums of squares are of type III.
     Epsilon of Huynh and Feldt with the correction of Lecoutre (J Educ Stat 1991;16:371-372).
     """
-    import pandas as pd
-
     terms = ('sex', *covariates)
     known = values.notna().all(axis=1) & complete(people, terms)
     y = values[known].to_numpy(dtype=float)
@@ -95,8 +99,7 @@ def rm_ancova(
         shared | {'controlled': design.controlled} | row
         for row in (*_within(y, design, terms), *_between(y, design, terms))
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table['p_holm'] = holm(table['p'].to_numpy(dtype=float))
+    table = tested_table(rows, COLUMNS)
     return Analysis(table, (_sentence(table),))
 
 

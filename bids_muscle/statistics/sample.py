@@ -18,13 +18,12 @@ from bids_muscle.statistics.variables import (
     explore_variables,
     read_variable,
 )
+from bids_muscle.tables import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COVARIATES = ('age', 'bmi')
-#: What is missing, as BIDS writes it.
-_MISSING = 'n/a'
 _UNIT = ['region', 'contrast', 'participant_id', 'session_id', 'muscle']
 IDENTITY = {*_UNIT, 'scan', 'index', 'name', 'side'}
 
@@ -83,7 +82,7 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    keys = table[[*_UNIT, 'side']].fillna(_MISSING).astype(str)
+    keys = table[[*_UNIT, 'side']].fillna(MISSING).astype(str)
     sides = keys.groupby(['region', 'muscle'])['side'].transform('nunique')
     keys.loc[keys['side'].eq(UNSIDED) & sides.gt(1), 'muscle'] += f' ({UNSIDED})'
     numbers = table[list(measures)].apply(pd.to_numeric, errors='coerce').astype(float)
@@ -169,7 +168,7 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
 
     people = pd.DataFrame(index=rows.index)
     people['sex'] = [sex_of(str(word)) for word in column('sex')]
-    people['site'] = column('site').astype(object).replace(_MISSING, np.nan).to_numpy()
+    people['site'] = column('site').astype(object).replace(MISSING, np.nan).to_numpy()
     for name in covariates:
         people[name] = numbers(name.lower()).to_numpy()
     if 'bmi' in covariates and people['bmi'].isna().all():
@@ -235,7 +234,7 @@ def for_formula(
     """Join the columns of participants.tsv, as numbers where they are, and ``years``."""
     import pandas as pd
 
-    other = participant_rows(table).replace(_MISSING, np.nan)
+    other = participant_rows(table).replace(MISSING, np.nan)
     other = other[
         [name for name in other.columns if name not in {*frame.columns, *people.columns}]
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from datetime import datetime
 from bids_muscle.anatomy.people import find_column
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import MIN_DF, listed
-from bids_muscle.tables import name_some
+from bids_muscle.tables import name_some, number
 
 #: A smaller group is not tested: fewer than five people have no mean.
 MIN_PER_GROUP = MIN_DF + 1
@@ -103,7 +102,7 @@ def read_variable(
             {who: named[text.casefold()] for who, text in texts.items()},
             list(named.values()),
         )
-    numbers = {who: number for who, text in texts.items() if (number := _number(text)) is not None}
+    numbers = {who: value for who, text in texts.items() if (value := number(text)) is not None}
     if all(map(_is_date, texts.values())):
         reason = f'{name} contains dates. Give a time as a number, such as years'
         return Variable(name, reason=reason)
@@ -205,14 +204,6 @@ def _groups(name: str, texts: Mapping[str, str], order: list[str] | None = None)
         key=lambda level: (places.get(level, len(places)), not _CONTROL.fullmatch(level), level),
     )
     return Variable(name, 'groups', values, tuple(levels), notes=tuple(notes))
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _is_date(text: str) -> bool:

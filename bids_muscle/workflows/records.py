@@ -129,10 +129,11 @@ def make_page(output_dir: Path, participant: str) -> None:
     from bids_muscle.reports.outputs import read_scans
     from bids_muscle.reports.participant import write_participant_report
 
-    for scan in read_scans(output_dir, participant):
+    scans = read_scans(output_dir, participant)
+    for scan in scans:
         if scan.done:
             write_light(scan.record, scan_light(scan).level, output_dir)
-    print(write_participant_report(output_dir, participant), flush=True)
+    print(write_participant_report(output_dir, participant, scans), flush=True)
 
 
 def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:

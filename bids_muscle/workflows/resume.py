@@ -23,6 +23,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.errors import BidsMuscleError
+from bids_muscle.files import file_sha256
 from bids_muscle.imaging.atlas import CARD, find_atlas
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def fingerprint(
         'scan': asdict(replace(scan, manual=None)),
         'manual': file_sha256(scan.manual) if scan.manual else None,
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
-        'images': {str(contrast): file_sha256(path) for contrast, path in scan.paths.items()},
-        'echoes': [file_sha256(path) for path in scan.echoes],
+        **_content(scan),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
 
@@ -81,13 +81,20 @@ def preparation(settings: Settings, scan: Scan) -> str:
             'version': __version__,
             'bias_correction': settings.bias_correction,
             'fix_swaps': settings.fix_swaps,
-            'images': {str(contrast): file_sha256(path) for contrast, path in scan.paths.items()},
-            'echoes': [file_sha256(path) for path in scan.echoes],
+            **_content(scan),
             'times': asdict(scan.echo_train) if scan.echo_train else None,
         }
     except OSError:
         return ''
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _content(scan: Scan) -> dict[str, Any]:
+    """Return the SHA-256 (hex) of the images of a scan."""
+    return {
+        'images': {str(contrast): file_sha256(path) for contrast, path in scan.paths.items()},
+        'echoes': [file_sha256(path) for path in scan.echoes],
+    }
 
 
 def settings_digest(settings: Settings) -> str:
@@ -124,12 +131,6 @@ def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
         for path in each.paths
         if each not in own or '_desc-' in path.name
     ]
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open('rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 def _sha256_once(path: Path) -> str:

@@ -28,8 +28,9 @@ from bids_muscle.dataset.records import (
 )
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.errors import Problem, TemporaryError, problem_of
+from bids_muscle.files import file_sha256
 from bids_muscle.imaging.conform import read_grid
-from bids_muscle.workflows.resume import file_sha256, remove_page
+from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
