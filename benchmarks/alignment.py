@@ -21,7 +21,7 @@ from nibabel.affines import apply_affine
 
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
+from bids_muscle.dataset.label_maps import LabelMap, candidate_scans, find_label_maps
 from bids_muscle.imaging import alignment
 from bids_muscle.imaging.atlas import Atlas, classes_of, find_atlas, read_atlas
 from bids_muscle.imaging.conform import load_image, to_canonical
@@ -83,7 +83,7 @@ def measure(bids_dir: Path, region: str, n_slices: int | None) -> Iterable[str]:
     ]
     for label_map in maps:
         codes = label_map.codes(atlas.table) if label_map.names else {}
-        for scan in scans_of(label_map, scans) if codes else ():
+        for scan in candidate_scans(label_map, scans) if codes else ():
             made = prepare_scan({str(k): load_image(path) for k, path in scan.paths.items()})
             images = {key: img for key, img in made.corrected.items() if key != 'fatfraction'}
             drawn = to_canonical(load_image(label_map.path))
@@ -125,7 +125,7 @@ def measure(bids_dir: Path, region: str, n_slices: int | None) -> Iterable[str]:
                 each
                 for each in maps
                 if any(level_of(name) for name in each.names.values())
-                and scan in scans_of(each, scans)
+                and scan in candidate_scans(each, scans)
             ]
             counted = levels(stiff, atlas, img, spines[0]) if spines else ''
             yield (

@@ -20,7 +20,7 @@ from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.settings import Settings
 from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
 from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, solve
-from bids_muscle.spinal_loads.person import Section, crossing, fit_trunk
+from bids_muscle.spinal_loads.person import MuscleSection, crossing, fit_trunk
 from bids_muscle.spinal_loads.table import IMAGED
 from bids_muscle.workflows.participant import SessionStep
 from bids_muscle.workflows.session import plan_sessions
@@ -91,7 +91,7 @@ def sensitivity() -> None:
             areas = np.array([size for _, size in found])
             middle = np.average([point for point, _ in found], axis=0, weights=areas)
             world = base.frames[key[2]].world(middle - [back_mm, 0, 0])
-            sections[key] = Section(area * areas.sum(), to_ras @ world)
+            sections[key] = MuscleSection(area * areas.sum(), to_ras @ world)
         noise = {name: rng.normal(0, noise_mm, 3) for name in (*vertebrae, *discs)}
         person = fit_trunk(
             base.height_m,

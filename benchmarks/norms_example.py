@@ -16,7 +16,7 @@ import bids_muscle
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.phantom.person import draw_person
-from bids_muscle.reports.norms import Series
+from bids_muscle.reports.norms import NormSeries
 from bids_muscle.reports.norms_build import format_norms, norms_of
 
 PEOPLE = 400
@@ -47,7 +47,7 @@ def main() -> None:
             for label in load_label_table('lumbar')
         ]
     made = {'name': 'planted values', 'version': '1', 'settings': '', 'software': ''}
-    series = Series('lumbar', 'fat+water', '', 'none')
+    series = NormSeries('lumbar', 'fat+water', '', 'none')
     content, remarks = norms_of(
         pd.DataFrame(rows), {'': (series, made)}, POPULATION, [], example=True
     )

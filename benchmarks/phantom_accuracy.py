@@ -23,7 +23,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_model
@@ -40,7 +40,7 @@ CONTRASTS = {
 }
 
 
-def read_scans(phantom: Path, region: str) -> Iterator[tuple[str, str, Prepared, Path]]:
+def read_scans(phantom: Path, region: str) -> Iterator[tuple[str, str, PreparedScan, Path]]:
     """Yield participant, contrast, prepared scan and the start of the names of its truth."""
     for person in sorted(path.name for path in phantom.glob('sub-*')):
         for contrast, names in CONTRASTS.items():
@@ -62,7 +62,7 @@ def as_seen(truth: Path, image: Path) -> np.ndarray:
 
 
 def score(
-    predictor: Predictor, bundle: ModelBundle, contrast: str, scan: Prepared, truth: Path
+    predictor: Predictor, bundle: ModelBundle, contrast: str, scan: PreparedScan, truth: Path
 ) -> pd.DataFrame:
     """Dice, volume ratio and MFI error of each muscle of a scan, T1w and T2w also as seen."""
     reference = nib.as_closest_canonical(nib.load(f'{truth}_dseg.nii.gz'))

@@ -20,7 +20,7 @@ from nibabel import Nifti1Image
 
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
-from bids_muscle.dataset.label_maps import find_label_maps, scans_of
+from bids_muscle.dataset.label_maps import candidate_scans, find_label_maps
 from bids_muscle.imaging.alignment import align_scan
 from bids_muscle.imaging.atlas import find_atlas, read_atlas
 from bids_muscle.imaging.conform import load_image, to_canonical
@@ -52,7 +52,7 @@ def main() -> None:
         (each, codes)
         for folder in sorted(args.dataset.glob('derivatives/*'))
         for each in find_label_maps(folder)
-        if scan in scans_of(each, [scan]) and (codes := each.codes(atlas.table))
+        if scan in candidate_scans(each, [scan]) and (codes := each.codes(atlas.table))
     )
     drawn = to_canonical(load_image(label_map.path))
     numbers = np.zeros(drawn.shape, np.uint8)

@@ -17,7 +17,7 @@ from bids_muscle.phantom.anatomy import build_anatomy
 from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import sequence_for
-from bids_muscle.phantom.render import Grid, make_component, render, sample_grid
+from bids_muscle.phantom.render import ScanGrid, make_component, render, sample_grid
 from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
 from bids_muscle.segmentation.vertebrae import name_spine
@@ -32,7 +32,7 @@ def main() -> None:
     anatomy = build_anatomy('lumbar', person, in_plane_mm=1.1, slice_mm=2.0)
     affine = np.diag([4.0, 1.1, 1.1, 1.0])
     affine[:3, 3] = (-38, -135, -140)
-    samples = sample_grid(anatomy, make_pattern(anatomy, person), Grid((20, 256, 256), affine))
+    samples = sample_grid(anatomy, make_pattern(anatomy, person), ScanGrid((20, 256, 256), affine))
     fat = {label.index: np.full(256, 0.1) for label in anatomy.table}
     water, lipid = render(samples, make_component(anatomy, fat, sequence_for('t2w', 3.0), 3.0))
     data = zoom(water + lipid, (1, 2, 2), order=1).astype(np.float32)

@@ -28,7 +28,7 @@ from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
 from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.protocol import sequence_for
-from bids_muscle.phantom.render import Grid, make_component, plant_fat, render, sample_grid
+from bids_muscle.phantom.render import ScanGrid, make_component, plant_fat, render, sample_grid
 from bids_muscle.phantom.simulate import simulate_scan
 
 REGIONS = ('lumbar', 'cervical')
@@ -52,7 +52,7 @@ def draw(seed: int, place: int) -> Person:
 
 def simulate(
     region: str, place: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, ScanGrid]:
     """Return water, fat, where there is tissue, and the grid of one person."""
     effects = load_effects()
     person = draw(seed, place)
@@ -137,7 +137,7 @@ def main() -> None:
         images = [load_image(path) for path in args.dixon]
         affine = images[1].affine  # that of dixon-lumbar's water is lost
         water, fat = (to_canonical(make_image(np.asarray(i.dataobj), affine)) for i in images)
-        grid = Grid(water.shape, water.affine)
+        grid = ScanGrid(water.shape, water.affine)
         data = [np.asarray(image.dataobj, np.float32) for image in (water, fat)]
         mask = body_mask(sum(data), voxel_sizes(grid.affine), bright_skin=True)
         rows = []

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_muscle.anatomy.levels import SliceLevels
-    from bids_muscle.imaging.prepare import Prepared
+    from bids_muscle.imaging.prepare import PreparedScan
 
 Image = Nifti1Image | str | Path
 
@@ -255,7 +255,7 @@ def _loaded(image: Image) -> Nifti1Image:
     return image if isinstance(image, Nifti1Image) else load_image(Path(image))
 
 
-def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> Prepared:
+def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedScan:
     """Bring the images to one grid and to RAS+ voxel order; say what is odd about them."""
     from bids_muscle.imaging.prepare import prepare_scan
 
@@ -276,7 +276,7 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> Prepared:
     return prepared
 
 
-def _levels(prepared: Prepared, labels: Nifti1Image, region: str) -> SliceLevels | None:
+def _levels(prepared: PreparedScan, labels: Nifti1Image, region: str) -> SliceLevels | None:
     """Return the vertebral levels of the slices by the atlas of the package, or None."""
     from bids_muscle.imaging.alignment import align_scan, level_probabilities
     from bids_muscle.imaging.atlas import find_atlas, read_atlas

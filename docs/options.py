@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bids_muscle.cli.parser import describe, make_parser
+from bids_muscle.cli.parser import describe_option, make_parser
 from bids_muscle.settings import OPTIONS
 
 PAGE = Path(__file__).with_name('usage.md')
@@ -30,7 +30,7 @@ def _row(action: argparse.Action) -> str:
     value = f' {action.metavar}' if action.metavar else ''
     several = ' ...' if action.nargs == '+' else ''
     spellings = ', '.join(f'{flag}{value}{several}' for flag in action.option_strings)
-    text = describe(action.dest, more=True) if action.dest in OPTIONS else action.help
+    text = describe_option(action.dest, more=True) if action.dest in OPTIONS else action.help
     cells = ('`' + spellings.replace(', ', '`, `') + '`', text)
     return '| ' + ' | '.join(cell.replace('|', r'\|') for cell in cells) + ' |\n'
 

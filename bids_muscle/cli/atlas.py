@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bids_muscle.dataset.label_maps import LabelMap
     from bids_muscle.dataset.scan import Scan
     from bids_muscle.imaging.levels import Boundary
-    from bids_muscle.imaging.template import Case
+    from bids_muscle.imaging.template import LabelledScan
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -81,7 +81,7 @@ def _build(args: argparse.Namespace) -> None:
     from bids_muscle.anatomy.labels import load_label_table
     from bids_muscle.dataset.discovery import find_scans
     from bids_muscle.dataset.folders import list_participants
-    from bids_muscle.dataset.label_maps import find_label_maps, scans_of
+    from bids_muscle.dataset.label_maps import candidate_scans, find_label_maps
     from bids_muscle.dataset.writer import write_bytes
     from bids_muscle.imaging.atlas import atlas_files
     from bids_muscle.imaging.template import build_atlas
@@ -101,7 +101,7 @@ def _build(args: argparse.Namespace) -> None:
             (scan, each)
             for folder in folders
             for each in find_label_maps(folder, seg)
-            for scan in scans_of(each, scans.get(each.entities['sub'], []))
+            for scan in candidate_scans(each, scans.get(each.entities['sub'], []))
             if scan.problem is None
         ]
 
@@ -158,12 +158,12 @@ def _read_case(
     table: LabelTable,
     *,
     bias_correction: bool,
-) -> Case:
+) -> LabelledScan:
     """Read the images of a scan, the muscles and, if there are, the vertebrae drawn in it."""
     from bids_muscle.imaging.conform import load_image, to_canonical
     from bids_muscle.imaging.levels import vertebra_boundaries
     from bids_muscle.imaging.prepare import prepare_scan
-    from bids_muscle.imaging.template import Case
+    from bids_muscle.imaging.template import LabelledScan
 
     prepared = prepare_scan(
         {str(key): load_image(path) for key, path in scan.paths.items()},
@@ -181,7 +181,7 @@ def _read_case(
         )
     images = {key: img for key, img in prepared.corrected.items() if key != 'fatfraction'}
     mask = np.asarray(prepared.body_mask.dataobj) > 0
-    return Case(images, labels, mask, boundaries)
+    return LabelledScan(images, labels, mask, boundaries)
 
 
 if __name__ == '__main__':

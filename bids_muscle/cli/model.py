@@ -182,25 +182,25 @@ def _show(args: argparse.Namespace) -> None:
     from bids_muscle.segmentation.catalogue import model_folders
     from bids_muscle.segmentation.model_card import model_card
     from bids_muscle.segmentation.registry import certificate, fetched_models, registry
-    from bids_muscle.workflows.fetching import describe
+    from bids_muscle.workflows.fetching import describe_model
 
     if args.model in fetched_models():
         print(json.dumps(certificate(fetched_models()[args.model]), indent=2))
     elif args.model in registry():
-        print(describe(registry()[args.model]), end='')
+        print(describe_model(registry()[args.model]), end='')
     else:
         bundle = read_bundle(model_folders().get(args.model, Path(args.model)))
         print(json.dumps(bundle.card, indent=2) if args.json else model_card(bundle), end='\n')
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from bids_muscle.workflows.fetching import describe, fetch, find_entry
+    from bids_muscle.workflows.fetching import describe_model, fetch, find_entry
 
     if args.files and len(args.models) > 1:
         raise UsageError('--from is for a single model.', 'Name one.')
     for name in args.models:
         if not args.accept_licence:
-            print(describe(find_entry(name)), end='')
+            print(describe_model(find_entry(name)), end='')
         path = fetch(
             name,
             accept_licence=args.accept_licence,
@@ -249,7 +249,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from bids_muscle.workflows.evaluation import compare
+    from bids_muscle.workflows.evaluation import compare_models
 
     factors = {}
     for words in args.factor:
@@ -257,7 +257,7 @@ def _compare(args: argparse.Namespace) -> None:
         if not (name.isidentifier() and equals):
             raise UsageError(f'--factor {words!r} is invalid.', 'Write NAME=LEVEL,LEVEL.')
         factors[name] = levels.split(',')
-    print(f'wrote {compare(args.evaluations, args.output, factors)}')
+    print(f'wrote {compare_models(args.evaluations, args.output, factors)}')
 
 
 def _package(args: argparse.Namespace) -> None:

@@ -173,7 +173,7 @@ def _check_level(parser: argparse.ArgumentParser, flags: Mapping[str, Any]) -> N
         )
 
 
-def describe(name: str, *, more: bool = False) -> str:
+def describe_option(name: str, *, more: bool = False) -> str:
     """Return what a setting means and its default, in Markdown.
 
     Parameters
@@ -185,7 +185,7 @@ def describe(name: str, *, more: bool = False) -> str:
 
     Examples
     --------
-    >>> describe('register')
+    >>> describe_option('register')
     'How a scan is aligned with its atlas. Default: affine.'
     """
     option = OPTIONS[name]
@@ -202,7 +202,7 @@ def describe(name: str, *, more: bool = False) -> str:
 def _action(name: str) -> dict[str, Any]:
     """Return how argparse reads a setting; None, its default, leaves it to the settings file."""
     option = OPTIONS[name]
-    described: dict[str, Any] = {'help': describe(name).replace('`', '').replace('%', '%%')}
+    described: dict[str, Any] = {'help': describe_option(name).replace('`', '').replace('%', '%%')}
     if metavar := '|'.join(option.choices) or option.metavar:
         described['metavar'] = metavar
     kind, several = value_type(name)

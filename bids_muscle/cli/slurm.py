@@ -15,7 +15,7 @@ from bids_muscle.cli.boutiques import boutiques_descriptor, tracker
 from bids_muscle.cli.folders import check_input, check_output
 from bids_muscle.cli.parser import memory_gb, parse
 from bids_muscle.cli.process import own_process, silence
-from bids_muscle.cli.slurm_job import Job, submit, unfinished, with_model_paths, write_job
+from bids_muscle.cli.slurm_job import JobArray, submit, unfinished, with_model_paths, write_job
 from bids_muscle.errors import ExitCode, problem_of
 from bids_muscle.workflows.planning import choose_participants, left_out
 
@@ -141,7 +141,7 @@ def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
     print(f'{left_out(settings.bids_dir)}{len(labels)} participants to run, {finished} finished')
     if not labels:
         return ExitCode.OK
-    job = Job(
+    job = JobArray(
         settings=replace(settings, participants=()),
         participants=tuple(labels),
         container=args.container,

@@ -34,7 +34,7 @@ _MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JobArray:
     """A job array to be written.
 
     Parameters
@@ -131,7 +131,7 @@ def _user_models(settings: Settings) -> dict[str, str]:
     }
 
 
-def write_job(job: Job) -> Path:
+def write_job(job: JobArray) -> Path:
     """Write the scripts of a job into a new folder under ``logs/slurm`` and return it."""
     folder = _new_folder(job.settings.output_dir / JOBS)
     write_text(''.join(f'{label}\n' for label in job.participants), folder / 'participants.txt')
@@ -192,7 +192,7 @@ def _new_folder(jobs: Path) -> Path:
     raise AssertionError  # count() does not end
 
 
-def _array_script(job: Job, folder: Path) -> Iterator[str]:
+def _array_script(job: JobArray, folder: Path) -> Iterator[str]:
     array = f'0-{job.n_tasks - 1}' + (f'%{job.max_jobs}' if job.max_jobs else '')
     yield from _header(job, 'bids_muscle', folder / 'task-%a.log', f'--array={array}')
     yield (
@@ -208,13 +208,13 @@ def _array_script(job: Job, folder: Path) -> Iterator[str]:
     )
 
 
-def _group_script(job: Job, folder: Path) -> Iterator[str]:
+def _group_script(job: JobArray, folder: Path) -> Iterator[str]:
     job = replace(job, gpus=0)  # it only reads tables
     yield from _header(job, 'bids_muscle_group', folder / 'group.log')
     yield f'{_command(job, folder, "group")}\n'
 
 
-def _header(job: Job, name: str, log: Path, *more: str) -> Iterator[str]:
+def _header(job: JobArray, name: str, log: Path, *more: str) -> Iterator[str]:
     # In the name of a log, Slurm replaces what follows a % sign.
     place = str(log.parent).replace('%', '%%')
     options = [
@@ -233,7 +233,7 @@ def _header(job: Job, name: str, log: Path, *more: str) -> Iterator[str]:
     yield from (f'#SBATCH {option}\n' for option in options)
 
 
-def _command(job: Job, folder: Path, level: str) -> str:
+def _command(job: JobArray, folder: Path, level: str) -> str:
     """Return the command of one task as in a script, without the participants."""
     settings = job.settings
     words = [str(settings.bids_dir), str(settings.output_dir), level]
@@ -247,7 +247,7 @@ def _command(job: Job, folder: Path, level: str) -> str:
     return f'{_start(job)} {shlex.join(words)}'
 
 
-def _start(job: Job) -> str:
+def _start(job: JobArray) -> str:
     """Return the words before the arguments of bids_muscle."""
     if job.container is None:
         return shlex.join([sys.executable, '-m', 'bids_muscle'])

@@ -19,7 +19,7 @@ from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
 from bids_muscle.dataset.regions import find_region
 from bids_muscle.dataset.repeats import mark_unlike
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan, ScanImage
-from bids_muscle.dataset.witnesses import Entities, Group, join_partners, settle, word
+from bids_muscle.dataset.witnesses import Entities, ImageGroup, join_partners, settle, word
 from bids_muscle.errors import (
     BadDataError,
     BidsMuscleError,
@@ -98,7 +98,7 @@ def find_scans(
         )
     rules = load_contrast_rules() if rules is None else rules
     images, selected = index_participant(bids_dir, participant, filters)
-    groups: dict[Entities, Group] = defaultdict(Group)
+    groups: dict[Entities, ImageGroup] = defaultdict(ImageGroup)
     left_alone: dict[tuple[str | None, str], list[str]] = defaultdict(list)
     for image in images:
         session = image.entities.get('ses')
@@ -189,7 +189,7 @@ def _scan_entities(entities: Mapping[str, str], contrast: Contrast, suffix: str)
 
 
 def _make_scan(
-    entities: Entities, group: Group, region: str | None, otherwise: str | None
+    entities: Entities, group: ImageGroup, region: str | None, otherwise: str | None
 ) -> Scan:
     """Put the images of a group together and check what can be checked without reading them."""
     name = '_'.join(f'{key}-{label}' for key, label in entities)
@@ -259,7 +259,7 @@ def _make_scan(
     )
 
 
-def _check_folders(group: Group) -> None:
+def _check_folders(group: ImageGroup) -> None:
     """Raise BadDataError where images of several folders would be one scan."""
     by_folder = {image.path.parent: image for image in group.images}
     if len(by_folder) > 1:
@@ -281,7 +281,7 @@ def _shape_problem(images: Iterable[IndexedImage]) -> ImageShapeError | None:
     return None
 
 
-def _echo_train(group: Group, warnings: list[str]) -> EchoTrain | None:
+def _echo_train(group: ImageGroup, warnings: list[str]) -> EchoTrain | None:
     """Return the times of the echoes where fat can be fitted to them, else say why not."""
     if not group.echoes or fat_source(group.contrasts) in (
         FatSource.WATER_AND_FAT,
@@ -318,7 +318,7 @@ def _first_text(images: Sequence[IndexedImage], key: str) -> str | None:
 
 
 def _one_per_contrast(
-    group: Group, warnings: list[str], *, fitted: bool
+    group: ImageGroup, warnings: list[str], *, fitted: bool
 ) -> dict[Contrast, IndexedImage]:
     """Choose one image per contrast: the earliest echo, in the order of :class:`Contrast`."""
     if not group.members and group.unusable:

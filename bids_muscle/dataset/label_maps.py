@@ -138,7 +138,7 @@ def _is_manual(path: Path, entities: Mapping[str, str]) -> bool:
         return False
 
 
-def scans_of(label_map: LabelMap, scans: Iterable[Scan]) -> list[Scan]:
+def candidate_scans(label_map: LabelMap, scans: Iterable[Scan]) -> list[Scan]:
     """Return the scans that a label map may lie on: by their names, and of the same size.
 
     The names of a scan are its own and those of its images, so a map may be named after the scan

@@ -18,7 +18,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import DIXON, Scan
 from bids_muscle.errors import BadDataError, BidsMuscleError, Problem
-from bids_muscle.imaging.conform import Grid, read_grid, reconcile_grids
+from bids_muscle.imaging.conform import VoxelGrid, read_grid, reconcile_grids
 
 #: Two scans are at one place where they share more than this of the shorter one along the spine.
 SAME_PLACE = 0.5
@@ -196,7 +196,7 @@ def _kind(scan: Scan) -> str:
     return 'dixon' if scan.suffix == 'T1w' else f'{scan.suffix}dixon'
 
 
-def _grid(scan: Scan) -> Grid | None:
+def _grid(scan: Scan) -> VoxelGrid | None:
     """Return the grid of a scan, of whose images one may have lost its position; None for none."""
     paths = [*(image.path for image in scan.images), *scan.echoes]
     try:
@@ -208,7 +208,7 @@ def _grid(scan: Scan) -> Grid | None:
     return replace(next(iter(grids.values())), affine=affine, located=located)
 
 
-def _span(grid: Grid) -> tuple[float, float]:
+def _span(grid: VoxelGrid) -> tuple[float, float]:
     """Return the lowest and the highest place along the spine, mm, in the middle of the image."""
     axis = int(np.argmax(np.abs(grid.affine[2, :3])))
     ends = np.array([(np.array(grid.shape[:3]) - 1) / 2] * 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bids_muscle.dataset.index import IndexedImage
-from bids_muscle.imaging.conform import Grid
+from bids_muscle.imaging.conform import VoxelGrid
 
 #: Thick slices: the voxel is this much longer through the slice than in it.
 _THICK_SLICE_RATIO = 1.5
@@ -16,7 +16,7 @@ _SLAB_MM, _SLAB_SHARE = 130.0, 0.6
 _TURNED_DEG = 10.0
 
 
-def is_sagittal(grid: Grid) -> bool:
+def is_sagittal(grid: VoxelGrid) -> bool:
     """Return whether a scan has sagittal slices, by its affine.
 
     The slices are where the voxels are long; where they are not, a slab from right to left that
@@ -34,7 +34,7 @@ def is_sagittal(grid: Grid) -> bool:
     return extent[across] <= min(_SLAB_MM, _SLAB_SHARE * least)
 
 
-def plane_warnings(grid: Grid) -> list[str]:
+def plane_warnings(grid: VoxelGrid) -> list[str]:
     """Warn where thick slices are not axial: muscles are segmented on axial slices."""
     thickest = int(np.argmax(grid.zooms))
     others = [zoom for axis, zoom in enumerate(grid.zooms) if axis != thickest]
@@ -48,7 +48,7 @@ def plane_warnings(grid: Grid) -> list[str]:
     ]
 
 
-def turned(image: IndexedImage, grid: Grid) -> list[str]:
+def turned(image: IndexedImage, grid: VoxelGrid) -> list[str]:
     """Warn where the sidecar turns the slices otherwise than the header.
 
     Axes are compared without their direction, since programs that store a volume in another voxel

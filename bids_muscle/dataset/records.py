@@ -18,7 +18,7 @@ from bids_muscle.files import read_small
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCost:
     """What one step of a scan cost.
 
     Parameters
@@ -135,7 +135,7 @@ class ScanRecord:
     fingerprint: str = ''
     light: str = ''
     prepared: str = ''
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepCost, ...] = ()
 
     @property
     def made_with(self) -> MadeWith:
@@ -164,7 +164,7 @@ class ScanRecord:
         content['problem'] = Problem(**problem) if problem else None
         for name in ('warnings', 'outputs', 'parts', 'aside'):
             content[name] = tuple(content.get(name, ()))
-        content['steps'] = tuple(Step(**step) for step in content.get('steps', ()))
+        content['steps'] = tuple(StepCost(**step) for step in content.get('steps', ()))
         record = cls(**content)
         if not _fits(record, cls):
             raise TypeError('a field holds something of another type')
@@ -193,7 +193,7 @@ class SessionRecord:
     fingerprint: str = ''
     outputs: Mapping[str, str] = field(default_factory=dict)
     problem: Problem | None = None
-    step: Step | None = None
+    step: StepCost | None = None
 
 
 @cache
@@ -206,7 +206,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
     Examples
     --------
-    >>> _fits(Step('segment', 2), Step), _fits(Step('segment', '2'), Step)
+    >>> _fits(StepCost('segment', 2), StepCost), _fits(StepCost('segment', '2'), StepCost)
     (True, False)
     >>> _fits({'a': True}, Mapping[str, bool]), _fits(('a', None), tuple[str, ...])
     (True, False)
@@ -310,7 +310,7 @@ def read_session_records(output_dir: Path, participant: str) -> dict[str, Sessio
             record = SessionRecord(
                 **{**content, 'name': path.stem},
                 problem=Problem(**problem) if problem else None,
-                step=Step(**step) if step else None,
+                step=StepCost(**step) if step else None,
             )
             if _fits(record, SessionRecord):
                 found[record.name] = record

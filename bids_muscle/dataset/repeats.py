@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.scan import DIXON, Scan
-from bids_muscle.imaging.conform import Grid, read_grid
+from bids_muscle.imaging.conform import VoxelGrid, read_grid
 
 #: Affines of one acquisition differ by no more than this, mm.
 _SAME_MM = 0.01
@@ -57,7 +57,7 @@ def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
     ]
 
 
-def _is_same(one: Grid, other: Grid) -> bool:
+def _is_same(one: VoxelGrid, other: VoxelGrid) -> bool:
     return one.shape == other.shape and np.allclose(one.affine, other.affine, atol=_SAME_MM)
 
 

@@ -25,7 +25,7 @@ WORDS = {
 
 
 @dataclass
-class Group:
+class ImageGroup:
     """Images that belong to one scan.
 
     Parameters
@@ -57,7 +57,7 @@ class Group:
         return used + [image for image in self.echoes if image not in used]
 
 
-def settle(group: Group) -> None:
+def settle(group: ImageGroup) -> None:
     """Decide between name and sidecar where they contradict each other, and say it.
 
     The witness that the contrast rules read first is believed, unless two images of the scan would
@@ -102,7 +102,7 @@ def word(contrast: Contrast | None) -> str:
     return WORDS.get(contrast, str(contrast)) if contrast else 'nothing'
 
 
-def _settle_echo_times(group: Group) -> None:
+def _settle_echo_times(group: ImageGroup) -> None:
     """Swap in- and opposed-phase where both echo times contradict both names.
 
     Images that the scanner computed from several echoes often share an echo time; that tells
@@ -137,7 +137,7 @@ def _phase(metadata: Mapping[str, Any]) -> str | None:
         return None
 
 
-def join_partners(groups: dict[Entities, Group]) -> None:
+def join_partners(groups: dict[Entities, ImageGroup]) -> None:
     """Join lone images of a Dixon scan that only the sidecars know, whatever their labels.
 
     Converters number what they cannot name: water is ``run-1`` and fat ``run-2``. That is done
@@ -163,4 +163,4 @@ def join_partners(groups: dict[Entities, Group]) -> None:
             if shared in groups and shared not in keys:
                 continue
             parts = [groups.pop(key) for key in keys]
-            groups[shared] = Group(members=[pair for part in parts for pair in part.members])
+            groups[shared] = ImageGroup(members=[pair for part in parts for pair in part.members])

@@ -17,7 +17,7 @@ from bids_muscle.imaging.deformation import Warp, find_warp, painted
 from bids_muscle.imaging.levels import Boundary, likeliest, slice_probabilities
 from bids_muscle.imaging.registration import (
     CERTAINTY,
-    Fit,
+    PointMatch,
     find_affine,
     normalised,
     scan_points,
@@ -154,7 +154,7 @@ def align_scan(
         nowhere = ('the scan shows no body',)
         return Alignment(np.eye(4), (own, other), 0.0, 0.0, ((0.0, 1.0),), nowhere)
     matrix = find_affine(points, target)
-    fit, centre = Fit(points, target), points.ras_mm.mean(axis=0)
+    fit, centre = PointMatch(points, target), points.ras_mm.mean(axis=0)
     counts: tuple[Count, ...] = ()
     if discs_mm is not None:
         spread_mm = _misfit_mm(matrix, atlas)
@@ -164,7 +164,7 @@ def align_scan(
             if name in atlas.images and name != own:
                 intensity = np.asarray(atlas.images[name].dataobj)
                 seen = scan_points(images[name], classes, inside)
-                fits.append(Fit(seen, replace(target, intensity=intensity)))
+                fits.append(PointMatch(seen, replace(target, intensity=intensity)))
         counts = count_discs(fits, matrix, atlas.boundaries, discs_mm, centre, spread_mm)
     if counts:
         matrix = counts[0].matrix
@@ -225,7 +225,7 @@ def deform(
 
 
 def _doubts(
-    fit: Fit, matrix: np.ndarray, atlas: Atlas, centre: np.ndarray
+    fit: PointMatch, matrix: np.ndarray, atlas: Atlas, centre: np.ndarray
 ) -> tuple[tuple[float, float], ...]:
     """Return how probable other heights are; the muscles stay in the middle of the atlas's."""
     place = apply_affine(matrix, centre)

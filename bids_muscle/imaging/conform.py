@@ -51,7 +51,7 @@ _READ_ERRORS = (OverflowError, *_FORMAT_ERRORS, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class VoxelGrid:
     """Where the voxels of an image lie.
 
     Parameters
@@ -73,16 +73,16 @@ class Grid:
     located: bool = True
 
 
-def grid_of(img: Nifti1Image) -> Grid:
+def grid_of(img: Nifti1Image) -> VoxelGrid:
     """Return the grid of an image in memory."""
     located = bool(img.header['sform_code'] or img.header['qform_code'])
     affine = np.asarray(img.affine, dtype=float)
     nx, ny, nz = img.shape[:3]
     dx, dy, dz = voxel_sizes(affine).tolist()
-    return Grid((nx, ny, nz), affine, (dx, dy, dz), located)
+    return VoxelGrid((nx, ny, nz), affine, (dx, dy, dz), located)
 
 
-def read_grid(path: Path) -> Grid:
+def read_grid(path: Path) -> VoxelGrid:
     """Read the grid of an image file from its header alone.
 
     Parameters
@@ -177,7 +177,7 @@ def make_image(data: np.ndarray, affine: np.ndarray, *, located: bool = True) ->
     return Nifti1Image(data, affine, header)
 
 
-def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
+def reconcile_grids(grids: Mapping[str, VoxelGrid]) -> tuple[np.ndarray, list[str]]:
     """Find the one affine that images of one acquisition share.
 
     Converters sometimes lose the position of one image and not of its partner: its origin is then
@@ -205,8 +205,8 @@ def reconcile_grids(grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
     --------
     >>> import numpy as np
     >>> real = np.diag([2.0, 2, 2, 1]); real[:3, 3] = -90, -80, 10
-    >>> grids = {'w.nii': Grid((9, 9, 9), np.diag([2.0, 2, 2, 1]), (2, 2, 2)),
-    ...          'f.nii': Grid((9, 9, 9), real, (2, 2, 2))}
+    >>> grids = {'w.nii': VoxelGrid((9, 9, 9), np.diag([2.0, 2, 2, 1]), (2, 2, 2)),
+    ...          'f.nii': VoxelGrid((9, 9, 9), real, (2, 2, 2))}
     >>> affine, warnings = reconcile_grids(grids)
     >>> affine[:3, 3].tolist()
     [-90.0, -80.0, 10.0]
@@ -317,7 +317,7 @@ def _open(path: Path) -> Nifti1Image:
     return img
 
 
-def _grid_from_header(img: Nifti1Image, path: Path) -> Grid:
+def _grid_from_header(img: Nifti1Image, path: Path) -> VoxelGrid:
     shape = img.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -373,7 +373,7 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
     if said and not mirrored:  # with another spacing they disagree anyway
         return tuple(said)
     nx, ny, nz = (*img.shape, 1, 1)[:3]
-    forms = (Grid((nx, ny, nz), each, zooms) for each in (qform, affine))
+    forms = (VoxelGrid((nx, ny, nz), each, zooms) for each in (qform, affine))
     # The sform is used in any case: less than a voxel is no news.
     difference = _difference(*forms, tolerance_voxels=1.0)
     if not difference:
@@ -423,12 +423,12 @@ def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
     )
 
 
-def _trust(grid: Grid) -> int:
+def _trust(grid: VoxelGrid) -> int:
     """How much the position of a grid says: none, zero origin, or a real one."""
     return int(grid.located) + int(grid.located and bool(grid.affine[:3, 3].any()))
 
 
-def _lost_position(grid: Grid, reference: Grid) -> bool:
+def _lost_position(grid: VoxelGrid, reference: VoxelGrid) -> bool:
     """Whether two grids of one shape differ only because the first lost its position."""
     if grid.shape != reference.shape or _trust(grid) == _trust(reference):
         return False
@@ -436,11 +436,13 @@ def _lost_position(grid: Grid, reference: Grid) -> bool:
     return same_size and (not grid.located or _same_direction(grid, reference))
 
 
-def _same_direction(a: Grid, b: Grid) -> bool:
+def _same_direction(a: VoxelGrid, b: VoxelGrid) -> bool:
     return np.allclose(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms, atol=1e-3)
 
 
-def _difference(a: Grid, b: Grid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS) -> str:
+def _difference(
+    a: VoxelGrid, b: VoxelGrid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS
+) -> str:
     """Return how two grids differ, or return an empty string."""
     if a.shape != b.shape:
         return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'

@@ -18,7 +18,7 @@ from numpy.polynomial import Polynomial
 
 from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.levels import Boundary
-from bids_muscle.imaging.registration import CERTAINTY, Fit, step_matrix
+from bids_muscle.imaging.registration import CERTAINTY, PointMatch, step_matrix
 
 #: Least number of discs: a single disc is named by its position only.
 MIN_DISCS = 2
@@ -61,7 +61,7 @@ class Count:
 
 
 def count_discs(
-    fits: Sequence[Fit],
+    fits: Sequence[PointMatch],
     matrix: np.ndarray,
     borders: Sequence[Boundary],
     discs_mm: np.ndarray,

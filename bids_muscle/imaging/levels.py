@@ -235,7 +235,7 @@ def through_middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return moved
 
 
-def level_rows(
+def slice_level_rows(
     levels: SliceLevels, shares: Mapping[str, np.ndarray], affine: np.ndarray
 ) -> list[dict[str, object]]:
     """Return the table of levels: one row per slice, from inferior to superior.
@@ -263,7 +263,7 @@ def level_rows(
 
 
 def read_levels(path: Path) -> SliceLevels | None:
-    """Read the levels from a table made of :func:`level_rows`; None where no slice has one."""
+    """Read the levels from a table made of :func:`slice_level_rows`; None where none is named."""
     rows = read_rows(path)
     sources = {row['source'] for row in rows} - {'n/a'}
     if not sources:

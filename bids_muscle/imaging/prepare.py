@@ -25,7 +25,7 @@ _MOSTLY_INVERTED_PCT = 90.0
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedScan:
     """A scan made ready.
 
     Parameters
@@ -75,7 +75,7 @@ def prepare_scan(
     bias_correction: bool = True,
     fix_swaps: bool = False,
     known: Mapping[str, Nifti1Image] | None = None,
-) -> Prepared:
+) -> PreparedScan:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
     Parameters
@@ -157,7 +157,7 @@ def prepare_scan(
     fraction, found = _fat_fraction(arrays, source, mask)
     if fraction is not None and doubt:
         fraction = np.full_like(fraction, np.nan)
-    return Prepared(
+    return PreparedScan(
         native=native,
         images={key: make_image(data, grid_affine) for key, data in arrays.items()},
         corrected={key: make_image(data, grid_affine) for key, data in corrected.items()},

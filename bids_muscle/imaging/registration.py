@@ -126,7 +126,7 @@ def normalised(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.clip(data / bright, 0, 1), 0) if bright > 0 else np.zeros(data.shape)
 
 
-class Fit:
+class PointMatch:
     """How well an affine brings the points of a scan to their places in an atlas."""
 
     def __init__(self, points: Points, target: Target) -> None:
@@ -248,7 +248,7 @@ def find_affine(points: Points, target: Target) -> np.ndarray:
     numpy.ndarray
         (4, 4) from mm in the scan to mm in the atlas.
     """
-    fit = Fit(points, target)
+    fit = PointMatch(points, target)
     starts = sorted(_starts(points, target), key=fit.score, reverse=True)
     centre = points.ras_mm.mean(axis=0)
     some = points.ras_mm[::20]
@@ -302,7 +302,7 @@ def _spread(points_mm: np.ndarray) -> float:
     return float(np.sqrt(points_mm[:, :2].var(axis=0).sum()))
 
 
-def _refine(fit: Fit, start: np.ndarray, centre: np.ndarray, n_free: int) -> np.ndarray:
+def _refine(fit: PointMatch, start: np.ndarray, centre: np.ndarray, n_free: int) -> np.ndarray:
     """Improve an affine by Powell's method, over steps of about 1 mm at the edge of the body."""
     from scipy import optimize
 

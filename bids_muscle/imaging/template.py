@@ -28,7 +28,7 @@ _LEAST_SD_MM = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class LabelledScan:
     """One labelled scan, everything in canonical voxel order on one grid.
 
     Parameters
@@ -55,7 +55,7 @@ class Case:
 
 
 def build_atlas(
-    cases: Sequence[Case],
+    cases: Sequence[LabelledScan],
     region: str,
     name: str,
     *,
@@ -134,7 +134,9 @@ class _Place:
         return self.mean(self.found.to_atlas(points_mm))
 
 
-def _deformed(cases: Sequence[Case], places: Sequence[_Place], atlas: Atlas) -> list[_Place]:
+def _deformed(
+    cases: Sequence[LabelledScan], places: Sequence[_Place], atlas: Atlas
+) -> list[_Place]:
     found = []
     for case, place in zip(cases, places, strict=True):
         contrasts = atlas.nearest_contrast(case.images)
@@ -150,7 +152,7 @@ def _voxel_mm3(affine: np.ndarray) -> float:
     return float(np.prod(voxel_sizes(affine)))
 
 
-def _grid(case: Case, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
+def _grid(case: LabelledScan, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
     """Upright grid about the body of a scan, with its centre at 0 mm."""
     inside = apply_affine(case.affine, np.argwhere(case.mask))
     low, high = inside.min(axis=0) - 2 * spacing_mm, inside.max(axis=0) + 2 * spacing_mm
@@ -160,7 +162,7 @@ def _grid(case: Case, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
     return shape, affine
 
 
-def _align(cases: Sequence[Case], atlas: Atlas) -> list[np.ndarray]:
+def _align(cases: Sequence[LabelledScan], atlas: Atlas) -> list[np.ndarray]:
     targets: dict[str, Target] = {}
     matrices = []
     for case in cases:
@@ -180,7 +182,7 @@ def _without_mean(matrices: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _average(
-    cases: Sequence[Case],
+    cases: Sequence[LabelledScan],
     places: Sequence[_Place],
     grid: tuple[tuple[int, ...], np.ndarray],
     region: str,
@@ -194,7 +196,7 @@ def _average(
     for case, place in zip(cases, places, strict=True):
 
         def moved(
-            data: np.ndarray, order: int, case: Case = case, place: _Place = place
+            data: np.ndarray, order: int, case: LabelledScan = case, place: _Place = place
         ) -> np.ndarray:
             return resample(data, case.affine, shape, affine, place.to_scan, order=order)
 
@@ -223,7 +225,9 @@ def _average(
     )
 
 
-def _mean_boundaries(cases: Sequence[Case], places: Sequence[_Place]) -> tuple[Boundary, ...]:
+def _mean_boundaries(
+    cases: Sequence[LabelledScan], places: Sequence[_Place]
+) -> tuple[Boundary, ...]:
     points: dict[tuple[str, str], list[np.ndarray]] = {}
     heights: dict[tuple[str, str], list[float]] = {}
     for case, place in zip(cases, places, strict=True):

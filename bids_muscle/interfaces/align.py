@@ -68,7 +68,7 @@ class AlignScan(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging import alignment
         from bids_muscle.imaging.atlas import read_atlas
-        from bids_muscle.imaging.levels import choose_levels, level_rows, through_middle
+        from bids_muscle.imaging.levels import choose_levels, slice_level_rows, through_middle
         from bids_muscle.segmentation.stack_discs import find_discs
 
         given, cwd = self.inputs, Path(runtime.cwd)
@@ -116,7 +116,7 @@ class AlignScan(SimpleInterface):
                 f'The alignment with the atlas {atlas.name} is not trusted: {reason}.'
                 for reason in found.reasons
             ] + warnings
-        write_tsv(level_rows(chosen.levels, chosen.shares, middle), files['levels'])
+        write_tsv(slice_level_rows(chosen.levels, chosen.shares, middle), files['levels'])
         for name, data in carried.items():
             nib.save(nib.Nifti1Image(data, labels.affine), cwd / f'atlas_{name}.nii')
         self._results = {

@@ -84,7 +84,7 @@ class PublishScan(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.anatomy.lookups import lookups
         from bids_muscle.imaging.conform import to_native
-        from bids_muscle.measurement.rows import dictionary
+        from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.segmentation.catalogue import find_model
 
         given = self.inputs
@@ -127,7 +127,7 @@ class PublishScan(SimpleInterface):
             write_text(text, place(f'dseg_{kind}'))
         for name, path in given.tables.items():
             write_bytes(Path(path).read_bytes(), place(name))
-            columns = dictionary(name)
+            columns = morph_dictionary(name)
             sidecar = sidecars.morph_sidecar(given.scan, bids_dir, columns, model, given.settings)
             write_json(sidecar, place(f'{name}_json'))
         write_bytes(Path(given.iqm).read_bytes(), place('iqm'))

@@ -52,7 +52,7 @@ class MeasureMaps(_Session):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging.conform import load_image
-        from bids_muscle.measurement.rows import dictionary
+        from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.measurement.spine import measure_spine
 
         given = self.inputs
@@ -63,7 +63,7 @@ class MeasureMaps(_Session):
 
         table = measure_spine(read('vertebrae'), read('discs'))
         sidecar = {
-            **dictionary('morph_spine'),
+            **morph_dictionary('morph_spine'),
             'SourceFiles': given.sources,
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
@@ -86,7 +86,7 @@ class JoinPlanes(_Session):
     input_spec = _JoinInput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.measurement.rows import dictionary
+        from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.measurement.spine import join_levels
 
         given = self.inputs
@@ -94,7 +94,7 @@ class JoinPlanes(_Session):
         muscles = {scan: read_tsv(Path(path)) for scan, path in given.muscles.items()}
         joined = join_levels(spines, muscles, given.alignments)
         sidecar = {
-            **dictionary('morph_joined'),
+            **morph_dictionary('morph_joined'),
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
         write = {'morph_joined': joined, 'morph_joined_json': sidecar}

@@ -160,7 +160,7 @@ class PublishSpine(SimpleInterface):
         from bids_muscle.anatomy.labels import SPINE
         from bids_muscle.anatomy.lookups import lookups
         from bids_muscle.imaging.conform import to_native
-        from bids_muscle.measurement.rows import dictionary
+        from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.reports.spine_figure import spine_labels
         from bids_muscle.segmentation.catalogue import find_model
 
@@ -181,7 +181,7 @@ class PublishSpine(SimpleInterface):
                 write_text(text, place(f'{name}_{kind}'))
         write_bytes(Path(given.table).read_bytes(), place('morph_spine'))
         sidecar = sidecars.morph_sidecar(
-            given.scan, bids_dir, dictionary('morph_spine'), model, given.settings
+            given.scan, bids_dir, morph_dictionary('morph_spine'), model, given.settings
         )
         write_json(sidecar, place('morph_spine_json'))
         for name, path in given.figures.items():

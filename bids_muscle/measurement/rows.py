@@ -12,7 +12,7 @@ from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.measurement.fat import PERCENTILES, Fat, bootstrap_se, measure_fat
 from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
-from bids_muscle.measurement.size import MIN_SLICES, Grid, Size
+from bids_muscle.measurement.size import MIN_SLICES, Size, SliceStack
 
 _ABSENT = 'not found in the field of view'
 NO_CLASS = 'the model has no such muscle'
@@ -48,7 +48,7 @@ _ADDED_UP = (
 Row = dict[str, Any]
 
 
-def dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
+def morph_dictionary(name: str = 'morph') -> dict[str, dict[str, str]]:
     """Return the definition of each column: LongName, Description, Units, Source.
 
     Parameters
@@ -82,7 +82,9 @@ def muscle_rows(
     return rows
 
 
-def slice_rows(muscles: Sequence[Muscle], levels: SliceLevels | None, grid: Grid) -> list[Row]:
+def slice_rows(
+    muscles: Sequence[Muscle], levels: SliceLevels | None, grid: SliceStack
+) -> list[Row]:
     """Return one row per muscle and slice, slices from inferior to superior."""
     return [
         _slice_row(muscle, place, levels, grid)
@@ -92,7 +94,7 @@ def slice_rows(muscles: Sequence[Muscle], levels: SliceLevels | None, grid: Grid
 
 
 def level_rows(
-    muscles: Sequence[Muscle], levels: SliceLevels, grid: Grid, height_m: float | None
+    muscles: Sequence[Muscle], levels: SliceLevels, grid: SliceStack, height_m: float | None
 ) -> list[Row]:
     """Return one row per level, from superior to inferior, and muscle, and one of both its sides.
 
@@ -270,7 +272,7 @@ def _add_asymmetry(rows: Sequence[Row]) -> None:
                 left[name] = right[name] = left[value] - right[value]
 
 
-def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: Grid) -> Row:
+def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: SliceStack) -> Row:
     size, at = muscle.size, int(muscle.size.slices[place])
     area_cm2 = float(size.csa_mm2[place]) / 100
     row = _identity(muscle.label) | {
@@ -289,7 +291,7 @@ def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: Gri
 
 
 def _level_row(
-    muscle: Muscle, level: str, slices: np.ndarray, levels: SliceLevels, grid: Grid
+    muscle: Muscle, level: str, slices: np.ndarray, levels: SliceLevels, grid: SliceStack
 ) -> Row:
     size = muscle.size
     inside = np.isin(size.slices, slices)

@@ -15,7 +15,7 @@ _CUBIC_SLICES = 10
 
 
 @dataclass(frozen=True)
-class Grid:
+class SliceStack:
     """Voxels in RAS+ order: the third axis runs from inferior to superior.
 
     Parameters
@@ -119,7 +119,7 @@ class Size:
     truncated: bool
 
 
-def measure_size(voxels: np.ndarray, grid: Grid) -> Size:
+def measure_size(voxels: np.ndarray, grid: SliceStack) -> Size:
     """Measure one label.
 
     Parameters
@@ -145,7 +145,7 @@ def measure_size(voxels: np.ndarray, grid: Grid) -> Size:
     )
 
 
-def part_of(size: Size, kept: np.ndarray, voxels: np.ndarray, grid: Grid) -> Size:
+def part_of(size: Size, kept: np.ndarray, voxels: np.ndarray, grid: SliceStack) -> Size:
     """Return the size of some slices of a label; the axis stays that of all of it.
 
     Parameters
@@ -164,7 +164,7 @@ def part_of(size: Size, kept: np.ndarray, voxels: np.ndarray, grid: Grid) -> Siz
     return replace(size, **parts, **_whole(voxels, parts['slices'], grid))
 
 
-def _whole(voxels: np.ndarray, slices: np.ndarray, grid: Grid) -> dict[str, Any]:
+def _whole(voxels: np.ndarray, slices: np.ndarray, grid: SliceStack) -> dict[str, Any]:
     """Return the fields of a size that are about all its slices together."""
     return {
         'volume_ml': len(voxels) * grid.pixel_mm2 * grid.spacing_mm / 1000,

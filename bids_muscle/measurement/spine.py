@@ -12,7 +12,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from bids_muscle.errors import BadDataError
-from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.rows import morph_dictionary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Rectangle:
 
 
 @dataclass(frozen=True, eq=False)
-class _Map:
+class _NamedLabels:
     """Numbers of a label map in RAS+ order, their affine and their names."""
 
     numbers: np.ndarray
@@ -100,7 +100,7 @@ def measure_spine(
     import pandas as pd
 
     maps = {
-        kind: _Map(*_oriented(kind, given[0]), given[1])
+        kind: _NamedLabels(*_oriented(kind, given[0]), given[1])
         for kind, given in (('vertebra', vertebrae), ('disc', discs))
         if given is not None
     }
@@ -121,7 +121,7 @@ def measure_spine(
         cobb = lower - upper
         unknown = None if np.isfinite(cobb) else 'an end plate or its disc is missing'
         rows.append({'kind': 'cobb', 'name': 'L1-S1', 'tilt_deg': cobb, 'reason': unknown})
-    return pd.DataFrame(rows, columns=list(dictionary('morph_spine')))
+    return pd.DataFrame(rows, columns=list(morph_dictionary('morph_spine')))
 
 
 def join_levels(
@@ -173,7 +173,7 @@ def join_levels(
         rows += here
     # A vertebra too small to have a place comes last.
     rows.sort(key=lambda row: -np.nan_to_num(row['vertebra_z_ras_mm'], nan=-np.inf))
-    return pd.DataFrame(rows, columns=list(dictionary('morph_joined')))
+    return pd.DataFrame(rows, columns=list(morph_dictionary('morph_joined')))
 
 
 def _bones(spines: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
@@ -297,7 +297,7 @@ def _oriented(kind: str, labels: Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
     return apply_orientation(numbers, order), affine
 
 
-def _rows(kind: str, given: _Map) -> list[dict[str, Any]]:
+def _rows(kind: str, given: _NamedLabels) -> list[dict[str, Any]]:
     rows = [
         _row(
             kind,
@@ -361,7 +361,7 @@ def _row(
     return row | {'reason': '; '.join(reasons) or None}
 
 
-def _plate_tilt(bone: _Map, soft: _Map, vertebra: str, disc: str) -> float:
+def _plate_tilt(bone: _NamedLabels, soft: _NamedLabels, vertebra: str, disc: str) -> float:
     """Return the angle of the end plate of a vertebra at a disc; see :func:`_tilt`.
 
     The line with the least distance from the pixels of the vertebra that are near the disc, on

@@ -20,8 +20,8 @@ from bids_muscle.measurement.brightness import Brightness, even_slices
 from bids_muscle.measurement.fat import Fat, measure_fat
 from bids_muscle.measurement.methods import BRIGHT_FAT, THRESHOLDS
 from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
-from bids_muscle.measurement.rows import dictionary
-from bids_muscle.measurement.size import Grid, measure_size, part_of
+from bids_muscle.measurement.rows import morph_dictionary
+from bids_muscle.measurement.size import SliceStack, measure_size, part_of
 from bids_muscle.measurement.threshold_checks import checked_fat
 from bids_muscle.measurement.thresholds import ThresholdedFat
 
@@ -145,7 +145,7 @@ def measure_scan(
     images = {'water': water, 'fat': fat, 'fat fraction': fat_fraction}
     images['intensity'] = intensity if contrast in BRIGHT_FAT else None
     signals = _signals(images, {'swap': swap, 'body': body}, labels, order)
-    grid = Grid(
+    grid = SliceStack(
         numbers.shape,
         labels.affine @ inv_ornt_aff(order, labels.shape),
         None if covered is None else apply_orientation(covered, order),
@@ -187,7 +187,7 @@ def measure_scan(
         'morph_levels': rows.level_rows(muscles, levels, grid, height_m) if levels else [],
     }
     of_muscles, of_slices, of_levels = (
-        pd.DataFrame(rows.chosen(each, fat_method), columns=list(dictionary(name)))
+        pd.DataFrame(rows.chosen(each, fat_method), columns=list(morph_dictionary(name)))
         for name, each in made.items()
     )
     return Measures(of_muscles, of_slices, of_levels, _fat_map(muscles, labels, order))
@@ -236,7 +236,7 @@ def _measure_muscle(
     label: Label,
     voxels: np.ndarray,
     values: dict[str, np.ndarray],
-    grid: Grid,
+    grid: SliceStack,
     levels: SliceLevels | None,
     brightness: Brightness | None,
     *,

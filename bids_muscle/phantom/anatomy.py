@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_muscle.anatomy.labels import LabelTable, load_label_table
-from bids_muscle.phantom.body import Body
+from bids_muscle.phantom.body import BodyDeformation
 from bids_muscle.phantom.person import Person, generator
-from bids_muscle.phantom.shapes import Atlas, Structure, closed_spline, inset, load_atlas
-from bids_muscle.phantom.spine import ENDPLATE_DEPTH_MM, Spine, make_spine
+from bids_muscle.phantom.shapes import ClosedSurface, ShapeAtlas, closed_spline, inset, load_atlas
+from bids_muscle.phantom.spine import ENDPLATE_DEPTH_MM, SpineAxis, make_spine
 
 Array = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]
@@ -66,7 +66,7 @@ class Anatomy:
     origin_mm: Array
     spacing_mm: Array
     legend: tuple[TissueClass, ...]
-    spine: Spine
+    spine: SpineAxis
     table: LabelTable
 
     @property
@@ -100,7 +100,7 @@ def build_anatomy(
     """
     atlas = load_atlas(region)
     spine = make_spine(atlas, person)
-    body = Body(atlas, person, spine)
+    body = BodyDeformation(atlas, person, spine)
     table = load_label_table(region)
     structures = _with_bowel(atlas, person)
     bottom, top = spine.reach_mm
@@ -128,7 +128,12 @@ class _Painter:
     """Paints one axial slice after the other; later structures cover earlier ones."""
 
     def __init__(
-        self, atlas: Atlas, body: Body, table: LabelTable, structures: list[Structure], z_mm: Array
+        self,
+        atlas: ShapeAtlas,
+        body: BodyDeformation,
+        table: LabelTable,
+        structures: list[ClosedSurface],
+        z_mm: Array,
     ) -> None:
         self.spine = body.spine
         self.z_mm = z_mm
@@ -238,9 +243,9 @@ def _waist(level: Array) -> Array:
     return np.asarray(0.94 + 0.06 * off_centre**2)[:, None, None]
 
 
-def _with_bowel(atlas: Atlas, person: Person) -> list[Structure]:
+def _with_bowel(atlas: ShapeAtlas, person: Person) -> list[ClosedSurface]:
     """Return the structures of the atlas with bowel loops drawn at random into the cavity."""
-    structures: list[Structure] = []
+    structures: list[ClosedSurface] = []
     for structure in atlas.structures:
         structures.append(structure)
         if structure.name == 'abdominal cavity':
@@ -248,7 +253,7 @@ def _with_bowel(atlas: Atlas, person: Person) -> list[Structure]:
     return structures
 
 
-def _bowel_loops(atlas: Atlas, person: Person, cavity: Structure) -> list[Structure]:
+def _bowel_loops(atlas: ShapeAtlas, person: Person, cavity: ClosedSurface) -> list[ClosedSurface]:
     """Draw loops of bowel at random; the leaner the person, the more of the cavity they fill."""
     rng = generator(person.shape_seed, atlas.region, 'bowel')
     angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bids_muscle.phantom.person import generator
 from bids_muscle.phantom.protocol import FAT_SHIFT_PPM, GAMMA_MHZ_PER_T, Sequence
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 
 FloatImage = NDArray[np.float32]
 AnyImage = NDArray[np.float32] | NDArray[np.complex64]
@@ -66,7 +66,7 @@ def shift_fat(fat: FloatImage, sequence: Sequence, field_strength_t: float) -> F
     )
 
 
-def metal_dropout(grid: Grid, body: NDArray[np.bool_], key: Key) -> FloatImage:
+def metal_dropout(grid: ScanGrid, body: NDArray[np.bool_], key: Key) -> FloatImage:
     """Signal that metal leaves: none near the implant, with a bright rim where signal piles up.
 
     Parameters
@@ -85,7 +85,7 @@ def metal_dropout(grid: Grid, body: NDArray[np.bool_], key: Key) -> FloatImage:
     return np.asarray(np.where(distance < 2, void + rim * void, 1), np.float32)
 
 
-def swap_region(grid: Grid, body: NDArray[np.bool_], key: Key) -> NDArray[np.bool_]:
+def swap_region(grid: ScanGrid, body: NDArray[np.bool_], key: Key) -> NDArray[np.bool_]:
     """Region in which a scanner takes fat for water: a smooth blob of 25 to 60 mm radius.
 
     Parameters
@@ -98,7 +98,10 @@ def swap_region(grid: Grid, body: NDArray[np.bool_], key: Key) -> NDArray[np.boo
 
 
 def _place(
-    grid: Grid, body: NDArray[np.bool_], rng: np.random.Generator, radius_mm: tuple[float, float]
+    grid: ScanGrid,
+    body: NDArray[np.bool_],
+    rng: np.random.Generator,
+    radius_mm: tuple[float, float],
 ) -> FloatImage:
     """Draw a wobbly ball in the middle of the body; returns the distance over its radius."""
     found = np.argwhere(body)
@@ -145,7 +148,7 @@ def ghost(image: AnyImage, key: Key) -> AnyImage:
     return np.asarray(np.fft.ifft(lines, axis=1), dtype=np.complex64)
 
 
-def wrap(image: AnyImage, body: NDArray[np.bool_], key: Key) -> AnyImage:
+def wrap_around(image: AnyImage, body: NDArray[np.bool_], key: Key) -> AnyImage:
     """Fold what lies beyond a too small field of view back in, along the second axis.
 
     Parameters

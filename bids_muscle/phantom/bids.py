@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_muscle import __version__
 from bids_muscle.phantom.options import Options
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.simulate import Image
 
@@ -101,7 +101,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
 
-def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
+def write_nifti(path: Path, data: NDArray[Any], grid: ScanGrid) -> None:
     """Write a .nii.gz whose bytes depend only on its content.
 
     Parameters

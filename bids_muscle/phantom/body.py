@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_muscle.phantom.person import Person, generator
-from bids_muscle.phantom.shapes import Atlas, Structure
-from bids_muscle.phantom.spine import Spine
+from bids_muscle.phantom.shapes import ClosedSurface, ShapeAtlas
+from bids_muscle.phantom.spine import SpineAxis
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ def _step(value: Array, low: float, high: float) -> Array:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-class Body:
+class BodyDeformation:
     """Displaces atlas outlines into the frame of one person.
 
     Parameters
@@ -33,7 +33,7 @@ class Body:
         Geometry of the region, who it is, and that person's spine.
     """
 
-    def __init__(self, atlas: Atlas, person: Person, spine: Spine) -> None:
+    def __init__(self, atlas: ShapeAtlas, person: Person, spine: SpineAxis) -> None:
         rng = generator(person.shape_seed, atlas.region, 'body')
         self.spine = spine
         self.frame = person.size**0.5
@@ -68,7 +68,7 @@ class Body:
         ]
         self.trunk_scale = 0.97 if person.sex == 'F' else 1.02
 
-    def place(self, structure: Structure, points: Array, level: Array) -> Array:
+    def place(self, structure: ClosedSurface, points: Array, level: Array) -> Array:
         """Move the outlines of a structure into the person's frame.
 
         Parameters

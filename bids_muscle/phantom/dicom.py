@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bids_muscle import __version__
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import GAMMA_MHZ_PER_T
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.vendors import VENDORS, Vendor
 
@@ -58,7 +58,7 @@ class Visit:
 
 
 def write_scan(
-    folder: Path, images: Iterable[Image], grid: Grid, visit: Visit, region: str, plane: str
+    folder: Path, images: Iterable[Image], grid: ScanGrid, visit: Visit, region: str, plane: str
 ) -> None:
     """Write the images of one scan as DICOM series, one folder each, one file per slice.
 
@@ -108,7 +108,7 @@ def _uid(visit: Visit, *rest: object) -> UID:
     return generate_uid(entropy_srcs=[repr(key)])
 
 
-def _series_header(visit: Visit, region: str, number: int, name: str, grid: Grid) -> Dataset:
+def _series_header(visit: Visit, region: str, number: int, name: str, grid: ScanGrid) -> Dataset:
     """Return the header of all images of a series."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -165,7 +165,7 @@ def _add_image(data: Dataset, image: Image, echo: int, vendor: Vendor) -> None:
 
 
 def _add_slice(
-    data: Dataset, stored: NDArray[np.uint16], grid: Grid, position: int, uid: UID
+    data: Dataset, stored: NDArray[np.uint16], grid: ScanGrid, position: int, uid: UID
 ) -> None:
     """Add one slice. Rows of DICOM go down, the second axis of the grid goes up."""
     corner = grid.affine @ (0, grid.shape[1] - 1, position, 1)
@@ -175,7 +175,7 @@ def _add_slice(
     data.PixelData = stored[:, ::-1, position].T.astype('<u2').tobytes()
 
 
-def _lps(grid: Grid, direction: tuple[int, int, int]) -> list[Any]:
+def _lps(grid: ScanGrid, direction: tuple[int, int, int]) -> list[Any]:
     """Return the unit vector of a direction along the axes of the grid, in LPS+ (DICOM)."""
     vector = grid.affine[:3, :3] @ direction * (-1, -1, 1)
     return [_decimal(x) for x in vector / np.linalg.norm(vector)]

@@ -12,7 +12,7 @@ from bids_muscle.phantom.artefacts import ARTEFACTS
 from bids_muscle.phantom.effects import Effects
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import CENTRE_Y_MM, CONTRASTS, FIELD_OF_VIEW_MM, MATRIX
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 from bids_muscle.phantom.shapes import load_atlas
 from bids_muscle.phantom.spine import make_spine
 from bids_muscle.phantom.tissues import FIELD_STRENGTHS_T
@@ -150,7 +150,7 @@ class Options:
                 'Use more or larger voxels.',
             )
 
-    def grid(self, region: str) -> Grid:
+    def grid(self, region: str) -> ScanGrid:
         """Voxel grid of a region, as from dcm2niix.
 
         Axial: to the left, to the front, up. Sagittal: to the back, up, to the left.
@@ -177,7 +177,7 @@ class Options:
             shape, voxel = shape[[1, 2, 0]], voxel[[1, 2, 0]]
             affine[:3, :3] = turn @ np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]]) @ np.diag(voxel)
         affine[:3, 3] = (0, CENTRE_Y_MM[region], 0) - affine[:3, :3] @ ((shape - 1) / 2)
-        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+        return ScanGrid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
 def _check_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from bids_muscle.phantom.fat import make_pattern
 from bids_muscle.phantom.options import Options
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.render import Samples, plant_fat, sample_grid
-from bids_muscle.phantom.simulate import Scan, simulate_scan
+from bids_muscle.phantom.simulate import SimulatedScan, simulate_scan
 
 #: Where the truth is, in the dataset.
 TRUTH = Path('derivatives/truth')
@@ -61,9 +61,9 @@ def _write_session(
     field_strength_t = options.field_strength_t
     planted = options.effects.planted_mfi(person, anatomy.region, options.seed, session)
     fat = plant_fat(anatomy, samples, planted, field_strength_t)
-    muscles = truth.muscle_rows(anatomy, samples, fat, planted, field_strength_t)
+    muscles = truth.true_muscle_rows(anatomy, samples, fat, planted, field_strength_t)
     rows: list[truth.Row] = []
-    for kinds in scans_of(options.contrasts):
+    for kinds in group_contrasts(options.contrasts):
         for run in range(1, options.runs + 1):
             key = (options.seed, person.shape_seed, anatomy.region, session, run, kinds[0])
             scan = simulate_scan(anatomy, samples, fat, kinds, options, key)
@@ -95,12 +95,12 @@ def _write_session(
     return rows
 
 
-def scans_of(contrasts: tuple[str, ...]) -> list[tuple[str, ...]]:
+def group_contrasts(contrasts: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Group the contrasts that come from one acquisition.
 
     Examples
     --------
-    >>> scans_of(('t2w', 'dixon', 'inout'))
+    >>> group_contrasts(('t2w', 'dixon', 'inout'))
     [('dixon', 'inout'), ('t2w',)]
     """
     dixon = tuple(sorted({'dixon', 'inout'}.intersection(contrasts)))
@@ -116,7 +116,7 @@ def _folder(root: Path, entities: Entities) -> Path:
 def _write_images(
     root: Path,
     entities: Entities,
-    scan: Scan,
+    scan: SimulatedScan,
     anatomy: Anatomy,
     samples: Samples,
     person: Person,
@@ -133,7 +133,7 @@ def _write_images(
 def _write_truth(
     root: Path,
     entities: Entities,
-    scan: Scan,
+    scan: SimulatedScan,
     anatomy: Anatomy,
     samples: Samples,
     muscle_rows: list[truth.Row],
@@ -154,7 +154,7 @@ def _write_truth(
         bids.write_json(folder / f'{stem}.json', content)
     tables = (
         (bids.join_name(muscles, 'morph'), muscle_rows, truth.MUSCLE_COLUMNS),
-        (bids.join_name(muscles, 'levels'), truth.level_rows(anatomy), truth.LEVEL_COLUMNS),
+        (bids.join_name(muscles, 'levels'), truth.true_level_rows(anatomy), truth.LEVEL_COLUMNS),
         (bids.join_name(spine, 'morph'), truth.disc_rows(anatomy, samples), truth.DISC_COLUMNS),
     )
     for stem, rows, columns in tables:

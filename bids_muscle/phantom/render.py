@@ -28,7 +28,7 @@ FLOW = {
 
 
 @dataclass(frozen=True)
-class Grid:
+class ScanGrid:
     """Voxel grid of a scan.
 
     Parameters
@@ -84,7 +84,7 @@ class Samples:
         (labels + 1, classes, 256) the same over the voxels of each label; row 0 is empty.
     """
 
-    grid: Grid
+    grid: ScanGrid
     index: NDArray[np.uint16]
     labels: ByteArray
     spine: ByteArray
@@ -97,7 +97,7 @@ class Samples:
         return self.grid.voxel_ml / self.index.shape[1]
 
 
-def sample_grid(anatomy: Anatomy, pattern: FatPattern, grid: Grid) -> Samples:
+def sample_grid(anatomy: Anatomy, pattern: FatPattern, grid: ScanGrid) -> Samples:
     """Look up what lies at every sample point of a scan.
 
     Parameters
@@ -277,7 +277,7 @@ def plant_fat(
 class _Sampler:
     """Looks up tissue class and fat rank at fractional voxel coordinates of a slice."""
 
-    def __init__(self, anatomy: Anatomy, pattern: FatPattern, grid: Grid) -> None:
+    def __init__(self, anatomy: Anatomy, pattern: FatPattern, grid: ScanGrid) -> None:
         # Rows of the anatomy are z, x, y.
         order = [2, 0, 1]
         matrix, shift = grid.affine[order, :3], grid.affine[order, 3] - anatomy.origin_mm

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_muscle.phantom.person import generator
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 
 Array = NDArray[np.float64]
 FloatImage = NDArray[np.float32]
 
 
 def coil_sensitivity(
-    grid: Grid, region: str, strength: float, seed: tuple[int | str, ...]
+    grid: ScanGrid, region: str, strength: float, seed: tuple[int | str, ...]
 ) -> FloatImage:
     """Receive sensitivity of a spine or neck coil: bright near the back, smooth, never zero.
 

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Structure:
+class ClosedSurface:
     """A closed surface: one outline per level, blended between levels.
 
     Parameters
@@ -74,7 +74,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Atlas:
+class ShapeAtlas:
     """Geometry of a body region: the vertebral levels and the structures, in painting order."""
 
     region: str
@@ -90,11 +90,11 @@ class Atlas:
     half_width_mm: float
     front_mm: float
     back_mm: float
-    structures: tuple[Structure, ...]
+    structures: tuple[ClosedSurface, ...]
 
 
 @lru_cache(maxsize=4)
-def load_atlas(region: str) -> Atlas:
+def load_atlas(region: str) -> ShapeAtlas:
     """Read the atlas of a body region from the package.
 
     Raises
@@ -113,17 +113,17 @@ def load_atlas(region: str) -> Atlas:
         )
     text = (resources.files('bids_muscle') / f'data/phantom/{region}.toml').read_text('utf-8')
     data = tomllib.loads(text)
-    structures: list[Structure] = []
+    structures: list[ClosedSurface] = []
     for entry in data.pop('structure'):
         structures.extend(_expand(entry))
     arrays = ('vertebra_height_mm', 'disc_height_mm', 'shift_mm', 'tilt_deg')
     for name in arrays:
         data[name] = np.asarray(data[name], float)
     data['level_names'] = tuple(data['level_names'])
-    return Atlas(structures=tuple(structures), **data)
+    return ShapeAtlas(structures=tuple(structures), **data)
 
 
-def _expand(entry: dict) -> list[Structure]:
+def _expand(entry: dict) -> list[ClosedSurface]:
     """Turn one TOML table into structures: both sides, and every vertebra it is repeated at."""
     levels = np.array([outline['level'] for outline in entry['outlines']], float)
     points = np.array([outline['points'] for outline in entry['outlines']], float)
@@ -154,7 +154,7 @@ def _expand(entry: dict) -> list[Structure]:
             mirrored = points * (-1, 1) if side == 'left' else points
             offset = 0 if vertebra is None else vertebra
             found.append(
-                Structure(levels=levels + offset, outlines=mirrored * scale, side=side, **base)
+                ClosedSurface(levels=levels + offset, outlines=mirrored * scale, side=side, **base)
             )
     return found
 

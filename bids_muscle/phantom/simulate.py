@@ -47,7 +47,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Scan:
+class SimulatedScan:
     """Images of one acquisition and the artefacts they have."""
 
     images: list[Image]
@@ -61,7 +61,7 @@ def simulate_scan(
     kinds: tuple[str, ...],
     options: Options,
     key: Key,
-) -> Scan:
+) -> SimulatedScan:
     """Simulate the images of one scan.
 
     Parameters
@@ -107,7 +107,9 @@ def simulate_scan(
     stored = [
         Image(kind, scanner.store(data), echo_ms, sequence) for kind, data, echo_ms in images
     ]
-    return Scan(stored, [name for name in scanner.artefacts if name != 'swap' or 'dixon' in kinds])
+    return SimulatedScan(
+        stored, [name for name in scanner.artefacts if name != 'swap' or 'dixon' in kinds]
+    )
 
 
 def _exchange(
@@ -152,7 +154,7 @@ class _Scanner:
         if 'ghosting' in self.artefacts:
             signal = artefacts.ghost(signal, self.key)
         if 'wrap' in self.artefacts:
-            signal = artefacts.wrap(signal, self.body, self.key)
+            signal = artefacts.wrap_around(signal, self.body, self.key)
         if self.sigma:
             signal = signal + complex_noise(signal.shape, self.sigma, self.rng)
         return signal

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_muscle.phantom.person import Person, generator
-from bids_muscle.phantom.shapes import Atlas
+from bids_muscle.phantom.shapes import ShapeAtlas
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ ENDPLATE_DEPTH_MM = 0.8
 
 
 @dataclass(frozen=True)
-class Spine:
+class SpineAxis:
     """Vertebral levels along the body axis; z points up and is zero at the reference level.
 
     Parameters
@@ -71,7 +71,7 @@ class Spine:
         return np.array([np.interp(level, index, column) for column in np.atleast_2d(values.T)])
 
 
-def make_spine(atlas: Atlas, person: Person) -> Spine:
+def make_spine(atlas: ShapeAtlas, person: Person) -> SpineAxis:
     """Draw the spine of a person.
 
     Vertebrae grow with body height; discs lose 0.25 % of their height per year after 30 and vary
@@ -103,7 +103,7 @@ def make_spine(atlas: Atlas, person: Person) -> Spine:
     along = np.linspace(0, 1, count)
     wave = np.sin(np.pi * along * 1.2 + phase)
     shift = np.stack([bend * (wave - wave.mean()), atlas.shift_mm * lordosis], axis=1)
-    return Spine(
+    return SpineAxis(
         level_names=atlas.level_names,
         first_level=atlas.first_level,
         centre_mm=centre - reference,

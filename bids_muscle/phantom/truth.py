@@ -71,7 +71,7 @@ DISC_COLUMNS = {
 }
 
 
-def muscle_rows(
+def true_muscle_rows(
     anatomy: Anatomy,
     samples: Samples,
     fat_by_label: Mapping[int, NDArray[np.float64]],
@@ -113,7 +113,7 @@ def muscle_rows(
     return rows
 
 
-def level_rows(anatomy: Anatomy) -> list[Row]:
+def true_level_rows(anatomy: Anatomy) -> list[Row]:
     """Area and volume of every muscle at every vertebra; columns in :data:`LEVEL_COLUMNS`."""
     spine = anatomy.spine
     area_cm2 = anatomy.spacing_mm[1] * anatomy.spacing_mm[2] / 100

@@ -17,9 +17,9 @@ from bids_muscle.reports.charts import Estimate, Panel, forest_chart, panel_grid
 from bids_muscle.reports.cohort import People, analysed_measures
 from bids_muscle.reports.norms import (
     Centile,
-    Group,
+    NormGroup,
     Norms,
-    Series,
+    NormSeries,
     centile_of,
     doubts,
     person_of,
@@ -78,7 +78,7 @@ def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) ->
     import pandas as pd
 
     measures = analysed_measures(scans)
-    groups: dict[tuple[Series, Group], list[tuple[Any, ...]]] = {}
+    groups: dict[tuple[NormSeries, NormGroup], list[tuple[Any, ...]]] = {}
     order = 0
     for scan in (scan for scan in scans if scan.rows):
         record = scan.record
@@ -94,7 +94,7 @@ def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) ->
         for row in scan.rows:
             excluded = scan.exclusion(row)
             for measure in measures:
-                group = Group(row['name'], measure, row.get('extent', MISSING), sex)
+                group = NormGroup(row['name'], measure, row.get('extent', MISSING), sex)
                 cell = (order, front, number(row.get(measure) or ''), age, bmi, excluded, remark)
                 groups.setdefault((series, group), []).append(cell)
                 order += 1

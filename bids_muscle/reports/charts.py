@@ -40,7 +40,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Series:
+class SideHistogram:
     """Counts of one side of a muscle, in bins of equal width from 0 to 100 %."""
 
     side: str
@@ -126,12 +126,12 @@ def nice_ticks(highest: float, count: int = 4) -> list[float]:
     return [round(step * k, 10) for k in range(math.ceil(highest / step - 1e-9) + 1)]
 
 
-def wrap(text: str, width: int = 17) -> list[str]:
+def wrap_name(text: str, width: int = 17) -> list[str]:
     """Break a muscle name into lines of at most ``width`` letters where it has spaces.
 
     Examples
     --------
-    >>> wrap('multifidus and semispinalis cervicis')
+    >>> wrap_name('multifidus and semispinalis cervicis')
     ['multifidus and', 'semispinalis', 'cervicis']
     """
     import textwrap
@@ -158,7 +158,7 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
     for bar in bars:
         if bar.muscle != previous:
             y += GAP if previous is not None else 0
-            names.append({'y': y + 12, 'lines': wrap(bar.muscle)})
+            names.append({'y': y + 12, 'lines': wrap_name(bar.muscle)})
             previous = bar.muscle
         width = 0 if bar.value is None else round(bar.value * scale, 1)
         rows.append({'bar': bar, 'y': y, 'width': max(width, 0)})
@@ -171,7 +171,7 @@ def bar_chart(bars: Sequence[Bar], title: str) -> dict[str, object]:
     }
 
 
-def histogram_charts(muscles: Mapping[str, Sequence[Series]]) -> list[dict[str, object]]:
+def histogram_charts(muscles: Mapping[str, Sequence[SideHistogram]]) -> list[dict[str, object]]:
     """Lay out one histogram for each muscle, both sides as steps, all to one scale.
 
     Parameters
@@ -237,7 +237,7 @@ def forest_chart(estimates: Sequence[Estimate], title: str, key: str) -> dict[st
     rows: list[dict[str, object]] = []
     y = 8
     for each in estimates:
-        lines = wrap(each.label, 38)
+        lines = wrap_name(each.label, 38)
         whole = each.low < each.high
         rows.append(
             {
@@ -304,7 +304,7 @@ def panel_grid(
         pixels = np.unique(np.rint(place(panel.points)).astype(int), axis=0)
         drawn.append(
             {
-                'title': wrap(panel.title, 30),
+                'title': wrap_name(panel.title, 30),
                 'text': panel.text,
                 'path': ''.join(f'M{x} {y}h0' for x, y in pixels.tolist()),
                 'lines': [

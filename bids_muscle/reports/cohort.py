@@ -11,12 +11,12 @@ from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.quality import quality_dictionary
-from bids_muscle.reports.completeness import causes
+from bids_muscle.reports.completeness import cause_table
 from bids_muscle.reports.figures import BACKGROUNDS
 from bids_muscle.reports.interchange import TRUE, type_of, write_for_others
 from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
-from bids_muscle.reports.ratings import SEPARATOR, Review
+from bids_muscle.reports.ratings import SEPARATOR, CohortReview
 from bids_muscle.statistics.cohort import MEASURES
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def write_cohort_tables(
         *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
         *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
         *_write(output_dir, 'group_completeness', complete),
-        *_write(output_dir, 'group_causes', causes(complete)),
+        *_write(output_dir, 'group_causes', cause_table(complete)),
         *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
     ]
 
 
 def write_review_tables(
-    scans: Sequence[ScanOutputs], review: Review | None, output_dir: Path
+    scans: Sequence[ScanOutputs], review: CohortReview | None, output_dir: Path
 ) -> list[Path]:
     """Write what follows from the ratings: what to do again, and how well raters agree.
 
@@ -151,7 +151,7 @@ def _redo_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(read_dictionary('group_redo')), dtype=object)
 
 
-def _rater_table(review: Review) -> pd.DataFrame:
+def _rater_table(review: CohortReview) -> pd.DataFrame:
     import pandas as pd
 
     rows = [vars(pair) for pair in review.pairs]

@@ -83,7 +83,7 @@ def completeness(
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
-def causes(table: pd.DataFrame) -> pd.DataFrame:
+def cause_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cause why scans are failed, excluded or missing, the commonest first.
 
     Parameters

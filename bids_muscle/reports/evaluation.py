@@ -14,7 +14,13 @@ from bids_muscle.reports.evaluation_plots import NAMES, agreement_plots, dice_pl
 from bids_muscle.reports.outputs import MISSING
 from bids_muscle.reports.page import environment, webp_uri
 from bids_muscle.statistics import analysis, spine
-from bids_muscle.statistics.evaluation import ACCURACY, ALL, agreements, dictionary, summarise
+from bids_muscle.statistics.evaluation import (
+    ACCURACY,
+    ALL,
+    agreements,
+    evaluation_dictionary,
+    summarise,
+)
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 from bids_muscle.statistics.loads import compare_loads
 
@@ -60,7 +66,7 @@ def write_evaluation(
     """
     summary, agreed = summarise(table), agreements(table)
     for name, each in ((ROWS, table), (SUMMARY, summary), (AGREEMENT, agreed)):
-        _write_table(each, output / name, dictionary())
+        _write_table(each, output / name, evaluation_dictionary())
     by_level = None if loads is None else compare_loads(loads)
     if by_level is not None:
         _write_table(by_level, output / LOADS, read_dictionary('evaluation_loads'))
@@ -71,7 +77,7 @@ def write_evaluation(
         'scans': table['scan'].nunique(),
         'left_out': left_out,
         'accuracy': _accuracy(summary),
-        'headings': [dictionary()[name]['LongName'] for name in ACCURACY],
+        'headings': [evaluation_dictionary()[name]['LongName'] for name in ACCURACY],
         'agreement': _agreement(agreed),
         'measures': list(NAMES.values()),
         'loads': [] if by_level is None else _loads(by_level),
@@ -83,7 +89,9 @@ def write_evaluation(
                 for title, figure in agreement_plots(table)
             ),
         ],
-        'definitions': [(dictionary()[n]['LongName'], dictionary()[n]) for n in ACCURACY],
+        'definitions': [
+            (evaluation_dictionary()[n]['LongName'], evaluation_dictionary()[n]) for n in ACCURACY
+        ],
     }
     write_text(environment().get_template('evaluation.html.j2').render(context), page)
     return page
@@ -108,14 +116,14 @@ def write_spine_evaluation(table: pd.DataFrame, output: Path, title: str) -> Pat
         The page, ``evaluation_spine.html``.
     """
     summary = spine.summarise_spines(table)
-    _write_table(table, output / 'evaluation_spine', spine.dictionary())
-    _write_table(summary, output / 'evaluation_spine_summary', spine.dictionary())
+    _write_table(table, output / 'evaluation_spine', spine.spine_dictionary())
+    _write_table(summary, output / 'evaluation_spine_summary', spine.spine_dictionary())
     page = output / 'evaluation_spine.html'
     context = {
         'title': title,
         'people': table['participant_id'].nunique(),
         'scans': table['scan'].nunique(),
-        'headings': [spine.dictionary()[name]['LongName'] for name in summary.columns],
+        'headings': [spine.spine_dictionary()[name]['LongName'] for name in summary.columns],
         'rows': _cells(summary.astype(object).where(summary.notna(), None), list(summary)),
     }
     write_text(environment().get_template('evaluation_spine.html.j2').render(context), page)
@@ -198,17 +206,17 @@ def write_comparison(
         [summarise(table[table['model'] == model]).assign(model=model) for model in models]
     )
     summary = summary[['model', *(name for name in summary.columns if name != 'model')]]
-    known = analysis.dictionary() | dictionary()
+    known = analysis.analysis_dictionary() | evaluation_dictionary()
     _write_table(summary, output / COMPARED, known)
-    _write_table(anova.table, output / ANOVA, analysis.dictionary())
-    _write_table(pairs.table, output / PAIRS, analysis.dictionary())
+    _write_table(anova.table, output / ANOVA, analysis.analysis_dictionary())
+    _write_table(pairs.table, output / PAIRS, analysis.analysis_dictionary())
     best = table.groupby('model')[value].mean().idxmax()
     own = (pairs.table['level'] == best) | (pairs.table['other_level'] == best)
     context = {
         'title': 'Comparison of ' + ', '.join(models),
         'models': models,
         'best': best,
-        'outcome': dictionary()[value]['LongName'],
+        'outcome': evaluation_dictionary()[value]['LongName'],
         'scans': len(shared),
         'left_out': len(cases) - len(shared),
         'sentences': [*anova.sentences, *pairs.sentences],
@@ -357,6 +365,6 @@ def _side_by_side(
                 values = [
                     f'{_fixed(by_model[m]["mean"])} ({_fixed(by_model[m]["sd"])})' for m in models
                 ]
-                lines.append((dictionary()[name]['LongName'], values))
+                lines.append((evaluation_dictionary()[name]['LongName'], values))
             out.append((f'{muscle} {side}' if muscle != ALL else 'all labels', lines))
     return out

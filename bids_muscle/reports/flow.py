@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bids_muscle.reports.charts import wrap
+from bids_muscle.reports.charts import wrap_name
 from bids_muscle.reports.completeness import cause_of
 from bids_muscle.reports.group_notes import by_series
 from bids_muscle.reports.outputs import ScanOutputs
@@ -25,7 +25,7 @@ _WIDTH, _GAP, _BETWEEN = 320, 40, 26
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """Those who are left, and who was left out before.
 
     Parameters
@@ -63,7 +63,7 @@ class Flow:
         Lines about those who are analysed, by series of scans and by group.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     parts: tuple[str, ...]
 
 
@@ -101,8 +101,8 @@ def flow_of(
     without = Counter(why.get(who, 'no scan was found') for who in named - with_scans)
     without['name of the folder is no BIDS label'] += len(unusable)
     steps = [
-        Step('In the dataset', len(named) + len(unusable), len(there)),
-        Step(
+        FlowStep('In the dataset', len(named) + len(unusable), len(there)),
+        FlowStep(
             'With scans',
             len(with_scans),
             len(there),
@@ -118,7 +118,9 @@ def flow_of(
         before, after = ({scan.record.participant for scan in each} for each in (there, kept))
         reasons = _lines(Counter(reason(scan) for scan in lost))
         sizes = (len(before) - len(after), len(lost))
-        steps.append(Step(title, len(after), len(kept), left_out if lost else '', *sizes, reasons))
+        steps.append(
+            FlowStep(title, len(after), len(kept), left_out if lost else '', *sizes, reasons)
+        )
         there = kept
     # A step at which nothing is lost says nothing, but for the first and the last.
     middle = [each for each in steps[1:-1] if each.participants_lost or each.scans_lost]
@@ -237,7 +239,7 @@ def flow_svg(flow: Flow) -> Markup:
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in wrap(text, _LETTERS)]
+    return [line for text in texts for line in wrap_name(text, _LETTERS)]
 
 
 def _height(lines: Sequence[str]) -> int:

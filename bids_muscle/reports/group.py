@@ -24,7 +24,7 @@ from bids_muscle.reports.cohort import (
     write_cohort_tables,
     write_review_tables,
 )
-from bids_muscle.reports.completeness import causes, completeness
+from bids_muscle.reports.completeness import cause_table, completeness
 from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.flow import Flow, flow_of, flow_svg
@@ -33,11 +33,17 @@ from bids_muscle.reports.group_notes import by_series, mixed, models_of
 from bids_muscle.reports.norms import Norms, read_norms
 from bids_muscle.reports.outliers import OUTLIER_Z
 from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
-from bids_muscle.reports.page import environment, format_value, heading, page_of
+from bids_muscle.reports.page import environment, format_value, heading, page_link
 from bids_muscle.reports.paper import Paper, write_paper
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.published import published_context
-from bids_muscle.reports.ratings import RATINGS, Review, merge_ratings, read_ratings, saved_ratings
+from bids_muscle.reports.ratings import (
+    RATINGS,
+    CohortReview,
+    merge_ratings,
+    read_ratings,
+    saved_ratings,
+)
 from bids_muscle.reports.review import write_review
 from bids_muscle.reports.scan_data import (
     completeness_data,
@@ -191,7 +197,7 @@ def write_group(
             models=models_of(scans),
             order=order.text if len(order.names) > 1 else '',
             unusable=name_some(unusable),
-            causes=causes(complete).to_dict('records'),
+            causes=cause_table(complete).to_dict('records'),
             tables=[path.relative_to(output_dir).as_posix() for path in tables],
             wall=wall.name,
             review=_review_context(review, scans) if review else None,
@@ -277,7 +283,7 @@ def _summary(
     return counts
 
 
-def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, Any]:
+def _review_context(review: CohortReview, scans: Sequence[ScanOutputs]) -> dict[str, Any]:
     given = [verdict.rating for verdict in review.verdicts.values()]
     return {
         'counts': [
@@ -292,7 +298,7 @@ def _review_context(review: Review, scans: Sequence[ScanOutputs]) -> dict[str, A
         'excluded': [
             {
                 'scan': scan.record.scan,
-                'page': page_of(scan.record.participant),
+                'page': page_link(scan.record.participant),
                 'what': 'whole scan' if scan.judgement() else ', '.join(scan.verdict.muscles),
                 'raters': ', '.join(scan.verdict.raters),
                 'comments': ' '.join(scan.verdict.comments),

@@ -9,7 +9,7 @@ from typing import Any
 from bids_muscle.dataset.names import name_ending
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Bar, bar_chart
-from bids_muscle.reports.outputs import MISSING, REASON, number, read_table
+from bids_muscle.reports.outputs import MISSING, REASON, number, read_output_table
 from bids_muscle.reports.page import format_value, heading
 
 _SUFFIX = name_ending('loads')
@@ -44,7 +44,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'name': path.name.removesuffix(_SUFFIX),
         'problem': '',
     }
-    rows = read_table(path, {'task', 'joint', *_COLUMNS, *_REFERENCE, REASON})
+    rows = read_output_table(path, {'task', 'joint', *_COLUMNS, *_REFERENCE, REASON})
     if rows is None:
         return section | {'problem': f'{path.name} is not a table of loads.'}
     definitions = read_dictionary('loading')

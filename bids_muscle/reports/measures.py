@@ -9,7 +9,7 @@ from typing import Any
 from bids_muscle.anatomy.labels import REGIONS, UNSIDED, load_label_table
 from bids_muscle.errors import PARSE_ERRORS
 from bids_muscle.measurement.muscle import SCAN
-from bids_muscle.reports.charts import Bar, Series, bar_chart, histogram_charts
+from bids_muscle.reports.charts import Bar, SideHistogram, bar_chart, histogram_charts
 from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import format_value, grouped_reasons, heading, main_measures
@@ -74,12 +74,14 @@ def _histograms(scan: ScanOutputs, colours: Mapping[str, str]) -> list[dict[str,
         }
     except (OSError, *PARSE_ERRORS, KeyError, TypeError, AttributeError):
         return []
-    muscles: dict[str, list[Series]] = {}
+    muscles: dict[str, list[SideHistogram]] = {}
     for row in scan.rows:
         found = counts.get(row['index'], [])
         if sum(found):
             colour = colours.get(row['index'], UNKNOWN_COLOUR)
-            muscles.setdefault(row['muscle'], []).append(Series(row['side'], colour, tuple(found)))
+            muscles.setdefault(row['muscle'], []).append(
+                SideHistogram(row['side'], colour, tuple(found))
+            )
     return histogram_charts(muscles)
 
 

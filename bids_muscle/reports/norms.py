@@ -33,7 +33,7 @@ _MOST_BYTES = 50_000_000
 _TWO_SIDED = 1.959964
 
 
-class Series(NamedTuple):
+class NormSeries(NamedTuple):
     """Scans whose values can be compared; ``model`` is the SHA-256 of its weights."""
 
     region: str
@@ -42,7 +42,7 @@ class Series(NamedTuple):
     model: str
 
 
-class Group(NamedTuple):
+class NormGroup(NamedTuple):
     """One measure of one muscle of people of one sex (``'F'`` or ``'M'``)."""
 
     name: str
@@ -115,8 +115,8 @@ class Norms:
 
     population: str
     people: int
-    made: Mapping[Series, Made]
-    curves: Mapping[tuple[Series, Group], Curve] = field(default_factory=dict)
+    made: Mapping[NormSeries, Made]
+    curves: Mapping[tuple[NormSeries, NormGroup], Curve] = field(default_factory=dict)
 
     def explain(self, n: int) -> str:
         """Return what the centiles of a page mean, in curves of up to n people."""
@@ -132,7 +132,7 @@ class Norms:
         """Whether any curve depends on body mass index."""
         return any(curve.bmi_limits for curve in self.curves.values())
 
-    def match(self, series: Series) -> tuple[Series | None, str]:
+    def match(self, series: NormSeries) -> tuple[NormSeries | None, str]:
         """Return the series of the norms that a scan belongs to, or None and why there is none."""
         if series in self.made:
             return series, ''
@@ -173,7 +173,12 @@ class Norms:
         return '; '.join(said)
 
     def place(
-        self, series: Series, group: Group, values: np.ndarray, age: np.ndarray, bmi: np.ndarray
+        self,
+        series: NormSeries,
+        group: NormGroup,
+        values: np.ndarray,
+        age: np.ndarray,
+        bmi: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, list[str], int]:
         """Return z, its standard error, why there is none (else empty), and people of the curve.
 
@@ -206,7 +211,7 @@ class Norms:
             error[known] = curve.z_error(values[known], age[known], bmi[known])
         return z, error, reasons, curve.n
 
-    def _why_no_curve(self, group: Group) -> str:
+    def _why_no_curve(self, group: NormGroup) -> str:
         if group.sex not in ('F', 'M'):
             return 'sex is unknown, and the norms depend on it'
         return (
@@ -223,7 +228,7 @@ class Norms:
         if value is None:
             return None
         sex, age, bmi = person_of(scan.record.participant_info)
-        group = Group(row['name'], measure, row.get('extent', MISSING), sex)
+        group = NormGroup(row['name'], measure, row.get('extent', MISSING), sex)
         series = series_of(scan.record, scan.contrast)
         arrays = (np.array([each]) for each in (value, age, bmi))
         z, error, _, n = self.place(series, group, *arrays)
@@ -249,11 +254,11 @@ def share_pct(z: float) -> float:
     return 50 * math.erfc(-z / math.sqrt(2))
 
 
-def series_of(record: ScanRecord, contrast: str) -> Series:
+def series_of(record: ScanRecord, contrast: str) -> NormSeries:
     """Return the series of a scan."""
     flags = ', '.join(name.replace('_', ' ') for name in PROCESSING if record.processing.get(name))
     model = MANUAL if record.processing.get('manual') else record.model.get('sha256', MISSING)
-    return Series(record.region or MISSING, contrast, flags, model)
+    return NormSeries(record.region or MISSING, contrast, flags, model)
 
 
 def person_of(info: Mapping[str, str]) -> tuple[str, float, float]:
@@ -327,16 +332,16 @@ def _kept(path: Path, changed_ns: int) -> Norms:
 
 
 def _parse(content: Mapping[str, Any]) -> Norms:
-    made: dict[Series, Made] = {}
-    curves: dict[tuple[Series, Group], Curve] = {}
+    made: dict[NormSeries, Made] = {}
+    curves: dict[tuple[NormSeries, NormGroup], Curve] = {}
     for each in content['series']:
         model = each['model']
         place = [each['region'], each['contrast'], each['processing'], model['sha256']]
-        series = Series(*map(str, place))
+        series = NormSeries(*map(str, place))
         name = f'{model["name"]} {model["version"]}'.strip()
         made[series] = Made(name, tuple(each['settings']), tuple(each['versions']))
         for row in each['curves']:
-            group = Group(*(str(row[key]) for key in Group._fields))
+            group = NormGroup(*(str(row[key]) for key in NormGroup._fields))
             curves[series, group] = Curve.from_dict(row)
     return Norms(str(content['population']), int(content['people']), made, curves)
 

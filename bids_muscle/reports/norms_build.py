@@ -14,7 +14,7 @@ from bids_muscle import __version__
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.records import read_records
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
-from bids_muscle.reports.norms import FORMAT, Series, series_of
+from bids_muscle.reports.norms import FORMAT, NormSeries, series_of
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON
 from bids_muscle.statistics.cohort import MEASURES, participants
 from bids_muscle.statistics.norms import MIN_PEOPLE, Curve, fit_curve
@@ -57,7 +57,7 @@ def build_norms(
     import pandas as pd
 
     tables: list[pd.DataFrame] = []
-    made: dict[Any, tuple[Series, dict[str, str]]] = {}
+    made: dict[Any, tuple[NormSeries, dict[str, str]]] = {}
     for at, folder in enumerate(output_dirs):
         table, known = _read(folder)
         table['participant_id'] = f'{at} ' + table['participant_id']
@@ -69,7 +69,7 @@ def build_norms(
 
 def norms_of(
     table: pd.DataFrame,
-    made: dict[Any, tuple[Series, dict[str, str]]],
+    made: dict[Any, tuple[NormSeries, dict[str, str]]],
     population: str,
     remarks: list[str],
     example: bool = False,
@@ -124,9 +124,9 @@ def norms_of(
 
 def _fit_all(
     values: pd.DataFrame, by_bmi: bool
-) -> tuple[dict[Series, dict[str, list[Any]]], set[str]]:
+) -> tuple[dict[NormSeries, dict[str, list[Any]]], set[str]]:
     """Fit all curves; return them and those not made by series, and the people behind them."""
-    series: dict[Series, dict[str, list[Any]]] = {}
+    series: dict[NormSeries, dict[str, list[Any]]] = {}
     behind: set[str] = set()
     measures = [name for name in MEASURES if name in values]
     groups = values.groupby(['series', 'name', 'extent', 'sex'], sort=True)
@@ -157,7 +157,7 @@ def format_norms(content: dict[str, Any]) -> str:
     return text.replace('{"name": ', '\n{"name": ') + '\n'
 
 
-def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, tuple[Series, dict[str, str]]]]:
+def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, tuple[NormSeries, dict[str, str]]]]:
     """Return the rows that count, and of each scan its series and what made it."""
     import pandas as pd
 
@@ -203,7 +203,9 @@ def _made(record: Any) -> dict[str, str]:
     }
 
 
-def _values(table: pd.DataFrame, made: dict[Any, tuple[Series, dict[str, str]]]) -> pd.DataFrame:
+def _values(
+    table: pd.DataFrame, made: dict[Any, tuple[NormSeries, dict[str, str]]]
+) -> pd.DataFrame:
     """Return one row per participant, series, muscle and extent: numbers of the first session."""
     import pandas as pd
 
@@ -234,7 +236,9 @@ def _left_out(people: pd.DataFrame, by_bmi: bool) -> list[str]:
     return said
 
 
-def _described(where: Series, made: dict[Any, tuple[Series, dict[str, str]]]) -> dict[str, Any]:
+def _described(
+    where: NormSeries, made: dict[Any, tuple[NormSeries, dict[str, str]]]
+) -> dict[str, Any]:
     """Return what the scans of a series have in common."""
     own = [each for series, each in made.values() if series == where]
     model = {key: own[0][key] for key in ('name', 'version')}

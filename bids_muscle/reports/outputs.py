@@ -20,7 +20,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
-from bids_muscle.reports.ratings import Segmentation, Verdict
+from bids_muscle.reports.ratings import RatedMap, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 from bids_muscle.tables import MISSING, number, read_rows
 
@@ -58,7 +58,7 @@ class Row(Mapping[str, str]):
         return len(self._places)
 
 
-def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
+def read_output_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
     """Read a table in which each row has something in each of the columns; None if it has not."""
     try:
         rows = read_rows(path)
@@ -245,10 +245,10 @@ def _label_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
         return None
 
 
-def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, Segmentation]:
+def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, RatedMap]:
     """Return what ratings can be about, by the name of the scan."""
     return {
-        scan.record.scan: Segmentation(scan.segmentation, [row['name'] for row in scan.rows])
+        scan.record.scan: RatedMap(scan.segmentation, [row['name'] for row in scan.rows])
         for scan in scans
     }
 
@@ -354,7 +354,7 @@ def _places(header: tuple[str, ...]) -> Mapping[str, int]:
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
-    rows = read_table(path, IDENTITY)
+    rows = read_output_table(path, IDENTITY)
     if rows:
         places = _places(tuple(rows[0]))
         # One copy of names and reasons, which are the same in all scans.

@@ -93,7 +93,7 @@ def content_policy(script: str | None, *, served: bool = False) -> str:
     )
 
 
-def page_of(participant: str) -> str:
+def page_link(participant: str) -> str:
     """Return the address of a participant's page, as seen from the pages of the cohort."""
     return quote(f'sub-{participant}.html')
 

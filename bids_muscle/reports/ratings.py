@@ -24,7 +24,7 @@ FORMAT = 'bids_muscle ratings'
 SEPARATOR = '; '
 
 
-class Segmentation(NamedTuple):
+class RatedMap(NamedTuple):
     """What a rating is about: the digest of a label map, and the muscles of its table."""
 
     digest: str
@@ -112,7 +112,7 @@ class RaterPair:
 
 
 @dataclass(frozen=True)
-class Review:
+class CohortReview:
     """All ratings of a cohort.
 
     Parameters
@@ -189,7 +189,7 @@ def keep_rating(path: Path, row: Mapping[str, Any]) -> None:
     write_text(format_tsv(cells) if cells else '\t'.join(COLUMNS) + '\n', path)
 
 
-def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, Segmentation]) -> Review:
+def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, RatedMap]) -> CohortReview:
     """Match ratings with the scans of a dataset and merge those of several raters.
 
     Where one rater rated a scan more than once, the last one counts. A rating of a label map
@@ -230,7 +230,7 @@ def merge_ratings(ratings: Sequence[Rating], scans: Mapping[str, Segmentation]) 
         if outdated
         else '',
     ]
-    return Review(
+    return CohortReview(
         {name: _verdict(group) for name, group in by_scan.items()},
         tuple(_agreement(by_scan)),
         tuple(note for note in notes if note),

@@ -22,7 +22,7 @@ from bids_muscle.reports.outliers import (
     robust_scores,
 )
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
-from bids_muscle.reports.page import heading, main_measures, page_of
+from bids_muscle.reports.page import heading, main_measures, page_link
 from bids_muscle.statistics.cohort import COVARIATES, participants
 from bids_muscle.statistics.variables import Variable, ask_variables, explore_variables
 
@@ -85,7 +85,7 @@ def scan_data(
             {
                 'scan': scan.record.scan,
                 'participant': scan.record.participant,
-                'page': page_of(scan.record.participant),
+                'page': page_link(scan.record.participant),
                 'series': series.index(_series(scan)),
                 'segmentation': scan.segmentation,
                 'labels': ('person' if scan.manual else 'network') if scan.done else None,
@@ -192,7 +192,7 @@ def completeness_data(table: pd.DataFrame, unusable: Sequence[str] = ()) -> dict
         'rows': [
             {
                 'name': name,
-                'page': '' if name in unusable else page_of(name.removeprefix('sub-')),
+                'page': '' if name in unusable else page_link(name.removeprefix('sub-')),
                 'cells': row,
             }
             for name, row in cells.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 from bids_muscle.dataset.names import name_ending
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.outputs import REASON, read_table
+from bids_muscle.reports.outputs import REASON, read_output_table
 from bids_muscle.reports.page import grouped_reasons, heading
 
 _SUFFIX = name_ending('morph_spine')
@@ -41,7 +41,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'table': path.name,
         'problem': '',
     }
-    rows = read_table(path, {'kind', 'name', *_COLUMNS, REASON})
+    rows = read_output_table(path, {'kind', 'name', *_COLUMNS, REASON})
     if rows is None:
         return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
     definitions = read_dictionary('morph_spine')

@@ -25,7 +25,7 @@ from bids_muscle.reports.statistics_figures import (
     unit_of,
 )
 from bids_muscle.reports.statistics_panels import agreement_panels, change_panels, residual_panels
-from bids_muscle.statistics.analysis import dictionary
+from bids_muscle.statistics.analysis import analysis_dictionary
 from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
 from bids_muscle.statistics.detectable import GivenSdc, Years
 from bids_muscle.statistics.sessions import SessionOrder
@@ -94,7 +94,7 @@ def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -
     """
     import pandas as pd
 
-    known = read_dictionary('evaluation') | dictionary()
+    known = read_dictionary('evaluation') | analysis_dictionary()
     tables = {
         (
             dataset_path('group_stats', analysis=name),

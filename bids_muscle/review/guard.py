@@ -19,7 +19,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.review.access import is_allowed_host, is_same_origin
 from bids_muscle.review.saving import ConflictError
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 _HEADERS = {
     'X-Content-Type-Options': 'nosniff',
@@ -39,7 +39,7 @@ _STATUS: tuple[tuple[type[BidsMuscleError], int], ...] = (
 )
 
 
-def admit(review: Review) -> Response | None:
+def admit(review: ReviewState) -> Response | None:
     """Let a request through, or answer it."""
     host = request.headers.get('Host', '')
     if not is_allowed_host(host, review.hosts):

@@ -31,7 +31,7 @@ _LAST_LINES = 8
 
 
 @dataclass
-class Job:
+class MeasuringJob:
     """A run for one scan.
 
     Parameters
@@ -70,7 +70,7 @@ class Job:
             'state': 'done',
             'step': '',
             'segmentation': self.after.segmentation,
-            **compare(self.before, self.after),
+            **compare_measures(self.before, self.after),
         }
 
 
@@ -86,7 +86,7 @@ class Measurements:
     def __init__(self, output_dir: Path) -> None:
         self._output_dir = output_dir
         self._lock = threading.Lock()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, MeasuringJob] = {}
         self._folder = tempfile.TemporaryDirectory(prefix='bids_muscle-review-')
 
     def start(self, scan: ScanOutputs) -> None:
@@ -110,7 +110,9 @@ class Measurements:
                     f'A run of the participant level is working on sub-{participant}.',
                     'Your correction is saved. Measure again when that run has ended.',
                 )
-            job = Job(name, scan, _run(self._output_dir, participant, Path(self._folder.name)))
+            job = MeasuringJob(
+                name, scan, _run(self._output_dir, participant, Path(self._folder.name))
+            )
             self._jobs[name] = job
         threading.Thread(target=job.watch, args=(self._output_dir,), daemon=True).start()
 
@@ -126,7 +128,7 @@ class Measurements:
         self._folder.cleanup()
 
 
-def compare(before: ScanOutputs, after: ScanOutputs) -> dict[str, Any]:
+def compare_measures(before: ScanOutputs, after: ScanOutputs) -> dict[str, Any]:
     """Return the main measures of each muscle before and after, JSON-ready."""
     names = main_measures(after.rows)
     earlier: dict[str, Mapping[str, str]] = {row['name']: row for row in before.rows}

@@ -178,7 +178,7 @@ def starts(output_dir: Path, scan: EditorScan) -> dict[str, Correction]:
     return {PUBLISHED: Correction(scan.labels), **own}
 
 
-def find_start(output_dir: Path, scan: EditorScan, key: str) -> Correction:
+def find_start_map(output_dir: Path, scan: EditorScan, key: str) -> Correction:
     """Return the label map that a correction starts from.
 
     Raises

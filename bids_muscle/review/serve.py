@@ -15,7 +15,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.errors import MissingInputError, OutputError, UsageError
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 
 def serve(
@@ -61,7 +61,7 @@ def serve(
         print(first or 'For another browser:', address, flush=True)
 
     rater = _user() if rater is None else rater
-    review = Review(output_dir, [*LOOPBACK, *_own_names(host)], rater, names, announce)
+    review = ReviewState(output_dir, [*LOOPBACK, *_own_names(host)], rater, names, announce)
     try:
         server = create_server(create_app(review), host=host, port=port, threads=8, ident='')
     except OSError as error:

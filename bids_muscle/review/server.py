@@ -27,8 +27,8 @@ from bids_muscle.reports.review import review_page
 from bids_muscle.reports.scan_data import scan_data
 from bids_muscle.review.guard import admit, explain, harden, refuse
 from bids_muscle.review.saving import save_correction, timestamp, writing_in
-from bids_muscle.review.scans import EditorScan, find_start, inside, participant_of, scan_facts
-from bids_muscle.review.state import Review
+from bids_muscle.review.scans import EditorScan, find_start_map, inside, participant_of, scan_facts
+from bids_muscle.review.state import ReviewState
 from bids_muscle.review.voxels import display_volume
 
 #: No scan that is read has more voxels; see :data:`bids_muscle.imaging.conform.MAX_VOXELS`.
@@ -58,7 +58,7 @@ _EDITOR_POLICY = (
 _ORDER = {'unusable': 0, 'check': 1, 'ok': 1, 'failed': 2}
 
 
-def create_app(review: Review) -> Flask:
+def create_app(review: ReviewState) -> Flask:
     """Return the web application.
 
     Parameters
@@ -77,7 +77,7 @@ def create_app(review: Review) -> Flask:
     return app
 
 
-def _add_pages(app: Flask, review: Review) -> None:
+def _add_pages(app: Flask, review: ReviewState) -> None:
     """Add the pages and the files that they show."""
 
     @app.get('/')
@@ -130,7 +130,7 @@ def _is_page(name: str) -> bool:
     return name in {path for path in io_spec()['dataset'].values() if path.endswith('.html')}
 
 
-def _add_editor(app: Flask, review: Review) -> None:
+def _add_editor(app: Flask, review: ReviewState) -> None:
     """Add the editor and what it reads."""
 
     @app.get('/part/<name>')
@@ -209,7 +209,7 @@ def _urgency(scan: ScanOutputs) -> tuple[int, float, str]:
     return _ORDER[scan_light(scan).level], sure, scan.record.scan
 
 
-def _add_changes(app: Flask, review: Review) -> None:
+def _add_changes(app: Flask, review: ReviewState) -> None:
     """Add what writes files."""
 
     @app.post('/rating')
@@ -238,7 +238,7 @@ def _add_changes(app: Flask, review: Review) -> None:
             request.get_data(),
             rater=given.get('rater', ''),
             revision=given.get('revision', ''),
-            start=find_start(review.output_dir, scan, start),
+            start=find_start_map(review.output_dir, scan, start),
             start_sha256=digest,
             started=review.kept_start(digest),
             passed=given.get('passed') == 'true',

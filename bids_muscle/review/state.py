@@ -19,14 +19,14 @@ from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import Rating, merge_ratings, read_ratings, saved_ratings
 from bids_muscle.review.access import Tokens
 from bids_muscle.review.measuring import Measurements
-from bids_muscle.review.scans import EditorScan, find_start, open_scan
+from bids_muscle.review.scans import EditorScan, find_start_map, open_scan
 from bids_muscle.review.voxels import label_positions
 
 #: Label maps that corrections started from and that are kept in memory, to count what changed.
 _MOST_STARTS = 8
 
 
-class Review:
+class ReviewState:
     """One server: its folder, its guests and its runs.
 
     Parameters
@@ -68,7 +68,7 @@ class Review:
 
     def start_labels(self, scan: EditorScan, key: str) -> tuple[str, np.ndarray]:
         """Return the SHA-256 and the label positions of a map to start from, and keep them."""
-        path = find_start(self.output_dir, scan, key).path
+        path = find_start_map(self.output_dir, scan, key).path
         digest = sha256_of(path)
         positions = label_positions(path, scan.table)
         with self._lock:

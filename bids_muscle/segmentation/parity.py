@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bids_muscle.segmentation.grid import CHUNK
-from bids_muscle.segmentation.procedure import Prepared, Procedure, Taps
+from bids_muscle.segmentation.procedure import NetworkInput, Procedure, Taps
 
 #: One network: from windows (batch, channels, planes, rows, columns) to logits (batch, classes,
 #: planes, rows, columns), float32.
@@ -41,8 +41,8 @@ class Classes:
     expected: np.ndarray
 
 
-def classify(
-    prepared: Prepared,
+def classify_voxels(
+    prepared: NetworkInput,
     looks: Sequence[Look],
     procedure: Procedure,
     batch_size: int,

@@ -26,7 +26,7 @@ from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_me
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
 from bids_muscle.segmentation.intensity import standardize_histogram
 from bids_muscle.segmentation.model import ANY, Model
-from bids_muscle.segmentation.parity import classify, look
+from bids_muscle.segmentation.parity import classify_voxels, look
 from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
 from bids_muscle.segmentation.quality import expected_dice
 from bids_muscle.segmentation.windows import stream_planes
@@ -79,7 +79,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
-class _Map:
+class _SegmentedSlices:
     """Labels and confidence of the slices looked at, and how much of each class there is.
 
     ``expected`` are the probabilities summed over the pixels of the scan.
@@ -228,17 +228,17 @@ class Predictor:
 
     def _whole(
         self, volumes: Sequence[Sequence[np.ndarray]], zooms: Sequence[float], compute: Compute
-    ) -> _Map:
+    ) -> _SegmentedSlices:
         shape = volumes[0][0].shape
         box = self._snapped(self._localize(volumes, zooms, compute), zooms, shape)
         inner = self._label(volumes, np.arange(shape[2]), box, zooms, compute)
         labels, confidence = np.zeros(shape, inner.labels.dtype), np.zeros(shape, np.uint8)
         labels[box], confidence[box] = inner.labels, inner.confidence
-        return _Map(labels, confidence, inner.expected)
+        return _SegmentedSlices(labels, confidence, inner.expected)
 
     def _as_its_program(
         self, channels: Sequence[np.ndarray], affine: np.ndarray, compute: Compute
-    ) -> _Map:
+    ) -> _SegmentedSlices:
         """Label a scan as the program of the model does."""
         procedure = self.model.procedure
         assert procedure is not None  # noqa: S101 - asked by the caller
@@ -269,10 +269,12 @@ class Predictor:
             )
             for network in self.model.networks
         ]
-        found = classify(prepared, looks, procedure, compute.batch_size, len(self.model.numbers))
+        found = classify_voxels(
+            prepared, looks, procedure, compute.batch_size, len(self.model.numbers)
+        )
         numbers = np.array(self.model.numbers, np.min_scalar_type(max(self.model.numbers)))
         labels = np.flip(numbers[found.winner], flips)
-        return _Map(labels, np.flip(found.confidence, flips), found.expected)
+        return _SegmentedSlices(labels, np.flip(found.confidence, flips), found.expected)
 
     def _batch(self, image: nib.Nifti1Image) -> int:
         """Windows at once: fewer where there are many classes, whose logits fill the memory."""
@@ -341,7 +343,7 @@ class Predictor:
         box: Box,
         zooms: Sequence[float],
         compute: Compute,
-    ) -> _Map:
+    ) -> _SegmentedSlices:
         """Label slices of the scan within a box."""
         model = self.model
         extent = (box[0].stop - box[0].start, box[1].stop - box[1].start)
@@ -375,7 +377,7 @@ class Predictor:
             share = best / (1 + background * (1 - 1 / weight))
             confidence[..., k] = (100 * share).round().to(torch.uint8).cpu().numpy()
         pixels = extent[0] * extent[1] / (size[0] * size[1])
-        return _Map(labels, confidence, expected.numpy() * pixels)
+        return _SegmentedSlices(labels, confidence, expected.numpy() * pixels)
 
     def _normalized(self, volume: torch.Tensor, channel: str) -> torch.Tensor:
         if channel in self.model.landmarks:

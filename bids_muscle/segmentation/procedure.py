@@ -1,8 +1,9 @@
 """How another program brings a scan before its network and the answer back, as data.
 
-What the programs have in common: an array is cropped, scaled and resampled (:class:`Prepared`),
-windows slide over it, what the network says is added with weights, resampled to the scan and the
-largest class wins. :mod:`~bids_muscle.segmentation.parity` does this; here is what differs.
+What the programs have in common: an array is cropped, scaled and resampled
+(:class:`NetworkInput`), windows slide over it, the outputs of the network are added with weights
+and resampled to the scan, and the largest class wins. :mod:`~bids_muscle.segmentation.parity` does
+this; here is what differs.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Taps:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class NetworkInput:
     """A scan as the network sees it.
 
     Parameters
@@ -167,7 +168,7 @@ class Procedure:
         Axes of a window (0 planes, 1 rows, 2 columns) of each further view that is averaged.
     """
 
-    prepare: Callable[[np.ndarray, np.ndarray], Prepared]
+    prepare: Callable[[np.ndarray, np.ndarray], NetworkInput]
     window: tuple[int, int, int] | None
     overlap: float
     starts: Callable[[int, int, float], Sequence[int]]

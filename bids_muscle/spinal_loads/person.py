@@ -28,7 +28,7 @@ _FROM_RAS = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 
 
 @dataclass(frozen=True)
-class Section:
+class MuscleSection:
     """A muscle of one side at one vertebral level, as the scan shows it.
 
     Parameters
@@ -44,7 +44,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Person:
+class FittedTrunk:
     """A person's trunk with the muscles whose areas are those of the scan.
 
     Parameters
@@ -64,9 +64,9 @@ def fit_trunk(
     height_m: float,
     vertebrae_ras_mm: Mapping[str, Array],
     discs_ras_mm: Mapping[str, Array],
-    sections: Mapping[tuple[str, str, str], Section],
+    sections: Mapping[tuple[str, str, str], MuscleSection],
     sacral_tilt_deg: float | None = None,
-) -> Person:
+) -> FittedTrunk:
     """Fit the base trunk to a person.
 
     The vertebrae are positioned as in the scan, the spine turned as a whole until the disc
@@ -148,7 +148,7 @@ def fit_trunk(
             replace(mass, centre_mm=moved(mass.centre_mm, mass.body)) for mass in base.masses
         ),
     )
-    return Person(trunk, imaged)
+    return FittedTrunk(trunk, imaged)
 
 
 def crossing(fascicle: Fascicle, frame: Frame) -> tuple[Array, float] | None:
@@ -211,7 +211,7 @@ def _spine(
 def _fit_muscles(
     fascicles: list[Fascicle],
     frames: Mapping[str, Frame],
-    sections: Mapping[tuple[str, str, str], Section],
+    sections: Mapping[tuple[str, str, str], MuscleSection],
 ) -> tuple[list[Fascicle], dict[str, float]]:
     """Give the fascicles the areas and places of the scan."""
     factors: dict[tuple[str, str], float] = {}

@@ -12,7 +12,7 @@ from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.movement import moved
 from bids_muscle.measurement.spine import ASIDE_MM, NEAR_MM, aside_mm, away_mm
 from bids_muscle.spinal_loads.base import JOINTS, SIDES, VERTEBRAE, Array
-from bids_muscle.spinal_loads.person import Person, Section, fit_trunk
+from bids_muscle.spinal_loads.person import FittedTrunk, MuscleSection, fit_trunk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def fit_person(
     *,
     lean: bool = False,
     shift_mm: Sequence[float] | None = None,
-) -> tuple[Person | None, list[str]]:
+) -> tuple[FittedTrunk | None, list[str]]:
     """Fit the trunk to the tables of a scan.
 
     Returns
@@ -197,7 +197,7 @@ def _sections(
     *,
     lean: bool,
     shift_mm: Sequence[float] | None,
-) -> tuple[dict[tuple[str, str, str], Section], list[str]]:
+) -> tuple[dict[tuple[str, str, str], MuscleSection], list[str]]:
     """Read area and place of each muscle at each level."""
     if levels is None:
         return {}, []
@@ -205,11 +205,11 @@ def _sections(
     named = [name for name in AREAS[lean] if name in usable and usable[name].notna().any()]
     if not named:
         return {}, ['fat was not measured, so no lean area'] if lean else []
-    found: dict[tuple[str, str, str], Section] = {}
+    found: dict[tuple[str, str, str], MuscleSection] = {}
     pairs = []
     for row in usable[usable[named[0]] > 0].to_dict('records'):
         place = np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
-        found[row['muscle'], row['side'], row['level']] = Section(100 * row[named[0]], place)
+        found[row['muscle'], row['side'], row['level']] = MuscleSection(100 * row[named[0]], place)
         bone = zip('xyz', vertebrae[row['level']], strict=True)
         pairs.append(row | {f'vertebra_{axis}_ras_mm': float(value) for axis, value in bone})
     if pairs and (
@@ -218,7 +218,7 @@ def _sections(
         or max(away_mm(row) for row in pairs) > NEAR_MM
         or (moved(shift_mm) if shift_mm else abs(aside_mm(pairs)) > ASIDE_MM)
     ):
-        return {key: Section(each.area_mm2, None) for key, each in found.items()}, [_APART]
+        return {key: MuscleSection(each.area_mm2, None) for key, each in found.items()}, [_APART]
     return found, []
 
 

@@ -35,8 +35,8 @@ class Analysis:
     Parameters
     ----------
     table
-        One row per effect, columns as in :func:`dictionary`. What cannot be computed is missing,
-        and ``reason`` says why.
+        One row per effect, columns as in :func:`analysis_dictionary`. What cannot be computed is
+        missing, and ``reason`` says why.
     sentences
         The result in words, one sentence for each model that was fitted.
     points
@@ -57,7 +57,7 @@ def tested_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataF
     return table
 
 
-def dictionary() -> dict[str, dict[str, str]]:
+def analysis_dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each column of the tables: LongName, Description, Units."""
     return read_dictionary('statistics')
 

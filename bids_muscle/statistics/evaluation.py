@@ -37,7 +37,7 @@ _IMAGES = {'mfi_ratio': 'there are no water and fat images', 'mfi': 'there is no
 ALL = 'all'
 
 
-def dictionary() -> dict[str, dict[str, str]]:
+def evaluation_dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each column of the tables: LongName, Description, Units."""
     return read_dictionary('evaluation')
 

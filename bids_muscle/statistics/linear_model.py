@@ -50,7 +50,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Fit:
+class LinearFit:
     """Least-squares fit of several outcomes on one design.
 
     Parameters
@@ -134,7 +134,7 @@ def is_collinear(columns: np.ndarray) -> bool:
     return bool(np.linalg.svd(centred / length, compute_uv=False).min() < _COLLINEAR)
 
 
-def fit(design: Design, outcomes: np.ndarray) -> Fit:
+def fit(design: Design, outcomes: np.ndarray) -> LinearFit:
     """Fit outcomes by least squares.
 
     Parameters
@@ -149,7 +149,7 @@ def fit(design: Design, outcomes: np.ndarray) -> Fit:
     coefficients = inverse @ (q.T @ outcomes)
     residuals = outcomes - design.matrix @ coefficients
     n, n_terms = design.matrix.shape
-    return Fit(coefficients, inverse @ inverse.T, residuals.T @ residuals, n - n_terms)
+    return LinearFit(coefficients, inverse @ inverse.T, residuals.T @ residuals, n - n_terms)
 
 
 def no_variance(residual: float, outcomes: np.ndarray) -> bool:

@@ -28,7 +28,7 @@ SUMMARY = (
 )
 
 
-def dictionary() -> dict[str, dict[str, str]]:
+def spine_dictionary() -> dict[str, dict[str, str]]:
     """Return the definition of each column of the tables."""
     return read_dictionary('evaluation_spine')
 

@@ -100,7 +100,7 @@ def evaluate(
     return write_evaluation(table, output, title, left_out, loads, examples), left_out
 
 
-def compare(
+def compare_models(
     folders: Sequence[Path], output: Path, factors: Mapping[str, Sequence[str]] | None = None
 ) -> Path:
     """Compare the evaluations in several folders; the models are named after these."""

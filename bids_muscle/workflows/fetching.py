@@ -69,7 +69,7 @@ def find_entry(name: str) -> Entry:
     return known[name]
 
 
-def describe(entry: Entry) -> str:
+def describe_model(entry: Entry) -> str:
     """Return what is known of a model that can be fetched, one line each."""
     facts = {
         'Version': entry.version or 'from the record',

@@ -34,7 +34,7 @@ from bids_muscle.workflows.records import (
 from bids_muscle.workflows.resume import (
     fingerprints,
     finished_scans,
-    page_of,
+    page_path,
     preparation,
     refresh,
 )
@@ -170,7 +170,7 @@ class ParticipantRun:
             One a scan that was left; what could not be written is the problem of the record.
         """
         settings, scans = self.inputs.settings, self.left
-        if self.is_finished and page_of(settings.output_dir, self.participant).is_file():
+        if self.is_finished and page_path(settings.output_dir, self.participant).is_file():
             return []
         after = fingerprints(settings, self.scans, self.inputs.models)
         records = [
@@ -213,6 +213,6 @@ def seems_finished(inputs: RunInputs, participant: str) -> bool:
         and not settings.overwrite
         and all(record.status == 'done' and inputs.fits(record) for record in records)
         and not any(step.problem for step in steps.values())
-        and page_of(settings.output_dir, participant).is_file()
+        and page_path(settings.output_dir, participant).is_file()
         and not any(next(found, None) for found in maps)
     )

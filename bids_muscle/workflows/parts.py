@@ -154,7 +154,7 @@ def _measure(
     """Measure parts as one and write the tables; return warnings, and the files written."""
     from bids_muscle.measurement.extent import implausible_extents
     from bids_muscle.measurement.parts import join_parts
-    from bids_muscle.measurement.rows import NO_CLASS, dictionary
+    from bids_muscle.measurement.rows import NO_CLASS, morph_dictionary
     from bids_muscle.measurement.table import measure_scan
 
     read = [_read(settings, scan) for scan in used]
@@ -202,7 +202,7 @@ def _measure(
     }
     for name, table in made.items():
         write_tsv(table, settings.output_dir / derivative_path(parts.scan, name))
-        columns = dictionary(name)
+        columns = morph_dictionary(name)
         content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())
         write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
     warnings = [*_warnings(parts, used, joined), *implausible_extents(measures.muscles)]

@@ -19,7 +19,7 @@ from bids_muscle.dataset.names import expected_outputs
 from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
     ScanRecord,
-    Step,
+    StepCost,
     read_records,
     remove_record,
     write_light,
@@ -29,7 +29,7 @@ from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.writer import remove_torn
 from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError, problem_of
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
-from bids_muscle.workflows.resume import page_of, preparation, remove_page, settings_digest
+from bids_muscle.workflows.resume import page_path, preparation, remove_page, settings_digest
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
@@ -107,7 +107,7 @@ def finish_page(settings: Settings, participant: str) -> list[Problem]:
     list of Problem
         What went wrong.
     """
-    page = page_of(settings.output_dir, participant)
+    page = page_path(settings.output_dir, participant)
     try:
         if page.is_file():
             print(page, flush=True)
@@ -199,7 +199,8 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         settings_digest=settings_digest(settings),
         prepared='' if problem or scan.region == SPINE else preparation(settings, scan),
         steps=tuple(
-            Step(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb) for outcome in outcomes
+            StepCost(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb)
+            for outcome in outcomes
         ),
     )
 

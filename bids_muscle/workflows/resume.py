@@ -227,11 +227,11 @@ def refresh(settings: Settings, scans: Sequence[Scan], finished: Mapping[str, Sc
             write_record(current, scan, settings.output_dir)
 
 
-def page_of(output_dir: Path, participant: str) -> Path:
+def page_path(output_dir: Path, participant: str) -> Path:
     """Return where the page of a participant is; a run that was killed leaves none."""
     return output_dir / participant_path(participant, 'report')
 
 
 def remove_page(output_dir: Path, participant: str) -> None:
     """Remove the page of a participant, to be made again when its records are written."""
-    page_of(output_dir, participant).unlink(missing_ok=True)
+    page_path(output_dir, participant).unlink(missing_ok=True)

@@ -43,7 +43,7 @@ from bids_muscle.workflows.planning import (
 from bids_muscle.workflows.progress import Progress
 from bids_muscle.workflows.records import finish_page, is_empty, make_page
 from bids_muscle.workflows.session import check_loading, run_sessions
-from bids_muscle.workflows.summary import causes
+from bids_muscle.workflows.summary import cause_lines
 from bids_muscle.workflows.work_folder import WORKFLOW, work_folder
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def print_plan(settings: Settings) -> None:
         )
     if settings.quiet:
         print(format_counts(every), end='')
-        for line in causes((scan.name, scan.problem) for scan in every):
+        for line in cause_lines((scan.name, scan.problem) for scan in every):
             print(line)
     print(
         f'{ready} of {count} scans of {len(participants)} '

@@ -20,7 +20,7 @@ from bids_muscle.dataset.participants import height_m, read_participant_info, se
 from bids_muscle.dataset.records import (
     ScanRecord,
     SessionRecord,
-    Step,
+    StepCost,
     read_records,
     read_session_records,
     remove_session_record,
@@ -154,7 +154,7 @@ class _Stage:
             fingerprint=step.fingerprint,
             outputs=self._digests(outcome.outputs.get('paths', ())),
             problem=outcome.problem,
-            step=Step(step.kind, round(outcome.wall_s, 2), outcome.peak_mb),
+            step=StepCost(step.kind, round(outcome.wall_s, 2), outcome.peak_mb),
         )
 
     def _end(self, record: SessionRecord) -> None:

@@ -28,7 +28,7 @@ def summary(records: Sequence[ScanRecord], output_dir: Path) -> list[str]:
     """
     lines = [
         _counts([record for record in records if not record.parts]),
-        *causes((record.scan, record.problem) for record in records),
+        *cause_lines((record.scan, record.problem) for record in records),
     ]
     pages = [
         output_dir / participant_path(participant, 'report')
@@ -58,7 +58,7 @@ def _counts(records: Sequence[ScanRecord]) -> str:
     return ', '.join(parts)
 
 
-def causes(scans: Iterable[tuple[str, Problem | None]]) -> list[str]:
+def cause_lines(scans: Iterable[tuple[str, Problem | None]]) -> list[str]:
     """Return two lines for each kind of problem, the commonest first: which scans, and an example.
 
     Parameters

@@ -15,7 +15,7 @@ import numpy as np
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, scans_of
+from bids_muscle.dataset.label_maps import LabelMap, candidate_scans, find_label_maps
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.dataset.writer import write_image
 from bids_muscle.durations import duration
@@ -34,11 +34,11 @@ from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.folds import split_participants
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import (
-    Case,
     PlaneSet,
+    TrainingCase,
     dataset_of,
     find_cases,
-    participant_of,
+    participant_key,
     recode,
 )
 from bids_muscle.segmentation.training.volumes import VolumeSet, load_data
@@ -149,7 +149,7 @@ def train_recipe(
     return bundles
 
 
-def find_all_cases(recipe: Recipe, data: Sequence[Path]) -> list[Case]:
+def find_all_cases(recipe: Recipe, data: Sequence[Path]) -> list[TrainingCase]:
     """Find the label maps and images of all sources of a recipe; each has its share as weight."""
     cases = []
     for source in recipe.sources:
@@ -163,7 +163,7 @@ def find_all_cases(recipe: Recipe, data: Sequence[Path]) -> list[Case]:
     return cases
 
 
-def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Case]:
+def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[TrainingCase]:
     """Every ``seg-<seg>_dseg`` of all datasets with its scans and the labels it has."""
     table = load_label_table(recipe.region)
     names = [root.absolute().name for root in data]
@@ -182,7 +182,7 @@ def _bids_cases(source: Source, recipe: Recipe, data: Sequence[Path]) -> list[Ca
                 participant = label_map.entities.get('sub', '')
                 if participant in people and participant not in scans:
                     scans[participant] = find_scans(root, participant, region=recipe.region)
-                fitting = scans_of(label_map, scans.get(participant, ()))
+                fitting = candidate_scans(label_map, scans.get(participant, ()))
                 if not fitting:
                     raise MissingInputError(
                         f'The image of the label map {label_map.path} is missing in {root}: no '
@@ -226,7 +226,7 @@ def _numbers_in(path: Path) -> set[int]:
     return set(np.rint(numbers).astype(int).tolist())
 
 
-def _learned(recipe: Recipe, cases: Sequence[Case]) -> str:
+def _learned(recipe: Recipe, cases: Sequence[TrainingCase]) -> str:
     """Count the label maps of each muscle for which the network has a class."""
     table = load_label_table(recipe.region)
     classes = int(recipe.network['out_channels'])
@@ -239,7 +239,7 @@ def _learned(recipe: Recipe, cases: Sequence[Case]) -> str:
     return f'{len(cases)} label maps; with {", ".join(parts)}'
 
 
-def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) -> Case:
+def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) -> TrainingCase:
     images = {str(contrast): path for contrast, path in scan.paths.items()}
     if recipe.channels != ('any',):
         wanted = [name for name in recipe.channels if name in list(Contrast)]
@@ -255,16 +255,16 @@ def _bids_case(source: Source, recipe: Recipe, label_map: LabelMap, scan: Scan) 
             f'which is a channel of the recipe {recipe.name}; it has {", ".join(images)}.',
             'Use a recipe with other channels, or remove the participant from the dataset.',
         )
-    return Case(
+    return TrainingCase(
         source,
         label_map.path,
         {name: images[name] for name in wanted},
-        participant_of(label_map.path),
+        participant_key(label_map.path),
     )
 
 
 def _load(
-    recipe: Recipe, cases: Sequence[Case], cache: Path, report: Callable[[str], None]
+    recipe: Recipe, cases: Sequence[TrainingCase], cache: Path, report: Callable[[str], None]
 ) -> list[PlaneSet | VolumeSet]:
     sets = []
     for case in cases:
@@ -274,7 +274,9 @@ def _load(
     return sets
 
 
-def _finish(bundle: ModelBundle, cases: Sequence[Case], fields: dict[str, Any]) -> ModelBundle:
+def _finish(
+    bundle: ModelBundle, cases: Sequence[TrainingCase], fields: dict[str, Any]
+) -> ModelBundle:
     """Complete the card of a trained model: datasets with their licences, what was measured."""
     roots: dict[Path, set[str]] = {}
     for case in cases:
@@ -305,7 +307,7 @@ def _description(root: Path) -> dict[str, Any]:
 
 
 def _validate_scans(
-    bundle: ModelBundle, cases: Sequence[Case], run: TrainingRun, output: Path
+    bundle: ModelBundle, cases: Sequence[TrainingCase], run: TrainingRun, output: Path
 ) -> dict[str, Any]:
     """Segment whole scans of people held out as the application does; return their Dice."""
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bids_muscle.cli.parser import describe, make_parser, parse
+from bids_muscle.cli.parser import describe_option, make_parser, parse
 from bids_muscle.errors import ExitCode, UsageError
 from bids_muscle.settings import OPTIONS, Settings
 
@@ -150,7 +150,7 @@ def test_the_usage_page_describes_the_options_as_the_parser_does() -> None:
 
 @pytest.mark.parametrize('name', OPTIONS)
 def test_every_option_is_described(name: str) -> None:
-    text = describe(name, more=True)
+    text = describe_option(name, more=True)
     assert text.endswith('.') and '..' not in text.replace('...', '')
     default = {each.name: each.default for each in dataclasses.fields(Settings)}[name]
     if isinstance(default, str):

@@ -11,10 +11,10 @@ import pytest
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.label_maps import (
     LabelMap,
+    candidate_scans,
     find_label_maps,
     pair_maps,
     read_lookup,
-    scans_of,
 )
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
 from bids_muscle.errors import BadDataError, MissingInputError
@@ -115,7 +115,7 @@ def test_a_map_is_of_the_scan_or_of_one_of_its_images(tmp_path: Path) -> None:
         folder = tmp_path / name
         save(folder, f'{name}_dseg.nii.gz', shape)
         (label_map,) = find_label_maps(folder)
-        assert bool(scans_of(label_map, [scan])) == fits, name
+        assert bool(candidate_scans(label_map, [scan])) == fits, name
 
 
 def test_a_number_with_two_names_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_muscle.dataset.records import ScanRecord, Step, read_records, write_record
+from bids_muscle.dataset.records import ScanRecord, StepCost, read_records, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import GridMismatchError
 
@@ -28,7 +28,7 @@ def record(label: str) -> ScanRecord:
         model={'name': 'm'},
         versions={'numpy': '2'},
         settings_digest='ff',
-        steps=(Step('prepare', 1.5, 300.0), Step('segment', 2.5)),
+        steps=(StepCost('prepare', 1.5, 300.0), StepCost('segment', 2.5)),
     )
 
 

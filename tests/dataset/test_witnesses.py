@@ -10,7 +10,7 @@ import pytest
 from bids_muscle.dataset.contrasts import Classified
 from bids_muscle.dataset.index import IndexedImage
 from bids_muscle.dataset.scan import Contrast
-from bids_muscle.dataset.witnesses import Entities, Group, join_partners, settle, word
+from bids_muscle.dataset.witnesses import Entities, ImageGroup, join_partners, settle, word
 
 WATER, FAT, IN, OUT = Contrast.WATER, Contrast.FAT, Contrast.IN_PHASE, Contrast.OPPOSED_PHASE
 Member = tuple[Classified, IndexedImage]
@@ -29,8 +29,8 @@ def member(
     return found, IndexedImage(Path(folder, name), 'T1w', {}, metadata)
 
 
-def settled(*members: Member) -> Group:
-    group = Group(list(members))
+def settled(*members: Member) -> ImageGroup:
+    group = ImageGroup(list(members))
     settle(group)
     return group
 
@@ -84,10 +84,10 @@ def test_both_echo_times_turn_two_names(times: tuple[float, float], turned: bool
 
 def joined(members: dict[str, Member]) -> dict[str, list[str]]:
     """Return the names of the images of each group, by its labels, after lone ones are joined."""
-    groups: dict[Entities, Group] = {
+    groups: dict[Entities, ImageGroup] = {
         tuple(
             (key, label) for key, _, label in (part.partition('-') for part in name.split('_'))
-        ): (Group([each]))
+        ): (ImageGroup([each]))
         for name, each in members.items()
     }
     join_partners(groups)

@@ -12,10 +12,10 @@ from nibabel.affines import apply_affine
 from bids_muscle.imaging import alignment
 from bids_muscle.imaging.atlas import Atlas
 from bids_muscle.imaging.levels import Boundary, likeliest
-from bids_muscle.imaging.template import Case, build_atlas
+from bids_muscle.imaging.template import LabelledScan, build_atlas
 
 
-def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
+def body(scale: float = 1.0, shift_mm: float = 0.0) -> LabelledScan:
     """Draw four muscles that grow downwards and two kidneys in a body, 160 mm high, upright."""
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = (-120, -100, -80)
@@ -36,7 +36,7 @@ def body(scale: float = 1.0, shift_mm: float = 0.0) -> Case:
     labels[~mask] = 0
     image[labels > 0] = 0.2
     heights = {('L2', 'L3'): 40.0, ('L3', 'L4'): 0.0, ('L4', 'L5'): -40.0}
-    return Case(
+    return LabelledScan(
         {'water': nib.Nifti1Image(image.astype(np.float32), affine)},
         labels,
         mask,
@@ -53,13 +53,13 @@ def box_atlas() -> Atlas:
     return build_atlas([body(1.0), body(1.05), body(0.95, 6)], 'lumbar', 'boxes', spacing_mm=4)
 
 
-def align(case: Case, atlas: Atlas, **options: Any) -> alignment.Alignment:
+def align(case: LabelledScan, atlas: Atlas, **options: Any) -> alignment.Alignment:
     labels = nib.Nifti1Image(case.labels, case.affine)
     mask = nib.Nifti1Image(case.mask.astype(np.uint8), case.affine)
     return alignment.align_scan(case.images, labels, mask, atlas, **options)
 
 
-def moved(case: Case, matrix: np.ndarray, slices: slice = slice(None)) -> Case:
+def moved(case: LabelledScan, matrix: np.ndarray, slices: slice = slice(None)) -> LabelledScan:
     """Put a person elsewhere in the scanner, and cut the field of view."""
     affine = matrix @ case.affine
     affine[:3, 3] = apply_affine(affine, [0, 0, slices.start or 0])
@@ -67,10 +67,12 @@ def moved(case: Case, matrix: np.ndarray, slices: slice = slice(None)) -> Case:
         key: nib.Nifti1Image(np.asarray(img.dataobj)[:, :, slices], affine)
         for key, img in case.images.items()
     }
-    return Case(images, case.labels[:, :, slices], case.mask[:, :, slices])
+    return LabelledScan(images, case.labels[:, :, slices], case.mask[:, :, slices])
 
 
-def levels_of(case: Case, found: alignment.Alignment, atlas: Atlas) -> tuple[str | None, ...]:
+def levels_of(
+    case: LabelledScan, found: alignment.Alignment, atlas: Atlas
+) -> tuple[str | None, ...]:
     scan = next(iter(case.images.values()))
     shares = alignment.level_probabilities(found, atlas, scan)
     for share in np.sum(list(shares.values()), axis=0) if shares else ():

@@ -28,7 +28,7 @@ from bids_muscle.imaging.atlas import (
 )
 from bids_muscle.imaging.itk import itk_affine
 from bids_muscle.imaging.registration import log_prior, step_matrix
-from bids_muscle.imaging.template import Case, build_atlas
+from bids_muscle.imaging.template import LabelledScan, build_atlas
 from bids_muscle.segmentation.atlas_space import axial_slices, segment_in_atlas
 from bids_muscle.segmentation.model import Model
 from bids_muscle.segmentation.predictor import Predictor
@@ -54,7 +54,7 @@ def test_average_has_the_levels_and_the_muscles_of_its_people(atlas: Atlas) -> N
     assert right[0] > left[0]
 
 
-def bent(case: Case, voxels: float) -> Case:
+def bent(case: LabelledScan, voxels: float) -> LabelledScan:
     """Sway the muscles of a person back and forth along the body, by at most so many voxels."""
     labels = case.labels.copy()
     for k in range(labels.shape[2]):
@@ -151,7 +151,9 @@ def test_intensities_alone_find_the_place_in_a_small_field_of_view(atlas: Atlas)
     mask = whole.mask[box]
     # Another contrast, and a field of view that cuts the body on all sides.
     inverted = np.where(mask, 1.2 - np.asarray(img.dataobj)[box], 0).astype(np.float32)
-    case = Case({'T2w': nib.Nifti1Image(inverted, affine)}, np.zeros(mask.shape, np.uint8), mask)
+    case = LabelledScan(
+        {'T2w': nib.Nifti1Image(inverted, affine)}, np.zeros(mask.shape, np.uint8), mask
+    )
     found = align(case, atlas)
     carried = alignment.labels_in_scan(found, atlas, case.images['T2w'])
     true = whole.labels[box]

@@ -21,7 +21,7 @@ from bids_muscle.errors import (
     UnreadableImageError,
 )
 from bids_muscle.imaging.conform import (
-    Grid,
+    VoxelGrid,
     grid_of,
     load_image,
     make_image,
@@ -216,11 +216,11 @@ def test_a_header_that_claims_too_much_is_refused_unread(tmp_path: Path) -> None
         load_image(path)
 
 
-def grid(affine: np.ndarray = AFFINE, shape: tuple[int, int, int] = (5, 6, 7)) -> Grid:
+def grid(affine: np.ndarray = AFFINE, shape: tuple[int, int, int] = (5, 6, 7)) -> VoxelGrid:
     return grid_of(make_image(np.zeros(shape, np.uint8), affine))
 
 
-def blank() -> Grid:
+def blank() -> VoxelGrid:
     """Grid of a header that has spacing and nothing else."""
     img = nib.Nifti1Image(DATA, None)
     img.header.set_zooms((1.5, 1.5, 4))
@@ -329,7 +329,7 @@ def test_no_affine_at_all_is_said() -> None:
     ],
     ids=['shape', 'zooms', 'flip', 'shift', 'flip with lost origin', 'zooms with lost origin'],
 )
-def test_true_differences_are_refused(other: Grid, difference: str) -> None:
+def test_true_differences_are_refused(other: VoxelGrid, difference: str) -> None:
     for grids in ({'a.nii': grid(), 'b.nii': other}, {'b.nii': other, 'a.nii': grid()}):
         with pytest.raises(GridMismatchError, match='do not share a grid') as caught:
             reconcile_grids(grids)

@@ -12,7 +12,7 @@ from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.conform import make_image
 from bids_muscle.imaging.dixon import FatSource, fat_source
 from bids_muscle.imaging.impossible import Checked, check_images
-from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 from bids_muscle.phantom.scanner import complex_noise
 
 Arrays = dict[str, np.ndarray]
@@ -180,7 +180,7 @@ def test_values_that_wrapped(scan: DixonPhantom) -> None:
     assert not (checked.arrays['fat'] < 0).any()
 
 
-def prepared(arrays: Arrays, affine: np.ndarray = AFFINE) -> Prepared:
+def prepared(arrays: Arrays, affine: np.ndarray = AFFINE) -> PreparedScan:
     images = {name: make_image(data.astype(np.float32), affine) for name, data in arrays.items()}
     return prepare_scan(images, bias_correction=False)
 

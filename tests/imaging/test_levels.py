@@ -11,11 +11,11 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.levels import (
     Boundary,
     choose_levels,
-    level_rows,
     levels_from_marks,
     likeliest,
     read_levels,
     read_marks,
+    slice_level_rows,
     slice_probabilities,
     vertebra_boundaries,
 )
@@ -94,7 +94,7 @@ def test_marks_that_cannot_be_understood(tmp_path: Path, text: str) -> None:
 
 def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
     levels = SliceLevels(('L5', None, 'L4'), np.array([0.75, 0.0, 1.0]), 'atlas')
-    rows = level_rows(levels, {'L5': np.array([0.75, 0.4, 0.0])}, np.diag([1.0, 1, 4, 1]))
+    rows = slice_level_rows(levels, {'L5': np.array([0.75, 0.4, 0.0])}, np.diag([1.0, 1, 4, 1]))
     assert [row['z_mm'] for row in rows] == [0, 4, 8]
     write_tsv(rows, tmp_path / 'levels.tsv')
     again = read_levels(tmp_path / 'levels.tsv')
@@ -102,7 +102,7 @@ def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
     assert (again.names, again.source) == (levels.names, 'atlas')
     assert np.array_equal(again.confidence, levels.confidence)
     unknown = SliceLevels((None, None), np.zeros(2), 'atlas')
-    write_tsv(level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
+    write_tsv(slice_level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
     assert read_levels(tmp_path / 'none.tsv') is None
 
 

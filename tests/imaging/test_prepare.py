@@ -9,7 +9,7 @@ from abdomen import ABDOMEN, AFFINE
 
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.conform import make_image, to_native
-from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 
 LPS = np.diag([-1.0, -1, 1, 1]) @ AFFINE
 
@@ -19,7 +19,7 @@ def array(img: nib.Nifti1Image) -> np.ndarray:
 
 
 @pytest.fixture(scope='module')
-def dixon() -> Prepared:
+def dixon() -> PreparedScan:
     """Prepare a biased Dixon scan stored in LPS voxel order."""
     return prepare_scan(
         {
@@ -29,7 +29,7 @@ def dixon() -> Prepared:
     )
 
 
-def test_all_on_one_canonical_grid(dixon: Prepared) -> None:
+def test_all_on_one_canonical_grid(dixon: PreparedScan) -> None:
     every = [*dixon.images.values(), *dixon.corrected.values(), dixon.body_mask]
     for img in every:
         assert nib.aff2axcodes(img.affine) == ('R', 'A', 'S')
@@ -39,7 +39,7 @@ def test_all_on_one_canonical_grid(dixon: Prepared) -> None:
     assert np.array_equal(array(back), array(dixon.native))
 
 
-def test_one_field_for_all_images_leaves_the_fat_fraction_alone(dixon: Prepared) -> None:
+def test_one_field_for_all_images_leaves_the_fat_fraction_alone(dixon: PreparedScan) -> None:
     inside = ABDOMEN.body
     raw = {key: array(img)[inside].astype(float) for key, img in dixon.images.items()}
     new = {key: array(img)[inside].astype(float) for key, img in dixon.corrected.items()}
@@ -53,7 +53,7 @@ def test_one_field_for_all_images_leaves_the_fat_fraction_alone(dixon: Prepared)
     assert np.allclose(array(dixon.fat_fraction)[inside], truth, atol=1e-5)
 
 
-def test_correction_brings_tissue_together(dixon: Prepared) -> None:
+def test_correction_brings_tissue_together(dixon: PreparedScan) -> None:
     muscle = ABDOMEN.water == 85
     before, after = (array(images['water'])[muscle] for images in (dixon.images, dixon.corrected))
     assert after.std() / after.mean() < 0.5 * before.std() / before.mean()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.measurement.fat import bootstrap_se
-from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import Measures, measure_scan
 
 TABLE = load_label_table('lumbar')
@@ -152,8 +152,8 @@ def test_levels_of_a_muscle() -> None:
     assert np.isnan(right['muscle_index_cm2_m2'])
     assert ('L3', 'psoas major') not in rows.index  # only one side is there
     assert made.muscles.iloc[RIGHT_PSOAS - 1]['levels'] == 'L3 L4 L5'
-    assert list(made.levels.columns) == list(dictionary('morph_levels'))
-    assert list(made.slices.columns) == list(dictionary('morph_slices'))
+    assert list(made.levels.columns) == list(morph_dictionary('morph_levels'))
+    assert list(made.slices.columns) == list(morph_dictionary('morph_slices'))
 
 
 def test_levels_that_cannot_be_trusted_say_why() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from bids_muscle.errors import BadDataError
-from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.spine import join_levels, measure_spine, smallest_rectangle
 
 #: Sagittal slices 4 mm thick, 0.5 x 0.8 mm in the plane.
@@ -148,7 +148,7 @@ def test_a_disc_cut_by_any_edge_of_the_image_says_so(axis: int, far: bool) -> No
 
 def test_every_column_of_the_spine_is_defined() -> None:
     rows = measure_spine(None, (image(two_discs()), NAMES))
-    assert list(rows.columns) == list(dictionary('morph_spine'))
+    assert list(rows.columns) == list(morph_dictionary('morph_spine'))
 
 
 def test_cobb_is_the_angle_between_the_end_plates() -> None:
@@ -195,7 +195,7 @@ def test_vertebrae_and_muscles_are_joined_by_level() -> None:
         ]
     )
     joined = join_levels({'sag': spine}, {'ax': rows}, {})
-    assert list(joined.columns) == list(dictionary('morph_joined'))
+    assert list(joined.columns) == list(morph_dictionary('morph_joined'))
     assert list(joined['side']) == ['right', 'left']
     assert set(joined['level']) == {'L5'}
     near, far = joined.to_dict('records')

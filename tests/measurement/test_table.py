@@ -16,7 +16,7 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction
-from bids_muscle.measurement.rows import dictionary
+from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
 
 TABLE = load_label_table('lumbar')
@@ -348,11 +348,11 @@ def test_wrong_labels_are_refused(value: float, message: str) -> None:
 
 def test_every_column_is_defined() -> None:
     rows = measured(*phantom()).reset_index()
-    assert list(rows.columns) == list(dictionary())
-    for definition in dictionary().values():
+    assert list(rows.columns) == list(morph_dictionary())
+    for definition in morph_dictionary().values():
         assert {'LongName', 'Description', 'Units', 'Source'} <= set(definition)
         assert definition['Description'].endswith('.')
-    for name, definition in dictionary().items():
+    for name, definition in morph_dictionary().items():
         for ending, unit in (('_pct', '%'), ('_ml', 'ml'), ('_cm2', 'cm^2'), ('_mm', 'mm')):
             assert not name.endswith(ending) or definition['Units'] == unit
 

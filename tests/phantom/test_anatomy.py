@@ -11,7 +11,7 @@ from bids_muscle.errors import UsageError
 from bids_muscle.phantom.anatomy import Anatomy, build_anatomy
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.shapes import closed_spline, inset, load_atlas
-from bids_muscle.phantom.truth import level_rows
+from bids_muscle.phantom.truth import true_level_rows
 
 #: Weber 2021, Table 2: mean of left and right in ml, over the levels of Table 1.
 WEBER_ML = {
@@ -86,7 +86,9 @@ def test_neck_muscles_have_published_volumes(person: Person) -> None:
         for seed, (sex, height) in enumerate([('F', 162), ('F', 168), ('M', 178)])
     ]
     rows = [
-        row for who in people for row in level_rows(build_anatomy('cervical', who, slice_mm=3.0))
+        row
+        for who in people
+        for row in true_level_rows(build_anatomy('cervical', who, slice_mm=3.0))
     ]
     for muscle, (published_ml, levels) in WEBER_ML.items():
         ml = sum(

@@ -10,11 +10,11 @@ import pytest
 from bids_muscle.phantom import artefacts
 from bids_muscle.phantom.dataset import write_dataset
 from bids_muscle.phantom.protocol import sequence_for
-from bids_muscle.phantom.render import Grid
+from bids_muscle.phantom.render import ScanGrid
 
 from phantom_files import TINY, read_image, read_tsv  # isort: skip
 
-GRID = Grid((60, 50, 12), np.diag([-3.0, 3.0, 6.0, 1.0]))
+GRID = ScanGrid((60, 50, 12), np.diag([-3.0, 3.0, 6.0, 1.0]))
 KEY = (1, 2, 'lumbar', 0, 1, 'dixon')
 
 
@@ -62,7 +62,7 @@ def test_ghosts_lie_along_the_phase_axis_and_keep_the_energy() -> None:
 
 def test_wrap_folds_the_front_onto_the_back() -> None:
     image = block() * np.linspace(0, 1, 50, dtype=np.float32)[None, :, None]
-    folded = artefacts.wrap(image, image > 0, KEY)
+    folded = artefacts.wrap_around(image, image > 0, KEY)
     rows = np.nonzero(folded.any(axis=(0, 2)))[0]
     cut = rows[0] - 12
     assert cut >= 1

@@ -12,7 +12,7 @@ from bids_muscle.phantom.anatomy import Anatomy
 from bids_muscle.phantom.fat import fat_by_rank, make_pattern
 from bids_muscle.phantom.person import Person
 from bids_muscle.phantom.protocol import fat_phasor, fat_share, mfi_of, sequence_for
-from bids_muscle.phantom.render import Grid, sample_grid
+from bids_muscle.phantom.render import ScanGrid, sample_grid
 from bids_muscle.phantom.tissues import load_tissues
 
 
@@ -40,7 +40,7 @@ def test_pattern_is_smooth_along_the_fibres_and_fuller_near_the_spine(
     pattern = make_pattern(lumbar, person)
     voxel = np.diag([-1.5, 1.5, 3.0, 1.0])
     voxel[:3, 3] = (75, -90, -30)
-    samples = sample_grid(lumbar, pattern, Grid((100, 60, 20), voxel))
+    samples = sample_grid(lumbar, pattern, ScanGrid((100, 60, 20), voxel))
     rank = (samples.index % 256).mean(axis=1).T.reshape(100, 60, 20)
     multifidus = samples.labels == 1
     core = ndimage.binary_erosion(multifidus, iterations=2)

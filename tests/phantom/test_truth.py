@@ -11,7 +11,7 @@ from phantom_files import TINY, read_image, read_tsv
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.phantom.anatomy import DISC_OFFSET, Anatomy
 from bids_muscle.phantom.dataset import write_dataset
-from bids_muscle.phantom.truth import level_rows
+from bids_muscle.phantom.truth import true_level_rows
 
 STEM = 'sub-01_acq-dixon_seg-lumbarmuscles'
 
@@ -96,7 +96,7 @@ def test_left_is_where_x_is_negative(clean: Path) -> None:
 
 
 def test_levels_and_areas(lumbar: Anatomy) -> None:
-    rows = level_rows(lumbar)
+    rows = true_level_rows(lumbar)
     area = {(row['name'], row['level']): float(row['csa_cm2']) for row in rows}
     # Cranial levels hold more erector spinae, caudal levels more multifidus and psoas.
     for side in ('left', 'right'):

@@ -14,7 +14,7 @@ from bids_muscle.imaging.conform import load_image, make_image, read_grid, recon
 from bids_muscle.imaging.dixon import fat_source
 from bids_muscle.imaging.impossible import check_images
 from bids_muscle.imaging.mask import body_mask
-from bids_muscle.imaging.prepare import Prepared, prepare_scan
+from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 from bids_muscle.measurement.table import measure_scan
 
 LABELS = 'derivatives/manual/sub-TUM01/anat/sub-TUM01_acq-dixonwater_seg-paraspinal_dseg.nii.gz'
@@ -30,7 +30,7 @@ def folder(real_data: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def dixon(folder: Path) -> Prepared:
+def dixon(folder: Path) -> PreparedScan:
     return prepare_scan(
         {
             key: load_image(folder / f'sub-TUM01/anat/sub-TUM01_acq-dixon{key}_T1w.nii.gz')
@@ -40,14 +40,14 @@ def dixon(folder: Path) -> Prepared:
     )
 
 
-def test_water_takes_the_affine_that_fat_kept(dixon: Prepared) -> None:
+def test_water_takes_the_affine_that_fat_kept(dixon: PreparedScan) -> None:
     assert dixon.native.affine[:3, 3] == pytest.approx([204.5, 147.9, 192.8], abs=0.1)
     (warning,) = dixon.warnings
     assert warning.startswith('sub-TUM01_acq-dixonwater_T1w.nii.gz has lost its position')
 
 
 def test_all_labelled_muscle_is_in_the_body_and_above_the_noise(
-    folder: Path, dixon: Prepared
+    folder: Path, dixon: PreparedScan
 ) -> None:
     labels = nib.as_closest_canonical(nib.load(folder / LABELS))
     muscle = np.asarray(labels.dataobj) > 0
@@ -57,7 +57,7 @@ def test_all_labelled_muscle_is_in_the_body_and_above_the_noise(
     assert 0.2 < array(dixon.body_mask).mean() < 0.45
 
 
-def test_measures_of_the_expert_labels_are_plausible(folder: Path, dixon: Prepared) -> None:
+def test_measures_of_the_expert_labels_are_plausible(folder: Path, dixon: PreparedScan) -> None:
     stored = nib.load(folder / LABELS)
     # Theirs: 1 is erector spinae where world x > 0; a guess about the rest is tested by place.
     numbers = np.asarray(stored.dataobj).astype(np.uint8)
@@ -82,7 +82,7 @@ def test_measures_of_the_expert_labels_are_plausible(folder: Path, dixon: Prepar
     assert (rows.loc[1, 'x_ras_mm'] > found['x_ras_mm'].mean()) == (centre[0] > 0)
 
 
-def test_labels_on_the_lost_affine_are_refused(folder: Path, dixon: Prepared) -> None:
+def test_labels_on_the_lost_affine_are_refused(folder: Path, dixon: PreparedScan) -> None:
     labels = nib.as_closest_canonical(nib.load(folder / LABELS))
     with pytest.raises(GridMismatchError):
         measure_scan(

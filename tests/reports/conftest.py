@@ -12,7 +12,7 @@ import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.names import derivative_path, participant_path
-from bids_muscle.dataset.records import ScanRecord, Step, write_record
+from bids_muscle.dataset.records import ScanRecord, StepCost, write_record
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.errors import Problem
@@ -159,7 +159,7 @@ def write_scan(
         'versions': {'bids_muscle': '0.1.0', 'monai': '1.6.1', 'antspyx': '0.6.3'},
         'processing': {'bias_correction': True, 'bounded': False},
         'settings_digest': 'cd34' * 16,
-        'steps': (Step('prepare', 12.34, 900.0), Step('segment', 30.0, None)),
+        'steps': (StepCost('prepare', 12.34, 900.0), StepCost('segment', 30.0, None)),
         **fields,
     }
     write_record(

@@ -16,7 +16,7 @@ import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.lookups import bids_lookup
-from bids_muscle.dataset.records import Step
+from bids_muscle.dataset.records import StepCost
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError, Problem
 from bids_muscle.reports.group import write_group
@@ -390,7 +390,7 @@ def test_hostile_text_stays_text(add_scan: AddScan) -> None:
         inputs={HOSTILE: HOSTILE},
         model={'name': HOSTILE, 'version': HOSTILE, 'sha256': HOSTILE},
         versions={HOSTILE: HOSTILE},
-        steps=(Step(HOSTILE, 1.0),),
+        steps=(StepCost(HOSTILE, 1.0),),
     )
     output_dir = add_scan('02', problem=problem)
     for page in (

@@ -13,7 +13,7 @@ import numpy as np
 
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import GridMismatchError, NothingSelectedError
-from bids_muscle.reports.flow import Flow, Step, flow_of, flow_svg
+from bids_muscle.reports.flow import Flow, FlowStep, flow_of, flow_svg
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import ScanOutputs
 
@@ -77,7 +77,7 @@ def test_the_numbers_of_the_flow_add_up() -> None:
 
 
 def test_the_flow_chart_is_a_picture_whatever_a_reason_holds() -> None:
-    steps = (Step('All', 3, 4), Step('Left', 2, 2, 'Out', 1, 2, (f'2: {HOSTILE}',)))
+    steps = (FlowStep('All', 3, 4), FlowStep('Left', 2, 2, 'Out', 1, 2, (f'2: {HOSTILE}',)))
     picture = ElementTree.fromstring(str(flow_svg(Flow(steps, (HOSTILE,)))))  # noqa: S314 - our own
     texts = [' '.join(node.itertext()) for node in picture.iter() if node.tag.endswith('}text')]
     assert texts[0] == 'All 3 participants (4 scans)'

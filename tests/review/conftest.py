@@ -12,7 +12,7 @@ from small_output import write_output
 
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def admitted() -> Callable[..., tuple[Review, FlaskClient]]:
+def admitted() -> Callable[..., tuple[ReviewState, FlaskClient]]:
     """Give a function that starts a server without a socket and lets a browser in."""
 
-    def start(folder: Path) -> tuple[Review, FlaskClient]:
-        review = Review(folder.resolve(), LOOPBACK, 'Anna')
+    def start(folder: Path) -> tuple[ReviewState, FlaskClient]:
+        review = ReviewState(folder.resolve(), LOOPBACK, 'Anna')
         client = create_app(review).test_client()
         assert client.get(f'/?token={review.tokens.next}').status_code == 200
         return review, client

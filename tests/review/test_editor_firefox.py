@@ -18,7 +18,7 @@ from bids_muscle.dataset.corrections import correction_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 SCAN = Scan((('sub', '1'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
 
@@ -38,7 +38,7 @@ pytestmark = [
 @pytest.fixture
 def address(output: Path) -> Iterator[str]:
     """Serve the small output folder; gives the address with its token."""
-    review = Review(output, LOOPBACK, 'Anna')
+    review = ReviewState(output, LOOPBACK, 'Anna')
     server = create_server(create_app(review), host=LOOPBACK[0], port=0, threads=4)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -26,10 +26,10 @@ from bids_muscle.review import serve, state
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.measuring import is_running
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 from bids_muscle.workflows.run_log import RunLog
 
-Admitted = Callable[[Path], tuple[Review, FlaskClient]]
+Admitted = Callable[[Path], tuple[ReviewState, FlaskClient]]
 NAME = 'sub-1_acq-dixon'
 SCAN = Scan((('sub', '1'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
 RATING = {
@@ -67,7 +67,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_token_lets_one_browser_in(output: Path) -> None:
     told: list[str] = []
-    review = Review(output, LOOPBACK, on_admission=told.append)
+    review = ReviewState(output, LOOPBACK, on_admission=told.append)
     app = create_app(review)
     token = review.tokens.next
     stranger, reader = app.test_client(), app.test_client()
@@ -112,7 +112,7 @@ def test_other_sites_change_nothing(output: Path, admitted: Admitted, origin: st
 
 
 def test_a_proxy_that_was_named_is_no_other_site(output: Path) -> None:
-    review = Review(output, ['node1'], proxies=['portal.org'])
+    review = ReviewState(output, ['node1'], proxies=['portal.org'])
     client = create_app(review).test_client()
     there = 'http://node1:8765/'
     assert client.get(f'/?token={review.tokens.next}', base_url=there).status_code == 200

@@ -14,7 +14,7 @@ from small_output import ORIGIN, SHAPE, write_output
 
 from bids_muscle.dataset.corrections import correction_path, find_correction
 from bids_muscle.dataset.names import derivative_path
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 #: Oblique, as scans of the neck are.
 ANGLE_RAD = 0.3
@@ -40,7 +40,7 @@ def affines() -> list[np.ndarray]:
 
 
 def test_left_stays_left_in_all_48_voxel_orders(
-    tmp_path: Path, admitted: Callable[[Path], tuple[Review, FlaskClient]]
+    tmp_path: Path, admitted: Callable[[Path], tuple[ReviewState, FlaskClient]]
 ) -> None:
     scans = [
         write_output(tmp_path / 'out', f'{number:02}', affine)
@@ -90,7 +90,7 @@ def test_left_stays_left_in_all_48_voxel_orders(
 
 
 def test_images_are_not_turned_or_scaled(
-    output: Path, admitted: Callable[[Path], tuple[Review, FlaskClient]]
+    output: Path, admitted: Callable[[Path], tuple[ReviewState, FlaskClient]]
 ) -> None:
     _, client = admitted(output)
     answer = client.get('/scan/sub-1_acq-dixon/image/water.nii')

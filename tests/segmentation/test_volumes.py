@@ -19,7 +19,7 @@ from bids_muscle.segmentation.intensity import (
     standardize_histogram,
 )
 from bids_muscle.segmentation.training.recipe import Patches, Recipe, Source
-from bids_muscle.segmentation.training.sources import Case, find_cases
+from bids_muscle.segmentation.training.sources import TrainingCase, find_cases
 from bids_muscle.segmentation.training.volumes import (
     VolumeSet,
     gradient_magnitude,
@@ -181,7 +181,9 @@ def test_the_gradient_of_an_image_has_its_edges_alone() -> None:
     assert float((brighter - found).abs().max()) < 1e-5
 
 
-def write_case(folder: Path, contrasts: tuple[str, ...], shape: tuple[int, int, int]) -> Case:
+def write_case(
+    folder: Path, contrasts: tuple[str, ...], shape: tuple[int, int, int]
+) -> TrainingCase:
     labels = np.zeros((20, 16, 8), np.int16)
     labels[10:14, 4:12, 2:6] = 7
     source = Source(
@@ -194,7 +196,7 @@ def write_case(folder: Path, contrasts: tuple[str, ...], shape: tuple[int, int, 
         images[contrast] = folder / f'{contrast}.nii'
         data = np.random.default_rng(k).normal(100, 10, shape).astype(np.float32)
         nib.save(nib.Nifti1Image(data, affine), images[contrast])
-    return Case(source, folder / 'map.nii', images)
+    return TrainingCase(source, folder / 'map.nii', images)
 
 
 def test_a_case_is_brought_to_the_grid_of_the_network(

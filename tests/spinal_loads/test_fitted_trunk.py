@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, Array, base_trunk
-from bids_muscle.spinal_loads.person import Person, Section, crossing, fit_trunk
+from bids_muscle.spinal_loads.person import FittedTrunk, MuscleSection, crossing, fit_trunk
 
 #: OpenSim's axes (forward, up, right) in NIfTI's (right, anterior, superior).
 TO_RAS = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
@@ -31,7 +31,7 @@ def scanned(rotation: Rotation | None = None, scale: float = 1.0) -> dict[str, d
     }
 
 
-def muscle_sections(person: Person, level: str) -> dict[tuple[str, str], tuple[Array, float]]:
+def muscle_sections(person: FittedTrunk, level: str) -> dict[tuple[str, str], tuple[Array, float]]:
     """Centroid, in the axes of the vertebra, and area of each muscle at a level of the model."""
     found: dict[tuple[str, str], list[tuple[Array, float]]] = {}
     for each in person.trunk.fascicles:
@@ -98,7 +98,7 @@ def test_areas_and_places_of_the_scan_are_those_of_the_model() -> None:
             moved = point + np.array([-6.0, 0.0, 4.0 if side == 'right' else -4.0])
             wanted[muscle, side, level] = moved, 1.5 * area
             world = TO_RAS @ frame.world(moved) + SCANNER
-            sections[muscle, side, level] = Section(1.5 * area, world)
+            sections[muscle, side, level] = MuscleSection(1.5 * area, world)
     person = fit_trunk(1.75, **_ras(scanned()), sections=sections)
     assert person.imaged == pytest.approx(dict.fromkeys(MUSCLES, 1.5), rel=0.01)
     for level in VERTEBRAE:
@@ -116,7 +116,7 @@ def test_areas_and_places_of_the_scan_are_those_of_the_model() -> None:
 
 
 def test_a_muscle_seen_on_one_side_only_stays_that_of_the_base() -> None:
-    section = {('multifidus', 'right', 'L4'): Section(5000.0, None)}
+    section = {('multifidus', 'right', 'L4'): MuscleSection(5000.0, None)}
     person = fit_trunk(1.75, **_ras(scanned()), sections=section)
     assert person.imaged == {}
     areas = [each.area_mm2 for each in person.trunk.fascicles]

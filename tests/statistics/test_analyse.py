@@ -14,7 +14,7 @@ from bids_muscle.errors import UsageError
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.statistics import evaluation
 from bids_muscle.statistics.agreement import Agreement
-from bids_muscle.statistics.analysis import dictionary
+from bids_muscle.statistics.analysis import analysis_dictionary
 from bids_muscle.statistics.cohort import CohortAnalysis, analyse, muscle_means, participants
 from bids_muscle.statistics.detectable import GivenSdc
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
@@ -105,10 +105,11 @@ def test_every_column_is_in_the_dictionary() -> None:
     columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
     columns |= set(factorial_anova(values, 'dice', ['model', 'muscle']).table.columns)
     # Columns of the agreement are defined with those of the evaluation of a model.
-    agreement = set(asdict(Agreement(0, 0))) & set(evaluation.dictionary())
-    assert columns == set(dictionary()) | agreement
+    agreement = set(asdict(Agreement(0, 0))) & set(evaluation.evaluation_dictionary())
+    assert columns == set(analysis_dictionary()) | agreement
     assert all(
-        set(entry) == {'LongName', 'Description', 'Units'} for entry in dictionary().values()
+        set(entry) == {'LongName', 'Description', 'Units'}
+        for entry in analysis_dictionary().values()
     )
 
 

@@ -14,7 +14,7 @@ from bids_muscle.statistics.evaluation import (
     ACCURACY,
     agreements,
     compare_maps,
-    dictionary,
+    evaluation_dictionary,
     summarise,
 )
 
@@ -46,7 +46,7 @@ def table() -> pd.DataFrame:
 
 def test_every_column_is_defined(table: pd.DataFrame) -> None:
     for each in (table, summarise(table), agreements(table)):
-        assert set(each.columns) <= set(dictionary())
+        assert set(each.columns) <= set(evaluation_dictionary())
 
 
 def test_summaries_are_those_of_pandas(table: pd.DataFrame) -> None:

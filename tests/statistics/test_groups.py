@@ -13,7 +13,7 @@ from cohorts import MEASURE, group_table, people, values
 from test_group_level import group, rows, stats, write_outputs
 
 from bids_muscle.errors import ExitCode, UsageError
-from bids_muscle.statistics.analysis import ALL_MUSCLES, dictionary
+from bids_muscle.statistics.analysis import ALL_MUSCLES, analysis_dictionary
 from bids_muscle.statistics.cohort import analyse
 from bids_muscle.statistics.groups import compare_groups, effect_beside
 from bids_muscle.statistics.variables import Variable, ask_variables, read_variable
@@ -212,7 +212,7 @@ def test_a_planted_group_is_found_and_a_coin_is_not(planted: pd.DataFrame) -> No
     assert (single['p_holm'] >= single['p']).all()
     assert set(table['explored']) == {'no'}
     columns = {name for each in found.values() for name in each.table.columns}
-    assert columns <= set(dictionary())
+    assert columns <= set(analysis_dictionary())
 
 
 def test_without_a_column_all_are_explored_in_one_family(planted: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ from bids_muscle.dataset.names import derivative_path, expected_outputs
 from bids_muscle.dataset.scan import DIXON, Scan
 from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.imaging.conform import make_image
-from bids_muscle.imaging.levels import level_rows
+from bids_muscle.imaging.levels import slice_level_rows
 from bids_muscle.interfaces.figures import PlotScan
 from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
@@ -89,7 +89,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
     aligned = {key: str(work_dir / key) for key in ('levels', 'xfm', 'atlas_image', 'atlas_dseg')}
     levels = SliceLevels(('L4',) * 6, np.ones(6), 'file')
     for path in aligned.values():
-        write_tsv(level_rows(levels, {}, AFFINE), Path(path))
+        write_tsv(slice_level_rows(levels, {}, AFFINE), Path(path))
     table = load_label_table(region)
     measure = MeasureScan(
         levels=aligned['levels'],

@@ -582,7 +582,7 @@ def test_the_list_of_models() -> None:
         assert each.regions
         assert set(each.regions) <= {*REGIONS, *OTHER_REGIONS}
         assert 'that the address answers' in each.unverified
-        assert name in fetching.describe(each)
+        assert name in fetching.describe_model(each)
 
 
 def settings(tmp_path: Path, text: str, **flags: Any) -> Settings:

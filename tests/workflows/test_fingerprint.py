@@ -248,7 +248,7 @@ def test_records_of_finished_scans_follow_the_tables_of_the_dataset(
 ) -> None:
     output_dir, scans = inputs.settings.output_dir, list(several.values())
     last = several['axialc']
-    page = resume.page_of(output_dir, '01')
+    page = resume.page_path(output_dir, '01')
     page.parent.mkdir(parents=True)
 
     def refreshed() -> tuple[ScanRecord, bool]:

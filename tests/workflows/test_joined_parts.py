@@ -24,8 +24,8 @@ from bids_muscle.dataset.writer import write_image, write_json, write_tsv
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.errors import BadDataError, ExitCode
 from bids_muscle.imaging.conform import load_image
-from bids_muscle.imaging.levels import level_rows
-from bids_muscle.measurement.rows import dictionary
+from bids_muscle.imaging.levels import slice_level_rows
+from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.workflows import run as running
 
@@ -108,7 +108,7 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
     z = first.affine[2, 3] + np.arange(first.shape[2]) * VOXEL_MM[2]
     at = np.clip(((z - 5) // 35).astype(int), 0, len(LEVELS) - 1)
     known = SliceLevels(tuple(LEVELS[k] for k in at), np.full(len(z), 0.9), 'atlas')
-    write_tsv(level_rows(known, {}, first.affine), place('levels'))
+    write_tsv(slice_level_rows(known, {}, first.affine), place('levels'))
     kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
     measures = measure_scan(labels, TABLE, **signals, levels=known, contrast=kind)
     measures.muscles['dice_predicted'] = 0.9
@@ -118,7 +118,7 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
         ('morph_levels', measures.levels),
     ):
         write_tsv(table, place(key))
-        write_json(dictionary(key), place(f'{key}_json'))
+        write_json(morph_dictionary(key), place(f'{key}_json'))
     return names
 
 

@@ -19,7 +19,7 @@ from waitress.server import create_server
 from bids_muscle.reports.ratings import read_ratings
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -51,7 +51,7 @@ def served(run: Run, tmp_path: Path) -> Iterator[tuple[Path, str]]:
         shutil.copytree(run.output_dir / name, output_dir / name)
     for name in ('dataset_description.json', 'sub-01.html'):
         shutil.copy(run.output_dir / name, output_dir)
-    review = Review(output_dir, LOOPBACK)
+    review = ReviewState(output_dir, LOOPBACK)
     server = create_server(create_app(review), host=LOOPBACK[0], port=0, threads=4)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -19,7 +19,7 @@ from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.settings import Settings
-from bids_muscle.workflows.resume import page_of
+from bids_muscle.workflows.resume import page_path
 
 ANAT = 'sub-01/ses-a/anat'
 STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
@@ -122,7 +122,7 @@ def test_a_given_map_takes_the_place_of_that_of_the_scan(settings: Settings) -> 
 
 def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> None:
     finish_sessions(settings)
-    page = page_of(settings.output_dir, '01')
+    page = page_path(settings.output_dir, '01')
     page.write_text('disc heights')
     ran: list[str] = []
     finish_sessions(settings, ran)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.segmentation.procedure import Prepared, Taps
+from bids_muscle.segmentation.procedure import NetworkInput, Taps
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ Transform = Callable[[Any], Any]
 
 def prepare(
     transforms: Sequence[Transform], planes_axis: int, image: np.ndarray, affine: np.ndarray
-) -> Prepared:
+) -> NetworkInput:
     """Apply transforms, and follow where each voxel goes.
 
     Parameters
@@ -58,7 +58,7 @@ def prepare(
     axes = (planes_axis, *(axis for axis in range(3) if axis != planes_axis))
     order = (0, *(1 + axis for axis in axes))
     plain: torch.Tensor = volume.as_tensor().permute(order).contiguous()
-    return Prepared(plain, (axes[0], axes[1], axes[2]), (*(taps[axis] for axis in axes),))  # type: ignore[arg-type]
+    return NetworkInput(plain, (axes[0], axes[1], axes[2]), (*(taps[axis] for axis in axes),))  # type: ignore[arg-type]
 
 
 def _straight(affine: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.segmentation.procedure import Prepared, Taps
+from bids_muscle.segmentation.procedure import NetworkInput, Taps
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def prepare(
     scales: Sequence[Scale],
     data: Mapping[str, Any],
     answer: Mapping[str, Any],
-) -> Prepared:
+) -> NetworkInput:
     """Crop to what is not zero, scale each channel, resample.
 
     Parameters
@@ -84,7 +84,7 @@ def prepare(
         linear = answer.get('order', 1) if axis != apart else answer.get('order_z', 0)
         back = Taps.between(place if linear else np.floor(place + 0.5), pixels)
         taps.append(back.within(box[axis].start, there.shape[axis]))
-    return Prepared(from_numpy(resampled), axes, (taps[0], taps[1], taps[2]))
+    return NetworkInput(from_numpy(resampled), axes, (taps[0], taps[1], taps[2]))
 
 
 def _apart(force: bool | None, now: np.ndarray, then: np.ndarray) -> int | None:

@@ -34,7 +34,7 @@ def check_recipe(recipe: Recipe) -> None:
     UsageError
         With all that is wrong in one sentence.
     ModelError
-        As :func:`find_start`.
+        As :func:`find_start_model`.
     """
     wrong = [f'{name} must be above 0' for name in POSITIVE if not getattr(recipe, name) > 0]
     wrong += [f'{name} must not be below 0' for name in NOT_NEGATIVE if getattr(recipe, name) < 0]
@@ -53,10 +53,10 @@ def check_recipe(recipe: Recipe) -> None:
             'Correct the recipe; bids_muscle/data/recipes/lumbar.toml is a complete example.',
         )
     make_loss(recipe)
-    find_start(recipe)
+    find_start_model(recipe)
 
 
-def find_start(recipe: Recipe) -> ModelBundle | None:
+def find_start_model(recipe: Recipe) -> ModelBundle | None:
     """Return the model whose weights the training begins with, if the recipe names one.
 
     Raises

@@ -69,7 +69,7 @@ class PlaneSet:
     weight
         Share among the planes seen in training.
     participant
-        See :class:`Case`.
+        See :class:`TrainingCase`.
     joined
         See :class:`~bids_muscle.segmentation.training.recipe.Source`.
     """
@@ -88,7 +88,7 @@ class PlaneSet:
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """One label map of a source, with its images.
 
     Parameters
@@ -110,7 +110,7 @@ class Case:
     participant: str = ''
 
 
-def find_cases(source: Source, data: Sequence[Path]) -> list[Case]:
+def find_cases(source: Source, data: Sequence[Path]) -> list[TrainingCase]:
     """Find the label maps of a source by its patterns, and their images where it has them.
 
     Parameters
@@ -134,17 +134,17 @@ def find_cases(source: Source, data: Sequence[Path]) -> list[Case]:
             f'Give the right --data folder, or exclude the source with --exclude {source.name}.',
         )
     return [
-        Case(source, path, _images_of(source, path, folder), participant_of(path))
+        TrainingCase(source, path, _images_of(source, path, folder), participant_key(path))
         for path in paths
     ]
 
 
-def participant_of(path: Path) -> str:
+def participant_key(path: Path) -> str:
     """Return the dataset and the participant of a file; nothing where it has none.
 
     Examples
     --------
-    >>> participant_of(Path('/d/cohort/derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz'))
+    >>> participant_key(Path('/d/cohort/derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz'))
     'cohort/sub-01'
     """
     root = dataset_of(path)
@@ -196,7 +196,7 @@ def load_source(
 
 
 def load_case(
-    case: Case,
+    case: TrainingCase,
     weight: float,
     center_labels: Sequence[int] = (1, 2, 3, 4),
     cache: Path | None = None,
@@ -238,7 +238,7 @@ def load_case(
     return replace(planes, weight=weight, participant=case.participant, joined=case.source.joined)
 
 
-def _fingerprint(case: Case, center_labels: Sequence[int], plane: str) -> str:
+def _fingerprint(case: TrainingCase, center_labels: Sequence[int], plane: str) -> str:
     source = {**asdict(case.source), 'name': '', 'weight': 0}
     grid = (PIXEL_MM, PLANE, CENTER, tuple(center_labels), plane)
     digest = hashlib.sha256(repr((__version__, source, grid, sorted(case.images))).encode())
@@ -262,7 +262,7 @@ def _read_planes(path: Path, source: Source) -> PlaneSet:
     return PlaneSet(source.name, annotated=source.annotated, weight=source.weight, **arrays)
 
 
-def _from_volume(case: Case, center_labels: Sequence[int], plane: str) -> PlaneSet:
+def _from_volume(case: TrainingCase, center_labels: Sequence[int], plane: str) -> PlaneSet:
     source, axes = case.source, AXES[plane]
     image = nib.as_closest_canonical(nib.load(case.labels))
     codes = np.rint(np.asarray(image.dataobj)).astype(np.int32).transpose(axes)
@@ -300,7 +300,7 @@ def _from_volume(case: Case, center_labels: Sequence[int], plane: str) -> PlaneS
     )
 
 
-def _lacks(case: Case, labels: Sequence[int]) -> BadDataError:
+def _lacks(case: TrainingCase, labels: Sequence[int]) -> BadDataError:
     which = f'the label {" and ".join(map(str, labels))}' if labels else 'all of its labels'
     return BadDataError(
         f'The label map {case.labels} has no slice for training: {which} '
@@ -310,7 +310,7 @@ def _lacks(case: Case, labels: Sequence[int]) -> BadDataError:
     )
 
 
-def load_images(case: Case) -> dict[str, np.ndarray]:
+def load_images(case: TrainingCase) -> dict[str, np.ndarray]:
     """Load the bias-corrected images of a case, scaled by their 99.5th percentile, RAS+ order."""
     if not case.images:
         return {}
@@ -335,7 +335,7 @@ def load_images(case: Case) -> dict[str, np.ndarray]:
 
 
 def _check_grid(
-    case: Case, drawn: nib.Nifti1Image, image: nib.Nifti1Image, shape: tuple[int, ...]
+    case: TrainingCase, drawn: nib.Nifti1Image, image: nib.Nifti1Image, shape: tuple[int, ...]
 ) -> None:
     """Refuse a label map whose header does not put it where the image is.
 
@@ -364,7 +364,7 @@ def _check_grid(
         )
 
 
-def _from_zip(case: Case, center_labels: Sequence[int]) -> PlaneSet:
+def _from_zip(case: TrainingCase, center_labels: Sequence[int]) -> PlaneSet:
     """Planes drawn on screen: rows run to the back, columns to the person's left."""
     from PIL import Image
 

@@ -163,7 +163,7 @@ def tint(generator: torch.Generator, image: torch.Tensor, labels: torch.Tensor) 
 
 
 @dataclass(frozen=True)
-class Body:
+class BodySizes:
     """Ranges, mm, of the size of a random body and of what lies around the muscles."""
 
     back_fat: float
@@ -174,8 +174,8 @@ class Body:
 
 
 BODIES = {
-    'lumbar': Body(45, 34, (150, 250), (120, 195), (6, 24)),
-    'cervical': Body(22, 22, (90, 150), (52, 95), (2, 8)),
+    'lumbar': BodySizes(45, 34, (150, 250), (120, 195), (6, 24)),
+    'cervical': BodySizes(22, 22, (90, 150), (52, 95), (2, 8)),
 }
 
 

@@ -17,7 +17,7 @@ from bids_muscle.segmentation.bundle import ModelBundle, load_networks, write_bu
 from bids_muscle.segmentation.compute import check_device, is_out_of_memory
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
-from bids_muscle.segmentation.training.checks import find_start
+from bids_muscle.segmentation.training.checks import find_start_model
 from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.progress import ProgressLog
 from bids_muscle.segmentation.training.recipe import Recipe, Source
@@ -309,7 +309,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network).to(device)
     start = {}
-    bundle = find_start(recipe)
+    bundle = find_start_model(recipe)
     if bundle:
         start = {'name': bundle.name, 'version': bundle.version, 'sha256': bundle.sha256}
         if not checkpoint.is_file():

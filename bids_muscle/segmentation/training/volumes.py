@@ -19,8 +19,8 @@ from bids_muscle.segmentation.intensity import NORMALIZERS, standardize_histogra
 from bids_muscle.segmentation.training.geometry import mirror, uniform
 from bids_muscle.segmentation.training.recipe import Patches, Recipe
 from bids_muscle.segmentation.training.sources import (
-    Case,
     PlaneSet,
+    TrainingCase,
     counts_as,
     load_case,
     load_images,
@@ -48,7 +48,7 @@ class VolumeSet:
     weight
         Share among the volumes seen in training.
     participant
-        See :class:`~bids_muscle.segmentation.training.sources.Case`.
+        See :class:`~bids_muscle.segmentation.training.sources.TrainingCase`.
     joined
         See :class:`~bids_muscle.segmentation.training.recipe.Source`.
     """
@@ -70,7 +70,7 @@ class VolumeSet:
 
 
 def load_data(
-    case: Case, weight: float, recipe: Recipe, cache: Path | None = None
+    case: TrainingCase, weight: float, recipe: Recipe, cache: Path | None = None
 ) -> PlaneSet | VolumeSet:
     """Load a case as the recipe needs it: whole volumes for windows, planes for random views.
 
@@ -81,7 +81,7 @@ def load_data(
     return load_volume(case, weight, recipe)
 
 
-def load_volume(case: Case, weight: float, recipe: Recipe) -> VolumeSet:
+def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
     """Load a label map and its images on the grid of the recipe's network.
 
     Parameters
