@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import Any
 
 import numpy as np
 
 from bids_muscle.statistics.effect_size import CONFIDENCE, correlation_interval
 
-#: Fewer pairs than this have neither limits of agreement nor an ICC.
+#: Fewer pairs than this have a bias, but neither limits of agreement nor an ICC.
 MIN_PAIRS = 3
 #: Limits of agreement are this many standard deviations from the bias.
 LIMIT = 1.96
@@ -78,8 +79,8 @@ class Agreement:
     ----------
     n, n_missing
         Pairs used, and pairs left out because a value is missing.
-    mean_test, mean_reference
-        Means.
+    mean_test, mean_reference, se_test
+        Means, and the standard error of that of the test.
     bias, bias_ci_low, bias_ci_high
         Mean of test - reference.
     sd_difference
@@ -106,6 +107,7 @@ class Agreement:
     n: int
     n_missing: int
     mean_test: float = nan
+    se_test: float = nan
     mean_reference: float = nan
     bias: float = nan
     bias_ci_low: float = nan
@@ -139,7 +141,7 @@ class Agreement:
     def sentence(self) -> str:
         """The result in words."""
         if self.n < MIN_PAIRS:
-            return f'Agreement was not computed: {self.reason}.'
+            return f'Agreement was not tested: {self.reason}.'
         return (
             f'Over {self.n} pairs the test differs from the reference by {self.bias:.2f} on '
             f'average (95 % limits of agreement {self.loa_low:.2f} to {self.loa_high:.2f}), with '
@@ -179,10 +181,24 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
     known = np.isfinite(test) & np.isfinite(reference)
     test, reference = test[known], reference[known]
     n, n_missing = test.size, int(known.size - test.size)
-    if n < MIN_PAIRS:
-        return Agreement(n, n_missing, reason=f'only {n} pairs; at least {MIN_PAIRS} are needed')
+    if n == 0:
+        return Agreement(n, n_missing, reason='no pairs')
     difference = test - reference
-    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    means: dict[str, Any] = {
+        'n': n,
+        'n_missing': n_missing,
+        'mean_test': float(test.mean()),
+        'se_test': float(test.std(ddof=1)) / sqrt(n) if n > 1 else nan,
+        'mean_reference': float(reference.mean()),
+        'bias': float(difference.mean()),
+        'mae': float(np.abs(difference).mean()),
+        'rmse': float(np.sqrt((difference**2).mean())),
+    }
+    if n < MIN_PAIRS:
+        there = 'is 1 pair' if n == 1 else f'are {n} pairs'
+        few = f'there {there}; limits, correlation and ICC need {MIN_PAIRS}'
+        return Agreement(**means, reason=few)
+    bias, sd = means['bias'], float(difference.std(ddof=1))
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
     half_bias = quantile * sd / sqrt(n)
     half_limit = quantile * sd * sqrt(1 / n + LIMIT**2 / (2 * (n - 1)))
@@ -201,11 +217,7 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
         ),
     ]
     return Agreement(
-        n=n,
-        n_missing=n_missing,
-        mean_test=float(test.mean()),
-        mean_reference=float(reference.mean()),
-        bias=bias,
+        **means,
         bias_ci_low=bias - half_bias,
         bias_ci_high=bias + half_bias,
         sd_difference=sd,
@@ -215,8 +227,6 @@ def agreement(test: np.ndarray, reference: np.ndarray) -> Agreement:
         loa_high=high,
         loa_high_ci_low=high - half_limit,
         loa_high_ci_high=high + half_limit,
-        mae=float(np.abs(difference).mean()),
-        rmse=float(np.sqrt((difference**2).mean())),
         pearson_r=r,
         pearson_ci_low=r_low,
         pearson_ci_high=r_high,
@@ -387,3 +397,20 @@ def _pearson(test: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
         return nan, nan, nan, nan
     r, p = stats.pearsonr(test, reference)
     return (float(r), *correlation_interval(float(r), test.size), float(p))
+
+
+def half_width(values: np.ndarray) -> float:
+    """Return half the 95 % confidence interval of a mean; NaN below two values or without end.
+
+    Examples
+    --------
+    >>> round(half_width(np.array([1.0, 2.0, 3.0])), 3)
+    2.484
+    """
+    from scipy import stats
+
+    n = values.size
+    if n < 2 or not np.isfinite(values).all():
+        return nan
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return float(quantile * values.std(ddof=1) / sqrt(n))

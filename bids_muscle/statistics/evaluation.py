@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.statistics.agreement import agreement
+from bids_muscle.statistics.agreement import agreement, half_width
 from bids_muscle.statistics.overlap import boundary_distance, overlap
 
 if TYPE_CHECKING:
@@ -134,18 +134,16 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Tidy: columns ``index``, ``muscle``, ``side``, ``measure``, ``n``, ``n_missing``, ``mean``,
-        ``sd``, ``se``, ``median``, ``minimum``, ``maximum``. Values that are not finite are
-        missing. The row of all labels is over the means of the scans.
+        Tidy: columns ``index``, ``muscle``, ``side``, ``measure``, ``n``, ``n_missing``,
+        ``n_failed``, ``mean``, ``sd``, ``se``, ``ci``, ``median``, ``minimum``, ``maximum``. A
+        conformity of minus infinity is a failure: it counts, so the mean is minus infinity too.
+        The row of all labels is over the means of the scans.
     """
     import pandas as pd
 
-    finite = table.assign(
-        **{name: table[name].replace([np.inf, -np.inf], np.nan) for name in ACCURACY}
-    )
     keys = ['index', 'muscle', 'side']
-    groups = [(key, rows) for key, rows in finite.groupby(keys, sort=True)]
-    means = finite.groupby('scan')[list(ACCURACY)].mean()
+    groups = [(key, rows) for key, rows in table.groupby(keys, sort=True)]
+    means = table.groupby('scan')[list(ACCURACY)].mean()
     rows = [
         {**dict(zip(keys, key, strict=True)), 'measure': name, **_describe(rows[name])}
         for key, rows in [*groups, (('n/a', ALL, ALL), means)]
@@ -156,14 +154,16 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 def _describe(values: pd.Series) -> dict[str, float]:
     known = values.dropna().to_numpy(dtype=float)
-    n = known.size
-    sd = float(known.std(ddof=1)) if n > 1 else np.nan
+    n, failed = known.size, int(np.isneginf(known).sum())
+    sd = float(known.std(ddof=1)) if n > 1 and not failed else np.nan
     return {
         'n': n,
         'n_missing': len(values) - n,
+        'n_failed': failed,
         'mean': float(known.mean()) if n else np.nan,
         'sd': sd,
         'se': sd / sqrt(n) if n > 1 else np.nan,
+        'ci': half_width(known),
         'median': float(np.median(known)) if n else np.nan,
         'minimum': float(known.min()) if n else np.nan,
         'maximum': float(known.max()) if n else np.nan,

@@ -16,7 +16,7 @@ from bids_muscle.statistics.analysis import (
     p_text,
     tested_table,
 )
-from bids_muscle.statistics.comparisons import paired_t
+from bids_muscle.statistics.comparisons import PAIRED, paired_t
 from bids_muscle.statistics.effect_size import holm, partial_eta_squared
 from bids_muscle.statistics.linear_model import no_variance
 from bids_muscle.statistics.repeated_measures import sphericity
@@ -30,6 +30,8 @@ COLUMNS = (
     'mauchly_p', 'partial_eta_squared', 'partial_eta_squared_ci_low',
     'partial_eta_squared_ci_high', 'reason',
 )  # fmt: skip
+_NORMALITY = ('shapiro_w', 'shapiro_p', 'skewness', 'kurtosis')
+COMPARED = ('within', 'level', 'other_level', *PAIRED[:-1], *_NORMALITY, 'reason')
 
 
 def factorial_anova(
@@ -103,9 +105,10 @@ def compare_levels(
     Returns
     -------
     Analysis
-        Columns ``within`` (a level of `by`, or ``'all'``), ``level``, ``other_level``, and those
-        of :func:`~bids_muscle.statistics.comparisons.paired_t`; Holm's correction is over all
-        rows within levels, and over the overall rows apart.
+        Columns ``within`` (a level of `by`, or ``'all'``), ``level``, ``other_level``, those of
+        :func:`~bids_muscle.statistics.comparisons.paired_t`, and how normal the differences are
+        (Wesselink 2022); Holm's correction is over all rows within levels, and over the overall
+        rows apart.
     """
     import pandas as pd
 
@@ -116,9 +119,12 @@ def compare_levels(
     overall = cells.unstack(by).mean(axis=1, skipna=False) if by else cells
     groups = [('all', overall), *((str(at), cells.xs(at, level=by)) for at in _levels(table, by))]
     for at, each in groups:
-        found = paired_t(each.unstack(factor)).table.rename(columns=names)
-        found.insert(0, 'within', at)
-        parts.append(found)
+        wide = each.unstack(factor)
+        found = paired_t(wide).table.rename(columns=names)
+        pairs = zip(found['level'], found['other_level'], strict=True)
+        normal = [normality(wide[one] - wide[other]) for one, other in pairs]
+        found = found.join(pd.DataFrame(normal, columns=list(_NORMALITY), index=found.index))
+        parts.append(found.assign(within=at)[list(COMPARED)])
     result = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     inner = (result['within'] != 'all').to_numpy()
     p = result['p'].to_numpy(dtype=float)
@@ -134,6 +140,27 @@ def compare_levels(
     counts = result.loc[~inner, 'n'].tolist()
     text = '; '.join(best) or f'Levels of {factor} could not be compared'
     return Analysis(result, (f'{text}, {counted(counts)}.',))
+
+
+def normality(differences: pd.Series) -> dict[str, float]:
+    """Test the normality that a paired t assumes: Shapiro-Wilk, skewness, excess kurtosis.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> found = normality(pd.Series([-2.0, -1, 0, 1, 2, None]))
+    >>> round(found['shapiro_w'], 3), found['skewness'], round(found['kurtosis'], 3)
+    (0.987, 0.0, -1.2)
+    """
+    from scipy import stats
+
+    known = differences.dropna().to_numpy(dtype=float)
+    if known.size < 3 or np.ptp(known) < 1e-12:
+        return dict.fromkeys(_NORMALITY, np.nan)
+    test = stats.shapiro(known)
+    kurtosis = stats.kurtosis(known, bias=False) if known.size > 3 else np.nan
+    values = (test.statistic, test.pvalue, stats.skew(known, bias=False), kurtosis)
+    return dict(zip(_NORMALITY, map(float, values), strict=True))
 
 
 def _levels(table: pd.DataFrame, by: str | None) -> list[Any]:

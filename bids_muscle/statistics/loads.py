@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.statistics.agreement import agreement
+from bids_muscle.statistics.agreement import agreement, half_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,19 +44,15 @@ def compare_loads(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _agreement(part: pd.DataFrame) -> dict[str, Any]:
-    from scipy import stats
-
     test, reference = (part[name].to_numpy(dtype=float) for name in ('test_n', 'reference_n'))
     found = agreement(test, reference)
-    off = np.abs(test - reference)
-    spread = off.std(ddof=1) / np.sqrt(found.n) if found.n > 1 else np.nan
     return {
         'n': found.n,
         'mean_test_n': found.mean_test,
         'mean_reference_n': found.mean_reference,
         'bias_n': found.bias,
         'mae_n': found.mae,
-        'mae_ci_n': float(stats.t.ppf(0.975, found.n - 1) * spread) if found.n > 1 else np.nan,
+        'mae_ci_n': half_width(np.abs(test - reference)),
         'pearson_r': found.pearson_r,
         'pearson_p': found.pearson_p,
         'reason': found.reason,

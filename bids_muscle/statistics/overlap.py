@@ -50,14 +50,12 @@ class Overlap:
     def conformity(self) -> float:
         """Conformity coefficient, 1 - (FP + FN) / TP.
 
-        It is minus infinity where both maps have the label and nothing overlaps, and NaN where
-        one of them lacks it.
+        It is minus infinity where Dice is 0: nothing overlaps, or one of the maps lacks the label.
         """
-        if not (self.true_positive + self.false_positive and self._reference):
-            return nan
+        wrong = self.false_positive + self.false_negative
         if self.true_positive == 0:
-            return -inf
-        return 1 - (self.false_positive + self.false_negative) / self.true_positive
+            return -inf if wrong else nan
+        return 1 - wrong / self.true_positive
 
     @property
     def sensitivity(self) -> float:

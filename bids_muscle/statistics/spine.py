@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.statistics.agreement import half_width
 from bids_muscle.statistics.evaluation import ALL
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ SUMMARY = (
     'height_mae_ci_mm',
     'height_r',
     'height_p',
+    'mean_height_mae_mean_mm',
+    'mean_height_mae_ci_mm',
+    'mean_height_r',
+    'mean_height_p',
 )
 
 
@@ -39,8 +44,8 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table
-        One row per scan and structure: ``kind``, ``name``, ``dice``, ``centroid_error_mm``,
-        ``height_test_mm`` and ``height_reference_mm``.
+        One row per scan and structure: ``kind``, ``name``, ``dice``, ``centroid_error_mm``, and
+        ``height`` and ``mean_height`` with the ends ``_test_mm`` and ``_reference_mm``.
 
     Returns
     -------
@@ -52,7 +57,7 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for kind, part in table.groupby('kind', sort=True):
-        groups = [(ALL, part), *part.groupby('name', sort=True)]
+        groups = [(ALL, part), *part.groupby('name', sort=False)]
         rows += [{'kind': kind, 'name': name, **_describe(group)} for name, group in groups]
     return pd.DataFrame(rows, columns=list(SUMMARY))
 
@@ -60,33 +65,23 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
 def _describe(group: pd.DataFrame) -> dict[str, Any]:
     from scipy.stats import pearsonr
 
-    heights = group[['height_test_mm', 'height_reference_mm']].dropna()
-    test, truth = heights['height_test_mm'], heights['height_reference_mm']
-    spread = len(heights) > 2 and test.nunique() > 1 and truth.nunique() > 1
-    r, p = pearsonr(test, truth) if spread else (np.nan, np.nan)
     found: dict[str, Any] = {'n': len(group)}
-    for name, values in (
-        ('dice', group['dice']),
-        ('centroid_error', group['centroid_error_mm']),
-        ('height_mae', (test - truth).abs()),
-    ):
-        unit = '' if name == 'dice' else '_mm'
+    for name, unit in (('dice', ''), ('centroid_error', '_mm')):
+        values = group[f'{name}{unit}']
         found |= {
             f'{name}_mean{unit}': float(values.mean()),
-            f'{name}_ci{unit}': _half_width(values.dropna().to_numpy(dtype=float)),
+            f'{name}_ci{unit}': half_width(values.dropna().to_numpy(dtype=float)),
         }
-    return {**found, 'height_r': float(r), 'height_p': float(p)}
-
-
-def _half_width(values: np.ndarray) -> float:
-    """Return half the 95 % confidence interval of a mean.
-
-    Examples
-    --------
-    >>> round(_half_width(np.array([1.0, 2.0, 3.0])), 3)
-    2.484
-    """
-    from scipy.stats import t
-
-    n = values.size
-    return float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    for name in ('height', 'mean_height'):
+        both = group[[f'{name}_test_mm', f'{name}_reference_mm']].dropna()
+        test, truth = (both[column] for column in both)
+        off = (test - truth).abs().to_numpy(dtype=float)
+        spread = len(both) > 2 and test.nunique() > 1 and truth.nunique() > 1
+        r, p = pearsonr(test, truth) if spread else (np.nan, np.nan)
+        found |= {
+            f'{name}_mae_mean_mm': float(off.mean()) if off.size else np.nan,
+            f'{name}_mae_ci_mm': half_width(off),
+            f'{name}_r': float(r),
+            f'{name}_p': float(p),
+        }
+    return found

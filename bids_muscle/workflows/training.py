@@ -43,7 +43,7 @@ from bids_muscle.segmentation.training.sources import (
 )
 from bids_muscle.segmentation.training.volumes import VolumeSet, load_data
 from bids_muscle.statistics.evaluation import compare_maps
-from bids_muscle.workflows.evaluation import scan_columns
+from bids_muscle.workflows.evaluation_maps import scan_columns
 
 #: Folder of the evaluation of people held out.
 VALIDATION = 'validation'

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from html5lib import HTMLParser
 
+from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.cli.model import main
 from bids_muscle.errors import ExitCode
 from bids_muscle.segmentation.bundle import CARD, WEIGHTS
@@ -283,10 +284,32 @@ def test_evaluates_against_maps_in_other_numbers(
         assert list(json.loads(table.with_suffix('.json').read_text())) == columns
     page = (tmp_path / 'eval/evaluation.html').read_text()
     HTMLParser(strict=True).parse(page)
-    assert '0.83 ± 0.00' in page
+    assert '0.83\xa0±\xa00.00' in page
     assert page.count('data:image/webp') == 2
     assert 'Highest mean Dice 0.83: sub-1' in page and 'Lowest mean Dice 0.83: sub-2' in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_structures_that_both_lookup_tables_name_are_compared_too(
+    bids: Path, tmp_path: Path
+) -> None:
+    predictions = predict(bids, 'net', 1)
+    names = [f'{label.index}\t{label.name}\n' for label in load_label_table('lumbar')]
+    (predictions / 'seg-lumbarmuscles_dseg.tsv').write_text(''.join(['index\tname\n', *names]))
+    for folder in (predictions, bids / 'derivatives/manual'):
+        for path in list(folder.rglob('*dseg.tsv')):
+            path.write_text(path.read_text() + '40\tvertebral body\n')
+        for path in folder.rglob('*dseg.nii.gz'):
+            image = nib.load(path)
+            data = np.asarray(image.dataobj).copy()
+            data[:4, :, 0] = 40
+            nib.save(nib.Nifti1Image(data, image.affine), path)
+    assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    bone = rows[rows['name'] == 'vertebral body']
+    assert bone['index'].tolist() == [101] * 3 and bone['side'].tolist() == ['unsided'] * 3
+    assert bone['dice'].tolist() == [1] * 3
+    assert '<th scope="row">vertebral body</th>' in (tmp_path / 'eval/evaluation.html').read_text()
 
 
 def test_loads_of_both_datasets_stand_side_by_side(bids: Path, tmp_path: Path) -> None:
@@ -306,15 +329,16 @@ def test_loads_of_both_datasets_stand_side_by_side(bids: Path, tmp_path: Path) -
     assert found['pearson_r'].tolist() == pytest.approx([1] * 3)
     page = (tmp_path / 'eval/evaluation.html').read_text()
     HTMLParser(strict=True).parse(page)
-    assert '100 ± 0' in page
+    assert '100\xa0±\xa00' in page
 
 
 def test_the_same_evaluation_gives_the_same_bytes(bids: Path, tmp_path: Path) -> None:
     predictions = predict(bids, 'net', 1)
     for name in ('a', 'b'):
         assert evaluate(bids, predictions, tmp_path / name) == ExitCode.OK
-    for path in (tmp_path / 'a').iterdir():
-        assert path.read_bytes() == (tmp_path / 'b' / path.name).read_bytes(), path.name
+    for path in (tmp_path / 'a').rglob('*.*'):
+        other = tmp_path / 'b' / path.relative_to(tmp_path / 'a')
+        assert path.read_bytes() == other.read_bytes(), path.name
 
 
 def test_grids_that_differ_are_left_out(
@@ -353,8 +377,13 @@ def test_compares_models_on_the_scans_that_all_have(
     assert (pairs['n'] == 2).all()
     anova = pd.read_csv(tmp_path / 'compared/comparison_anova.tsv', sep='\t')
     assert anova['effect'].tolist() == ['model', 'label', 'model x label']
+    assert pairs.groupby('outcome').size().tolist() == [15, 15]
+    volumes = pd.read_csv(tmp_path / 'compared/comparison_agreement.tsv', sep='\t')
+    assert set(volumes['model']) == {'eval-good', 'eval-fair', 'eval-poor'}
+    assert (tmp_path / 'compared/figures/comparison_dice.png').is_file()
     page = (tmp_path / 'compared/comparison.html').read_text()
     HTMLParser(strict=True).parse(page)
+    assert 'Volume ICC(2,1) (95 % CI)' in page and 'Table 1 of Xia 2019' in page
     assert 'eval-good against the others' in page
     assert main(['compare', *folders[:2], *output, '--factor', 'depth=2D,3D']) == ExitCode.OK
     anova = pd.read_csv(tmp_path / 'compared/comparison_anova.tsv', sep='\t')

@@ -118,7 +118,8 @@ def test_missing_values_are_left_out_and_counted() -> None:
     ('test', 'reference', 'missing'),
     [
         ([], [], ('bias', 'icc', 'pearson_r')),
-        ([1.0], [2.0], ('bias', 'icc')),
+        ([1.0], [2.0], ('se_test', 'loa_low', 'icc', 'pearson_r')),
+        ([1.0, 3.0], [2.0, 7.0], ('sd_difference', 'loa_low', 'icc', 'pearson_r')),
         ([3.0] * 5, [3.0] * 5, ('icc', 'pearson_r')),
         ([3.0] * 5, [1.0, 2, 3, 4, 5], ('pearson_r',)),
     ],
@@ -130,6 +131,14 @@ def test_what_cannot_be_computed_has_a_reason(
     assert all(np.isnan(getattr(found, name)) for name in missing)
     assert found.reason
     assert found.sentence
+
+
+def test_one_and_two_pairs_have_a_bias_and_errors() -> None:
+    one, two = agreement([1.0], [2.5]), agreement([1.0, 3.0], [2.0, 7.0])
+    assert (one.bias, one.mae, one.rmse, one.mean_test) == (-1.5, 1.5, 1.5, 1)
+    assert (two.bias, two.mae, two.rmse) == (-2.5, 2.5, pytest.approx(8.5**0.5))
+    assert two.se_test == pytest.approx(1)
+    assert two.reason == 'there are 2 pairs; limits, correlation and ICC need 3'
 
 
 def test_perfect_agreement() -> None:

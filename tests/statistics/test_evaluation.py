@@ -53,14 +53,20 @@ def test_summaries_are_those_of_pandas(table: pd.DataFrame) -> None:
     summary = summarise(table).set_index(['muscle', 'side', 'measure'])
     for (muscle, side), group in table.groupby(['muscle', 'side']):
         for name in ACCURACY:
-            values = group[name].replace([inf, -inf], np.nan)
+            values = group[name]
             row = summary.loc[(muscle, side, name)]
             assert row['n'] == values.count()
             assert row['mean'] == pytest.approx(values.mean(), nan_ok=True)
+            assert row['n_failed'] == (values == -inf).sum()
             assert row['sd'] == pytest.approx(values.std(), nan_ok=True)
             assert row['se'] == pytest.approx(values.sem(), nan_ok=True)
     overall = summary.loc[('all', 'all', 'dice')]
     assert overall['mean'] == pytest.approx(table.groupby('scan')['dice'].mean().mean())
+    failed = summary.loc[('erector spinae', 'right', 'conformity')]
+    assert (failed['n'], failed['n_failed'], failed['mean']) == (10, 1, -inf)
+    assert failed['median'] == pytest.approx(table.query('index == 3')['conformity'].median())
+    low, high = stats.t.interval(0.95, 9, overall['mean'], overall['se'])
+    assert overall['ci'] == pytest.approx((high - low) / 2)
     missed = summary.loc[('erector spinae', 'right', 'mean_boundary_distance_mm')]
     assert (missed['n'], missed['n_missing']) == (9, 1)
 

@@ -62,3 +62,28 @@ def test_what_the_test_lacks_counts_as_nothing(tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / 'out/evaluation_spine.tsv', sep='\t').set_index('name')
     assert rows.loc['L5', 'dice'] == 0 and rows.loc['L5', 'reason'] == 'not in the test'
     assert rows.loc['L4', 'dice'] == 1
+
+
+def test_one_map_of_vertebrae_and_discs_is_a_reference_for_both(tmp_path: Path) -> None:
+    write(tmp_path / 'mine', '01', shift=0, taller=2)
+    write(tmp_path / 'apart', '01', shift=0)
+    source, anat = tmp_path / 'apart/sub-01/anat', tmp_path / 'truth/sub-01/anat'
+    anat.mkdir(parents=True)
+    bones, discs = (
+        np.asarray(nib.load(source / f'sub-01_acq-sag_seg-{seg}_dseg.nii.gz').dataobj)
+        for seg in ('vertebrae', 'discs')
+    )
+    nib.save(
+        nib.Nifti1Image(np.maximum(bones, discs), AFFINE),
+        anat / 'sub-01_acq-sag_seg-lumbarspine_dseg.nii.gz',
+    )
+    lookup = 'index\tname\n23\tL4\n24\tL5\n123\tL4-L5\n'
+    (anat / 'sub-01_acq-sag_seg-lumbarspine_dseg.tsv').write_text(lookup, encoding='utf-8')
+    _, left_out = evaluate(tmp_path / 'mine', tmp_path / 'truth', tmp_path / 'out')
+    assert not left_out
+    rows = pd.read_csv(tmp_path / 'out/evaluation_spine.tsv', sep='\t').set_index('name')
+    assert rows.loc[['L4', 'L5'], 'dice'].tolist() == [1, 1]
+    disc = rows.loc['L4-L5']
+    assert disc['height_test_mm'] - disc['height_reference_mm'] == pytest.approx(2)
+    assert disc['mean_height_reference_mm'] == pytest.approx(10)
+    assert (tmp_path / 'out/figures/disc_heights.png').is_file()

@@ -1,0 +1,166 @@
+"""Pairs of label maps, opened on one grid with one set of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from bids_muscle.anatomy.labels import REGIONS, UNSIDED, Label, LabelTable, load_label_table
+from bids_muscle.anatomy.levels import level_of
+from bids_muscle.dataset.label_maps import LabelMap
+from bids_muscle.errors import GridMismatchError
+from bids_muscle.imaging.conform import voxel_sizes
+
+#: Numbers of structures that no label table knows begin here; colours of them, in turn.
+FIRST_OTHER = 101
+#: More references of people without any prediction than this are counted, not named.
+MANY = 3
+_COLOURS = ('#BBBBBB', '#66CCEE', '#AA3377', '#CCBB44', '#228833', '#EE6677')
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Test and reference of one scan.
+
+    Parameters
+    ----------
+    table
+        The labels that both can have, by their numbers in `test` and `reference`.
+    test, reference
+        (X, Y, Z) label maps in RAS+ order, 0 where there is none of these labels.
+    affine
+        (4, 4) of the grid of the reference.
+    """
+
+    table: LabelTable
+    test: np.ndarray
+    reference: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each axis."""
+        x, y, z = voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
+
+
+def kind_of(name: str) -> str | None:
+    """Return what a name in a lookup table means: vertebra, disc, or neither.
+
+    Examples
+    --------
+    >>> kind_of('L4'), kind_of('L4-L5'), kind_of('multifidus')
+    ('vertebra', 'disc', None)
+    """
+    parts = name.split('-')
+    if len(parts) > 2 or not all(map(level_of, parts)):
+        return None
+    return 'vertebra' if len(parts) == 1 else 'disc'
+
+
+def scan_columns(entities: Mapping[str, str], stem: str) -> dict[str, str | None]:
+    """Return the columns that say of which scan a row is."""
+    session = entities.get('ses')
+    return {
+        'participant_id': f'sub-{entities["sub"]}',
+        'session_id': f'ses-{session}' if session else None,
+        'scan': stem,
+    }
+
+
+def stem_of(label_map: LabelMap) -> str:
+    """Return the name of a label map without suffix and extension."""
+    return label_map.path.name.split('.')[0].removesuffix('_dseg')
+
+
+def leave_out(
+    alone: Sequence[tuple[LabelMap, str]], found: Sequence[LabelMap], left_out: list[str]
+) -> None:
+    """Say which references have no prediction: by name, but by number if many people have none."""
+    people = {each.entities['sub'] for each in found}
+    others = [each for each, _ in alone if each.entities['sub'] not in people]
+    many = len(others) > MANY
+    left_out += [
+        f'{each.path.name}: {why}.'
+        for each, why in alone
+        if not many or each.entities['sub'] in people
+    ]
+    if many:
+        n_people = len({each.entities['sub'] for each in others})
+        left_out.append(
+            f'{len(others)} label maps of the reference ({n_people} participants) belong to '
+            'people without any prediction.'
+        )
+
+
+def table_of(label_map: LabelMap) -> LabelTable | None:
+    """Return the label table that knows most of a map's muscles."""
+    tables = [load_label_table(region) for region in REGIONS]
+    if not label_map.names:
+        seg = label_map.entities.get('seg')
+        return next((table for table in tables if table.segmentation == seg), None)
+    best = max(tables, key=lambda table: len(label_map.codes(table)))
+    return best if label_map.codes(best) else None
+
+
+def on_one_grid(mine: LabelMap, truth: LabelMap) -> list[nib.Nifti1Image]:
+    """Open both maps in RAS+ order.
+
+    Raises
+    ------
+    GridMismatchError
+        If they are not on the same grid.
+    """
+    images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
+    zooms, other = (voxel_sizes(image.affine) for image in images)
+    if images[0].shape != images[1].shape or not np.allclose(zooms, other, rtol=0.02):
+        raise GridMismatchError(
+            f'{mine.path} and {truth.path} are not on the same grid.',
+            'Resample one of them, or segment the scan that the reference was drawn on.',
+        )
+    return images
+
+
+def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
+    """Open both maps in the numbers of a label table of the package, RAS+ order.
+
+    Structures that this table does not know, but both lookup tables name alike, such as bone and
+    disc of Xia 2019, get numbers from :data:`FIRST_OTHER` on.
+    """
+    known = table_of(truth)
+    assert known is not None  # noqa: S101 - others were left out before
+    codes = [dict(each.codes(known)) for each in (mine, truth)]
+    others = [
+        {
+            name.lower(): k
+            for k, name in each.names.items()
+            if k not in code and k != 0 and kind_of(name) is None
+        }
+        for each, code in zip((mine, truth), codes, strict=True)
+    ]
+    labels = [known.by_index[k] for k in sorted(set(codes[0].values()) & set(codes[1].values()))]
+    for place, name in enumerate(sorted(others[0].keys() & others[1].keys() - {'background'})):
+        number = FIRST_OTHER + place
+        colour = _COLOURS[place % len(_COLOURS)]
+        labels.append(Label(number, name, name, name, UNSIDED, colour, kind='unknown'))
+        for code, other in zip(codes, others, strict=True):
+            code[other[name]] = number
+    numbers = {label.index for label in labels}
+    images = on_one_grid(mine, truth)
+    test, reference = (
+        _translated(np.asarray(image.dataobj), {k: v for k, v in code.items() if v in numbers})
+        for image, code in zip(images, codes, strict=True)
+    )
+    table = LabelTable(known.region, tuple(labels), known.segmentation)
+    return Pair(table, test, reference, images[1].affine)
+
+
+def _translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
+    """Bring the numbers of a map to those of the label table; others become background."""
+    out = np.zeros(data.shape, dtype=np.int16)
+    for code, label in codes.items():
+        out[data == code] = label
+    return out
