@@ -6,8 +6,8 @@
     python benchmarks/disc_heights.py PHANTOM --planted
 
 With --planted the true maps alone are measured, against the heights that the phantom planted.
-Else both maps are measured alike. Prints by disc the mean difference and mean absolute difference of
-the height of the rectangle and of that by area, of the centroid, and the Dice.
+Else both maps are measured alike. Prints by disc the mean difference and mean absolute
+difference of the height of the rectangle and of that by area, of the centroid, and the Dice.
 """
 
 from __future__ import annotations
