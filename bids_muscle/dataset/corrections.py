@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from bids_muscle.dataset.names import (
     derivative_path,
     io_spec,
+    map_keys,
+    map_path,
     read_entities,
     segmentation,
     sidecar_of,
@@ -40,6 +42,8 @@ class Correction:
         Whether it may be measured; a draft may not.
     replaces
         SHA-256 of the map drawn in another program that was there when it was saved.
+    withdrawn
+        Whether the person has withdrawn it; it is a draft then.
     """
 
     path: Path
@@ -47,35 +51,39 @@ class Correction:
     saved_at: str = ''
     passed: bool = True
     replaces: str = ''
+    withdrawn: bool = False
 
 
-def find_correction(scan: Scan, folders: Sequence[Path]) -> Path | None:
-    """Return the label map of a scan that a person made, or None.
+def find_correction(scan: Scan, folders: Sequence[Path]) -> tuple[tuple[str, Path], ...]:
+    """Return the label maps of a scan that a person made, as in ``Scan.manual``.
 
     Parameters
     ----------
     scan
         A scan with a region.
     folders
-        Derivatives datasets; the first that has one counts.
+        Derivatives datasets; the first that has a map counts.
 
     Raises
     ------
     BadDataError
         If a folder has several that were drawn in other programs.
     """
+    found: dict[str, Path] = {}
     for folder in folders:
-        counting = choose_correction(find_corrections(scan, folder), scan.name)
-        if counting:
-            return counting.path
-    return None
+        for key in map_keys(scan):
+            counting = choose_correction(find_corrections(scan, folder, key), scan.name)
+            if counting:
+                found.setdefault(key, counting.path)
+    return tuple(found.items())
 
 
-def find_corrections(scan: Scan, folder: Path) -> list[Correction]:
+def find_corrections(scan: Scan, folder: Path, key: str = 'dseg') -> list[Correction]:
     """Return all label maps of a scan that persons made, sorted by path.
 
-    The name is that of our label map with ``desc-manual``; ``seg`` may be left out. A map saved
-    in the browser has ``desc-manual<rater>``, see :func:`rater_label`, and a sidecar.
+    The name is that of our label map with ``desc-manual``; ``seg`` may be left out where a scan
+    has one map. A map saved in the browser has ``desc-manual<rater>``, see :func:`rater_label`,
+    and a sidecar.
 
     Parameters
     ----------
@@ -83,10 +91,13 @@ def find_corrections(scan: Scan, folder: Path) -> list[Correction]:
         A scan with a region.
     folder
         A derivatives dataset.
+    key
+        Which of its maps, see :func:`~bids_muscle.dataset.names.map_keys`.
     """
-    anat = derivative_path(scan, 'dseg').parent
-    wanted = dict(scan.entities)
-    names = (wanted, wanted | {'seg': segmentation(scan)})
+    anat = derivative_path(scan, key).parent
+    plain = dict(scan.entities)
+    alone = key == 'dseg'
+    names = [plain | {'seg': segmentation(scan) if alone else key}, *[plain] * alone]
     found = (
         read_correction_facts(path)
         for path in sorted((folder / anat).glob(f'{scan.name}_*dseg.nii*'))
@@ -117,6 +128,7 @@ def read_correction_facts(path: Path) -> Correction | None:
             str(sidecar['SavedAt']),
             sidecar['Passed'] is True,
             str(sidecar.get('Replaces', '')),
+            sidecar.get('Withdrawn') is True,
         )
     except (OSError, *PARSE_ERRORS, KeyError, TypeError):
         return None
@@ -155,8 +167,15 @@ def choose_correction(corrections: Iterable[Correction], scan: str = '') -> Corr
     return drawn[0] if drawn else newest
 
 
-def correction_path(scan: Scan, rater: str) -> PurePosixPath:
+def correction_path(scan: Scan, rater: str, key: str = 'dseg') -> PurePosixPath:
     """Return where the correction of a rater goes, relative to the output folder.
+
+    Parameters
+    ----------
+    scan, key
+        As for :func:`find_corrections`.
+    rater
+        Name of the person.
 
     Examples
     --------
@@ -164,9 +183,7 @@ def correction_path(scan: Scan, rater: str) -> PurePosixPath:
     >>> correction_path(scan, 'Anna').name
     'sub-01_acq-dixon_seg-lumbarmuscles_desc-manualAnna_dseg.nii.gz'
     """
-    path = derivative_path(scan, 'dseg')
-    desc = f'desc-{io_spec()["correction"]}{rater_label(rater)}'
-    return path.with_name(path.name.replace('_dseg.', f'_{desc}_dseg.'))
+    return map_path(scan, key, f'{io_spec()["correction"]}{rater_label(rater)}')
 
 
 def rater_label(rater: str) -> str:

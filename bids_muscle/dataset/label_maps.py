@@ -11,7 +11,7 @@ import nibabel as nib
 
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.dataset.corrections import choose_correction, read_correction_facts
-from bids_muscle.dataset.names import read_entities, sidecar_of
+from bids_muscle.dataset.names import io_spec, read_entities, sidecar_of
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import (
     PARSE_ERRORS,
@@ -111,6 +111,7 @@ def find_label_maps(
             groups.setdefault((scan, entities.get('seg')), []).append((path, entities))
     found = []
     for group in groups.values():
+        group = _one_of_network(group, predicted=predicted)
         own = [each for each in group if 'space' not in each[1]] or group
         corrections = [fact for path, _ in own if (fact := read_correction_facts(path))]
         if rater:
@@ -127,6 +128,14 @@ def find_label_maps(
         LabelMap(path, entities, read_lookup(path, derivatives))
         for path, entities in sorted(found, key=lambda each: each[0])
     ]
+
+
+def _one_of_network(
+    group: list[tuple[Path, dict[str, str]]], *, predicted: bool
+) -> list[tuple[Path, dict[str, str]]]:
+    """Leave out what the network said of a corrected scan, unless this is what is asked for."""
+    kept = [each for each in group if each[1].get('desc') == io_spec()['kept']]
+    return kept if kept and predicted else [each for each in group if each not in kept]
 
 
 def _is_manual(path: Path, entities: Mapping[str, str]) -> bool:

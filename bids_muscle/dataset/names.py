@@ -30,6 +30,8 @@ ENTITIES = (
     ('chunk', 'chunk'),
 )
 
+#: Keys of the label maps of a sagittal scan.
+SPINE_MAPS = ('vertebrae', 'discs')
 #: Keys of the table of vertebrae and discs and its data dictionary.
 SPINE_TABLE = ('morph_spine', 'morph_spine_json')
 
@@ -110,6 +112,38 @@ def derivative_path(
         fields['desc'] = _checked(desc)
         fields['extension'] = io_spec()['figures'][desc]
     return PurePosixPath(template.format(**fields))
+
+
+def map_keys(scan: Scan) -> tuple[str, ...]:
+    """Return the keys of the label maps of a scan: one of muscles, or two of the spine."""
+    return SPINE_MAPS if scan.region == SPINE else ('dseg',)
+
+
+def map_path(scan: Scan, key: str, desc: str) -> PurePosixPath:
+    """Return where another label map than the published one lies, relative to the output folder.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    key
+        One of :func:`map_keys`.
+    desc
+        What map it is.
+
+    Examples
+    --------
+    >>> scan = Scan((('sub', '01'), ('acq', 'sag')), 'T2w', 'spine', ())
+    >>> map_path(scan, 'discs', 'network').name
+    'sub-01_acq-sag_seg-discs_desc-network_dseg.nii.gz'
+    """
+    path = derivative_path(scan, key)
+    return path.with_name(path.name.replace('_dseg.', f'_desc-{_checked(desc)}_dseg.'))
+
+
+def lookup_of(path: Path) -> Path:
+    """Return where the lookup table of a label map lies."""
+    return path.with_name(f'{path.name.split(".")[0]}.tsv')
 
 
 def participant_path(participant: str, key: str) -> PurePosixPath:

@@ -99,7 +99,7 @@ def _format_scan(
         lines.append(f'  {"remedy":<8} {scan.problem.remedy}')
     elif model := models.get(scan.region or ''):
         lines.append(
-            f'  {"labels":<8} corrected by a person: {scan.manual}'
+            f'  {"labels":<8} corrected by a person: {", ".join(str(p) for _, p in scan.manual)}'
             if scan.manual
             else f'  {"model":<8} {model.name} {model.version} (SHA-256 {model.sha256[:12]}...)'
         )

@@ -76,7 +76,8 @@ class Scan:
     problem
         Why nothing can be computed, or None.
     manual
-        Label map that a person made, which takes the place of the network's, or None.
+        Label maps that a person made, which take the place of the network's, as pairs of the key
+        in the output names (``dseg``; ``vertebrae``, ``discs``) and the file.
     fat_doubt
         Why no number of its fat can be trusted, or empty.
     left_out
@@ -96,7 +97,7 @@ class Scan:
     acquired: str | None = None
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
-    manual: Path | None = None
+    manual: tuple[tuple[str, Path], ...] = ()
     fat_doubt: str = ''
     left_out: str = ''
     seg: str = ''

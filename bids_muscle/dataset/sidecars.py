@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bids_muscle import __version__
+from bids_muscle.dataset.names import map_keys
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, THRESHOLDS
@@ -179,7 +180,7 @@ def spine_sidecar(
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': f'One number for each of the {kind}; see the lookup table beside this '
         'file.',
-        **_maker_fields(scan, model, settings),
+        **_maker_fields(scan, model, settings, [kind]),
     }
 
 
@@ -309,7 +310,7 @@ def joined_sidecar(
             'differs between the parts (in water and fat images: by half or more), their signals '
             'are scaled to be equal.'
         ),
-        'Manual': any(scan.manual for scan in parts),
+        'Manual': any(bool(scan.manual) for scan in parts),
         'SoftwareVersion': f'bids_muscle {__version__}',
         **{
             f'Model{key.upper() if key == "sha256" else _camel(key)}': v
@@ -365,7 +366,7 @@ def aligned(scan: Scan, key: str) -> dict[str, Any]:
             **in_atlas,
             'Description': 'The segmented muscles in atlas space. Volumes measured here are those '
             'of the person times VolumeFactor.',
-            'Manual': scan.manual is not None,
+            'Manual': bool(scan.manual),
         },
     }
     return texts[key]
@@ -380,19 +381,28 @@ def _image_fields(sources: list[str]) -> dict[str, Any]:
     return {'Sources': sources, 'SkullStripped': False, 'SpatialReference': 'orig'}
 
 
-def _maker_fields(scan: Scan, model: ModelBundle, settings: Mapping[str, Any]) -> dict[str, Any]:
-    maker = {
+def _maker_fields(
+    scan: Scan, model: ModelBundle, settings: Mapping[str, Any], keys: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return who made the label maps of some keys, by default all of a scan."""
+    keys = keys or map_keys(scan)
+    manual = [path for key, path in scan.manual if key in keys]
+    maker: dict[str, Any] = {
         'ModelName': model.name,
         'ModelVersion': model.version,
         'ModelSHA256': model.sha256,
     }
     if 'license' in model.card:  # of others
         maker['ModelLicense'] = model.card['license']
-    if scan.manual:
-        digest = hashlib.sha256(scan.manual.read_bytes()).hexdigest()
-        maker = {'LabelsFile': scan.manual.name, 'LabelsSHA256': digest}
+    if len(manual) == len(keys):
+        maker = {}
+    if manual:
+        names = [path.name for path in manual]
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in manual]
+        maker['LabelsFile'] = names if names[1:] else names[0]
+        maker['LabelsSHA256'] = digests if digests[1:] else digests[0]
     return {
-        'Manual': scan.manual is not None,
+        'Manual': bool(manual),
         # Objects would pass for the definitions of columns in a data dictionary.
         'SoftwareVersion': f'bids_muscle {__version__}',
         **maker,

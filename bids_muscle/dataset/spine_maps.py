@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_muscle.dataset.label_maps import read_lookup
+from bids_muscle.dataset.names import io_spec
 
 _NAME = re.compile(
     r'(sub-[0-9A-Za-z+]+(?:_[a-z]+-[0-9A-Za-z+]+)*)_seg-(vertebrae|discs)'
-    r'(?:_desc-[0-9A-Za-z+]+)?_dseg\.nii(?:\.gz)?'
+    r'(?:_desc-(?!network_)([0-9A-Za-z+]+))?_dseg\.nii(?:\.gz)?'
 )
 
 
@@ -42,7 +43,9 @@ class SpineMaps:
         return dict(part.split('-', 1) for part in self.stem.split('_')).get('ses')
 
 
-def find_spine_maps(folders: Sequence[Path], participant: str) -> list[SpineMaps]:
+def find_spine_maps(
+    folders: Sequence[Path], participant: str, scans: Collection[str] = ()
+) -> list[SpineMaps]:
     """Find the label maps ``_seg-vertebrae_dseg`` and ``_seg-discs_dseg`` of a participant.
 
     Parameters
@@ -51,6 +54,9 @@ def find_spine_maps(folders: Sequence[Path], participant: str) -> list[SpineMaps
         Derivatives datasets; of two maps of one name that of the first counts.
     participant
         Label without ``sub-``.
+    scans
+        Names of sagittal scans. The corrections of their maps, ``desc-manual...``, are left out,
+        since the scans take these for their own.
 
     Returns
     -------
@@ -60,8 +66,11 @@ def find_spine_maps(folders: Sequence[Path], participant: str) -> list[SpineMaps
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for path in sorted((folder / f'sub-{participant}').rglob('*_dseg.nii*')):
-            if match := _NAME.fullmatch(path.name):
-                found.setdefault(match[1], {}).setdefault(match[2], path)
+            if not (match := _NAME.fullmatch(path.name)):
+                continue
+            stem, kind, desc = match.groups()
+            if not (stem in scans and (desc or '').startswith(io_spec()['correction'])):
+                found.setdefault(stem, {}).setdefault(kind, path)
     return [
         SpineMaps(stem, maps.get('vertebrae'), maps.get('discs'))
         for stem, maps in sorted(found.items())

@@ -103,7 +103,7 @@ def read_grid(path: Path) -> VoxelGrid:
     return _grid_from_header(_open(path), path)
 
 
-def load_image(path: Path) -> Nifti1Image:
+def load_image(path: Path, *, may_be_empty: bool = False) -> Nifti1Image:
     """Read a three-dimensional image, whole and checked.
 
     Intensities are scaled by the header's slope and intercept. Voxels that are not finite become
@@ -113,6 +113,8 @@ def load_image(path: Path) -> Nifti1Image:
     ----------
     path
         A NIfTI file.
+    may_be_empty
+        Whether all voxels may be equal, as in a label map of a scan in which nothing was found.
 
     Returns
     -------
@@ -142,7 +144,7 @@ def load_image(path: Path) -> Nifti1Image:
             f'{path.name} has {n_bad} NaN or infinite voxels. Fat is not measured there, and the '
             'network reads them as 0.',
         )
-    if np.nanmin(data) == np.nanmax(data):
+    if not may_be_empty and np.nanmin(data) == np.nanmax(data):
         raise EmptyImageError(
             f'{path} is empty: every voxel is {np.nanmin(data):g}.',
             'Convert the scan again, or exclude it with --bids-filter-file.',

@@ -18,7 +18,9 @@ from bids_muscle.imaging.conform import (
 )
 
 
-def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti1Image:
+def read_correction(
+    path: Path, native: Nifti1Image, table: LabelTable, *, may_be_empty: bool = False
+) -> Nifti1Image:
     """Read a corrected label map.
 
     Parameters
@@ -29,6 +31,8 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
         The grid of the scan, which the map must cover.
     table
         What the numbers mean; 0 is no muscle.
+    may_be_empty
+        Whether a map of zeros alone is meant.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def read_correction(path: Path, native: Nifti1Image, table: LabelTable) -> Nifti
         If it holds other numbers than those of the table, or none.
     """
     try:
-        labels = to_canonical(load_image(path))
+        labels = to_canonical(load_image(path, may_be_empty=may_be_empty))
     except EmptyImageError as error:
         raise BadDataError(
             f'{path} is empty: all voxels have the same label.',

@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_muscle.dataset import sidecars
+from bids_muscle.dataset.kept_maps import keep_network_maps
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import (
@@ -121,6 +122,7 @@ class PublishScan(SimpleInterface):
             image(
                 given.confidence, 'confidence', sidecars.confidence_sidecar(given.scan, bids_dir)
             )
+        kept = keep_network_maps(given.scan, Path(given.output_dir), native)
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
         image(given.labels, 'dseg', sidecar)
         for kind, text in lookups(model.labels).items():
@@ -143,5 +145,5 @@ class PublishScan(SimpleInterface):
             )
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
-        self._results = {'paths': place.paths}
+        self._results = {'paths': [*place.paths, *kept]}
         return runtime

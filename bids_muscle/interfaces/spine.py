@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +17,10 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_muscle.anatomy.spine import DISC_OFFSET
 from bids_muscle.dataset import sidecars
+from bids_muscle.dataset.kept_maps import keep_network_maps
+from bids_muscle.dataset.names import SPINE_MAPS
 from bids_muscle.dataset.writer import (
     write_bytes,
     write_image,
@@ -26,8 +31,8 @@ from bids_muscle.dataset.writer import (
 from bids_muscle.interfaces.base import ScanInput, load, sentence
 from bids_muscle.interfaces.publish import Places, PublishInput, PublishOutput
 
-#: The two label maps of a spine.
-MAPS = ('vertebrae', 'discs')
+if TYPE_CHECKING:
+    from bids_muscle.segmentation.vertebrae import Spine
 
 
 class _SegmentInput(ScanInput):
@@ -36,6 +41,8 @@ class _SegmentInput(ScanInput):
     model_card = traits.Str(mandatory=True, desc='JSON')
     model_sha256 = traits.Str(mandatory=True)
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)
+    manual = traits.Dict(traits.Str, File(exists=True), desc='maps that a person made, by kind')
+    names = traits.Dict(traits.Str, traits.Dict(), desc='what their lookup tables say, by kind')
 
 
 class _SegmentOutput(TraitedSpec):
@@ -48,26 +55,60 @@ class _SegmentOutput(TraitedSpec):
 
 
 class SegmentSpine(SimpleInterface):
-    """Wrapper around the predictor and :func:`bids_muscle.segmentation.vertebrae.name_spine`."""
+    """Wrapper around the predictor and :func:`bids_muscle.segmentation.vertebrae.name_spine`.
+
+    A map that a person made takes the place of the network's, which does not run if both are.
+    """
 
     input_spec = _SegmentInput
     output_spec = _SegmentOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_muscle.imaging.conform import load_image, make_image, to_canonical
+
+        cwd = Path(runtime.cwd)
+        given = self.inputs
+        native = load_image(Path(next(iter(given.images.values()))))
+        image = to_canonical(native)
+        image = make_image(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
+        facts: dict[str, dict[int, Any]] = {'names': {}, 'confidence': {}, 'reasons': {}}
+        maps: dict[str, nib.Nifti1Image] = {}
+        device = ''
+        warnings: list[str] = []
+        if set(given.manual) < set(SPINE_MAPS):
+            spine, device, warnings = self._segment(image)
+            maps = {key: make_image(getattr(spine, key), image.affine) for key in SPINE_MAPS}
+            facts = {key: dict(getattr(spine, key)) for key in facts}
+        for key, path in given.manual.items():
+            maps[key], names = _read_manual(Path(path), native, key, given.names[key])
+            _take_names(facts, key, names)
+        labels = {key: str(cwd / f'{key}.nii') for key in SPINE_MAPS}
+        for key, path in labels.items():
+            nib.save(maps[key], path)
+        nib.save(native, cwd / 'native.nii')
+        nib.save(image, cwd / 'image.nii')
+        (cwd / 'found.json').write_text(json.dumps(facts), encoding='utf-8')
+        self._results = {
+            'native': str(cwd / 'native.nii'),
+            'image': str(cwd / 'image.nii'),
+            'labels': labels,
+            'found': str(cwd / 'found.json'),
+            'device': device,
+            'warnings': warnings,
+        }
+        return runtime
+
+    def _segment(self, image: nib.Nifti1Image) -> tuple[Spine, str, list[str]]:
+        """Return what the network finds, where it ran, and what is to be said."""
         from bids_muscle.anatomy.labels import SPINE
         from bids_muscle.errors import SegmentationError
-        from bids_muscle.imaging.conform import load_image, make_image, to_canonical
         from bids_muscle.segmentation.catalogue import find_model
         from bids_muscle.segmentation.predictor import Predictor
         from bids_muscle.segmentation.vertebrae import name_spine
 
-        cwd = Path(runtime.cwd)
-        contrast, path = next(iter(self.inputs.images.items()))
-        native = load_image(Path(path))
-        image = to_canonical(native)
-        image = make_image(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
         device = 'cuda:0' if self.inputs.use_gpu else 'cpu'
         warnings: list[str] = []
+        contrast = next(iter(self.inputs.images))
         predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
         try:
             found = predictor.segment({contrast: image})
@@ -84,23 +125,30 @@ class SegmentSpine(SimpleInterface):
         warnings += dict.fromkeys(
             sentence(reason) for reasons in spine.reasons.values() for reason in reasons
         )
-        labels = {}
-        for name, data in zip(MAPS, (spine.vertebrae, spine.discs), strict=True):
-            labels[name] = str(cwd / f'{name}.nii')
-            nib.save(make_image(data, image.affine), labels[name])
-        nib.save(native, cwd / 'native.nii')
-        nib.save(image, cwd / 'image.nii')
-        facts = {'names': spine.names, 'confidence': spine.confidence, 'reasons': spine.reasons}
-        (cwd / 'found.json').write_text(json.dumps(facts), encoding='utf-8')
-        self._results = {
-            'native': str(cwd / 'native.nii'),
-            'image': str(cwd / 'image.nii'),
-            'labels': labels,
-            'found': str(cwd / 'found.json'),
-            'device': device,
-            'warnings': warnings,
-        }
-        return runtime
+        return spine, device, warnings
+
+
+def _read_manual(
+    path: Path, native: nib.Nifti1Image, key: str, lookup: Mapping[int, str]
+) -> tuple[nib.Nifti1Image, dict[int, str]]:
+    """Read a map that a person made, and the names of its numbers."""
+    from bids_muscle.anatomy.spine import spine_names
+    from bids_muscle.imaging.correction import read_correction
+    from bids_muscle.reports.spine_figure import spine_labels
+
+    known = spine_names(key) | {int(number): name for number, name in lookup.items()}
+    # A spine may have no disc that can be seen.
+    labels = read_correction(path, native, spine_labels(known), may_be_empty=True)
+    numbers = np.unique(np.asarray(labels.dataobj))
+    return labels, {int(number): known[int(number)] for number in numbers if number}
+
+
+def _take_names(facts: dict[str, dict[int, Any]], key: str, names: Mapping[int, str]) -> None:
+    """Put names into the place of those of the network's map, with all that it said of these."""
+    for known in facts.values():
+        for number in [n for n in known if (n > DISC_OFFSET) == (key == 'discs')]:
+            del known[number]
+    facts['names'].update(names)
 
 
 class _MeasureInput(ScanInput):
@@ -126,7 +174,7 @@ class MeasureSpine(SimpleInterface):
 
         cwd = Path(runtime.cwd)
         names, confidence, reasons = _read_found(self.inputs.found)
-        vertebrae, discs = (load(self.inputs.labels[name]) for name in MAPS)
+        vertebrae, discs = (load(self.inputs.labels[name]) for name in SPINE_MAPS)
         table = measure_spine(
             (vertebrae, names), (discs, names), confidence=confidence, reasons=reasons
         )
@@ -170,7 +218,8 @@ class PublishSpine(SimpleInterface):
         native = load(given.native)
         names, _, _ = _read_found(given.found)
         place = Places(given.scan, given.output_dir)
-        for name in MAPS:
+        kept = keep_network_maps(given.scan, Path(given.output_dir), native)
+        for name in SPINE_MAPS:
             labels = load(given.labels[name])
             numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
             table = spine_labels({n: text for n, text in names.items() if n in numbers})
@@ -186,7 +235,7 @@ class PublishSpine(SimpleInterface):
         write_json(sidecar, place('morph_spine_json'))
         for name, path in given.figures.items():
             write_bytes(Path(path).read_bytes(), place('figure', desc=name))
-        self._results = {'paths': place.paths}
+        self._results = {'paths': [*place.paths, *kept]}
         return runtime
 
 

@@ -15,7 +15,13 @@ from typing import Any
 
 from bids_muscle.anatomy.labels import BODY, SPINE, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.structures import read_published_table
-from bids_muscle.dataset.names import dataset_path, derivative_path, io_spec, name_ending
+from bids_muscle.dataset.names import (
+    SPINE_MAPS,
+    dataset_path,
+    derivative_path,
+    io_spec,
+    name_ending,
+)
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
@@ -223,9 +229,15 @@ def read_scans(
     ]
 
 
-def is_editable(scan: ScanOutputs) -> bool:
-    """Return whether its label map can be corrected in the browser."""
-    return scan.done and bool(scan.table) and not scan.record.parts and scan.record.region != SPINE
+def edited_scans(scan: ScanOutputs) -> tuple[str, ...]:
+    """Return the scans whose label maps are corrected in the browser to correct a scan.
+
+    That is the scan itself, the parts of a joined scan, or none.
+    """
+    if scan.record.parts:
+        return tuple(name for name in scan.record.parts if name not in scan.record.aside)
+    known = bool(scan.table) or scan.record.region == SPINE
+    return (scan.record.scan,) if scan.done and known else ()
 
 
 def _label_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
@@ -329,13 +341,13 @@ def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs
             name: output_dir / derivative_path(scan, 'figure', desc=name)
             for name in io_spec()['sagittal_figures']
         }
-        labels = output_dir / derivative_path(scan, 'vertebrae')
+        labels = [output_dir / derivative_path(scan, key) for key in SPINE_MAPS]
     except BadDataError:
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     figures = {name: path for name, path in places.items() if path.is_file()}
     missing = tuple(f'{path.name} is missing.' for n, path in places.items() if n not in figures)
     table = _spine_table(output_dir, record)
-    return ScanOutputs(record, (), {}, figures, missing, {}, _digest(labels), table=table)
+    return ScanOutputs(record, (), {}, figures, missing, {}, _digest(*labels), table=table)
 
 
 def _spine_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
@@ -389,9 +401,9 @@ def _read_quality(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
         return {}, ()
 
 
-def _digest(path: Path) -> str:
+def _digest(*paths: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        return hashlib.sha256(b''.join(path.read_bytes() for path in paths)).hexdigest()[:12]
     except OSError:
         return MISSING
 

@@ -18,7 +18,7 @@ from bids_muscle.reports.loads import load_sections
 from bids_muscle.reports.measures import measures_content
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.norms import Norms
-from bids_muscle.reports.outputs import ScanOutputs, is_editable, read_scans
+from bids_muscle.reports.outputs import ScanOutputs, edited_scans, read_scans
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.percentiles import Cohort, read_reference
 from bids_muscle.reports.pictures import PICTURES, show_picture, viewer_content
@@ -112,7 +112,7 @@ def _scan_context(
     record = scan.record
     context: dict[str, Any] = {
         'anchor': f'scan-{place}',
-        'editable': is_editable(scan),
+        'edited': edited_scans(scan),
         'record': record,
         'light': scan_light(scan),
         'spine': record.region == SPINE,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
-from bids_muscle.reports.outputs import ScanOutputs, is_editable
+from bids_muscle.reports.outputs import ScanOutputs, edited_scans
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.ratings import FORMAT, SEPARATOR
 
@@ -47,7 +47,7 @@ def review_page(
         If it comes from the server: ``rater``, ``readonly``, and the ``ratings`` that are kept.
     """
     rows = [
-        {**row, **_pictures(scan, output_dir), 'editable': is_editable(scan)}
+        {**row, **_pictures(scan, output_dir), 'edited': edited_scans(scan)}
         for scan, row in zip(scans, data['scans'], strict=True)
     ]
     return (

@@ -18,7 +18,8 @@ DISC_HEIGHT_NOTE = (
     'mean disc height 0.5 mm too small (docs/benchmarks.md): the mean disc height is nearer the '
     'truth. Take the disc height to compare with Hess 2022.'
 )
-_COLUMNS = ('height_mm', 'mean_height_mm', 'depth_mm', 'tilt_deg', 'volume_ml')
+#: What is shown of each disc.
+COLUMNS = ('height_mm', 'mean_height_mm', 'depth_mm', 'tilt_deg', 'volume_ml')
 
 
 def spine_sections(output_dir: Path, participant: str) -> list[dict[str, Any]]:
@@ -47,23 +48,21 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         'table': path.name,
         'problem': '',
     }
-    rows = read_output_table(path, {'kind', 'name', *_COLUMNS, REASON})
+    rows = read_output_table(path, {'kind', 'name', *COLUMNS, REASON})
     if rows is None:
         return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
     definitions = read_dictionary('morph_spine')
     return section | {
         'model': _model(path.with_suffix('.json')),
-        'headings': [heading(name, definitions) for name in _COLUMNS],
+        'headings': [heading(name, definitions) for name in COLUMNS],
         'discs': [
-            (row['name'], [row[name] for name in _COLUMNS])
-            for row in rows
-            if row['kind'] == 'disc'
+            (row['name'], [row[name] for name in COLUMNS]) for row in rows if row['kind'] == 'disc'
         ],
         'note': DISC_HEIGHT_NOTE,
         'vertebrae': [row['name'] for row in rows if row['kind'] == 'vertebra'],
         'lordosis': [(row['name'], row['tilt_deg']) for row in rows if row['kind'] == 'lordosis'],
         'remarks': grouped_reasons(rows, 'all vertebrae and discs'),
-        'definitions': [(heading(name, definitions), definitions[name]) for name in _COLUMNS],
+        'definitions': [(heading(name, definitions), definitions[name]) for name in COLUMNS],
     }
 
 

@@ -19,6 +19,7 @@ from bids_muscle.errors import (
 )
 from bids_muscle.review.access import is_allowed_host, is_same_origin
 from bids_muscle.review.saving import ConflictError
+from bids_muscle.review.scans import JoinedScanError
 from bids_muscle.review.state import ReviewState
 
 _HEADERS = {
@@ -99,9 +100,15 @@ def explain(error: Exception) -> Response | HTTPException:
     if isinstance(error, ConflictError):
         content['revision'] = error.revision
     if request.path.startswith('/edit/'):
+        parts = error.parts if isinstance(error, JoinedScanError) else ()
+        links = [('../', 'Review page'), *((name, f'Correct {name}') for name in parts)]
+        listed = ''.join(
+            f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>'
+            for address, text in reversed(links)
+        )
         body = (
-            '<!DOCTYPE html><html lang="en"><title>bids_muscle</title>'
-            f'<p>{html.escape(str(problem))}</p><p><a href="../">Review page</a></p></html>'
+            '<!DOCTYPE html><html lang="en"><meta name="color-scheme" content="light dark">'
+            f'<title>bids_muscle</title><p>{html.escape(str(problem))}</p><ul>{listed}</ul></html>'
         )
         return Response(body, next(kinds, 500))
     answer = jsonify(content)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
 import tempfile
 import threading
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from bids_muscle.dataset.names import dataset_path, participant_path
-from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError, TemporaryError
+from bids_muscle.dataset.names import participant_path
+from bids_muscle.errors import PARSE_ERRORS, TemporaryError
 from bids_muscle.files import read_small
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
-from bids_muscle.reports.page import format_value, heading, main_measures
-from bids_muscle.tables import MISSING
+from bids_muscle.review.measures import Measures, compare_measures, read_measures
+from bids_muscle.review.raw import raw_dataset
 from bids_muscle.workflows.run_log import read_logs
 
 #: What the settings of the earlier run say of the run alone.
@@ -36,17 +35,27 @@ class MeasuringJob:
 
     Parameters
     ----------
-    scan
-        Its name.
-    before
-        As the reports saw it when the run was started.
+    before, measures
+        The scan as the reports saw it when the run was started, and what it measured then.
+    process
+        The run.
+    lines
+        What it has said.
+    after, measured
+        As it is once the run has ended.
     """
 
-    scan: str
     before: ScanOutputs
+    measures: Measures
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     after: ScanOutputs | None = None
+    measured: Measures | None = None
+
+    @property
+    def scan(self) -> str:
+        """Its name."""
+        return self.before.record.scan
 
     def watch(self, output_dir: Path) -> None:
         """Read what the run says until it has ended."""
@@ -55,22 +64,27 @@ class MeasuringJob:
             self.lines.append(line.strip())
         self.process.wait()
         found = read_scans(output_dir, self.before.record.participant)
-        self.after = next((each for each in found if each.record.scan == self.scan), self.before)
+        # A run that never began has left everything as it was.
+        after = next((each for each in found if each.record.scan == self.scan), self.before)
+        self.measured = read_measures(output_dir, after)
+        self.after = after
 
     @property
     def state(self) -> dict[str, Any]:
         """How far it is, JSON-ready."""
-        if self.after is None:
+        if self.after is None or self.measured is None:
             steps = [line.partition(': ')[2] for line in self.lines if f': {self.scan} ' in line]
             step = steps[-1].removeprefix(f'{self.scan} ') if steps else 'starting'
             return {'state': 'running', 'step': step}
-        if self.process.returncode and not (self.after.done and self.after.manual):
+        # Another scan of the participant may fail each time.
+        ran = self.after.done and self.after.record != self.before.record
+        if self.process.returncode and not ran:
             return {'state': 'failed', 'step': ' '.join(self.lines[-_LAST_LINES:])}
         return {
             'state': 'done',
             'step': '',
             'segmentation': self.after.segmentation,
-            **compare_measures(self.before, self.after),
+            **compare_measures(self.measures, self.measured),
         }
 
 
@@ -111,7 +125,9 @@ class Measurements:
                     'Your correction is saved. Measure again when that run has ended.',
                 )
             job = MeasuringJob(
-                name, scan, _run(self._output_dir, participant, Path(self._folder.name))
+                scan,
+                read_measures(self._output_dir, scan),
+                _run(self._output_dir, participant, Path(self._folder.name)),
             )
             self._jobs[name] = job
         threading.Thread(target=job.watch, args=(self._output_dir,), daemon=True).start()
@@ -126,25 +142,6 @@ class Measurements:
         for job in self._jobs.values():
             job.process.terminate()
         self._folder.cleanup()
-
-
-def compare_measures(before: ScanOutputs, after: ScanOutputs) -> dict[str, Any]:
-    """Return the main measures of each muscle before and after, JSON-ready."""
-    names = main_measures(after.rows)
-    earlier: dict[str, Mapping[str, str]] = {row['name']: row for row in before.rows}
-    return {
-        'measures': [heading(name, after.definitions) for name in names],
-        'rows': [
-            {
-                'name': row['name'],
-                'before': [
-                    format_value(earlier.get(row['name'], {}).get(name, MISSING)) for name in names
-                ],
-                'after': [format_value(row[name]) for name in names],
-            }
-            for row in after.rows
-        ],
-    }
 
 
 def is_running(output_dir: Path, participant: str) -> bool:
@@ -202,29 +199,3 @@ def _config(settings: Path, folder: Path) -> list[str | Path]:
     path = folder / f'{settings.parent.name}.toml'
     path.write_text(tomli_w.dumps(kept), encoding='utf-8')
     return ['--config-file', path]
-
-
-def raw_dataset(output_dir: Path) -> Path:
-    """Return the raw dataset that the outputs were made from.
-
-    Raises
-    ------
-    BadDataError
-        If the description of the outputs does not say it.
-    MissingInputError
-        If it is not there.
-    """
-    path = output_dir / dataset_path('description')
-    try:
-        link = str(json.loads(read_small(path))['DatasetLinks']['raw'])
-    except (OSError, *PARSE_ERRORS, KeyError, TypeError) as error:
-        raise BadDataError(
-            f'{path} does not say where the raw dataset is.', 'Run the participant level yourself.'
-        ) from error
-    raw = Path(output_dir, link).resolve()
-    if not raw.is_dir():
-        raise MissingInputError(
-            f'The raw dataset {raw}, which measuring needs, does not exist.',
-            f'Put it there, or correct DatasetLinks in {path}.',
-        )
-    return raw

@@ -1,40 +1,63 @@
-"""What the editor shows of a scan, and where its files lie: nowhere but in the output folder."""
+"""What the editor shows of a scan, and where its files lie.
+
+They lie in the output folder, but for the image of a sagittal scan, which is in the raw dataset.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from bids_muscle.anatomy.labels import SPINE, LabelTable
+from bids_muscle.anatomy.spine import spine_names
+from bids_muscle.anatomy.structures import read_published_table
 from bids_muscle.dataset.corrections import (
     Correction,
     choose_correction,
+    correction_path,
     find_corrections,
     sha256_of,
 )
-from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.kept_maps import is_of_person, kept_path
+from bids_muscle.dataset.names import derivative_path, map_keys
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.conform import read_grid
-from bids_muscle.reports.outputs import ScanOutputs, read_scans
+from bids_muscle.reports.outputs import ScanOutputs, edited_scans, read_scans
+from bids_muscle.reports.spine_figure import spine_labels
+from bids_muscle.review.raw import raw_images
 from bids_muscle.review.voxels import canonical_affine
 from bids_muscle.tables import read_rows
 
 #: Maps that are laid over an image, with what they are called.
 MAPS = {'confidence': 'Confidence of the network', 'fat_fraction': 'Fat fraction'}
-#: The map that the pages show now, as a start of a correction.
-PUBLISHED = 'published'
+#: Starts of a correction: the map of the network, and that of a person which the pages show now.
+NETWORK, PUBLISHED = 'network', 'published'
+#: Where a reader begins, the first that is there.
+_FIRST = (PUBLISHED, NETWORK)
 _NAME = re.compile(r'sub-([0-9A-Za-z+]+)(_[a-z]+-[0-9A-Za-z+]+)*')
 #: The browser has one byte for each voxel.
 _MOST_LABELS = 255
 
 
+class JoinedScanError(BadDataError):
+    """A scan that was joined from parts has no label map of its own."""
+
+    def __init__(self, name: str, parts: Sequence[str]) -> None:
+        super().__init__(
+            f'{name} is joined from the label maps of its parts.',
+            'Correct these. "Measure again" joins them again.',
+        )
+        self.parts = parts
+
+
 @dataclass(frozen=True)
 class EditorScan:
-    """A scan whose label map can be corrected.
+    """A scan whose label maps can be corrected.
 
     Parameters
     ----------
@@ -43,21 +66,64 @@ class EditorScan:
     scan
         Its name, as that of outputs.
     labels
-        Its published label map, on the grid and in the voxel order of the scan.
-    table
-        What the numbers mean.
+        Its published label maps by key, on the grid and in the voxel order of the scan.
+    tables
+        What the numbers of each may mean; no number is in two of them.
     images
-        Corrected images by contrast.
+        Corrected images by contrast; the raw image of a sagittal scan.
     maps
         Those of :data:`MAPS` that it has.
+    siblings
+        The scans that show the other parts of the body, of a scan that shows a part.
     """
 
     outputs: ScanOutputs
     scan: Scan
-    labels: Path
-    table: LabelTable
+    labels: Mapping[str, Path]
+    tables: Mapping[str, LabelTable]
     images: Mapping[str, Path]
     maps: Mapping[str, Path]
+    siblings: tuple[str, ...] = ()
+
+    @property
+    def like(self) -> Path:
+        """A map that has its grid."""
+        return next(iter(self.labels.values()))
+
+    @property
+    def table(self) -> LabelTable:
+        """The labels of all maps, in the order in which the browser counts them."""
+        labels = tuple(label for table in self.tables.values() for label in table)
+        return replace(next(iter(self.tables.values())), labels=labels)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Label maps that a correction may start from.
+
+    Parameters
+    ----------
+    paths
+        The files by key.
+    manual
+        Whether a person made them.
+    correction
+        What is known of those that a person saved in the browser.
+    """
+
+    paths: Mapping[str, Path]
+    manual: bool
+    correction: Correction | None = None
+
+    @property
+    def rater(self) -> str:
+        """Who saved them in the browser, or nobody."""
+        return self.correction.rater if self.correction else ''
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of each file, with commas between."""
+        return ','.join(sha256_of(path) for path in self.paths.values())
 
 
 def inside(output_dir: Path, name: str | PurePath) -> Path:
@@ -105,86 +171,136 @@ def open_scan(output_dir: Path, name: str) -> EditorScan:
     Raises
     ------
     MissingInputError
-        If there is no such scan.
+        If there is no such scan, or the raw image of a sagittal one is gone.
     BadDataError
-        If its label map cannot be corrected here.
+        If its label maps cannot be corrected here.
     """
-    found = [s for s in read_scans(output_dir, participant_of(name)) if s.record.scan == name]
-    if not found:
+    every = {each.record.scan: each for each in read_scans(output_dir, participant_of(name))}
+    if name not in every:
         raise MissingInputError(
             f'{output_dir} has no scan {name}.', 'Open a scan from the review page.'
         )
-    outputs = found[0]
+    outputs = every[name]
+    if outputs.record.parts:
+        raise JoinedScanError(name, edited_scans(outputs))
     if remark := _why_not(outputs):
         raise BadDataError(f'{name} {remark[0]}', remark[1])
-    entities = tuple(
-        (key, label) for key, _, label in (part.partition('-') for part in name.split('_'))
-    )
-    scan = Scan(entities, 'dseg', outputs.record.region, (), seg=outputs.record.seg)
-    labels = inside(output_dir, derivative_path(scan, 'dseg'))
-    read_grid(labels)  # raises where it is missing or broken
-    assert outputs.table is not None  # noqa: S101 - _why_not
-    maps = {key: inside(output_dir, derivative_path(scan, key)) for key in MAPS}
-    return EditorScan(
+    record = outputs.record
+    scan = Scan(_entities(name), 'dseg', record.region, (), seg=record.seg)
+    labels = {key: inside(output_dir, derivative_path(scan, key)) for key in map_keys(scan)}
+    for path in labels.values():
+        read_grid(path)  # raises where it is missing or broken
+    whole = every.get(outputs.part_of)
+    found = EditorScan(
         outputs,
         scan,
         labels,
-        outputs.table,
-        {name: inside(output_dir, path) for name, path in _images(scan, outputs).items()},
-        {key: path for key, path in maps.items() if path.is_file()},
+        _tables(output_dir, scan, outputs),
+        _images(output_dir, scan, record),
+        _maps(output_dir, scan),
+        tuple(part for part in whole.record.parts if part != name) if whole else (),
     )
+    if len(found.table) > _MOST_LABELS:
+        raise BadDataError(
+            f'{name} has more than {_MOST_LABELS} labels.', 'Correct it in another program.'
+        )
+    return found
+
+
+def _entities(name: str) -> tuple[tuple[str, str], ...]:
+    parts = (part.partition('-') for part in name.split('_'))
+    return tuple((key, label) for key, _, label in parts)
 
 
 def _why_not(outputs: ScanOutputs) -> tuple[str, str] | None:
     record = outputs.record
-    if record.region == SPINE:
-        return (
-            'is a sagittal scan, whose image is not in the output folder.',
-            'Correct its label maps in another program, as docs/outputs.md says.',
-        )
-    if record.parts:
-        return 'is a joined scan.', f'Correct its parts: {", ".join(record.parts)}.'
     if record.status != 'done':
         return 'failed, so there is nothing to correct.', 'Run the participant level again.'
-    if outputs.table is None:
+    if outputs.table is None and record.region != SPINE:
         return 'has no table of its labels.', 'Run the participant level again.'
-    if len(outputs.table) > _MOST_LABELS:
-        return f'has more than {_MOST_LABELS} labels.', 'Correct it in another program.'
     return None
 
 
-def _images(scan: Scan, outputs: ScanOutputs) -> dict[str, str]:
-    """Return the corrected images among the outputs, by contrast."""
+def _tables(output_dir: Path, scan: Scan, outputs: ScanOutputs) -> dict[str, LabelTable]:
+    """Return what the numbers of each map may mean.
+
+    Those of vertebrae and discs have what is in the published map, and all that may be drawn.
+    """
+    if scan.region != SPINE:
+        assert outputs.table is not None  # noqa: S101 - _why_not
+        return {'dseg': outputs.table}
+    tables = {}
+    for key in map_keys(scan):
+        path = inside(output_dir, derivative_path(scan, f'{key}_tsv'))
+        try:
+            known = read_published_table(path, SPINE, '').by_index
+        except (OSError, KeyError, ValueError):
+            known = {}
+        offered = spine_labels(spine_names(key)).by_index | known
+        tables[key] = LabelTable(SPINE, tuple(offered[number] for number in sorted(offered)))
+    return tables
+
+
+def _images(output_dir: Path, scan: Scan, record: ScanRecord) -> dict[str, Path]:
+    """Return the corrected images by contrast; the raw ones of a scan that has none."""
+    if scan.region == SPINE:
+        return raw_images(output_dir, record)
     found = {}
-    for name in outputs.record.outputs:
+    for name in record.outputs:
         if '_desc-preproc_' in name and name.endswith('.nii.gz') and '_space-' not in name:
             with_suffix = replace(scan, suffix=name.rpartition('_')[2].removesuffix('.nii.gz'))
             for contrast in Contrast:
                 if str(derivative_path(with_suffix, 'preproc', contrast=contrast)) == name:
-                    found[str(contrast)] = name
+                    found[str(contrast)] = inside(output_dir, name)
     return found
 
 
-def starts(output_dir: Path, scan: EditorScan) -> dict[str, Correction]:
+def _maps(output_dir: Path, scan: Scan) -> dict[str, Path]:
+    if scan.region == SPINE:
+        return {}
+    paths = {key: inside(output_dir, derivative_path(scan, key)) for key in MAPS}
+    return {key: path for key, path in paths.items() if path.is_file()}
+
+
+def starts(output_dir: Path, scan: EditorScan) -> dict[str, Start]:
     """Return the label maps that a correction may start from, by key.
 
-    The first is the published one, the others are those that persons saved in the browser.
+    First those of the network, as far as they are there; the published ones, where a person made
+    one; then those that persons saved in the browser.
     """
-    own = {
-        each.path.name: each
-        for each in find_corrections(scan.scan, output_dir)
-        if each.rater and inside(output_dir, each.path.relative_to(output_dir))
+    manual = {key: is_of_person(path) for key, path in scan.labels.items()}
+    network = {
+        key: inside(output_dir, kept_path(scan.scan, key)) if manual[key] else path
+        for key, path in scan.labels.items()
     }
-    return {PUBLISHED: Correction(scan.labels), **own}
+    found: dict[str, Start] = {}
+    if all(path.is_file() for path in network.values()):
+        found[NETWORK] = Start(network, manual=False)
+    if any(manual.values()):
+        found[PUBLISHED] = Start(scan.labels, manual=True)
+    for each in corrections_of(output_dir, scan):
+        paths = {
+            key: inside(output_dir, correction_path(scan.scan, each.rater, key))
+            for key in scan.labels
+        }
+        if all(path.is_file() for path in paths.values()):
+            found[each.path.name] = Start(paths, manual=True, correction=each)
+    return found
 
 
-def find_start_map(output_dir: Path, scan: EditorScan, key: str) -> Correction:
-    """Return the label map that a correction starts from.
+def corrections_of(output_dir: Path, scan: EditorScan) -> list[Correction]:
+    """Return what persons saved in the browser; of a sagittal scan the maps of vertebrae."""
+    found = find_corrections(scan.scan, output_dir, next(iter(scan.labels)))
+    return [each for each in found if each.rater]
+
+
+def find_start_map(output_dir: Path, scan: EditorScan, key: str) -> Start:
+    """Return the label maps that a correction starts from.
 
     Raises
     ------
     MissingInputError
-        If it is not there any more.
+        If they are not there any more.
     """
     given = starts(output_dir, scan)
     if key not in given:
@@ -204,21 +320,30 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
     rater
         Who reads; the own correction of this person is where the work goes on.
     """
-    grid = read_grid(scan.labels)
+    grid = read_grid(scan.like)
     affine, shape = canonical_affine(grid.affine, grid.shape)
     given = starts(output_dir, scan)
     own = next((key for key, each in given.items() if each.rater == rater != ''), '')
-    counting = choose_correction(find_corrections(scan.scan, output_dir), scan.scan.name)
+    withdrawn = bool(own) and given[own].correction.withdrawn  # type: ignore[union-attr]
+    first = next(iter(scan.labels))
+    counting = choose_correction(find_corrections(scan.scan, output_dir, first), scan.scan.name)
     return {
         'scan': scan.scan.name,
         'participant': scan.scan.participant,
         'segmentation': scan.outputs.segmentation,
+        'plane': 'sagittal' if scan.scan.region == SPINE else 'axial',
         'shape': list(shape),
         'affine': affine.tolist(),
         'images': list(scan.images),
         'maps': {key: MAPS[key] for key in scan.maps},
         'labels': [
-            {'name': label.name, 'muscle': label.muscle, 'side': label.side, 'rgb': label.rgb}
+            {
+                'index': label.index,
+                'name': label.name,
+                'muscle': label.muscle,
+                'side': label.side,
+                'rgb': label.rgb,
+            }
             for label in scan.table
         ],
         'levels': _levels(scan, shape[2]),
@@ -226,21 +351,32 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
             {
                 'key': key,
                 'rater': each.rater,
-                'savedAt': each.saved_at,
-                'passed': each.passed,
-                'counts': counting is not None and counting.path == each.path,
+                'savedAt': each.correction.saved_at if each.correction else '',
+                'state': _state_of(each, counting),
             }
             for key, each in given.items()
         ],
+        'begin': own if own and not withdrawn else next((k for k in _FIRST if k in given), ''),
         'own': own,
-        'revision': sha256_of(given[own].path) if own else '',
+        'revision': given[own].digest if own else '',
     }
+
+
+def _state_of(start: Start, counting: Correction | None) -> str:
+    """Say what a map is to the next run."""
+    if start.correction is None:
+        return ''
+    if start.correction.withdrawn:
+        return 'withdrawn'
+    if not start.correction.passed:
+        return 'draft'
+    return 'counts' if counting and counting.path in start.paths.values() else ''
 
 
 def _levels(scan: EditorScan, n_slices: int) -> list[str]:
     """Return the vertebral level of each axial slice, from inferior to superior; '' if unknown."""
     levels = [''] * n_slices
-    path = scan.labels.with_name(f'{scan.scan.name}_levels.tsv')
+    path = scan.like.with_name(f'{scan.scan.name}_levels.tsv')
     try:
         for row in read_rows(path):
             if row['level'] != 'n/a' and 0 <= int(row['slice']) < n_slices:

@@ -19,14 +19,20 @@ from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
 from bids_muscle.errors import UsageError
 from bids_muscle.reports.cohort import recorded_people
 from bids_muscle.reports.lights import scan_light
-from bids_muscle.reports.outputs import ScanOutputs, is_editable
+from bids_muscle.reports.outputs import ScanOutputs, edited_scans
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.participant import participant_page
 from bids_muscle.reports.ratings import keep_rating
 from bids_muscle.reports.review import review_page
 from bids_muscle.reports.scan_data import scan_data
 from bids_muscle.review.guard import admit, explain, harden, refuse
-from bids_muscle.review.saving import save_correction, timestamp, writing_in
+from bids_muscle.review.saving import (
+    Work,
+    save_correction,
+    timestamp,
+    withdraw_correction,
+    writing_in,
+)
 from bids_muscle.review.scans import EditorScan, find_start_map, inside, participant_of, scan_facts
 from bids_muscle.review.state import ReviewState
 from bids_muscle.review.voxels import display_volume
@@ -45,8 +51,17 @@ _TYPES = {
 }
 #: Files of the package that the editor consists of.
 _PARTS = {
-    'niivue.js': ('vendor/niivue.umd.js', 'text/javascript; charset=utf-8'),
-    'editor.js': ('templates/editor.js', 'text/javascript; charset=utf-8'),
+    'niivue.js': 'vendor/niivue.umd.js',
+    **{
+        name: f'templates/{name}'
+        for name in (
+            'editor.js',
+            'editor_drawing.js',
+            'editor_page.js',
+            'editor_picture.js',
+            'editor_saving.js',
+        )
+    },
 }
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _EDITOR_POLICY = (
@@ -137,10 +152,9 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
     def part(name: str) -> Response:
         if name not in _PARTS:
             return refuse('There is no such file.', 404)
-        content, kind = _part(name)
         return Response(
-            content,
-            content_type=kind,
+            _part(name),
+            content_type='text/javascript; charset=utf-8',
             headers={'Content-Encoding': 'gzip', 'Cache-Control': 'no-cache'},
         )
 
@@ -148,6 +162,7 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
     def edit(name: str) -> Response:
         scan = review.open(name)
         rater = request.args.get('rater', review.rater)
+        facts = {**_facts(scan, rater), 'readonly': review.readonly, 'rater': rater}
         text = (
             environment()
             .get_template('editor.html.j2')
@@ -156,7 +171,9 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
                 page=str(participant_path(scan.scan.participant, 'report')),
                 light=scan_light(scan.outputs),
                 wall=str(dataset_path('group_review')),
-                data={**_facts(scan, rater), 'readonly': review.readonly, 'rater': rater},
+                siblings=scan.siblings,
+                preloaded=(f'image/{facts["images"][0]}.nii', f'labels/{facts["begin"]}'),
+                data=facts,
             )
         )
         return Response(text, headers={'Content-Security-Policy': _EDITOR_POLICY})
@@ -196,7 +213,9 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
         done = set(review.ratings_of(request.args.get('rater', review.rater)))
         after = request.args.get('after', '')
         queue = [
-            scan.record.scan for scan in sorted(review.scans(), key=_urgency) if is_editable(scan)
+            scan.record.scan
+            for scan in sorted(review.scans(), key=_urgency)
+            if scan.record.scan in edited_scans(scan)
         ]
         place = queue.index(after) + 1 if after in queue else 0
         left = [name for name in queue[place:] + queue[:place] if name not in done | {after}]
@@ -231,19 +250,24 @@ def _add_changes(app: Flask, review: ReviewState) -> None:
         review.require_writing()
         scan = review.open(name)
         given = request.args
-        start, digest = given.get('start', ''), given.get('startSha256', '')
-        saved = save_correction(
-            review.output_dir,
-            scan,
-            request.get_data(),
+        digest = given.get('startSha256', '')
+        work = Work(
             rater=given.get('rater', ''),
+            drawn=request.get_data(),
+            passed=given.get('passed') == 'true',
             revision=given.get('revision', ''),
-            start=find_start_map(review.output_dir, scan, start),
+            start=find_start_map(review.output_dir, scan, given.get('start', '')),
             start_sha256=digest,
             started=review.kept_start(digest),
-            passed=given.get('passed') == 'true',
         )
-        return jsonify(saved)
+        return jsonify(save_correction(review.output_dir, scan, work))
+
+    @app.post('/scan/<name>/withdraw')
+    def withdraw(name: str) -> Any:
+        review.require_writing()
+        rater = request.args.get('rater', '')
+        withdraw_correction(review.output_dir, review.open(name), rater)
+        return jsonify({})
 
     @app.post('/scan/<name>/measure')
     def measure(name: str) -> Any:
@@ -257,10 +281,9 @@ def _add_changes(app: Flask, review: ReviewState) -> None:
 
 
 @cache
-def _part(name: str) -> tuple[bytes, str]:
-    place, kind = _PARTS[name]
-    content = (resources.files('bids_muscle.reports') / place).read_bytes()
-    return gzip.compress(content, mtime=0), kind
+def _part(name: str) -> bytes:
+    content = (resources.files('bids_muscle.reports') / _PARTS[name]).read_bytes()
+    return gzip.compress(content, mtime=0)
 
 
 def _packed(content: bytes) -> Response:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from bids_muscle.dataset.corrections import sha256_of
 from bids_muscle.errors import OutputError
 from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
 from bids_muscle.reports.parts import settle_parts
@@ -67,10 +66,10 @@ class ReviewState:
         return open_scan(self.output_dir, name)
 
     def start_labels(self, scan: EditorScan, key: str) -> tuple[str, np.ndarray]:
-        """Return the SHA-256 and the label positions of a map to start from, and keep them."""
-        path = find_start_map(self.output_dir, scan, key).path
-        digest = sha256_of(path)
-        positions = label_positions(path, scan.table)
+        """Return the SHA-256 and the label positions of maps to start from, and keep them."""
+        start = find_start_map(self.output_dir, scan, key)
+        digest = start.digest
+        positions = label_positions(start.paths.values(), scan.table)
         with self._lock:
             self._starts[digest] = positions
             while len(self._starts) > _MOST_STARTS:

@@ -7,6 +7,7 @@ comes back is put into the voxel order of the scan here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -66,15 +67,15 @@ def display_volume(path: Path) -> bytes:
     return nib.Nifti1Image(data, np.diag([*voxel_sizes(image.affine), 1.0])).to_bytes()
 
 
-def label_positions(path: Path, table: LabelTable) -> np.ndarray:
-    """Read a label map for the browser.
+def label_positions(paths: Iterable[Path], table: LabelTable) -> np.ndarray:
+    """Read the label maps of a scan for the browser, as one.
 
     Parameters
     ----------
-    path
-        A label map of a scan.
+    paths
+        Its label maps; where two have a label, the later one counts.
     table
-        What its numbers mean.
+        What their numbers mean.
 
     Returns
     -------
@@ -83,41 +84,53 @@ def label_positions(path: Path, table: LabelTable) -> np.ndarray:
 
     Raises
     ------
-    MissingInputError, UnreadableImageError, ImageShapeError, EmptyImageError
-        If it cannot be read.
+    MissingInputError, UnreadableImageError, ImageShapeError
+        If one cannot be read.
     BadDataError
         If it has a number that is not in the table.
     """
-    data = np.asarray(to_canonical(load_image(path)).dataobj)
     numbers = np.array([0, *(label.index for label in table)])
     order = np.argsort(numbers)
-    places = np.minimum(np.searchsorted(numbers, data, sorter=order), len(numbers) - 1)
-    positions = order[places]
-    if not np.array_equal(numbers[positions], data):
-        raise BadDataError(
-            f'{path} has numbers that are not in the label table.', 'Run the participant level.'
-        )
-    return positions.astype(np.uint8)
+    found: np.ndarray | None = None
+    for path in paths:
+        data = np.asarray(to_canonical(load_image(path, may_be_empty=True)).dataobj)
+        places = np.minimum(np.searchsorted(numbers, data, sorter=order), len(numbers) - 1)
+        positions = order[places].astype(np.uint8)
+        if not np.array_equal(numbers[positions], data):
+            raise BadDataError(
+                f'{path} has numbers that are not in the label table.',
+                'Run the participant level.',
+            )
+        found = positions if found is None else np.where(positions > 0, positions, found)
+    assert found is not None  # noqa: S101 - every scan has a map
+    return found
 
 
-def native_labels(drawn: bytes, like: Path, table: LabelTable) -> nib.Nifti1Image:
-    """Return what the browser sent as a label map in the voxel order of the scan.
+def native_labels(
+    drawn: bytes, like: Path, tables: Mapping[str, LabelTable]
+) -> dict[str, nib.Nifti1Image]:
+    """Return what the browser sent as label maps in the voxel order of the scan.
 
     Parameters
     ----------
     drawn
         One byte for each voxel, as :func:`label_positions`, the first axis fastest.
     like
-        The published label map, whose grid, affine and form codes the result gets.
-    table
-        What the numbers mean.
+        A published label map, whose grid, affine and form codes the result gets.
+    tables
+        What the numbers of each map mean; the positions count through all of them.
+
+    Returns
+    -------
+    dict
+        A map for each table.
 
     Raises
     ------
     BadDataError
         If size or values do not fit the scan.
     """
-    native = load_image(like)
+    native = load_image(like, may_be_empty=True)
     affine, shape = canonical_affine(native.affine, grid_of(native).shape)
     if len(drawn) != int(np.prod(shape)):
         raise BadDataError(
@@ -125,10 +138,15 @@ def native_labels(drawn: bytes, like: Path, table: LabelTable) -> nib.Nifti1Imag
             'Reload the page.',
         )
     positions = np.frombuffer(drawn, np.uint8).reshape(shape, order='F')
-    if positions.max() > len(table):
+    count = sum(map(len, tables.values()))
+    if positions.max() > count:
         raise BadDataError(
-            f'The browser sent the label {positions.max()}, but there are {len(table)}.',
+            f'The browser sent the label {positions.max()}, but there are {count}.',
             'Reload the page.',
         )
-    numbers = np.array([0, *(label.index for label in table)], table.dtype)
-    return to_native(make_image(numbers[positions], affine), native)
+    maps = {}
+    for key, table in tables.items():
+        numbers = [label.index if own is table else 0 for own in tables.values() for label in own]
+        data = np.array([0, *numbers], table.dtype)[positions]
+        maps[key] = to_native(make_image(data, affine), native)
+    return maps

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from bids_muscle.imaging.levels import VERTEBRAE
+from bids_muscle.anatomy.levels import VERTEBRAE
+from bids_muscle.anatomy.spine import DISC_OFFSET, S1, UNNAMED
 from bids_muscle.segmentation.bodies import APART_MM, single_bodies
 from bids_muscle.segmentation.sacrum import (
     CUT,
@@ -30,10 +31,6 @@ from bids_muscle.segmentation.shapes import (
 
 #: Numbers of the classes in the label table of the spine.
 BODY, DISC, SACRUM = 1, 2, 3
-#: Number of a disc: that of the vertebra above it, and this. S1 is 26, as VerSe numbers sacra.
-DISC_OFFSET, S1 = 100, 26
-#: Vertebrae without a name count from this number, from below.
-UNNAMED = 40
 #: Lumbar and thoracic vertebrae from below, as they follow the sacrum.
 FROM_BELOW = tuple(reversed(VERTEBRAE[: VERTEBRAE.index('S1')]))
 #: Least sacrum, and least disc, ml.

@@ -17,7 +17,7 @@ from nipype.pipeline.engine import Node, Workflow
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
-from bids_muscle.dataset.spine_maps import find_spine_maps
+from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.engine.outcome import Key
 from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
 from bids_muscle.imaging.conform import read_grid
@@ -102,9 +102,10 @@ def init_participant_wf(
     settings = inputs.settings
     # Maps of other programs go before those of bids_muscle itself.
     by_name = {scan.name: scan for scan in sagittal}
-    own = find_spine_maps([settings.output_dir], participant)
+    names = {scan.name for scan in (*scans, *sagittal) if scan.region == SPINE}
+    own = find_spine_maps([settings.output_dir], participant, names)
     spines = [
-        *find_spine_maps(settings.derivatives, participant),
+        *find_spine_maps(settings.derivatives, participant, names),
         *(each for each in own if each.stem in by_name),
     ]
     for scan in scans:
@@ -157,7 +158,8 @@ def init_scan_wf(
     in_atlas = model.card.get('space') == 'atlas'
     prepare = node('prepare', _prepare(scan, settings, corrected))
     if scan.manual:
-        labels = node('correct', CorrectScan(manual=str(scan.manual), table=model.labels))
+        manual = str(dict(scan.manual)['dseg'])
+        labels = node('correct', CorrectScan(manual=manual, table=model.labels))
     else:
         labels = node(
             'segment',
@@ -312,6 +314,8 @@ def init_spine_wf(*, scan: Scan, inputs: RunInputs, resources: Resources) -> Wor
             model_card=json.dumps(model.card, sort_keys=True),
             model_sha256=model.sha256,
             use_gpu=resources.use_gpu,
+            manual={key: str(path) for key, path in scan.manual},
+            names={key: read_label_names(path, scan.participant) for key, path in scan.manual},
         ),
         like='segment_spine',
         threads=resources.omp_nthreads,

@@ -135,6 +135,8 @@ class ParticipantRun:
             # Images whose water and fat were swapped would not be searched for swaps again.
             if not (scan.manual and record and settings.bias_correction) or settings.fix_swaps:
                 continue
+            if scan.region == SPINE:  # its image is not prepared
+                continue
             names = {
                 str(contrast): str(derivative_path(scan, 'preproc', contrast=contrast))
                 for contrast in output_contrasts(scan)

@@ -190,8 +190,6 @@ def _with_labels(
     scan = replace(scan, seg=model.labels.seg if model else '')
     if scan.problem or refusal:
         return replace(scan, problem=scan.problem or refusal)
-    if scan.region == SPINE:  # a person's vertebrae are read where their levels are needed
-        return scan
     try:
         folders = (settings.output_dir, *settings.derivatives)
         return replace(scan, manual=find_correction(scan, folders))

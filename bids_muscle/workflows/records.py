@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.dataset.kept_maps import kept_files
 from bids_muscle.dataset.names import expected_outputs
 from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
@@ -189,7 +190,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         processing={
             'bias_correction': settings.bias_correction and scan.region != SPINE,
             'bounded': prepared.get('bounded', False),
-            'manual': scan.manual is not None,
+            'manual': bool(scan.manual),
             'fitted_echoes': bool(scan.echoes),
         },
         participant_info=read_participant_info(settings.bids_dir, scan.participant),
@@ -239,6 +240,10 @@ def remove_stale(
                 deformable=settings.register == 'deformable',
             )
             stale.update(str(path) for path in expected)
+    for scan in scans:
+        # What the network said stays while a person's map takes its place, even in vain.
+        stale.difference_update(kept_files(scan) if scan.manual else ())
+        stale.update(kept_files(scan) if scan.region and not scan.manual else ())
     output_dir = settings.output_dir
     for place in (output_dir / f'sub-{participant}', output_dir / 'logs' / f'sub-{participant}'):
         remove_torn(place)

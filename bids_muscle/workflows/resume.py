@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -66,8 +66,8 @@ def fingerprint(
         else None,
         'vertebrae': drawn,
         'levels': _sha256_once(settings.levels) if settings.levels else None,
-        'scan': asdict(replace(scan, manual=None)),
-        'manual': file_sha256(scan.manual) if scan.manual else None,
+        'scan': asdict(replace(scan, manual=())),
+        'manual': {key: file_sha256(path) for key, path in scan.manual},
         'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
         **_content(scan),
     }
@@ -114,8 +114,19 @@ def settings_digest(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
-    """Return what decides in the maps of vertebrae and discs of other programs, or of a person.
+def drawn_maps(
+    settings: Settings, participant: str, sagittal: Collection[str] = ()
+) -> list[DrawnMap]:
+    """Return what decides in the maps of vertebrae and discs of other programs.
+
+    Parameters
+    ----------
+    settings
+        The settings of the run.
+    participant
+        Label without ``sub-``.
+    sagittal
+        Names of the sagittal scans, whose corrections count for themselves.
 
     Raises
     ------
@@ -124,10 +135,10 @@ def drawn_maps(settings: Settings, participant: str) -> list[DrawnMap]:
     BadDataError
         If its lookup table is none.
     """
-    own = find_spine_maps([settings.output_dir], participant)
+    own = find_spine_maps([settings.output_dir], participant, sagittal)
     return [
         (path.name, file_sha256(path), read_label_names(path, participant))
-        for each in (*find_spine_maps(settings.derivatives, participant), *own)
+        for each in (*find_spine_maps(settings.derivatives, participant, sagittal), *own)
         for path in each.paths
         if each not in own or '_desc-' in path.name
     ]
@@ -154,7 +165,8 @@ def fingerprints(
     found: dict[str, str] = {}
     # The scan fails where a file is needed, with a better message.
     try:
-        drawn = drawn_maps(settings, scans[0].participant) if scans else []
+        sagittal = {scan.name for scan in scans if scan.region == SPINE}
+        drawn = drawn_maps(settings, scans[0].participant, sagittal) if scans else []
     except (OSError, BidsMuscleError):
         return found
     for scan in scans:

@@ -193,10 +193,12 @@ def _failed(name: str, error: Exception, doing: str) -> SessionRecord:
 def _plan_maps(settings: Settings, participant: str) -> Iterator[SessionStep | SessionRecord]:
     """Plan a table of vertebrae and discs for each pair of label maps of others.
 
-    A map of a person or another program takes the place of that of the sagittal scan of its name,
-    also in the table; where only one of the two maps is given, the other is the scan's own.
+    A map of another program takes the place of that of the sagittal scan of its name, also in the
+    table; where only one of the two maps is given, the other is the scan's own.
     """
-    for maps in find_spine_maps([*settings.derivatives, settings.output_dir], participant):
+    records = read_records(settings.output_dir, participant)
+    scans = {record.scan for record in records if record.region == SPINE}
+    for maps in find_spine_maps([*settings.derivatives, settings.output_dir], participant, scans):
         if settings.sessions and maps.session not in settings.sessions:
             continue
         name = spine_path(maps.stem, 'morph_spine').stem

@@ -38,7 +38,7 @@ def put(folder: Path, name: str) -> Path:
 )
 def test_a_corrected_map_is_found_by_its_name(tmp_path: Path, name: str) -> None:
     path = put(tmp_path / 'other', name)
-    assert find_correction(SCAN, [tmp_path / 'out', tmp_path / 'other']) == path
+    assert find_correction(SCAN, [tmp_path / 'out', tmp_path / 'other']) == (('dseg', path),)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_a_corrected_map_is_found_by_its_name(tmp_path: Path, name: str) -> None
 )
 def test_maps_of_others_are_left_alone(tmp_path: Path, name: str) -> None:
     put(tmp_path, name)
-    assert find_correction(SCAN, [tmp_path]) is None
+    assert find_correction(SCAN, [tmp_path]) == ()
 
 
 def test_the_output_folder_comes_first_and_two_in_one_folder_are_too_many(tmp_path: Path) -> None:
     first, second = tmp_path / 'out', tmp_path / 'other'
     put(second, f'{STEM}_desc-manual_dseg.nii.gz')
     path = put(first, f'{STEM}_desc-manual_dseg.nii.gz')
-    assert find_correction(SCAN, [first, second]) == path
+    assert find_correction(SCAN, [first, second]) == (('dseg', path),)
     put(first, f'{STEM}_desc-manual_dseg.nii')
     with pytest.raises(BadDataError, match='several corrected'):
         find_correction(SCAN, [first, second])
@@ -79,7 +79,7 @@ def test_of_several_raters_the_newest_passed_map_counts(tmp_path: Path) -> None:
     put_saved(tmp_path, 'Anna', '2026-01-02T00:00:00.000Z')
     newest = put_saved(tmp_path, 'B. C.', '2026-01-03T00:00:00.000Z')
     put_saved(tmp_path, 'Draft', '2026-01-04T00:00:00.000Z', Passed=False)
-    assert find_correction(SCAN, [tmp_path]) == newest
+    assert find_correction(SCAN, [tmp_path]) == (('dseg', newest),)
     assert [each.rater for each in find_corrections(SCAN, tmp_path)] == ['Anna', 'B. C.', 'Draft']
     # So it is where label maps are looked for as references and for training.
     whole = [put(tmp_path, f'{STEM}_seg-lumbarmuscles_dseg.nii.gz'), newest]
@@ -92,8 +92,8 @@ def test_of_several_raters_the_newest_passed_map_counts(tmp_path: Path) -> None:
 def test_a_map_drawn_elsewhere_counts_until_somebody_corrects_it(tmp_path: Path) -> None:
     saved = put_saved(tmp_path, 'Anna', '2026-01-02T00:00:00.000Z')
     drawn = put(tmp_path, f'{STEM}_desc-manual_dseg.nii.gz')
-    assert find_correction(SCAN, [tmp_path]) == drawn
+    assert find_correction(SCAN, [tmp_path]) == (('dseg', drawn),)
     put_saved(tmp_path, 'Anna', '2026-01-03T00:00:00.000Z', Replaces=sha256_of(drawn))
-    assert find_correction(SCAN, [tmp_path]) == saved
+    assert find_correction(SCAN, [tmp_path]) == (('dseg', saved),)
     drawn.write_bytes(b'drawn again')
-    assert find_correction(SCAN, [tmp_path]) == drawn
+    assert find_correction(SCAN, [tmp_path]) == (('dseg', drawn),)

@@ -86,7 +86,7 @@ def all_sidecars(folder: Path) -> dict[str, Any]:
         'dixon': scan(Contrast.WATER, Contrast.FAT),
         'phases': scan(Contrast.IN_PHASE, Contrast.OPPOSED_PHASE),
         'T2w': scan(Contrast.T2W),
-        'manual': replace(scan(Contrast.T2W), manual=drawn),
+        'manual': replace(scan(Contrast.T2W), manual=(('dseg', drawn), ('vertebrae', drawn))),
     }
     methods = {'dixon': 'ratio', 'phases': 'auto', 'T2w': 'gmm3', 'manual': 'auto'}
     columns = {'volume_ml': {'Units': 'ml'}}

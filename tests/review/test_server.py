@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,12 @@ from flask.testing import FlaskClient
 from small_output import ORIGIN
 
 from bids_muscle.cli.report import main
-from bids_muscle.dataset.corrections import correction_path
+from bids_muscle.dataset.corrections import correction_path, find_correction
+from bids_muscle.dataset.kept_maps import kept_path
+from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.writer import write_image, write_json
 from bids_muscle.errors import ExitCode
 from bids_muscle.reports.ratings import read_ratings
 from bids_muscle.review import serve, state
@@ -44,11 +49,11 @@ RATING = {
 
 def drawing(client: FlaskClient) -> bytearray:
     """Return the published map as the browser has it."""
-    return bytearray(gzip.decompress(client.get(f'/scan/{NAME}/labels/published').data))
+    return bytearray(gzip.decompress(client.get(f'/scan/{NAME}/labels/network').data))
 
 
 def save(client: FlaskClient, drawn: bytes, revision: str = '', **query: str) -> Any:
-    given = {'rater': 'Anna', 'start': 'published', 'startSha256': '', 'passed': 'true', **query}
+    given = {'rater': 'Anna', 'start': 'network', 'startSha256': '', 'passed': 'true', **query}
     return client.post(
         f'/scan/{NAME}/correction',
         query_string={**given, 'revision': revision},
@@ -340,7 +345,7 @@ def test_ratings_are_kept_at_once(output: Path, admitted: Admitted) -> None:
 
 def test_the_sidecar_says_who_when_and_from_what(output: Path, admitted: Admitted) -> None:
     _, client = admitted(output)
-    answer = client.get(f'/scan/{NAME}/labels/published')
+    answer = client.get(f'/scan/{NAME}/labels/network')
     drawn = bytearray(gzip.decompress(answer.data))
     drawn[7] = 3
     drawn[8] = 4
@@ -349,6 +354,7 @@ def test_the_sidecar_says_who_when_and_from_what(output: Path, admitted: Admitte
     path = output / correction_path(SCAN, 'Anna')
     sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
     assert sidecar['Rater'] == 'Anna'
+    assert sidecar['StartedFromManual'] is False
     assert sidecar['StartedFrom'] == f'{NAME}_seg-lumbarmuscles_dseg.nii.gz'
     assert sidecar['StartedFromSHA256'] == digest
     assert sidecar['VoxelsChanged'] == 2
@@ -356,18 +362,84 @@ def test_the_sidecar_says_who_when_and_from_what(output: Path, admitted: Admitte
     assert sidecar['Manual'] is True
     facts = client.get(f'/scan/{NAME}/facts').json
     assert facts['own'] == path.name
-    assert [each['counts'] for each in facts['starts']] == [False, False]
+    assert [each['state'] for each in facts['starts']] == ['', 'draft']
     assert nib.load(path).get_data_dtype() == np.uint8
+
+
+def test_a_correction_can_be_withdrawn(output: Path, admitted: Admitted) -> None:
+    _, client = admitted(output)
+    assert save(client, drawing(client)).status_code == 200
+    facts = client.get(f'/scan/{NAME}/facts?rater=Anna').json
+    assert (facts['begin'], facts['starts'][1]['state']) == (facts['own'], 'counts')
+    kept = output / correction_path(SCAN, 'Anna')
+    before = kept.read_bytes()
+    address = f'/scan/{NAME}/withdraw'
+    assert client.post(f'{address}?rater=Ben', headers=ORIGIN).status_code == 404
+    assert client.post(f'{address}?rater=Anna', headers=ORIGIN).status_code == 200
+    assert kept.read_bytes() == before
+    assert find_correction(SCAN, [output]) == ()
+    facts = client.get(f'/scan/{NAME}/facts?rater=Anna').json
+    assert (facts['begin'], facts['starts'][1]['state']) == ('network', 'withdrawn')
+    # Whoever saves it again means it.
+    assert save(client, drawing(client), facts['revision']).status_code == 200
+    assert find_correction(SCAN, [output]) == (('dseg', kept),)
+
+
+def test_a_kept_map_of_the_network_is_a_start(output: Path, admitted: Admitted) -> None:
+    _, client = admitted(output)
+    network = drawing(client)
+    published = output / derivative_path(SCAN, 'dseg')
+    kept = output / kept_path(SCAN, 'dseg')
+    shutil.copy(published, kept)
+    data = np.asarray(nib.load(published).dataobj).copy()
+    data[data == 1] = 3
+    write_image(nib.Nifti1Image(data, nib.load(published).affine), published)
+    write_json({'Manual': True}, output / derivative_path(SCAN, 'dseg_json'))
+    facts = client.get(f'/scan/{NAME}/facts').json
+    assert [each['key'] for each in facts['starts']] == ['network', 'published']
+    assert facts['begin'] == 'published'
+    assert drawing(client) == network
+    assert gzip.decompress(client.get(f'/scan/{NAME}/labels/published').data) != network
+    assert save(client, network, start='published').status_code == 200
+    path = output / correction_path(SCAN, 'Anna')
+    sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    assert (sidecar['StartedFrom'], sidecar['StartedFromManual']) == (published.name, True)
+
+
+def test_a_joined_scan_leads_to_its_parts(output: Path, admitted: Admitted) -> None:
+    _, client = admitted(output)
+    other = f'{NAME}_chunk-2'
+    joined = Scan((('sub', '1'), ('acq', 'dixonjoined')), 'T1w', 'lumbar', ())
+    record = ScanRecord(
+        participant='1',
+        session=None,
+        scan=joined.name,
+        region='lumbar',
+        status='done',
+        parts=(NAME, other),
+    )
+    write_record(record, joined, output)
+    answer = client.get(f'/edit/{joined.name}')
+    assert answer.status_code == 422
+    assert f'<a href="{NAME}">' in answer.text
+    assert f'<a href="{other}">' in answer.text
+    (output / 'sub-1.html').touch()  # it is made when it is asked for
+    page = client.get('/sub-1.html').text
+    assert f'<a href="edit/{other}">' in page
+    # A part names the others, and no joined scan is in the way to the next one.
+    assert f'<a href="{other}">' in client.get(f'/edit/{NAME}').text
+    assert f'"edited": ["{NAME}", "{other}"]' in client.get('/group_review.html').text
+    assert client.get('/next?rater=Cleo').json == {'scan': NAME}
 
 
 def test_a_scan_that_cannot_be_edited_says_why(output: Path, admitted: Admitted) -> None:
     _, client = admitted(output)
     record = output / f'logs/sub-1/{NAME}.json'
     content = json.loads(record.read_text())
-    record.write_text(json.dumps({**content, 'region': 'spine'}))
+    record.write_text(json.dumps({**content, 'status': 'failed'}))
     answer = client.get(f'/edit/{NAME}')
     assert answer.status_code == 422
-    assert 'is a sagittal scan' in answer.text
+    assert 'nothing to correct' in answer.text
 
 
 def test_what_is_no_output_folder_is_named(

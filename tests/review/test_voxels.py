@@ -51,7 +51,7 @@ def test_left_stays_left_in_all_48_voxel_orders(
     for scan in scans:
         published = review.output_dir / derivative_path(scan, 'dseg')
         before = nib.load(published)
-        answer = client.get(f'/scan/{scan.name}/labels/published')
+        answer = client.get(f'/scan/{scan.name}/labels/network')
         shape = nib.as_closest_canonical(before).shape
         seen = np.frombuffer(gzip.decompress(answer.data), np.uint8).reshape(shape, order='F')
         # As it is shown, the patient's right multifidus is where the first index is high.
@@ -61,7 +61,7 @@ def test_left_stays_left_in_all_48_voxel_orders(
         drawn[-1, 1, 2] = 5  # the right psoas, at a place without any symmetry
         query = {
             'rater': 'Anna',
-            'start': 'published',
+            'start': 'network',
             'startSha256': answer.headers['X-SHA256'],
             'revision': '',
             'passed': 'true',
@@ -75,7 +75,7 @@ def test_left_stays_left_in_all_48_voxel_orders(
         assert saved.status_code == 200, saved.text
         assert saved.json['VoxelsChanged'] == 1
         path = review.output_dir / correction_path(scan, 'Anna')
-        assert find_correction(scan, [review.output_dir]) == path
+        assert find_correction(scan, [review.output_dir]) == (('dseg', path),)
         after = nib.load(path)
         # The header, to the last bit of the affine, is that of the published map.
         headers = [gzip.decompress(each.read_bytes())[:352] for each in (published, path)]

@@ -158,7 +158,7 @@ def test_every_input_of_every_step_of_a_scan_is_there(
 ) -> None:
     scan = scan_of(tmp_path, region, contrasts)
     if manual:
-        scan = replace(scan, manual=image(tmp_path, 'manual'))
+        scan = replace(scan, manual=(('dseg', image(tmp_path, 'manual')),))
     model = inputs.models[region]
     if in_atlas:
         model = replace(model, card={**model.card, 'space': 'atlas'})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cohort import Run, call
 
+from bids_muscle.dataset.label_maps import find_label_maps
 from bids_muscle.errors import ExitCode
 
 STEM = 'sub-01/anat/sub-01_acq-dixon_seg-lumbarmuscles'
@@ -70,6 +71,20 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
     assert after[left]['volume_ml'] == before[left]['volume_ml']
 
 
+def test_the_map_of_the_network_is_kept(corrected: tuple[Path, Path, str], run: Run) -> None:
+    bids_dir, output_dir, _ = corrected
+    kept = output_dir / f'{STEM}_desc-network_dseg.nii.gz'
+    for ending in ('.nii.gz', '.json', '.tsv'):
+        published = (run.output_dir / f'{STEM}_dseg{ending}').read_bytes()
+        assert kept.with_name(kept.name.replace('.nii.gz', ending)).read_bytes() == published
+    record = json.loads((output_dir / 'logs/sub-01/sub-01_acq-dixon.json').read_text())
+    assert kept.relative_to(output_dir).as_posix() in record['outputs']
+    # A reader is compared with the network.
+    [mine] = find_label_maps(output_dir, 'lumbarmuscles', predicted=True)
+    [truth] = find_label_maps(output_dir, 'lumbarmuscles')
+    assert (mine.path, truth.path) == (kept, output_dir / f'{STEM}_desc-manual_dseg.nii.gz')
+
+
 def test_the_images_are_not_prepared_again(corrected: tuple[Path, Path, str], run: Run) -> None:
     _, output_dir, _ = corrected
     water, before = (nib.load(folder / WATER) for folder in (output_dir, run.output_dir))
@@ -107,3 +122,11 @@ def test_a_correction_is_read_once_and_a_broken_one_fails_the_scan(
     assert result.returncode == ExitCode.BAD_DATA
     assert 'labels that are not in the' in result.stderr
     assert path.is_file()  # what a person made is theirs
+    kept = output_dir / f'{STEM}_desc-network_dseg.nii.gz'
+    assert kept.is_file()
+    # Without a correction, the network's map is the published one again.
+    network = kept.read_bytes()
+    path.unlink()
+    assert call(bids_dir, output_dir, 'participant').returncode == ExitCode.OK
+    assert not list(output_dir.glob('sub-01/anat/*_desc-network_*'))
+    assert (output_dir / f'{STEM}_dseg.nii.gz').read_bytes() == network

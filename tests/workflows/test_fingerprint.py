@@ -55,7 +55,7 @@ def inputs(tmp_path: Path) -> Inputs:
         (ScanImage(Contrast.WATER, bids_dir / 'water', 0.002),),
         echoes=(bids_dir / 'echo',),
         echo_train=EchoTrain((0.001, 0.002), 3.0),
-        manual=bids_dir / 'manual',
+        manual=(('dseg', bids_dir / 'manual'),),
     )
     settings = Settings(
         bids_dir=bids_dir,

@@ -206,8 +206,15 @@
     $('viewer-reason').textContent = scan.reason;
     $('viewer-page').href = scan.page;
     if (served) {
-      $('viewer-edit').hidden = !scan.editable;
-      $('viewer-edit').href = `edit/${scan.scan}?${new URLSearchParams({ rater: $('rater').value.trim() })}`;
+      const query = new URLSearchParams({ rater: $('rater').value.trim() });
+      // A joined scan is corrected in its parts.
+      const joined = scan.edited[0] !== scan.scan;
+      $('viewer-edit').replaceChildren(...scan.edited.flatMap((name) => {
+        const link = element('a');
+        link.textContent = `Correct the outlines${joined ? ` of ${name}` : ''}`;
+        link.href = `edit/${name}?${query}`;
+        return [link, ' '];
+      }));
     }
     picture($('viewer-bare'), scan.bare);
     picture($('viewer-outlined'), scan.outlined);
