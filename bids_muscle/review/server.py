@@ -152,11 +152,14 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
     def part(name: str) -> Response:
         if name not in _PARTS:
             return refuse('There is no such file.', 404)
-        return Response(
+        answer = Response(
             _part(name),
             content_type='text/javascript; charset=utf-8',
             headers={'Content-Encoding': 'gzip', 'Cache-Control': 'no-cache'},
         )
+        answer.add_etag()  # so that a browser fetches it once
+        answer.make_conditional(request)
+        return answer
 
     @app.get('/edit/<name>')
     def edit(name: str) -> Response:

@@ -72,7 +72,7 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
 
 
 def test_the_map_of_the_network_is_kept(corrected: tuple[Path, Path, str], run: Run) -> None:
-    bids_dir, output_dir, _ = corrected
+    _, output_dir, _ = corrected
     kept = output_dir / f'{STEM}_desc-network_dseg.nii.gz'
     for ending in ('.nii.gz', '.json', '.tsv'):
         published = (run.output_dir / f'{STEM}_dseg{ending}').read_bytes()

@@ -1,4 +1,7 @@
-"""The editor in a real Chromium: draw, undo, save, measure again, rate, and find all again."""
+"""The editor in a real Chromium: draw, undo, save, measure again, rate, and find all again.
+
+The browser reaches it below a path of a reverse proxy; that of Firefox reaches it directly.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from cohort import Run, rows
+from reverse_proxy import reverse_proxy
 from waitress.server import create_server
 
 from bids_muscle.reports.ratings import read_ratings
@@ -34,6 +38,7 @@ OPTIONS = (
 )
 PATIENCE_MS = 300_000
 SCAN = 'sub-01_acq-dixon'
+COUNT = 'editor.nv.drawBitmap.reduce((sum, each) => sum + (each === {}), 0)'
 STEM = f'sub-01/anat/{SCAN}_seg-lumbarmuscles'
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +48,10 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def served(run: Run, tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """Serve a copy of a finished person; gives the output folder and the address."""
+    """Serve a copy of a finished person through a proxy; gives the output folder and the address.
+
+    Nothing may be asked for beside the path under which the proxy has the server.
+    """
     bids_dir, output_dir = tmp_path / 'bids', tmp_path / 'out'
     shutil.copytree(run.bids_dir / 'sub-01', bids_dir / 'sub-01')
     shutil.copy(run.bids_dir / 'dataset_description.json', bids_dir)
@@ -51,14 +59,16 @@ def served(run: Run, tmp_path: Path) -> Iterator[tuple[Path, str]]:
         shutil.copytree(run.output_dir / name, output_dir / name)
     for name in ('dataset_description.json', 'sub-01.html'):
         shutil.copy(run.output_dir / name, output_dir)
-    review = ReviewState(output_dir, LOOPBACK)
+    review = ReviewState(output_dir, LOOPBACK[:1], proxies=['localhost'])
     server = create_server(create_app(review), host=LOOPBACK[0], port=0, threads=4)
     thread = threading.Thread(target=server.run)
     thread.start()
-    yield output_dir, f'http://127.0.0.1:{server.effective_port}/?token={review.tokens.next}'
+    with reverse_proxy(server.effective_port) as (address, astray):
+        yield output_dir, f'{address}?token={review.tokens.next}'
     review.measurements.stop()
     server.close()
     thread.join()
+    assert [path for path in astray if path != '/favicon.ico'] == []
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ def page() -> Iterator[Page]:
             'request',
             lambda request: (
                 None
-                if request.url.startswith(('http://127.0.0.1:', 'data:', 'blob:'))
+                if request.url.startswith(('http://localhost:', 'data:', 'blob:'))
                 else complaints.append(request.url)
             ),
         )
@@ -99,9 +109,7 @@ def stroke(page: Page) -> None:
 
 def drawn(page: Page, label: int) -> int:
     """Return how many voxels have a label."""
-    found: int = page.evaluate(
-        f'editor.nv.drawBitmap.reduce((sum, each) => sum + (each === {label}), 0)'
-    )
+    found: int = page.evaluate(COUNT.format(label))
     return found
 
 
@@ -164,6 +172,16 @@ def test_a_reader_corrects_measures_and_rates(served: tuple[Path, str], page: Pa
     assert volume_of(output_dir) > volume
     assert f'{volume_of(output_dir):.3g}' in row
     assert 'drawn or corrected by hand' in (output_dir / 'sub-01.html').read_text()
+
+    # The map of the network is still a start.
+    for key, count in (
+        ('network', before),
+        (f'{Path(STEM).name}_desc-manualAnna_dseg.nii.gz', changed),
+    ):
+        with page.expect_response(f'**/labels/{key}'):
+            page.select_option('#start', key)
+        page.wait_for_timeout(500)
+        assert drawn(page, 1) == count
 
     page.click('[data-rating=pass]')
     page.wait_for_selector('[data-rating=pass][aria-pressed=true]')

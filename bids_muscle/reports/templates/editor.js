@@ -151,9 +151,9 @@ function wire() {
 async function begin() {
   await nv.attachToCanvas($('canvas'));
   nv.setSliceType(nv.sliceTypeMultiplanar);
+  colours();
   await show(facts.images[0]);
   await load(facts.begin);
-  colours();
   goTo(fullestSlice());
   choose(sagittal ? Math.min(...presentLabels(), facts.labels.length) : 1);
   wire();

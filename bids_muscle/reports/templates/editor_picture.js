@@ -31,27 +31,36 @@ async function add(key, options) {
 
 export async function show(key) {
   const drawing = nv.drawBitmap && nv.drawBitmap.slice();
-  while (nv.volumes.length) nv.removeVolumeByIndex(0);
-  await add(key, { colormap: 'gray' });
-  const volume = nv.volumes[0];
-  if (volume.permRAS.join() !== '1,2,3' || volume.dimsRAS.slice(1, 4).join() !== facts.shape.join()) {
-    throw new Error('The image has another voxel order than the label map.');
+  // Each update computes all textures anew, which takes most of the time without a GPU.
+  nv.updateGLVolume = () => {};
+  try {
+    while (nv.volumes.length) nv.removeVolumeByIndex(0);
+    await add(key, { colormap: 'gray' });
+    const volume = nv.volumes[0];
+    if (volume.permRAS.join() !== '1,2,3' || volume.dimsRAS.slice(1, 4).join() !== facts.shape.join()) {
+      throw new Error('The image has another voxel order than the label map.');
+    }
+    setWindow();
+    if ($('map').value) await addMap();
+  } finally {
+    delete nv.updateGLVolume; // that of its class is there again
   }
-  await overlay();
-  windowing();
+  nv.updateGLVolume();
+  blend();
   if (drawing) {
     nv.drawBitmap = drawing;
     nv.refreshDrawing(true);
   }
 }
 
+async function addMap() {
+  const fat = $('map').value === 'fat_fraction';
+  await add($('map').value, { colormap: fat ? 'hot' : 'viridis', cal_min: 0, cal_max: fat ? 1 : 100, opacity: 0 });
+}
+
 export async function overlay() {
   while (nv.volumes.length > 1) nv.removeVolumeByIndex(1);
-  const key = $('map').value;
-  if (key) {
-    const fat = key === 'fat_fraction';
-    await add(key, { colormap: fat ? 'hot' : 'viridis', cal_min: 0, cal_max: fat ? 1 : 100, opacity: 0 });
-  }
+  if ($('map').value) await addMap();
   blend();
   nv.createOnLocationChange();
 }
@@ -63,13 +72,22 @@ export function blend() {
   nv.setDrawOpacity(solid ? 1 : Number($('opacity').value) / 100);
 }
 
-export function windowing() {
+function setWindow() {
   const { global_min: low, global_max: high } = nv.volumes[0];
   const middle = low + (high - low) * Number($('level').value) / 100;
   const half = (high - low) * Number($('window').value) / 200;
   nv.volumes[0].cal_min = middle - half;
   nv.volumes[0].cal_max = middle + half;
-  nv.updateGLVolume();
+}
+
+let waiting = 0;
+export function windowing() {
+  if (waiting) return;
+  waiting = requestAnimationFrame(() => {
+    waiting = 0;
+    setWindow();
+    nv.updateGLVolume();
+  });
 }
 
 export function colours() {
