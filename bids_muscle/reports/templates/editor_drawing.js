@@ -83,7 +83,11 @@ export function interpolate() {
       if (made[k]) now[k] = desk.chosen; else if (now[k] === desk.chosen) now[k] = 0;
     }
   }
+  const { drawn } = desk;
   nv.drawAddUndoBitmap();
+  desk.drawn = drawn; // by the reader
+  $('low').value = low;
+  $('high').value = high;
   nv.refreshDrawing(true);
 }
 
