@@ -30,7 +30,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_image, write_json
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
-from bids_muscle.review.state import Review
+from bids_muscle.review.state import ReviewState
 
 SCAN = Scan((('sub', '1'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
 VOXEL_MM = (1.0, 1.0, 4.0)
@@ -96,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder = Path(name).resolve()
         write_scan(folder, tuple(options.size))
-        review = Review(folder, LOOPBACK)
+        review = ReviewState(folder, LOOPBACK)
         server = create_server(create_app(review), host=LOOPBACK[0], port=0, threads=8)
         threading.Thread(target=server.run, daemon=True).start()
         address = f'http://{LOOPBACK[0]}:{server.effective_port}/'

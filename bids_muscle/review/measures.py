@@ -17,7 +17,7 @@ from bids_muscle.tables import MISSING
 
 
 @dataclass(frozen=True)
-class Measures:
+class ShownMeasures:
     """What the page shows of the tables of a scan.
 
     Parameters
@@ -32,26 +32,28 @@ class Measures:
     rows: Mapping[str, Mapping[str, str]]
 
 
-def read_measures(output_dir: Path, scan: ScanOutputs) -> Measures:
+def read_measures(output_dir: Path, scan: ScanOutputs) -> ShownMeasures:
     """Return the main measures of the muscles of a scan, or of the discs of a sagittal one."""
     if scan.record.region != SPINE:
         names = main_measures(scan.rows)
-        return Measures(
+        return ShownMeasures(
             {name: heading(name, scan.definitions) for name in names},
             {row['name']: row for row in scan.rows},
         )
     definitions = read_dictionary('morph_spine')
-    table = read_output_table(output_dir / spine_path(scan.record.scan, 'morph_spine'), ('kind', 'name'))
-    return Measures(
+    table = read_output_table(
+        output_dir / spine_path(scan.record.scan, 'morph_spine'), ('kind', 'name')
+    )
+    return ShownMeasures(
         {name: heading(name, definitions) for name in COLUMNS},
         {f'{row["kind"]} {row["name"]}': row for row in table or ()},
     )
 
 
-def compare_measures(before: Measures, after: Measures) -> dict[str, Any]:
+def compare_measures(before: ShownMeasures, after: ShownMeasures) -> dict[str, Any]:
     """Return the measures of each structure before and after, JSON-ready."""
 
-    def cells(measures: Measures, name: str) -> list[str]:
+    def cells(measures: ShownMeasures, name: str) -> list[str]:
         row = measures.rows.get(name, {})
         return [format_value(row.get(column, MISSING)) for column in after.headings]
 

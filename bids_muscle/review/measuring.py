@@ -19,7 +19,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.errors import PARSE_ERRORS, TemporaryError
 from bids_muscle.files import read_small
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
-from bids_muscle.review.measures import Measures, compare_measures, read_measures
+from bids_muscle.review.measures import ShownMeasures, compare_measures, read_measures
 from bids_muscle.review.raw import raw_dataset
 from bids_muscle.workflows.run_log import read_logs
 
@@ -46,11 +46,11 @@ class MeasuringJob:
     """
 
     before: ScanOutputs
-    measures: Measures
+    measures: ShownMeasures
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     after: ScanOutputs | None = None
-    measured: Measures | None = None
+    measured: ShownMeasures | None = None
 
     @property
     def scan(self) -> str:

@@ -27,7 +27,7 @@ from bids_muscle.errors import (
     UsageError,
 )
 from bids_muscle.files import read_small
-from bids_muscle.review.scans import EditorScan, Start, inside
+from bids_muscle.review.scans import EditorScan, StartMaps, inside
 from bids_muscle.review.voxels import native_labels
 from bids_muscle.tables import MISSING
 from bids_muscle.temporary import locked
@@ -42,7 +42,7 @@ class ConflictError(BidsMuscleError):
 
 
 @dataclass(frozen=True)
-class Work:
+class ReaderWork:
     """What a reader did.
 
     Parameters
@@ -68,7 +68,7 @@ class Work:
     drawn: bytes
     passed: bool
     revision: str
-    start: Start
+    start: StartMaps
     start_sha256: str
     started: np.ndarray | None
 
@@ -97,7 +97,7 @@ def writing_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def save_correction(output_dir: Path, scan: EditorScan, work: Work) -> dict[str, Any]:
+def save_correction(output_dir: Path, scan: EditorScan, work: ReaderWork) -> dict[str, Any]:
     """Write the correction of a rater: each map with its sidecar, vertebrae with their names.
 
     Parameters
@@ -196,7 +196,7 @@ def _check_revision(paths: Mapping[str, Path], known: set[str]) -> None:
         )
 
 
-def _facts(work: Work) -> dict[str, Any]:
+def _facts(work: ReaderWork) -> dict[str, Any]:
     """Return what the sidecars of all maps say."""
     positions = np.frombuffer(work.drawn, np.uint8)
     changed: int | str = MISSING
@@ -218,7 +218,7 @@ def _facts(work: Work) -> dict[str, Any]:
 
 
 def _of_map(
-    output_dir: Path, scan: EditorScan, key: str, work: Work, place: int
+    output_dir: Path, scan: EditorScan, key: str, work: ReaderWork, place: int
 ) -> dict[str, Any]:
     """Return what the sidecar of one map says: what it started from, and what it replaces."""
     digests = work.start_sha256.split(',')

@@ -98,7 +98,7 @@ class EditorScan:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartMaps:
     """Label maps that a correction may start from.
 
     Parameters
@@ -262,7 +262,7 @@ def _maps(output_dir: Path, scan: Scan) -> dict[str, Path]:
     return {key: path for key, path in paths.items() if path.is_file()}
 
 
-def starts(output_dir: Path, scan: EditorScan) -> dict[str, Start]:
+def starts(output_dir: Path, scan: EditorScan) -> dict[str, StartMaps]:
     """Return the label maps that a correction may start from, by key.
 
     First those of the network, as far as they are there; the published ones, where a person made
@@ -273,18 +273,18 @@ def starts(output_dir: Path, scan: EditorScan) -> dict[str, Start]:
         key: inside(output_dir, kept_path(scan.scan, key)) if manual[key] else path
         for key, path in scan.labels.items()
     }
-    found: dict[str, Start] = {}
+    found: dict[str, StartMaps] = {}
     if all(path.is_file() for path in network.values()):
-        found[NETWORK] = Start(network, manual=False)
+        found[NETWORK] = StartMaps(network, manual=False)
     if any(manual.values()):
-        found[PUBLISHED] = Start(scan.labels, manual=True)
+        found[PUBLISHED] = StartMaps(scan.labels, manual=True)
     for each in corrections_of(output_dir, scan):
         paths = {
             key: inside(output_dir, correction_path(scan.scan, each.rater, key))
             for key in scan.labels
         }
         if all(path.is_file() for path in paths.values()):
-            found[each.path.name] = Start(paths, manual=True, correction=each)
+            found[each.path.name] = StartMaps(paths, manual=True, correction=each)
     return found
 
 
@@ -294,7 +294,7 @@ def corrections_of(output_dir: Path, scan: EditorScan) -> list[Correction]:
     return [each for each in found if each.rater]
 
 
-def find_start_map(output_dir: Path, scan: EditorScan, key: str) -> Start:
+def find_start_map(output_dir: Path, scan: EditorScan, key: str) -> StartMaps:
     """Return the label maps that a correction starts from.
 
     Raises
@@ -362,7 +362,7 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
     }
 
 
-def _state_of(start: Start, counting: Correction | None) -> str:
+def _state_of(start: StartMaps, counting: Correction | None) -> str:
     """Say what a map is to the next run."""
     if start.correction is None:
         return ''

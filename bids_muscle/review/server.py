@@ -27,7 +27,7 @@ from bids_muscle.reports.review import review_page
 from bids_muscle.reports.scan_data import scan_data
 from bids_muscle.review.guard import admit, explain, harden, refuse
 from bids_muscle.review.saving import (
-    Work,
+    ReaderWork,
     save_correction,
     timestamp,
     withdraw_correction,
@@ -254,7 +254,7 @@ def _add_changes(app: Flask, review: ReviewState) -> None:
         scan = review.open(name)
         given = request.args
         digest = given.get('startSha256', '')
-        work = Work(
+        work = ReaderWork(
             rater=given.get('rater', ''),
             drawn=request.get_data(),
             passed=given.get('passed') == 'true',

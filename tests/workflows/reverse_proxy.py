@@ -24,6 +24,10 @@ def reverse_proxy(port: int) -> Iterator[tuple[str, list[str]]]:
 
         def do_GET(self) -> None:
             if not self.path.startswith(f'{PREFIX}/'):
+                if self.path == '/favicon.ico':  # which a browser asks for by itself
+                    self.send_response(204)
+                    self.end_headers()
+                    return
                 astray.append(self.path)
                 self.send_error(404)
                 return

@@ -68,7 +68,7 @@ def served(run: Run, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     review.measurements.stop()
     server.close()
     thread.join()
-    assert [path for path in astray if path != '/favicon.ico'] == []
+    assert astray == []
 
 
 @pytest.fixture
