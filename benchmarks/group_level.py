@@ -31,10 +31,10 @@ def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = ()) -> None:
     from bids_muscle.dataset.records import ScanRecord
     from bids_muscle.dataset.scan import Scan
     from bids_muscle.imaging.quality import quality_dictionary
-    from bids_muscle.measurement.table import dictionary
+    from bids_muscle.measurement.rows import morph_dictionary
 
     rng = np.random.default_rng(0)
-    columns = dictionary('morph')
+    columns = morph_dictionary('morph')
     identity = ('index', 'name', 'muscle', 'side', 'reason')
     for i in range(n):
         label = f'{i:06d}'
