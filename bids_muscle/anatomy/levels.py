@@ -33,6 +33,23 @@ def level_of(name: str) -> str | None:
     return level if level in VERTEBRAE else None
 
 
+def disc_of(name: str) -> str | None:
+    """Return the disc that a name in a lookup table means, or None.
+
+    Examples
+    --------
+    >>> disc_of('L4-L5'), disc_of('disc_l5_s1'), disc_of('L4'), disc_of('L3-L5')
+    ('L4-L5', 'L5-S1', None, None)
+    """
+    match = re.fullmatch(
+        r'(?:discs?[ _-]*)?([CTLS]\d+)[_-]?([CTLS]\d+)', name.strip(), re.IGNORECASE
+    )
+    upper, lower = (level_of(part) for part in match.groups()) if match else (None, None)
+    if upper is None or lower is None or VERTEBRAE.index(lower) != VERTEBRAE.index(upper) + 1:
+        return None
+    return f'{upper}-{lower}'
+
+
 @dataclass(frozen=True)
 class SliceLevels:
     """The vertebral level of each axial slice.

@@ -1,4 +1,4 @@
-"""``bids_muscle-model``: list, show, fetch, train, evaluate, compare and package models."""
+"""``bids_muscle-model``: models, and the experiments of the papers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bids_muscle import __version__
 from bids_muscle.cli.command import run_command
 from bids_muscle.errors import ExitCode, UsageError
+
+#: Papers whose experiments can be repeated, and at which scales.
+PAPERS = ('weber2021', 'wesselink2022', 'hess2022', 'xia2019')
+SCALES = ('tiny', 'small', 'paper')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,6 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
     )
     _add_train(commands.add_parser('train', help='train a model with a recipe'))
+    _add_split(
+        commands.add_parser('split', help='split participants for several trainings at once')
+    )
+    _add_papers(commands)
     evaluate = commands.add_parser(
         'evaluate', help='compare label maps with a reference: tables, plots and a page'
     )
@@ -120,6 +129,18 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--fold', type=int, metavar='I', help='train only this fold, counted from 0'
     )
+    train.add_argument(
+        '--split',
+        default='',
+        metavar='TRAIN/VALIDATION/TEST|TSV',
+        help='shares of participants, e.g. 75/15/10, or a table of split',
+    )
+    train.add_argument(
+        '--labels',
+        type=Path,
+        metavar='DERIVATIVES',
+        help='derivatives dataset with the label maps (default: all in --data)',
+    )
     train.add_argument('--device', default='cpu', metavar='cpu|cuda|cuda:N', help='(default: cpu)')
     train.add_argument(
         '--exclude',
@@ -140,6 +161,54 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         metavar='NAME|FOLDER',
         help='model with the initial weights (default: that of the recipe)',
     )
+
+
+def _add_split(split: argparse.ArgumentParser) -> None:
+    split.add_argument('recipes', metavar='RECIPE', nargs='+', help='recipes of the trainings')
+    split.add_argument('--data', type=Path, nargs='+', required=True, metavar='BIDS')
+    split.add_argument('--labels', type=Path, metavar='DERIVATIVES', help='as for train')
+    split.add_argument(
+        '--shares', default='85/15/0', metavar='TRAIN/VALIDATION/TEST', help='(default: 85/15/0)'
+    )
+    split.add_argument(
+        '--shared-test',
+        type=int,
+        metavar='N',
+        help='test on N participants who have label maps for all recipes',
+    )
+    split.add_argument('--output', type=Path, required=True, metavar='TSV')
+
+
+def _add_papers(commands: Any) -> None:
+    prepare = commands.add_parser(
+        'prepare', help='make the label maps (and slices) that the recipes of a paper learn from'
+    )
+    reproduce = commands.add_parser(
+        'reproduce', help="repeat a paper's experiment: its tables and figures beside yours"
+    )
+    for parser in (prepare, reproduce):
+        parser.add_argument('paper', metavar='PAPER', choices=PAPERS, help=', '.join(PAPERS))
+        parser.add_argument('--output', type=Path, required=True, metavar='FOLDER')
+    prepare.add_argument('--data', type=Path, required=True, metavar='BIDS')
+    reproduce.add_argument(
+        '--data',
+        type=Path,
+        metavar='BIDS',
+        help='dataset with label maps (default: simulated people)',
+    )
+    reproduce.add_argument(
+        '--scale',
+        choices=SCALES,
+        default='small',
+        help='size of windows, pixels and training: paper as published, small for two cores, tiny '
+        'for a test (default: small)',
+    )
+    reproduce.add_argument(
+        '--iterations', type=int, metavar='N', help='iterations (default: those of the scale)'
+    )
+    reproduce.add_argument('--device', default='cpu', metavar='cpu|cuda|cuda:N')
+    reproduce.add_argument('--threads', type=int, default=1, metavar='N', help='(default: 1)')
+    reproduce.add_argument('--workers', type=int, default=0, metavar='N', help='as for train')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -234,9 +303,48 @@ def _train(args: argparse.Namespace) -> None:
         fold=args.fold,
         device=args.device,
         workers=args.workers,
+        split=args.split,
+        labels=args.labels,
     )
     for bundle in train_recipe(recipe, run, lambda line: print(line, flush=True)):
         print(f'wrote {bundle.path}')
+
+
+def _split(args: argparse.Namespace) -> None:
+    from bids_muscle.segmentation.training.recipe import find_recipe
+    from bids_muscle.workflows.training import write_shared_split
+
+    recipes = [find_recipe(name) for name in args.recipes]
+    counts = write_shared_split(
+        recipes, args.data, args.labels, args.shares, args.shared_test, args.output
+    )
+    print(f'wrote {args.output}: {counts}')
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from bids_muscle.workflows.papers import prepare, read_paper
+
+    made = prepare(read_paper(args.paper), args.data, args.output, print)
+    print(f'wrote {made.labels}')
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    import torch
+
+    from bids_muscle.workflows.papers import read_paper
+    from bids_muscle.workflows.reproduce import Reproduction, reproduce
+
+    torch.set_num_threads(args.threads)
+    run = Reproduction(
+        output=args.output,
+        data=args.data,
+        scale=args.scale,
+        iterations=args.iterations,
+        device=args.device,
+        workers=args.workers,
+    )
+    page = reproduce(read_paper(args.paper), run, lambda line: print(line, flush=True))
+    print(f'wrote {page}')
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -272,6 +380,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     'show': _show,
     'fetch': _fetch,
     'train': _train,
+    'split': _split,
+    'prepare': _prepare,
+    'reproduce': _reproduce,
     'evaluate': _evaluate,
     'compare': _compare,
     'package': _package,

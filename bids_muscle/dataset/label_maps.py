@@ -9,7 +9,8 @@ from pathlib import Path
 
 import nibabel as nib
 
-from bids_muscle.anatomy.labels import LabelTable
+from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
+from bids_muscle.anatomy.levels import disc_of, level_of
 from bids_muscle.dataset.corrections import choose_correction, read_correction_facts
 from bids_muscle.dataset.names import io_spec, read_entities, sidecar_of
 from bids_muscle.dataset.scan import Scan
@@ -69,8 +70,18 @@ class LabelMap:
                 f'Add {self.path.name.split(".")[0]}.tsv with the columns index and name in the '
                 'same folder.',
             )
+        if table.region == SPINE:  # single vertebrae and discs are what the table has as one
+            return {number: kind for number, name in self.names.items() if (kind := _kind(name))}
         found = {number: table.find(name) for number, name in self.names.items()}
         return {number: label.index for number, label in found.items() if label}
+
+
+def _kind(name: str) -> int | None:
+    """Return the number in the table of the spine of a vertebra or disc that a name means."""
+    kinds = {label.muscle: label.index for label in load_label_table(SPINE)}
+    if level_of(name):
+        return kinds['vertebral body']
+    return kinds['disc'] if disc_of(name) else kinds.get(name)
 
 
 def find_label_maps(

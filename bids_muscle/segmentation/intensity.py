@@ -76,6 +76,41 @@ NORMALIZERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+def normalize_padded(
+    volume: torch.Tensor,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    landmarks: Sequence[float] = (),
+    pad: Sequence[int] = (),
+) -> torch.Tensor:
+    """Normalise a volume as NiftyNet does: padded, then standardised, then scaled.
+
+    Parameters
+    ----------
+    volume
+        Any shape.
+    normalize
+        One of :data:`NORMALIZERS`.
+    landmarks
+        For :func:`standardize_histogram`; empty for none.
+    pad
+        Pixels of air, the least value, on both sides of each axis; empty for none. They count in
+        percentiles, mean and variance, and are cut off again.
+    """
+    import torch
+    from torch.nn.functional import pad as padded
+
+    volume = volume.float()
+    if any(pad):
+        sides = [n for width in reversed(pad) for n in (width, width)]
+        volume = padded(volume, sides, value=float(volume.min()))
+    if landmarks:
+        volume = standardize_histogram(volume, landmarks)
+    volume = normalize(volume)
+    for axis, width in enumerate(pad):
+        volume = torch.narrow(volume, axis, width, volume.shape[axis] - 2 * width)
+    return volume
+
+
 def standardize_histogram(volume: torch.Tensor, landmarks: Sequence[float]) -> torch.Tensor:
     """Map the intensities of a volume so that its percentiles become landmarks (Nyul 2000).
 

@@ -48,6 +48,9 @@ class Model:
     landmarks
         Of the histogram standardisation that goes before, by channel; see
         :func:`~bids_muscle.segmentation.intensity.standardize_histogram`.
+    pad_px
+        Air around a volume (x, y, planes) that counts in its intensities; see
+        :func:`~bids_muscle.segmentation.intensity.normalize_padded`.
     channels
         Contrast of each channel; ``('any',)`` where every image is looked at by itself.
     least_px
@@ -81,6 +84,7 @@ class Model:
     spacing_mm: Spacing
     normalize: Callable[[torch.Tensor], torch.Tensor] = normalize_planes
     landmarks: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pad_px: tuple[int, int, int] = (0, 0, 0)
     channels: tuple[str, ...] = (ANY,)
     least_px: tuple[int, int, int] = (1, 1, 1)
     multiple_px: tuple[int, int, int] = (1, 1, 1)
@@ -123,6 +127,7 @@ def load_own(bundle: ModelBundle) -> Model:
         spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, card.get('slice_mm') or None),
         normalize=NORMALIZERS[normalization],
         landmarks=card.get('landmarks', {}),
+        pad_px=tuple(card.get('pad_px') or (0, 0, 0)),
         channels=tuple(card.get('channels', [ANY])),
         least_px=(window[0], window[1], window[2]),
         multiple_px=(step, step, step if solid else 1),

@@ -24,7 +24,7 @@ from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import load_model
 from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_memory, ladder
 from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
-from bids_muscle.segmentation.intensity import standardize_histogram
+from bids_muscle.segmentation.intensity import normalize_padded
 from bids_muscle.segmentation.model import ANY, Model
 from bids_muscle.segmentation.parity import classify_voxels, look
 from bids_muscle.segmentation.postprocess import keep_muscles, postprocess
@@ -380,9 +380,10 @@ class Predictor:
         return _SegmentedSlices(labels, confidence, expected.numpy() * pixels)
 
     def _normalized(self, volume: torch.Tensor, channel: str) -> torch.Tensor:
-        if channel in self.model.landmarks:
-            volume = standardize_histogram(volume, self.model.landmarks[channel])
-        return self.model.normalize(volume)
+        model = self.model
+        width, height, planes = model.pad_px
+        pad = (planes, 0, width, height) if any(model.pad_px) else ()
+        return normalize_padded(volume, model.normalize, model.landmarks.get(channel, ()), pad)
 
     def _probabilities(
         self, grids: Sequence[torch.Tensor], compute: Compute

@@ -174,7 +174,7 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
         ('', '', ['--start', 'nobody'], ExitCode.BAD_DATA, 'no model'),
         ('', '', ['--exclude', 'typo'], ExitCode.USAGE, 'no source'),
         ("'back'", "'front'", [], ExitCode.NO_INPUT, 'seg-front_dseg'),
-        ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'contains no muscle'),
+        ("'lumbar'", "'cervical'", [], ExitCode.BAD_DATA, 'contains no label'),
         ("'bids'", "'web'", [], ExitCode.USAGE, 'files, bids'),
         ("seed = 1", "seed = 1\nchannels = ['inphase']", [], ExitCode.BAD_DATA, 'no inphase'),
         ('', '', ['--iterations', '0'], ExitCode.USAGE, 'iterations must be above 0'),

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.networks import RESIDUAL_UNET, build_network, divisor
+from bids_muscle.segmentation.networks.dense_vnet import DenseVNet, random_maps
 
 WEBER = {'name': 'DenseVNet', 'spatial_dims': 3, 'in_channels': 2, 'out_channels': 15}
 HESS = {'name': 'VNet', 'spatial_dims': 2, 'in_channels': 1, 'out_channels': 9, 'levels': 3}
@@ -208,3 +210,35 @@ def test_cuda_agrees_with_the_cpu(config: dict[str, Any]) -> None:
 def test_refuses_a_configuration_that_does_not_fit(config: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         build_network(config)
+
+
+@pytest.mark.parametrize('dims', [2, 3])
+def test_the_dense_vnet_deforms_the_image_and_brings_the_logits_back(
+    dims: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def keep(self: DenseVNet, x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    monkeypatch.setattr(DenseVNet, '_logits', keep)
+    network = DenseVNet(dims, 1, 2, augmentation=0.1)
+    axes = [torch.linspace(1, 1.0 + k, n) for k, n in enumerate((24, 32, 16)[:dims], start=1)]
+    image = sum(torch.meshgrid(*axes, indexing='ij')).expand(2, 1, -1, -1, *[-1] * (dims - 2))
+    torch.manual_seed(0)
+    logits = network(image)
+    inner = (slice(None), slice(None), *[slice(4, -4)] * dims)
+    assert float((seen[0] - image)[inner].abs().max()) > 0.02
+    assert torch.allclose(logits[inner], image[inner], atol=0.02)
+    network.eval()
+    assert torch.equal(network(image), image)
+
+
+def test_the_corners_move_inwards_by_a_tenth_at_most() -> None:
+    torch.manual_seed(0)
+    maps = random_maps(200, 3, 0.1)
+    scales = maps[:, [0, 1, 2], [0, 1, 2]]
+    assert float(scales.min()) > 0.9
+    assert float(scales.max()) < 1
+    assert float(scales.mean()) == pytest.approx(0.95, abs=0.003)

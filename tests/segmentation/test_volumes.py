@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,9 +17,10 @@ from bids_muscle.errors import BadDataError, MissingInputError, UsageError
 from bids_muscle.segmentation.intensity import (
     NORMALIZERS,
     PERCENTILES,
+    normalize_padded,
     standardize_histogram,
 )
-from bids_muscle.segmentation.training.recipe import Patches, Recipe, Source
+from bids_muscle.segmentation.training.recipe import Patches, Recipe, Source, find_recipe
 from bids_muscle.segmentation.training.sources import TrainingCase, find_cases
 from bids_muscle.segmentation.training.volumes import (
     VolumeSet,
@@ -271,3 +273,36 @@ def test_percentiles_become_landmarks() -> None:
     assert float(standardize_histogram(image, landmarks)[0]) == landmarks[PERCENTILES.index(40)]
     with pytest.raises(UsageError, match='2 landmarks'):
         standardize_histogram(image, (0, 1))
+
+
+def test_air_around_the_volume_counts_as_in_niftynet(tmp_path: Path) -> None:
+    """Weber's landmarks hold the air of the padding: without it muscle is as dark as air."""
+    x, y, _ = np.meshgrid(*[np.linspace(-1, 1, n) for n in (40, 36, 12)], indexing='ij')
+    body = x**2 + y**2 < 0.9
+    muscle = x**2 + y**2 < 0.3
+    rng = np.random.default_rng(0)
+    image = np.where(muscle, 300.0, np.where(body, 1000.0, 0)) * rng.normal(1, 0.1, x.shape)
+    image = np.abs(image + rng.normal(0, 10, x.shape)).astype(np.float32)
+    affine = np.diag([4.0, 4.0, 6.0, 1.0])
+    nib.save(nib.Nifti1Image(muscle.astype(np.int16), affine), tmp_path / 'map.nii')
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / 'image.nii')
+    contrasts = ('inphase', 'opposedphase')
+    source = Source('x', 'map.nii', {1: 1}, (1,), 1.0, bias_correction=False)
+    images = dict.fromkeys(contrasts, tmp_path / 'image.nii')
+    weber = find_recipe('weber2021')
+    assert weber.patches is not None
+    recipe = replace(weber, spacing_mm=4.0, slice_mm=6.0)
+    recipe = replace(recipe, patches=replace(weber.patches, pad_px=(16, 10, 8)))
+    found = load_volume(TrainingCase(source, tmp_path / 'map.nii', images), 1.0, recipe).images[
+        0, 0
+    ]
+    assert found.shape == x.shape
+    assert np.median(found[muscle]) - np.median(found[~body]) > 0.5  # 0.001 without the padding
+    # In use the image is normalised alike.
+    used = normalize_padded(
+        torch.from_numpy(image.transpose(2, 0, 1))[:, None],
+        NORMALIZERS['zscore'],
+        weber.landmarks['inphase'],
+        (8, 0, 16, 10),
+    )
+    assert np.allclose(used[:, 0].numpy().transpose(1, 2, 0), found, atol=0.02)

@@ -73,7 +73,7 @@ class CRF(nn.Module):
     classes
         Number of classes.
     iterations
-        Of the mean field; Xia 2019 has 6.
+        Of the mean field; Xia 2019 has 6. With 0 the U-Net is alone.
     alpha_px, beta, gamma_px
         Widths of the kernels, pixels and units of intensity. The paper does not tell them; the
         defaults suit images of unit variance.
@@ -118,6 +118,8 @@ class CRF(nn.Module):
             Logits of the field, shape (batch, classes, x, y).
         """
         unary = logits.log_softmax(1)
+        if not self.iterations:
+            return unary
         # The kernels belong to the image: nothing is to be learned through them.
         with torch.no_grad():
             appearance = self._appearance(image)

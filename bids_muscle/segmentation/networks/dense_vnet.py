@@ -8,7 +8,7 @@ import torch
 from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Norm, Pool
 from torch import nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 #: Features of each unit of a dense stack and of the skip connection after it.
 STACKS, SKIPS = (4, 8, 16), (12, 24, 24)
@@ -42,6 +42,10 @@ class DenseVNet(nn.Module):
     prior
         Extent in pixels of a learned spatial prior that is added to the logits, after Gibson
         2018; 0 for none.
+    augmentation
+        In training the image is deformed by a random affine map, and the logits by its inverse
+        (NiftyNet's ``augmentation_scale``, 0.1 unless it is set): each corner of the image moves
+        inwards by up to this share of the half extent along each axis. 0 for none.
     """
 
     def __init__(
@@ -53,8 +57,10 @@ class DenseVNet(nn.Module):
         dilations: Sequence[int] = (1, 1, 1),
         dropout: float = 0.0,
         prior: int = 0,
+        augmentation: float = 0.0,
     ) -> None:
         super().__init__()
+        self.augmentation = augmentation
         self.mode = {2: 'bilinear', 3: 'trilinear'}[spatial_dims]
         self.average = nn.Sequential(
             Pool[Pool.AVG, spatial_dims](3, stride=2, padding=1, count_include_pad=False),
@@ -88,6 +94,12 @@ class DenseVNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, out_channels, x, y[, z]) of images (batch, in_channels, x, y[, z])."""
+        if self.training and self.augmentation:
+            maps = random_maps(len(x), x.ndim - 2, self.augmentation).to(x)
+            return apply_maps(self._logits(apply_maps(x, maps)), torch.linalg.inv(maps))
+        return self._logits(x)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         average = self.average(x)
         features = torch.cat([average, self.first(x)], 1)
         half, found = average.shape[2:], [average]
@@ -101,6 +113,35 @@ class DenseVNet(nn.Module):
 
     def _resize(self, features: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return interpolate(features, size=size, mode=self.mode)
+
+
+def random_maps(count: int, spatial_dims: int, scale: float) -> torch.Tensor:
+    """Draw affine maps as NiftyNet's augmentation layer does.
+
+    The corners of the cube from -1 to 1 move inwards by up to `scale` along each axis, each by
+    itself; the map is the affine one with the least squared error at the corners.
+
+    Returns
+    -------
+    torch.Tensor
+        (count, spatial_dims + 1, spatial_dims + 1), from where a pixel is put to where it is
+        taken from.
+    """
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * spatial_dims)
+    moved = corners * (1 - scale * torch.rand(count, *corners.shape))
+    known = torch.cat([corners, torch.ones(len(corners), 1)], 1)
+    maps = torch.eye(spatial_dims + 1).repeat(count, 1, 1)
+    maps[:, :-1] = (torch.linalg.pinv(known) @ moved).mT
+    return maps
+
+
+def apply_maps(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Resample (batch, channels, x, y[, z]) linearly by a map of each, 0 from outside."""
+    # grid_sample counts axes from the last.
+    order = [*range(images.ndim - 3, -1, -1)]
+    theta = maps[:, order][:, :, [*order, images.ndim - 2]]
+    grid = affine_grid(theta, list(images.shape), align_corners=False)
+    return grid_sample(images, grid.to(images), align_corners=False)
 
 
 class DenseStack(nn.Module):

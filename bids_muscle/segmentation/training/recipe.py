@@ -34,8 +34,10 @@ class Source:
     labels
         Glob of the label maps below a data folder: NIfTI, or a ``.zip`` of PNG planes.
     images
-        Image paths of each label map, ``{participant}`` replaced by its participant label
-        (``01`` of ``sub-01``). Empty where there are only labels.
+        Image paths of each label map below the data folder. ``{participant}`` is replaced by its
+        participant label (``01`` of ``sub-01``), ``{folder}`` by its folder from the participant
+        on (``sub-01/ses-1/anat``), ``{scan}`` by the entities of its scan
+        (``sub-01_ses-1_run-2``). Empty where there are only labels.
     contrasts
         Contrast of each image; water and fat for two, T2w for one, unless the recipe says more.
     codes

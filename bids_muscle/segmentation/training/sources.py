@@ -42,6 +42,8 @@ TISSUES = {
     **{name: 6 + k for k, name in enumerate(('airway', 'thyroid', 'artery', 'gland', 'vein'))},
     **{name: 6 + k for k, name in enumerate(('kidney', 'bowel', 'vessel', 'viscus', 'disc'))},
 }
+#: Entities that say how a map was made, not of which scan.
+NOT_OF_A_SCAN = ('seg', 'desc', 'label', 'space', 'den')
 #: Number outside the field of view of the map, and of pixels that may be anything.
 OUTSIDE, UNKNOWN = 255, 254
 
@@ -102,12 +104,19 @@ class TrainingCase:
     participant
         Dataset and participant, such as ``'dixon-lumbar/sub-TUM01'``, so that all cases of a
         person are on one side of a split; empty where the map is not of a dataset.
+    names
+        What the numbers in the map are called in its lookup table; empty where it has none.
+    beside
+        Water and fat of the scan by contrast, where they are no channels of the network: fat is
+        measured in them.
     """
 
     source: Source
     labels: Path
     images: Mapping[str, Path]
     participant: str = ''
+    names: Mapping[int, str] = field(default_factory=dict)
+    beside: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_cases(source: Source, data: Sequence[Path]) -> list[TrainingCase]:
@@ -166,7 +175,13 @@ def dataset_of(path: Path) -> Path | None:
 
 def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
     match = re.search(r'sub-([A-Za-z0-9]+)', labels.name)
-    participant = match.group(1) if match else ''
+    keys = [part for part in labels.name.split('_') if part.partition('-')[0] not in NOT_OF_A_SCAN]
+    person = next((k for k, part in enumerate(labels.parts) if part.startswith('sub-')), -1)
+    names = {
+        'participant': match.group(1) if match else '',
+        'folder': '/'.join(labels.parts[person:-1]),
+        'scan': '_'.join(part for part in keys if '-' in part),
+    }
     usual = ('water', 'fat') if len(source.images) == 2 else ('T2w',)[: len(source.images)]
     contrasts = source.contrasts or usual
     if len(contrasts) != len(source.images):
@@ -176,7 +191,7 @@ def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
             'List one contrast per image in the recipe, in the same order.',
         )
     files = {
-        key: folder / pattern.format(participant=participant)
+        key: folder / pattern.format(**names)
         for key, pattern in zip(contrasts, source.images, strict=True)
     }
     missing = [str(file) for file in files.values() if not file.is_file()]

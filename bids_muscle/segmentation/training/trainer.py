@@ -364,9 +364,9 @@ def _check_resume(recipe: Recipe, state: _State, saved: dict[str, Any], checkpoi
     before = _with_defaults(json.loads(saved['recipe']), Recipe)
     before['sources'] = [_with_defaults(source, Source) for source in before['sources']]
     now = json.loads(json.dumps(recipe.as_dict()))
-    # Before the rate falls, a training does not know how long it is to be.
+    # Before the rate falls, a training does not know how long it is to be; a constant one never.
     planned = {before['iterations'], now['iterations']}
-    held = saved['iteration'] <= (1 - COOL_DOWN) * min(planned)
+    held = recipe.schedule == 'constant' or saved['iteration'] <= (1 - COOL_DOWN) * min(planned)
     if {**before, 'iterations': 0} != {**now, 'iterations': 0} or (len(planned) > 1 and not held):
         raise ModelError(
             f'{checkpoint} was written with another recipe.',
@@ -433,6 +433,7 @@ def _card(
         'channels': list(recipe.channels),
         'normalization': recipe.normalization,
         'landmarks': {contrast: list(marks) for contrast, marks in recipe.landmarks.items()},
+        'pad_px': list(recipe.patches.pad_px) if recipe.patches else [],
         'numbers': list(recipe.numbers),
         'postprocess': list(recipe.postprocess),
         'bridge_mm': recipe.bridge_mm,

@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.segmentation.grid import AXES
-from bids_muscle.segmentation.intensity import NORMALIZERS, standardize_histogram
+from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_padded
 from bids_muscle.segmentation.training.geometry import mirror, uniform
 from bids_muscle.segmentation.training.recipe import Patches, Recipe
 from bids_muscle.segmentation.training.sources import (
@@ -128,10 +128,12 @@ def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
     ]
     channels = {}
     for contrast in volumes if recipe.channels == ('any',) else recipe.channels:
-        channel = _resample(volumes[contrast].transpose(axes), size)
-        if contrast in recipe.landmarks:
-            channel = standardize_histogram(channel, recipe.landmarks[contrast])
-        channels[contrast] = NORMALIZERS[recipe.normalization](channel)
+        channels[contrast] = normalize_padded(
+            _resample(volumes[contrast].transpose(axes), size),
+            NORMALIZERS[recipe.normalization],
+            recipe.landmarks.get(contrast, ()),
+            recipe.patches.pad_px if recipe.patches else (),
+        )
     if recipe.channels == ('any',):
         choices = [channel[None] for channel in channels.values()]
     else:
