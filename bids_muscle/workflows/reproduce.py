@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.dataset.writer import write_json
+from bids_muscle.dataset.writer import BIDS_VERSION, write_json
+from bids_muscle.errors import UsageError
 from bids_muscle.reports.reproduction import write_reproduction
 from bids_muscle.reports.statistics import write_statistics
 from bids_muscle.segmentation.bundle import read_bundle
@@ -82,8 +83,9 @@ def reproduce(paper: Paper, run: Reproduction, report: Callable[[str], None] = p
     BidsMuscleError
         If the data lack all that the paper needs, or the participants are too few for its split.
     """
+    _check_same(paper, run)
     data = run.data or simulate(paper, run.scale, run.output / 'bids', report)
-    made = prepare(paper, data, run.output / 'reference', report)
+    made = _prepared(paper, data, run.output, report)
     arms = [arm for arm in paper.arms if arm['seg'] not in made.lacking]
     recipes = {arm['name']: scaled(paper, arm, run) for arm in arms}
     split = paper.design.get('split', '')
@@ -130,6 +132,47 @@ def reproduce(paper: Paper, run: Reproduction, report: Callable[[str], None] = p
     return write_reproduction(
         _shown(paper, run, recipes), run.output, made.lacking, remarks, analyses
     )
+
+
+def _check_same(paper: Paper, run: Reproduction) -> None:
+    """Refuse the folder of another experiment.
+
+    Raises
+    ------
+    UsageError
+        If the folder is of another paper, other data or another scale.
+    """
+    path = run.output / 'experiment.json'
+    data = str(run.data.absolute()) if run.data else None
+    mine = {'Paper': paper.name, 'Data': data, 'Scale': run.scale}
+    if path.is_file() and json.loads(path.read_text(encoding='utf-8')) != mine:
+        raise UsageError(
+            f'The folder {run.output} has the experiment of another paper, other data or another '
+            'scale.',
+            'Use another --output.',
+        )
+    write_json(mine, path)
+
+
+def _prepared(
+    paper: Paper, data: Path, output: Path, report: Callable[[str], None]
+) -> PreparedData:
+    """Prepare the label maps, unless an earlier run has."""
+    path = output / 'prepared.json'
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding='utf-8'))
+        return PreparedData(
+            Path(kept['Data']), Path(kept['Labels']), kept['Lacking'], tuple(kept['Remarks'])
+        )
+    made = prepare(paper, data, output / 'reference', report)
+    content = {
+        'Data': str(made.data.absolute()),
+        'Labels': str(made.labels.absolute()),
+        'Lacking': dict(made.lacking),
+        'Remarks': list(made.remarks),
+    }
+    write_json(content, path)
+    return made
 
 
 def _shown(paper: Paper, run: Reproduction, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
@@ -195,7 +238,7 @@ def _train_arm(
     write_json(
         {
             'Name': f'Label maps by {recipe.name}',
-            'BIDSVersion': '1.11.0',
+            'BIDSVersion': BIDS_VERSION,
             'DatasetType': 'derivative',
             'GeneratedBy': [{'Name': 'bids_muscle-model reproduce'}],
         },
