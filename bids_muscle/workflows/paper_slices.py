@@ -143,8 +143,8 @@ def _write_scan(
             continue
         centre = apply_affine(found.matrix, apply_affine(image.affine, where.mean(axis=0)))
         k = round(float(apply_affine(np.linalg.inv(flat.affine), centre)[2]))
-        if not 0 <= k < flat.shape[2]:
-            continue
+        if not 0 <= k < flat.shape[2] or not np.any(drawn.dataobj[:, :, k]):
+            continue  # the scan ends before the slice of the atlas
         entities = {**label_map.scan_entities, 'acq': disc.replace('-', '')}
         stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
         folders = [f'{key}-{entities[key]}' for key in ('sub', 'ses') if key in entities]
@@ -154,4 +154,4 @@ def _write_scan(
         name_of_map = f'{stem}_seg-{seg}_dseg.nii.gz'
         write_image(drawn.slicer[:, :, k : k + 1], reference / name_of_map)
         count += 1
-    return count, '' if count else f'the discs {" and ".join(DISCS)} are not in it'
+    return count, '' if count else f'no slice at {" and ".join(DISCS)} lies in it'
