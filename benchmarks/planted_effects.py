@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bids_muscle.statistics.cohort import CohortAnalysis, analyse
+from bids_muscle.statistics.cohort import AnalysisPlan, CohortAnalysis, analyse
 from bids_muscle.statistics.sessions import SessionOrder
 
 N, MUSCLES = 48, ('first', 'second', 'third', 'fourth')
@@ -67,7 +67,7 @@ def analysed(table: pd.DataFrame, groups: list[str]) -> dict[str, CohortAnalysis
     """Run all analyses."""
     years = {who: {'ses-0': 0.0, 'ses-1': 1.0} for who in table['participant_id']}
     order = SessionOrder(('ses-0', 'ses-1'), 'acq_time')
-    return analyse(table, groups=groups, years=years, order=order)
+    return analyse(table, AnalysisPlan(groups=groups, years=years, order=order))
 
 
 def estimates(found: dict[str, CohortAnalysis]) -> Iterator[tuple[str, str, pd.Series, str]]:

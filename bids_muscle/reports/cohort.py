@@ -1,22 +1,14 @@
-"""Cohort tables: all muscles and all scans of a derivatives dataset, tidy, with dictionaries."""
+"""Tables of a cohort: all muscles and all scans of a derivatives dataset, tidy."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.dataset.names import dataset_path, io_spec
-from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.imaging.quality import quality_dictionary
-from bids_muscle.reports.completeness import cause_table
-from bids_muscle.reports.figures import BACKGROUNDS
-from bids_muscle.reports.interchange import TRUE, type_of, write_for_others
-from bids_muscle.reports.outliers import ASYMMETRY, outlier_table
+from bids_muscle.reports.outliers import ASYMMETRY
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
-from bids_muscle.reports.ratings import SEPARATOR, CohortReview
+from bids_muscle.reports.ratings import SEPARATOR
 from bids_muscle.statistics.cohort import MEASURES
 
 if TYPE_CHECKING:
@@ -30,166 +22,6 @@ SOURCE = 'label_source'
 People = Mapping[str, Mapping[str, str]]
 
 SCAN_COLUMNS = ('participant_id', 'session_id', 'scan', 'region', 'contrast')
-
-
-def write_cohort_tables(
-    scans: Sequence[ScanOutputs],
-    people: People,
-    muscles: pd.DataFrame,
-    complete: pd.DataFrame,
-    output_dir: Path,
-    sessions: Sequence[str] = (),
-) -> list[Path]:
-    """Write the tables of a cohort, each as TSV with its JSON data dictionary.
-
-    Parameters
-    ----------
-    scans
-        All scans of the dataset.
-    people
-        Rows of ``participants.tsv`` by participant.
-    muscles
-        From :func:`muscle_table`.
-    complete
-        From :func:`~bids_muscle.reports.completeness.completeness`.
-    output_dir
-        The derivatives dataset.
-    sessions
-        In the order of time.
-
-    Returns
-    -------
-    list of Path
-        ``group_muscles`` (tidy, a row per muscle), ``group_wide`` (a row per scan), these two as
-        Parquet too and the second as CSV with a codebook and a script for R,
-        ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``,
-        ``group_causes`` and ``group_outliers``.
-    """
-    definitions = measure_definitions(scans)
-    measures = analysed_measures(scans)
-    wide = wide_table(scans, people, measures)
-    spread = wide_definitions(scans, measures, definitions)
-    prefixes = {_prefix(scan) for scan in scans if scan.rows}
-    prefixed = {f'{prefix}_{name}': spread[name] for prefix in prefixes for name in spread}
-    return [
-        *_write(output_dir, 'group_muscles', muscles, definitions),
-        *_write(output_dir, 'group_wide', wide, spread),
-        *write_for_others(
-            wide,
-            _dictionary('group_wide', wide, spread),
-            _sides(scans, measures),
-            sessions,
-            output_dir,
-        ),
-        *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
-        *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
-        *_write(output_dir, 'group_completeness', complete),
-        *_write(output_dir, 'group_causes', cause_table(complete)),
-        *_write(output_dir, 'group_outliers', outlier_table(scans, measures)),
-    ]
-
-
-def write_review_tables(
-    scans: Sequence[ScanOutputs], review: CohortReview | None, output_dir: Path
-) -> list[Path]:
-    """Write what follows from the ratings: what to do again, and how well raters agree.
-
-    Parameters
-    ----------
-    scans
-        All scans of the dataset, each with its verdict.
-    review
-        The ratings, or None: then the files of an earlier run are removed, since they would
-        contradict the cohort tables.
-    output_dir
-        The derivatives dataset.
-
-    Returns
-    -------
-    list of Path
-        ``group_redo`` and ``group_raters``, each as TSV and JSON, and ``qc_fail.yml``, which the
-        manual-correction scripts of the Spinal Cord Toolbox take.
-    """
-    keys = ('group_redo', 'group_raters')
-    yaml = output_dir / dataset_path('group_qc_fail')
-    if review is None:
-        for key in (*keys, *(f'{key}_json' for key in keys)):
-            (output_dir / dataset_path(key)).unlink(missing_ok=True)
-        yaml.unlink(missing_ok=True)
-        return []
-    redo = [scan for scan in scans if scan.judgement() or (scan.verdict and scan.verdict.muscles)]
-    redo = [scan for scan in redo if not scan.record.parts]
-    images = [_main_image(scan) for scan in redo if scan.record.inputs]
-    # A JSON string is a YAML string, whatever is in it.
-    lines = [f'- {json.dumps(name)}\n' for name in images]
-    write_text('FILES_SEG:' + (''.join(['\n', *lines]) if lines else ' []\n'), yaml)
-    return [
-        *_write(output_dir, 'group_redo', _redo_table(redo)),
-        *_write(output_dir, 'group_raters', _rater_table(review)),
-        yaml,
-    ]
-
-
-def _main_image(scan: ScanOutputs) -> str:
-    """Return the file name of the image on which a segmentation is corrected."""
-    inputs = scan.record.inputs
-    contrast = next((name for name in BACKGROUNDS if name in inputs), next(iter(inputs)))
-    return PurePosixPath(inputs[contrast]).name
-
-
-def _redo_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [
-        {
-            **_scan_cells(scan),
-            'image': _main_image(scan) if scan.record.inputs else MISSING,
-            **_verdict_cells(scan),
-        }
-        for scan in scans
-    ]
-    return pd.DataFrame(rows, columns=list(read_dictionary('group_redo')), dtype=object)
-
-
-def _rater_table(review: CohortReview) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [vars(pair) for pair in review.pairs]
-    return pd.DataFrame(rows, columns=list(read_dictionary('group_raters')))
-
-
-def _write(
-    output_dir: Path, key: str, table: pd.DataFrame, definitions: Mapping[str, Any] | None = None
-) -> list[Path]:
-    """Write a table, its dictionary, and its Parquet file if it has one."""
-    path, sidecar = (output_dir / dataset_path(name) for name in (key, f'{key}_json'))
-    write_tsv(table, path)
-    write_json(_dictionary(key, table, definitions or {}), sidecar)
-    if f'{key}_parquet' not in io_spec()['dataset']:
-        return [path, sidecar]
-    parquet = output_dir / dataset_path(f'{key}_parquet')
-    write_bytes(to_parquet(table), parquet)
-    return [path, sidecar, parquet]
-
-
-def to_parquet(table: pd.DataFrame) -> bytes:
-    """Return a table of text as Parquet; columns of numbers and logical columns are typed so."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def typed(column: pd.Series) -> pa.Array:
-        if type_of(column) == 'logical':
-            return pa.array([None if word == MISSING else word in TRUE for word in column])
-        column = column.where(column != MISSING, None)
-        try:
-            return pa.array(pd.to_numeric(column), from_pandas=True)
-        except (ValueError, TypeError):
-            return pa.array(column, pa.string(), from_pandas=True)
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: typed(table[name]) for name in table}), sink)
-    return bytes(sink.getvalue().to_pybytes())
 
 
 def analysed_measures(scans: Sequence[ScanOutputs]) -> list[str]:
@@ -208,7 +40,7 @@ def muscle_table(scans: Sequence[ScanOutputs], people: People) -> pd.DataFrame:
     measures = _in_order(name for scan in scans for name in scan.measures)
     pairs = [(scan, row) for scan in scans for row in scan.rows]
     reasons = [scan.exclusion(row) for scan, row in pairs]
-    known = [(_scan_cells(scan), len(scan.rows)) for scan in scans]
+    known = [(scan_cells(scan), len(scan.rows)) for scan in scans]
     columns: dict[str, list[str]] = {
         name: [cells[name] for cells, count in known for _ in range(count)]
         for name in SCAN_COLUMNS
@@ -233,7 +65,7 @@ def wide_table(
 
     names = _wide_names(scans, measures)
     found = [_wide_cells(scan, measures) for scan in scans]
-    cells = [_scan_cells(scan) for scan in scans]
+    cells = [scan_cells(scan) for scan in scans]
     columns = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
     columns |= {name: [each.get(name, MISSING) for each in found] for name in names}
     columns |= _people_columns(scans, people, columns)
@@ -252,7 +84,7 @@ def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd
     for scan in (scan for scan in scans if scan.rows):
         own = rows.setdefault(f'sub-{scan.record.participant}', {})
         for name, text in _wide_cells(scan, measures).items():
-            own[f'{_prefix(scan)}_{name}'] = text
+            own[f'{scan_prefix(scan)}_{name}'] = text
     names = sorted(
         {name for row in rows.values() for name, text in row.items() if text != MISSING}
     )
@@ -263,7 +95,7 @@ def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd
     return pd.DataFrame(columns, dtype=object)
 
 
-def _prefix(scan: ScanOutputs) -> str:
+def scan_prefix(scan: ScanOutputs) -> str:
     """Return what tells a scan from the others of its participant, as part of a column's name."""
     return '_'.join(scan.record.scan.split('_')[1:]).replace('-', '')
 
@@ -298,7 +130,7 @@ def _wide_names(
     }
 
 
-def _sides(
+def wide_sides(
     scans: Sequence[ScanOutputs], measures: Sequence[str]
 ) -> dict[str, tuple[str, str, str]]:
     """Return measure, muscle and side of the columns of the wide table that have a side."""
@@ -355,7 +187,7 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
         record = scan.record
         rows.append(
             {
-                **_scan_cells(scan),
+                **scan_cells(scan),
                 'segmentation': scan.segmentation,
                 SOURCE: _source(scan),
                 'status': record.status,
@@ -367,7 +199,7 @@ def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
                 'settings_sha256': record.settings_digest or MISSING,
                 'device': record.device or MISSING,
                 **{name: str(value) for name, value in scan.quality.items()},
-                **_verdict_cells(scan),
+                **verdict_cells(scan),
                 **_exclusion_cells(scan.exclusion()),
             }
         )
@@ -381,7 +213,8 @@ def _source(scan: ScanOutputs) -> str:
     return 'manual' if scan.manual else 'network'
 
 
-def _scan_cells(scan: ScanOutputs) -> dict[str, str]:
+def scan_cells(scan: ScanOutputs) -> dict[str, str]:
+    """Return the columns that say which scan a row is about."""
     record = scan.record
     return {
         'participant_id': f'sub-{record.participant}',
@@ -392,7 +225,8 @@ def _scan_cells(scan: ScanOutputs) -> dict[str, str]:
     }
 
 
-def _verdict_cells(scan: ScanOutputs) -> dict[str, str]:
+def verdict_cells(scan: ScanOutputs) -> dict[str, str]:
+    """Return the columns of the ratings of a scan."""
     verdict = scan.verdict
     return {
         'qc_rating': verdict.rating if verdict else MISSING,
@@ -413,12 +247,6 @@ def measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
         for name, entry in scan.definitions.items():
             definitions.setdefault(name, entry)
     return definitions
-
-
-def _dictionary(key: str, table: pd.DataFrame, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    known = {**definitions, **read_dictionary(key)}
-    other = {'Description': 'Column of participants.tsv of the raw dataset.'}
-    return {column: known.get(column, other) for column in table.columns}
 
 
 def _in_order(names: Any) -> list[str]:

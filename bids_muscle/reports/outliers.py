@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,21 +47,32 @@ class Outlier:
     robust_z: float
 
 
-def find_outliers(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> list[Outlier]:
-    """List values with a robust z beyond 3.5, the farthest first; see :func:`robust_scores`."""
-    far = robust_scores(scans, columns, beyond=OUTLIER_Z)
-    return sorted(far, key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
+@dataclass(frozen=True)
+class RobustScores:
+    """How far values lie from those of the same muscle, side and contrast.
+
+    Parameters
+    ----------
+    outliers
+        Values with a robust z beyond :data:`OUTLIER_Z`, the farthest first.
+    farthest
+        The largest absolute robust z of a column in a scan, by scan and column.
+    """
+
+    outliers: tuple[Outlier, ...]
+    farthest: Mapping[tuple[str, str], float]
+
+    def among(self, columns: Collection[str]) -> list[Outlier]:
+        """Return the outliers of these columns."""
+        return [outlier for outlier in self.outliers if outlier.column in columns]
 
 
-def robust_scores(
-    scans: Sequence[ScanOutputs], columns: Sequence[str], beyond: float = -1
-) -> list[Outlier]:
-    """Return how far each value lies from those of the same muscle, side and contrast.
+def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> RobustScores:
+    """Compute how far each value lies from those of the same muscle, side and contrast.
 
     The robust z is 0.6745 (value - median) / MAD, with MAD the median absolute deviation from the
     median [1]_, over the scans of one region and contrast, for each muscle and side. Muscles with
-    fewer than five values, or of which more than half are equal, have no scores. Only values with
-    a robust z beyond the given one are returned.
+    fewer than five values, or of which more than half are equal, have no scores.
 
     References
     ----------
@@ -74,21 +85,22 @@ def robust_scores(
         alike = str(scan.record.region), scan.contrast
         for name, column, value in _values(scan, columns):
             groups.setdefault((*alike, name, column), []).append((scan, value))
-    scores = []
+    outliers: list[Outlier] = []
+    farthest: dict[tuple[str, str], float] = {}
     for (_, _, name, column), members in groups.items():
         values = np.array([value for _, value in members])
         distance = values - np.median(values)
         mad = np.median(np.abs(distance))
         if len(members) < LEAST_VALUES or mad == 0:
             continue
-        z = 0.6745 * distance / mad
-        for n in np.flatnonzero(np.abs(z) > beyond):
-            scan, value = members[n]
+        for (scan, value), z in zip(members, (0.6745 * distance / mad).tolist(), strict=True):
             record = scan.record
-            scores.append(
-                Outlier(record.participant, record.scan, name, column, value, float(z[n]))
-            )
-    return scores
+            key = record.scan, column
+            farthest[key] = max(farthest.get(key, 0.0), abs(z))
+            if abs(z) > OUTLIER_Z:
+                outliers.append(Outlier(record.participant, record.scan, name, column, value, z))
+    outliers.sort(key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
+    return RobustScores(tuple(outliers), farthest)
 
 
 def outlier_columns(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> list[str]:
@@ -98,21 +110,21 @@ def outlier_columns(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> li
     return list(dict.fromkeys([*measures, *asymmetries, *quality]))
 
 
-def outlier_table(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> pd.DataFrame:
-    """Return the outliers among measures, asymmetries and image quality, the farthest first.
+def outlier_table(scans: Sequence[ScanOutputs], outliers: Sequence[Outlier]) -> pd.DataFrame:
+    """Return outliers as a table.
 
     Parameters
     ----------
     scans
         All scans of the dataset.
-    columns
-        Measures to look at; asymmetries and image quality are looked at anyhow.
+    outliers
+        In the order of the rows.
     """
     import pandas as pd
 
     by_name = {scan.record.scan: scan for scan in scans}
     rows = []
-    for each in find_outliers(scans, outlier_columns(scans, columns)):
+    for each in outliers:
         scan = by_name[each.scan]
         kind = 'image quality' if not each.name else 'muscle'
         rows.append(

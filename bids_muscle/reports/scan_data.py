@@ -14,13 +14,7 @@ from bids_muscle.reports.cohort import People, measure_definitions
 from bids_muscle.reports.completeness import STATUSES, cause_of
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.measures import UNKNOWN_COLOUR
-from bids_muscle.reports.outliers import (
-    OUTLIER_Z,
-    Outlier,
-    find_outliers,
-    outlier_columns,
-    robust_scores,
-)
+from bids_muscle.reports.outliers import OUTLIER_Z, Outlier, RobustScores, outlier_columns
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import heading, main_measures, page_link
 from bids_muscle.statistics.cohort import COVARIATES, participants
@@ -36,7 +30,10 @@ DICE = 'dice_predicted'
 
 
 def scan_data(
-    scans: Sequence[ScanOutputs], people: People, variables: Sequence[Variable] = ()
+    scans: Sequence[ScanOutputs],
+    people: People,
+    scores: RobustScores,
+    variables: Sequence[Variable] = (),
 ) -> dict[str, Any]:
     """Return what the filters, the wall and the charts of a cohort need.
 
@@ -46,8 +43,10 @@ def scan_data(
         All scans of the dataset.
     people
         Rows of ``participants.tsv`` by participant.
+    scores
+        Of the main measures at least.
     variables
-        Columns of it, from :func:`shown_variables`.
+        Columns of ``participants.tsv``, from :func:`shown_variables`.
 
     Returns
     -------
@@ -67,9 +66,10 @@ def scan_data(
     ]
     series = sorted({_series(scan) for scan in scans})
     kinds = _kinds(scans)
-    scores: dict[str, float] = {}
-    for each in robust_scores(scans, [name for name in measures if name != DICE]):
-        scores[each.scan] = max(scores.get(each.scan, 0.0), round(abs(each.robust_z), 2))
+    farthest: dict[str, float] = {}
+    for (scan_name, column), z in scores.farthest.items():
+        if column in measures and column != DICE:
+            farthest[scan_name] = max(farthest.get(scan_name, 0.0), round(z, 2))
     who = people_of(scans, people)
     return {
         'outlier_z': OUTLIER_Z,
@@ -97,7 +97,7 @@ def scan_data(
                 ],
                 'verdict': scan.verdict.rating if scan.verdict else '',
                 'excluded': scan.exclusion(),
-                'score': scores.get(scan.record.scan),
+                'score': farthest.get(scan.record.scan),
                 'sure': _short(scan.least_sure[1]) if scan.least_sure else None,
                 **_values(scan, measures, list(muscles)),
                 'quality': [_short(scan.quality.get(name)) for name in qualities],
@@ -152,18 +152,18 @@ def shown_variables(
     ]
 
 
-def outlier_data(scans: Sequence[ScanOutputs]) -> list[list[Any]]:
+def outlier_data(scans: Sequence[ScanOutputs], scores: RobustScores) -> list[list[Any]]:
     """Return the outliers: place of the scan, muscle, measure, value, robust z."""
     definitions = {**quality_dictionary(), **measure_definitions(scans)}
     places = {scan.record.scan: place for place, scan in enumerate(scans)}
 
-    def row(each: Outlier) -> list[Any]:
-        what = heading(each.column, definitions)
-        return [places[each.scan], each.name, what, _short(each.value), round(each.robust_z, 1)]
+    def row(outlier: Outlier) -> list[Any]:
+        what = heading(outlier.column, definitions)
+        z = round(outlier.robust_z, 1)
+        return [places[outlier.scan], outlier.name, what, _short(outlier.value), z]
 
-    rows = [row for scan in scans for row in scan.rows]
-    columns = outlier_columns(scans, main_measures(rows))
-    return [row(each) for each in find_outliers(scans, columns)]
+    columns = outlier_columns(scans, shown_measures(scans))
+    return [row(outlier) for outlier in scores.among([name for name in columns if name != DICE])]
 
 
 def completeness_data(table: pd.DataFrame, unusable: Sequence[str] = ()) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,7 @@ from bids_muscle.reports.statistics_figures import (
 )
 from bids_muscle.reports.statistics_panels import agreement_panels, change_panels, residual_panels
 from bids_muscle.statistics.analysis import analysis_dictionary
-from bids_muscle.statistics.cohort import MEASURES, CohortAnalysis, analyse
-from bids_muscle.statistics.detectable import GivenSdc, Years
-from bids_muscle.statistics.sessions import SessionOrder
+from bids_muscle.statistics.cohort import MEASURES, AnalysisPlan, CohortAnalysis, analyse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,24 +44,14 @@ MEASURED = (
 KEPT = {*SCAN_COLUMNS, *IDENTITY, *MEASURES}
 
 
-def analyse_cohort(
-    muscles: pd.DataFrame,
-    *,
-    formula: str | None,
-    harmonise_sites: bool,
-    order: SessionOrder,
-    groups: Sequence[str] = (),
-    meanings: Mapping[str, Mapping[str, str]] | None = None,
-    years: Years | None = None,
-    detectable: Sequence[GivenSdc] = (),
-) -> dict[str, CohortAnalysis]:
+def analyse_cohort(muscles: pd.DataFrame, plan: AnalysisPlan) -> dict[str, CohortAnalysis]:
     """Analyse the rows of :func:`~bids_muscle.reports.cohort.muscle_table` that count.
 
     Parameters
     ----------
     muscles
         All rows.
-    formula, harmonise_sites, order, groups, meanings, years, detectable
+    plan
         See :func:`~bids_muscle.statistics.cohort.analyse`.
 
     Raises
@@ -73,18 +61,9 @@ def analyse_cohort(
     """
     measures = muscles.columns[: muscles.columns.get_loc(REASON)]
     # A formula may ask for any measure; otherwise most are not copied.
-    unused = [name for name in measures if name not in KEPT] if formula is None else []
+    unused = [name for name in measures if name not in KEPT] if plan.formula is None else []
     kept, counted = muscles.drop(columns=[*unused, *EXCLUSION]), muscles['excluded'] == 'no'
-    return analyse(
-        kept if counted.all() else kept[counted],
-        formula=formula,
-        harmonise_sites=harmonise_sites,
-        order=order,
-        groups=groups,
-        meanings=meanings,
-        years=years,
-        detectable=detectable,
-    )
+    return analyse(kept if counted.all() else kept[counted], plan)
 
 
 def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -> list[Path]:

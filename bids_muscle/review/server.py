@@ -19,12 +19,13 @@ from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
 from bids_muscle.errors import UsageError
 from bids_muscle.reports.cohort import recorded_people
 from bids_muscle.reports.lights import scan_light
+from bids_muscle.reports.outliers import robust_scores
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
 from bids_muscle.reports.page import environment
 from bids_muscle.reports.participant import participant_page
 from bids_muscle.reports.ratings import keep_rating
 from bids_muscle.reports.review import review_page
-from bids_muscle.reports.scan_data import scan_data
+from bids_muscle.reports.scan_data import scan_data, shown_measures
 from bids_muscle.review.guard import admit, explain, harden, refuse
 from bids_muscle.review.saving import (
     ReaderWork,
@@ -108,7 +109,8 @@ def _add_pages(app: Flask, review: ReviewState) -> None:
             'readonly': review.readonly,
             'ratings': review.ratings_of(rater) if rater else {},
         }
-        data = scan_data(scans, recorded_people(scans))
+        scores = robust_scores(scans, shown_measures(scans))
+        data = scan_data(scans, recorded_people(scans), scores)
         return review_page(scans, data, review.output_dir, served)
 
     @app.get('/favicon.ico')

@@ -75,29 +75,12 @@ class CohortAnalysis:
     points: Mapping[tuple[str, str, str], Points] = field(default_factory=dict)
 
 
-def analyse(
-    table: pd.DataFrame,
-    *,
-    measures: Sequence[str] = MEASURES,
-    covariates: Sequence[str] = COVARIATES,
-    centred: bool = True,
-    harmonise_sites: bool = True,
-    formula: str | None = None,
-    order: SessionOrder | None = None,
-    groups: Sequence[str] = (),
-    meanings: Mapping[str, Mapping[str, str]] | None = None,
-    years: Years | None = None,
-    detectable: Sequence[GivenSdc] = (),
-) -> dict[str, CohortAnalysis]:
-    """Run all analyses that a cohort allows.
+@dataclass(frozen=True)
+class AnalysisPlan:
+    """What to analyse, and how.
 
     Parameters
     ----------
-    table
-        One row per scan, muscle and side with ``participant_id``, ``session_id``, ``region``,
-        ``contrast``, ``muscle``, ``side``, measures, ``reason``, and behind it the columns of
-        participants.tsv; text with ``n/a`` for what is missing, as in ``group_muscles.tsv``, or
-        numbers.
     measures
         Columns to analyse; those that the table lacks are passed over.
     covariates
@@ -121,6 +104,32 @@ def analyse(
         When each session was, by participant and session.
     detectable
         Smallest detectable changes; without them, from repeats within a session.
+    """
+
+    measures: Sequence[str] = MEASURES
+    covariates: Sequence[str] = COVARIATES
+    centred: bool = True
+    harmonise_sites: bool = True
+    formula: str | None = None
+    order: SessionOrder | None = None
+    groups: Sequence[str] = ()
+    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    years: Years = field(default_factory=dict)
+    detectable: Sequence[GivenSdc] = ()
+
+
+def analyse(table: pd.DataFrame, plan: AnalysisPlan | None = None) -> dict[str, CohortAnalysis]:
+    """Run all analyses that a cohort allows.
+
+    Parameters
+    ----------
+    table
+        One row per scan, muscle and side with ``participant_id``, ``session_id``, ``region``,
+        ``contrast``, ``muscle``, ``side``, measures, ``reason``, and behind it the columns of
+        participants.tsv; text with ``n/a`` for what is missing, as in ``group_muscles.tsv``, or
+        numbers.
+    plan
+        What to analyse, and how; None for the defaults.
 
     Returns
     -------
@@ -140,49 +149,50 @@ def analyse(
     UsageError
         If the formula cannot be used, or a column to test is not there.
     """
-    measures = [name for name in measures if name in table.columns]
+    plan = plan or AnalysisPlan()
+    measures = [name for name in plan.measures if name in table.columns]
     frame = muscle_means(table, measures)
-    people = participants(table, covariates)
-    order = order or _order_of(frame)
-    variables, years = find_variables(table, people, groups, meanings or {}), years or {}
+    people = participants(table, plan.covariates)
+    order = plan.order or _order_of(frame)
+    variables = find_variables(table, people, plan.groups, plan.meanings)
     repeats = repeats_of(table, measures)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
-    sites = harmonise_sites and people['site'].nunique() > 1
+    sites = plan.harmonise_sites and people['site'].nunique() > 1
     for sample in samples_of(frame, people, measures, order):
         key = {'region': sample.region, 'contrast': sample.contrast, 'measure': sample.measure}
         found: list[tuple[str, Analysis]] = []
         measured = sample.values
-        found += _individual(sample, repeats, detectable, years)
+        found += _individual(sample, repeats, plan.detectable, plan.years)
         if variables:
             first = sample.first.droplevel(1)
             tested = compare_groups(
                 first,
                 sample.people.loc[first.index],
                 variables,
-                covariates,
+                plan.covariates,
                 with_sites=sites,
-                explored=not groups,
+                explored=not plan.groups,
             )
             found += tested.items()
         if sites:
-            sample, told_of_sites = _harmonised(sample, covariates)
+            sample, told_of_sites = _harmonised(sample, plan.covariates)
             found += told_of_sites
         front = '' if sample.values is measured else 'Harmonised values: '
-        for name, analysis in _analyses(sample, covariates, centred, years):
+        for name, analysis in _analyses(sample, plan):
             told = tuple(f'{front}{sentence}' for sentence in analysis.sentences)
             found.append((name, replace(analysis, sentences=told)))
         for name, analysis in found:
             parts.setdefault(name, []).append((key, analysis))
     for key, analysis in compare_pairs(scan_means(table, frame, measures), measures, order):
         parts.setdefault('agreement', []).append((key, analysis))
-    if formula is not None:
+    if plan.formula is not None:
         names = [name for name in measure_columns(table) if name not in IDENTITY]
         # Without any the error names all that could have been meant.
-        frame = muscle_means(table, [name for name in names if name in formula] or names)
+        frame = muscle_means(table, [name for name in names if name in plan.formula] or names)
         for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast)}
-            joined = for_formula(part, people, table, years)
-            parts.setdefault('formula', []).append((key, fit_formula(joined, formula)))
+            joined = for_formula(part, people, table, plan.years)
+            parts.setdefault('formula', []).append((key, fit_formula(joined, plan.formula)))
     return {name: _joined(analyses) for name, analyses in parts.items()}
 
 
@@ -192,14 +202,13 @@ def _order_of(frame: pd.DataFrame) -> SessionOrder:
     return order_sessions({who: {name: {} for name in names} for who, names in groups.items()})
 
 
-def _analyses(
-    sample: Sample, covariates: Sequence[str], centred: bool, years: Years
-) -> Iterator[tuple[str, Analysis]]:
+def _analyses(sample: Sample, plan: AnalysisPlan) -> Iterator[tuple[str, Analysis]]:
+    covariates, years = plan.covariates, plan.years
     values, sessions = sample.first.droplevel(1), sample.sessions
     people = sample.people.loc[values.index]
     every = ('sex', *covariates)
     yield 'means', muscle_summary(values, _which_first(sample))
-    yield 'rm_ancova', rm_ancova(values, people, covariates, centred=centred)
+    yield 'rm_ancova', rm_ancova(values, people, covariates, centred=plan.centred)
     yield 'paired_t', paired_t(values)
     yield 'sex_differences', sex_differences(values, people, covariates)
     yield 'pearson', partial_correlations(values, people, covariates, control=every)

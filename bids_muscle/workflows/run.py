@@ -179,6 +179,7 @@ def _find_machine(inputs: RunInputs, participants: Sequence[str], progress: Prog
 
 def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
+    from bids_muscle.reports.cohort_input import GroupOptions, RawTables
     from bids_muscle.reports.group import write_group
 
     records = _require_records(settings)
@@ -204,19 +205,18 @@ def run_group(settings: Settings) -> ExitCode:
     try:
         written = write_group(
             settings.output_dir,
-            settings.qc_ratings,
-            people=table.rows if table else None,
-            unusable=unusable,
-            exclude=settings.exclude,
-            formula=settings.formula,
-            groups=settings.group,
-            harmonise_sites=settings.harmonise_sites,
-            visits=visits,
-            remarks=remarks,
-            session_order=settings.session_order,
-            norms=settings.norms,
-            records=records,
-            detectable=settings.sdc,
+            GroupOptions(
+                ratings=settings.qc_ratings,
+                exclude=settings.exclude,
+                formula=settings.formula,
+                groups=settings.group,
+                harmonise_sites=settings.harmonise_sites,
+                session_order=settings.session_order,
+                norms=settings.norms,
+                detectable=settings.sdc,
+            ),
+            RawTables(table.rows if table else None, unusable, visits, remarks),
+            records,
         )
     finally:
         gc.enable()

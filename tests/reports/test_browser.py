@@ -18,6 +18,7 @@ from PIL import Image
 
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.quality import quality_dictionary
+from bids_muscle.reports.cohort_input import GroupOptions
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans, segmentations
 from bids_muscle.reports.participant import write_participant_report
@@ -155,7 +156,7 @@ def test_rating_by_keyboard_alone(
     assert merged['sub-02_acq-dixon'].muscles == ('right multifidus',)
     assert merged['sub-01_acq-dixon'].comments == (f'A. B.: leaks, pass? {HOSTILE}',)
     # The cohort page shows the hostile comment as text.
-    page = visit(write_group(cohort, [ratings])[-1])
+    page = visit(write_group(cohort, GroupOptions(ratings=[ratings]))[-1])
     assert HOSTILE in page.inner_text('section[aria-labelledby=review]')
 
 
@@ -585,7 +586,7 @@ def test_the_cohort_is_filtered(
     output_dir = add_scan('99', problem=PROBLEM, participant_info=people_of(0))
     exclude = tmp_path / 'exclude.tsv'
     exclude.write_text('participant_id\tmuscle\nsub-07\tright multifidus\n')
-    page = visit(write_group(output_dir, exclude=exclude)[-1])
+    page = visit(write_group(output_dir, GroupOptions(exclude=exclude))[-1])
     assert page.inner_text('#count') == '9 of 9 scans of this series'
     right = np.array(mfi_pct[:-1]) + 1
     low, middle, high = np.percentile(right, [25, 50, 75])
@@ -650,7 +651,7 @@ def test_columns_of_the_participants_filter_split_and_colour(
         output_dir = add_scan(
             f'{number:02d}', rows=muscle_rows(10.0 + number), participant_info=info
         )
-    page = visit(write_group(output_dir, groups=['arm'])[-1])
+    page = visit(write_group(output_dir, GroupOptions(groups=['arm']))[-1])
     assert page.locator('#tested').is_hidden()
     page.select_option('#split', 'arm')
     found = described(page)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import GridMismatchError, NothingSelectedError
+from bids_muscle.reports.cohort_input import GroupOptions
 from bids_muscle.reports.flow import Flow, FlowStep, flow_of, flow_svg
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import ScanOutputs
@@ -98,7 +99,7 @@ def test_text_and_page_say_the_same(add_scan: AddScan, tmp_path: Path) -> None:
     add_scan('98', problem=problem, participant_info={'age': '50'})
     listed = tmp_path / 'exclude.tsv'
     listed.write_text(f'participant_id\treason\n06\t{HOSTILE}\n')
-    files = write_group(output_dir, exclude=listed, groups=['arm'])
+    files = write_group(output_dir, GroupOptions(exclude=listed, groups=['arm']))
     assert {path.name for path in files} >= {'group_text.md', 'group_flow.svg'}
     text = (output_dir / 'group_text.md').read_text()
     page = files[-1].read_text()
@@ -120,5 +121,5 @@ def test_text_and_page_say_the_same(add_scan: AddScan, tmp_path: Path) -> None:
     numbers = [int(n) for n in re.findall(r'^(\d+)\. ', plain, re.MULTILINE)]
     assert sorted(cited) == numbers == list(range(1, len(numbers) + 1))
     before = (output_dir / 'group_text.md').read_bytes()
-    write_group(output_dir, exclude=listed, groups=['arm'])
+    write_group(output_dir, GroupOptions(exclude=listed, groups=['arm']))
     assert (output_dir / 'group_text.md').read_bytes() == before

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.reports.cohort_input import GroupOptions
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import read_scans
 from bids_muscle.reports.ratings import COLUMNS, FORMAT, keep_rating, read_ratings
@@ -82,7 +83,7 @@ def test_what_fails_is_excluded_and_stays_in_the_tables(cohort: Path, tmp_path: 
         rating(cohort, '01', rating='fail', comment='leaks'),
         rating(cohort, '02', rating='artefact', muscles=['right psoas major']),
     ]
-    paths = write_group(cohort, [as_tsv(tmp_path / 'r.tsv', *ratings)])
+    paths = write_group(cohort, GroupOptions(ratings=[as_tsv(tmp_path / 'r.tsv', *ratings)]))
     muscles = table(cohort / 'group_muscles.tsv')
     assert len(muscles) == 24
     excluded = {
@@ -108,7 +109,7 @@ def test_what_fails_is_excluded_and_stays_in_the_tables(cohort: Path, tmp_path: 
 def test_the_list_to_redo_and_its_form_for_sct(cohort: Path, tmp_path: Path) -> None:
     ratings = [rating(cohort, '01', rating='fail'), rating(cohort, '02'), rating(cohort, '03')]
     ratings[2]['muscles'] = ['left multifidus']
-    paths = write_group(cohort, [as_json(tmp_path / 'r.json', *ratings)])
+    paths = write_group(cohort, GroupOptions(ratings=[as_json(tmp_path / 'r.json', *ratings)]))
     redo = table(cohort / 'group_redo.tsv')
     assert [(row['participant_id'], row['image']) for row in redo] == [
         ('sub-01', 'water.nii.gz'),
@@ -132,7 +133,7 @@ def test_raters_are_merged_to_the_worst_and_compared(cohort: Path, tmp_path: Pat
         for each, r in zip(('01', '02', '03'), ('artefact', 'fail', 'pass'), strict=True)
     ]
     files = [as_tsv(tmp_path / 'a.tsv', *first), as_json(tmp_path / 'b.json', *second)]
-    write_group(cohort, files)
+    write_group(cohort, GroupOptions(ratings=files))
     scans = {row['participant_id']: row for row in table(cohort / 'group_scans.tsv')}
     assert [scans[f'sub-0{k}']['qc_rating'] for k in (1, 2, 3)] == ['artefact', 'fail', 'pass']
     assert scans['sub-01']['qc_raters'] == 'AB: pass; CD: artefact'
@@ -146,7 +147,7 @@ def test_raters_are_merged_to_the_worst_and_compared(cohort: Path, tmp_path: Pat
 def test_the_last_rating_of_a_rater_counts(cohort: Path, tmp_path: Path) -> None:
     late = rating(cohort, '01', rating='pass', rated_at='2026-02-01T00:00:00Z')
     early = rating(cohort, '01', rating='fail')
-    write_group(cohort, [as_tsv(tmp_path / 'r.tsv', late, early)])
+    write_group(cohort, GroupOptions(ratings=[as_tsv(tmp_path / 'r.tsv', late, early)]))
     [row] = [r for r in table(cohort / 'group_scans.tsv') if r['participant_id'] == 'sub-01']
     assert (row['qc_rating'], row['excluded']) == ('pass', 'no')
 
@@ -154,7 +155,7 @@ def test_the_last_rating_of_a_rater_counts(cohort: Path, tmp_path: Path) -> None
 def test_a_rating_of_another_segmentation_does_not_count(cohort: Path, tmp_path: Path) -> None:
     old = rating(cohort, '01', rating='fail', segmentation='0' * 12)
     path = as_tsv(tmp_path / 'r.tsv', old, rating(cohort, '02'))
-    page = write_group(cohort, [path])[-1].read_text()
+    page = write_group(cohort, GroupOptions(ratings=[path]))[-1].read_text()
     assert 'another segmentation' in page
     assert 'sub-01_acq-dixon.' in page.split('so rate')[1].split('</li>')[0]
     assert {row['excluded'] for row in table(cohort / 'group_scans.tsv')} == {'no'}
@@ -165,12 +166,12 @@ def test_ratings_of_another_dataset_are_told_and_the_page_comes(
 ) -> None:
     foreign = as_tsv(tmp_path / 'r.tsv', {**rating(cohort, '01'), 'scan': 'sub-99_acq-dixon'})
     with pytest.raises(BadDataError, match='sub-99_acq-dixon'):
-        write_group(cohort, [foreign])
+        write_group(cohort, GroupOptions(ratings=[foreign]))
     told = f'{foreign} is about none of the scans of this dataset'
     assert told in (cohort / 'group.html').read_text()
     # Together with a file that is of this dataset nothing is wrong.
     own = as_tsv(tmp_path / 'own.tsv', rating(cohort, '01', rating='fail'))
-    write_group(cohort, [foreign, own])
+    write_group(cohort, GroupOptions(ratings=[foreign, own]))
     page = (cohort / 'group.html').read_text()
     assert told in page
     assert 'rated fail in the review' in page
@@ -191,7 +192,7 @@ def test_a_broken_rating_is_named(
 ) -> None:
     path = as_json(tmp_path / 'r.json', rating(cohort, '01'), rating(cohort, '02', **change))
     with pytest.raises(BadDataError, match=said):
-        write_group(cohort, [path])
+        write_group(cohort, GroupOptions(ratings=[path]))
 
 
 @pytest.mark.parametrize(

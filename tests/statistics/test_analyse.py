@@ -15,7 +15,13 @@ from bids_muscle.phantom.effects import load_effects
 from bids_muscle.statistics import evaluation
 from bids_muscle.statistics.agreement import Agreement
 from bids_muscle.statistics.analysis import analysis_dictionary
-from bids_muscle.statistics.cohort import CohortAnalysis, analyse, muscle_means, participants
+from bids_muscle.statistics.cohort import (
+    AnalysisPlan,
+    CohortAnalysis,
+    analyse,
+    muscle_means,
+    participants,
+)
 from bids_muscle.statistics.detectable import GivenSdc
 from bids_muscle.statistics.factorial import compare_levels, factorial_anova
 
@@ -99,7 +105,9 @@ def test_every_column_is_in_the_dictionary() -> None:
     table['arm'] = place.map(lambda k: 'abc'[k % 3])
     years = {who: {'ses-1': 0.0, 'ses-2': 1.0} for who in table['participant_id']}
     limits = [GivenSdc(MEASURE, 1.0)]
-    analyses = analyse(table, formula=f'{MEASURE} ~ age + muscle', years=years, detectable=limits)
+    analyses = analyse(
+        table, AnalysisPlan(formula=f'{MEASURE} ~ age + muscle', years=years, detectable=limits)
+    )
     columns = {name for each in analyses.values() for name in each.table.columns}
     values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))
     columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
@@ -123,7 +131,7 @@ def with_sites(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_sites_are_harmonised_before_all_else(weber: dict[str, CohortAnalysis]) -> None:
     table = with_sites(group_table(84))
-    found, left = analyse(table), analyse(table, harmonise_sites=False)
+    found, left = analyse(table), analyse(table, AnalysisPlan(harmonise_sites=False))
     assert (found['site_differences'].table['p_holm'] < 1e-3).all()
     shift = found['harmonisation'].table.set_index(['muscle', 'site'])['shift'].unstack()
     np.testing.assert_allclose(shift['north'] - shift['south'], 5, atol=2)
@@ -196,12 +204,12 @@ def test_a_formula_may_use_every_measure_and_column() -> None:
     table = group_table(20).assign(smoker=lambda t: np.where(t['participant_id'] < 'sub-08', 1, 0))
     table.insert(9, 'length_mm', '100')
     table['length_mm'] = np.random.default_rng(0).normal(100, 5, len(table)).astype(str)
-    found = analyse(table, formula='length_mm ~ smoker + muscle')['formula'].table
+    found = analyse(table, AnalysisPlan(formula='length_mm ~ smoker + muscle'))['formula'].table
     assert 'smoker' in set(found['term'])
     assert set(found['n_observations']) == {140}
     assert set(found['n']) == {20}
     with pytest.raises(UsageError, match='nonsense'):
-        analyse(table, formula='length_mm ~ nonsense')
+        analyse(table, AnalysisPlan(formula='length_mm ~ nonsense'))
 
 
 DAMAGE = {

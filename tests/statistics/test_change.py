@@ -13,7 +13,7 @@ from test_group_level import group, rows, stats, write_outputs
 from bids_muscle.errors import BadDataError, ExitCode
 from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.statistics.change import rate
-from bids_muscle.statistics.cohort import analyse
+from bids_muscle.statistics.cohort import AnalysisPlan, analyse
 from bids_muscle.statistics.detectable import WITHIN, GivenSdc, measurement_error
 from bids_muscle.statistics.sessions import SessionOrder, session_years
 
@@ -135,7 +135,8 @@ def test_a_file_decides_and_is_read_strictly(tmp_path: Path) -> None:
     path.write_text(f'measure\tsdc\tmuscle\n{MEASURE}\t3\t\n{MEASURE}\t25\ttrapezius\n')
     given = read_detectable(path, [MEASURE])
     assert given[1] == GivenSdc(MEASURE, 25, 'trapezius', source='sdc.tsv')
-    table = analyse(repeated(10), detectable=given)['detectable'].table.set_index('muscle')
+    analyses = analyse(repeated(10), AnalysisPlan(detectable=given))
+    table = analyses['detectable'].table.set_index('muscle')
     assert table.loc['trapezius', 'sdc'] == 25
     assert set(table.drop(index='trapezius')['sdc']) == {3}
     assert set(table['sdc_source']) == {'sdc.tsv'}

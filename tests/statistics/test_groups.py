@@ -14,7 +14,7 @@ from test_group_level import group, rows, stats, write_outputs
 
 from bids_muscle.errors import ExitCode, UsageError
 from bids_muscle.statistics.analysis import ALL_MUSCLES, analysis_dictionary
-from bids_muscle.statistics.cohort import analyse
+from bids_muscle.statistics.cohort import AnalysisPlan, analyse
 from bids_muscle.statistics.groups import compare_groups, effect_beside
 from bids_muscle.statistics.variables import Variable, ask_variables, read_variable
 
@@ -200,7 +200,7 @@ def planted() -> pd.DataFrame:
 
 
 def test_a_planted_group_is_found_and_a_coin_is_not(planted: pd.DataFrame) -> None:
-    found = analyse(planted, groups=['Group', 'coin'])
+    found = analyse(planted, AnalysisPlan(groups=['Group', 'coin']))
     table = found['groups'].table.set_index(['variable', 'muscle'])
     own = table.loc['group']
     assert set(own['level']) == {'patient'} or set(own['level']) == {'Patient'}
@@ -216,7 +216,7 @@ def test_a_planted_group_is_found_and_a_coin_is_not(planted: pd.DataFrame) -> No
 
 
 def test_without_a_column_all_are_explored_in_one_family(planted: pd.DataFrame) -> None:
-    asked = analyse(planted, groups=['group'])['groups'].table
+    asked = analyse(planted, AnalysisPlan(groups=['group']))['groups'].table
     explored = analyse(planted)['groups']
     assert list(dict.fromkeys(explored.table['variable'])) == ['group', 'coin']
     assert set(explored.table['explored']) == {'yes'}
@@ -227,7 +227,7 @@ def test_without_a_column_all_are_explored_in_one_family(planted: pd.DataFrame) 
 
 
 def test_sex_as_a_group_is_the_test_of_women_and_men(planted: pd.DataFrame) -> None:
-    found = analyse(planted, groups=['sex'])
+    found = analyse(planted, AnalysisPlan(groups=['sex']))
     ours = found['groups'].table.set_index('muscle')
     theirs = found['sex_differences'].table.set_index('muscle')
     # The levels are in the order of the alphabet, so that it is women minus men.

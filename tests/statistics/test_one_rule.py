@@ -19,7 +19,7 @@ from bids_muscle.reports.outputs import read_scans
 from bids_muscle.reports.statistics import FIGURES, statistics_context
 from bids_muscle.statistics.analysis import effects
 from bids_muscle.statistics.change import change
-from bids_muscle.statistics.cohort import CohortAnalysis, Finding, analyse
+from bids_muscle.statistics.cohort import AnalysisPlan, CohortAnalysis, Finding, analyse
 from bids_muscle.statistics.comparisons import sex_differences
 from bids_muscle.statistics.harmonise import harmonise
 from bids_muscle.statistics.sessions import SessionOrder
@@ -93,7 +93,7 @@ def test_a_test_that_stands_alone_has_a_closed_dot_in_both_charts() -> None:
 
 
 def test_each_chart_says_what_its_lines_are_and_of_how_many() -> None:
-    found = analyse(group_table(30, sessions=2), formula=f'{MEASURE} ~ age')
+    found = analyse(group_table(30, sessions=2), AnalysisPlan(formula=f'{MEASURE} ~ age'))
     charts = [
         chart
         for measure in statistics_context(found, *PLACE[:2], {})
@@ -211,7 +211,7 @@ def test_harmonised_and_measured_values_are_told_apart() -> None:
     table = table.assign(**{MEASURE: moved}, site=np.where(second, 'north', 'south'))
     measured = {'agreement', 'site_differences', 'harmonisation'}
     for harmonised in (True, False):
-        found = analyse(table, harmonise_sites=harmonised)
+        found = analyse(table, AnalysisPlan(harmonise_sites=harmonised))
         marked = {
             name
             for name, analysis in found.items()
