@@ -92,18 +92,6 @@ def find_part_sets(scans: Sequence[Scan]) -> list[PartSet]:
     )
 
 
-def lone_parts(scans: Sequence[Scan]) -> list[Scan]:
-    """Return the scans that their ``chunk`` calls a part, and that have no other part."""
-    joined = {scan.name for each in find_part_sets(scans) for scan in each.members}
-    return [
-        scan
-        for scan in scans
-        if scan.region not in (None, SPINE)
-        and 'chunk' in dict(scan.entities)
-        and scan.name not in joined
-    ]
-
-
 def check_places(parts: Iterable[Scan]) -> Problem | None:
     """Return why parts cannot be put together by their headers, or None."""
     spans = []

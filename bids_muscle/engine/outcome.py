@@ -80,11 +80,6 @@ class RunReport:
     outcomes: tuple[NodeOutcome, ...]
 
     @property
-    def failures(self) -> tuple[NodeOutcome, ...]:
-        """The nodes that failed themselves, not those skipped because of them."""
-        return tuple(each for each in self.outcomes if each.status is Status.FAILED)
-
-    @property
     def ok(self) -> bool:
         """Whether every node is done."""
         return all(each.status is Status.DONE for each in self.outcomes)

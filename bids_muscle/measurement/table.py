@@ -164,23 +164,21 @@ def measure_scan(
         brightness = even_slices(signals['intensity'], only, body, spacing_mm)
         signals['intensity'] = brightness.even
 
-    def measured(label: Label, voxels: np.ndarray, values: dict[str, np.ndarray]) -> Muscle:
-        return _measure_muscle(
-            label,
-            voxels,
-            values,
-            grid,
-            levels,
-            brightness,
-            clipped=clipped,
-            bounded=bounded,
-            fat_suppressed=fat_suppressed,
-            fat_doubt=fat_doubt,
-            fat_method=fat_method,
-            contrast=contrast,
-        )
-
-    muscles = [measured(*found) for found in _split(numbers, table, signals)]
+    scan = _Scan(
+        grid,
+        levels,
+        brightness,
+        clipped=clipped,
+        bounded=bounded,
+        fat_suppressed=fat_suppressed,
+        fat_doubt=fat_doubt,
+        fat_method=fat_method,
+        contrast=contrast,
+    )
+    muscles = [
+        _measure_muscle(label, voxels, values, scan)
+        for label, voxels, values in _split(numbers, table, signals)
+    ]
     made = {
         'morph': rows.muscle_rows(table, muscles, levels, unlabelled),
         'morph_slices': rows.slice_rows(muscles, levels, grid),
@@ -191,6 +189,21 @@ def measure_scan(
         for name, each in made.items()
     )
     return Measures(of_muscles, of_slices, of_levels, _fat_map(muscles, labels, order))
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the measures of each muscle need to know of its scan; see :func:`measure_scan`."""
+
+    grid: SliceStack
+    levels: SliceLevels | None
+    brightness: Brightness | None
+    clipped: float
+    bounded: bool
+    fat_suppressed: bool
+    fat_doubt: str
+    fat_method: str
+    contrast: str
 
 
 def _signals(
@@ -233,33 +246,17 @@ def _split(
 
 
 def _measure_muscle(
-    label: Label,
-    voxels: np.ndarray,
-    values: dict[str, np.ndarray],
-    grid: SliceStack,
-    levels: SliceLevels | None,
-    brightness: Brightness | None,
-    *,
-    clipped: float,
-    bounded: bool,
-    fat_suppressed: bool,
-    fat_doubt: str,
-    fat_method: str,
-    contrast: str,
+    label: Label, voxels: np.ndarray, values: dict[str, np.ndarray], scan: _Scan
 ) -> Muscle:
-    size = measure_size(voxels, grid)
-    limits = levels.beside(*label.levels) if levels and label.levels else None
-    extent = SCAN if limits is None else label.extent
-    beside = np.zeros(len(size.slices), int) if limits is None else limits[size.slices]
-    inside = beside == 0
-    place = np.searchsorted(size.slices, voxels[:, 2])
-    within = inside[place]
+    """Measure one muscle; signals that cannot be trusted become NaN in `values`."""
+    muscle = _locate(label, voxels, values, scan)
+    slice_index = np.searchsorted(muscle.size.slices, voxels[:, 2])
+    inside = muscle.beside == 0
+    within = inside[slice_index]
     n_voxels = int(np.count_nonzero(within))
-    part = part_of(size, inside, voxels[within], grid) if n_voxels else None
-    muscle = Muscle(label, voxels, size, values, beside, part, extent)
     reasons = []
     if n_voxels < MIN_VOXELS:
-        where = '' if limits is None else f' within {extent}'
+        where = '' if muscle.extent == SCAN else f' within {muscle.extent}'
         reasons.append(f'only {n_voxels} voxels{where}, too few to measure')
         if len(voxels) < MIN_VOXELS:
             return replace(muscle, reasons=tuple(reasons))
@@ -268,50 +265,77 @@ def _measure_muscle(
     n_swapped = None if swapped is None else int(np.count_nonzero(swapped & within))
     if n_swapped:
         reasons.append(_SWAPPED.format(n_swapped, n_voxels))
-    if swapped is not None:
-        for name in {'water', 'fat', 'fat fraction'} & set(values):
-            values[name] = np.where(swapped, np.nan, values[name])
-    if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
-        values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
-    if fat_doubt:
-        values |= {name: np.full(len(voxels), np.nan) for name in values}
+    _mask_signals(values, swapped, scan.fat_doubt)
     fat: Fat | None = None
     eroded: Fat | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
     if 'fat fraction' in values:
         fat = measure_fat(
-            values.get('water'), values.get('fat'), values['fat fraction'], place, inside
+            values.get('water'), values.get('fat'), values['fat fraction'], slice_index, inside
         )
         reasons += rows.missing_fat(fat, both={'water', 'fat'} <= set(values))
         if np.count_nonzero(core & within) >= MIN_VOXELS:
             eroded = rows.fat_of_part(values, core & within)
         else:
             reasons.append(rows.NO_CORE)
-        reasons += [_BOUNDED] if bounded else []
-    elif brightness is not None and label.kind != MUSCLE:
+        reasons += [_BOUNDED] if scan.bounded else []
+    elif scan.brightness is not None and label.kind != MUSCLE:
         reasons.append(_NO_MUSCLE)
-    elif brightness is not None and n_voxels >= MIN_VOXELS:
-        skin = brightness.skin[voxels[within, 2]]
-        thresholded = checked_fat(
-            values['intensity'][within],
-            [each for each in THRESHOLDS if each == fat_method] or THRESHOLDS,
-            fat_suppressed=fat_suppressed,
-            skin=float(np.nanmedian(skin)) if np.isfinite(skin).any() else np.nan,
-            clipped=clipped,
-        )
-        n_dark = int(np.count_nonzero(brightness.dark[size.slices[inside]]))
+    elif scan.brightness is not None and n_voxels >= MIN_VOXELS:
+        skin = scan.brightness.skin[voxels[within, 2]]
+        thresholded = _threshold_muscle(values['intensity'][within], skin, scan)
+        n_dark = int(np.count_nonzero(scan.brightness.dark[muscle.size.slices[inside]]))
         reasons += [_DARK.format(n_dark)] if n_dark else []
         reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
     if fat is None:
-        reasons.insert(0, f'a {contrast} scan has no fat and water images, so no MFI')
-    reasons = [fat_doubt] if fat_doubt else reasons
+        reasons.insert(0, f'a {scan.contrast} scan has no fat and water images, so no MFI')
     return replace(
         muscle,
         fat=fat,
         eroded=eroded,
         n_swapped=n_swapped,
         thresholded=thresholded,
-        reasons=tuple(reasons),
+        reasons=(scan.fat_doubt,) if scan.fat_doubt else tuple(reasons),
+    )
+
+
+def _locate(
+    label: Label, voxels: np.ndarray, values: dict[str, np.ndarray], scan: _Scan
+) -> Muscle:
+    """Return the size of a muscle, and of its part within the levels of its table."""
+    size = measure_size(voxels, scan.grid)
+    limits = scan.levels.beside(*label.levels) if scan.levels and label.levels else None
+    extent = SCAN if limits is None else label.extent
+    beside = np.zeros(len(size.slices), int) if limits is None else limits[size.slices]
+    inside = beside == 0
+    kept = voxels[inside[np.searchsorted(size.slices, voxels[:, 2])]]
+    part = part_of(size, inside, kept, scan.grid) if len(kept) else None
+    return Muscle(label, voxels, size, values, beside, part, extent)
+
+
+def _mask_signals(
+    values: dict[str, np.ndarray], swapped: np.ndarray | None, fat_doubt: str
+) -> None:
+    """Add the fat fraction, and set to NaN what is swapped or cannot be trusted at all."""
+    if swapped is not None:
+        for name in {'water', 'fat', 'fat fraction'} & set(values):
+            values[name] = np.where(swapped, np.nan, values[name])
+    if 'fat fraction' not in values and {'water', 'fat'} <= set(values):
+        values['fat fraction'] = fat_fraction_of(values['water'], values['fat'], noise_floor=0)
+    if fat_doubt:
+        values |= {name: np.full(len(data), np.nan) for name, data in values.items()}
+
+
+def _threshold_muscle(
+    intensity: np.ndarray, skin: np.ndarray, scan: _Scan
+) -> tuple[ThresholdedFat, ...]:
+    """Find the fat of a muscle by thresholds; `skin` is the fat under the skin, by voxel."""
+    return checked_fat(
+        intensity,
+        [method for method in THRESHOLDS if method == scan.fat_method] or THRESHOLDS,
+        fat_suppressed=scan.fat_suppressed,
+        skin=float(np.nanmedian(skin)) if np.isfinite(skin).any() else np.nan,
+        clipped=scan.clipped,
     )
 
 

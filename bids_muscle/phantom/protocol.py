@@ -113,17 +113,9 @@ def fat_share(mfi: float, field_strength_t: float = 3.0) -> float:
     --------
     >>> 0 < fat_share(0.2) < 0.2
     True
-    >>> round(mfi_of(fat_share(0.2)), 6)
-    0.2
     """
     water, fat = muscle_signals(field_strength_t)
     return mfi * water / (mfi * water + (1 - mfi) * fat)
-
-
-def mfi_of(share: float, field_strength_t: float = 3.0) -> float:
-    """MFI (0 to 1) that a Dixon scan measures in muscle of a given fat share."""
-    water, fat = muscle_signals(field_strength_t)
-    return share * fat / (share * fat + (1 - share) * water)
 
 
 def muscle_signals(field_strength_t: float) -> tuple[float, float]:

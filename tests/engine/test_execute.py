@@ -111,7 +111,7 @@ def test_a_dead_worker_is_a_named_failure_and_its_siblings_finish(
         'sibling': 'done',
         'nephew': 'done',
     }
-    (failure,) = report.failures
+    (failure,) = (each for each in report.outcomes if each.status is Status.FAILED)
     assert failure.problem is not None
     assert failure.problem.kind == 'WorkerDiedError'
     assert failure.problem.exit_code == ExitCode.TEMPORARY
@@ -376,7 +376,10 @@ def test_a_part_of_a_map_node_that_dies_or_raises_is_the_failure_of_the_map_node
         mapped.inputs.other = others
         workflow.add_nodes([mapped])
     report = run(workflow, nprocs=4)
-    assert {each.name for each in report.failures} == {'died', 'raised'}
+    assert {each.name for each in report.outcomes if each.status is Status.FAILED} == {
+        'died',
+        'raised',
+    }
     assert (
         report['wf.raised'].problem
         == GridMismatchError('a.nii and b.nii differ.', 'Use images of one scan.').problem

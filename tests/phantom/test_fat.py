@@ -11,7 +11,7 @@ from scipy import ndimage
 from bids_muscle.phantom.anatomy import Anatomy
 from bids_muscle.phantom.fat import fat_by_rank, make_pattern
 from bids_muscle.phantom.person import Person
-from bids_muscle.phantom.protocol import fat_phasor, fat_share, mfi_of, sequence_for
+from bids_muscle.phantom.protocol import fat_phasor, fat_share, muscle_signals, sequence_for
 from bids_muscle.phantom.render import ScanGrid, sample_grid
 from bids_muscle.phantom.tissues import load_tissues
 
@@ -30,8 +30,10 @@ def test_fat_by_rank_has_the_planted_mean(mean: float, weights: list[int]) -> No
 
 
 @given(mfi=st.floats(0.001, 0.999), tesla=st.sampled_from([1.5, 3.0]))
-def test_mfi_and_fat_share_are_inverse(mfi: float, tesla: float) -> None:
-    assert mfi_of(fat_share(mfi, tesla), tesla) == pytest.approx(mfi, rel=1e-9)
+def test_a_muscle_with_the_fat_share_of_an_mfi_shows_this_mfi(mfi: float, tesla: float) -> None:
+    water, fat = muscle_signals(tesla)
+    share = fat_share(mfi, tesla)
+    assert share * fat / (share * fat + (1 - share) * water) == pytest.approx(mfi, rel=1e-9)
 
 
 def test_pattern_is_smooth_along_the_fibres_and_fuller_near_the_spine(

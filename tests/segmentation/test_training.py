@@ -48,13 +48,17 @@ from bids_muscle.segmentation.training.sources import (
     counts_as,
     find_cases,
     load_case,
-    load_source,
     recode,
 )
 from bids_muscle.segmentation.training.synthesis import AIR, BONE, FIRST_ORGAN, paint_body
 from bids_muscle.segmentation.training.trainer import train
 
 RECIPES = Path(__file__).parents[2] / 'bids_muscle/data/recipes'
+
+
+def load_first(source: Source, data: Path) -> PlaneSet:
+    """Load the first label map of a source, of which all muscles must be in a slice."""
+    return load_case(find_cases(source, [data])[0], source.weight)
 
 
 @pytest.mark.parametrize('name', recipe_names())
@@ -321,7 +325,7 @@ def test_a_map_without_a_muscle_is_said(tmp_path: Path) -> None:
     labels[35:40, 20:25] = 1
     nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / 'map.nii')
     with pytest.raises(BadDataError, match='the label 2 not found'):
-        load_source(Source('x', 'map.nii', {1: 1, 2: 2}, (1, 2), 1.0), [tmp_path])
+        load_first(Source('x', 'map.nii', {1: 1, 2: 2}, (1, 2), 1.0), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +390,7 @@ def test_reads_label_maps_in_any_orientation(tmp_path: Path) -> None:
     nib.save(image, tmp_path / 'ras.nii')
     nib.save(image.as_reoriented([[0, -1], [1, -1], [2, 1]]), tmp_path / 'las.nii')
     sets = [
-        load_source(Source('x', name, {11: 1, 12: 2}, (1, 2), 1.0), [tmp_path])[0]
+        load_first(Source('x', name, {11: 1, 12: 2}, (1, 2), 1.0), tmp_path)
         for name in ('ras.nii', 'las.nii')
     ]
     assert np.array_equal(sets[0].labels, sets[1].labels)
@@ -413,7 +417,7 @@ def test_structures_of_a_map_may_be_tissues_and_muscles_joined(tmp_path: Path) -
         joined={1: 3, 2: 4},
         tissues={50: 'bone', 60: 'bowel'},
     )
-    planes = load_source(source, [tmp_path])[0]
+    planes = load_first(source, tmp_path)
     assert counts_as(planes.annotated, planes.joined, 9) == [3, 4, 3, 4, 0, 0, 0, 0]
     view = torch.from_numpy(planes.labels[:1]).long()
     axes = [(torch.arange(n) - c) * PIXEL_MM for n, c in zip(PLANE, CENTER, strict=True)]
@@ -470,9 +474,9 @@ def test_a_label_map_off_the_grid_of_its_image_is_refused(
         )
         if refused or (name == 'turned.nii' and header[0, 3]):
             with pytest.raises(BadDataError, match='is not on the grid of'):
-                load_source(source, [tmp_path])
+                load_first(source, tmp_path)
         else:
-            assert load_source(source, [tmp_path])[0].images is not None
+            assert load_first(source, tmp_path).images is not None
 
 
 def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
@@ -488,7 +492,7 @@ def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
         Image.fromarray(screen).save(stream, 'png')
         archive.writestr('a/1.png', stream.getvalue())
     source = Source('x', '*.zip', {50: 3, 200: 4}, (3, 4), 1.0)
-    plane = load_source(source, [tmp_path])[0].labels[0]
+    plane = load_first(source, tmp_path).labels[0]
     right, left = np.argwhere(plane == 3), np.argwhere(plane == 4)
     assert right[:, 0].min() > left[:, 0].max()
     hole = np.argwhere(plane[right[:, 0].min() : right[:, 0].max()] == 0)
@@ -499,7 +503,7 @@ def test_planes_from_a_screen_have_right_on_the_left(tmp_path: Path) -> None:
 
 def test_names_the_missing_source(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match='--exclude x'):
-        load_source(Source('x', 'none*.nii', {1: 1}, (1,), 1.0), [tmp_path])
+        load_first(Source('x', 'none*.nii', {1: 1}, (1,), 1.0), tmp_path)
 
 
 def test_a_map_says_which_tissues_surround_the_muscles() -> None:
@@ -542,7 +546,7 @@ def test_slices_that_nobody_looked_at_are_left_out(tmp_path: Path) -> None:
     source = Source(
         'drawn', 'drawn.nii.gz', {1: 1}, annotated=(1,), all_slices=True, unknown=(99,)
     )
-    (planes,) = load_source(source, [tmp_path], center_labels=(1,))
+    planes = load_case(find_cases(source, [tmp_path])[0], 1.0, (1,))
     assert len(planes) == 2
     assert UNKNOWN not in planes.labels[0]
     assert UNKNOWN in planes.labels[1]

@@ -202,14 +202,6 @@ def _images_of(source: Source, labels: Path, folder: Path) -> dict[str, Path]:
     return files
 
 
-def load_source(
-    source: Source, data: Sequence[Path], center_labels: Sequence[int] = (1, 2, 3, 4)
-) -> list[PlaneSet]:
-    """Load all label maps of a source that :func:`find_cases` finds; see :func:`load_case`."""
-    cases = find_cases(source, data)
-    return [load_case(case, source.weight / len(cases), center_labels) for case in cases]
-
-
 def load_case(
     case: TrainingCase,
     weight: float,
