@@ -25,7 +25,7 @@ from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.errors import BadDataError, ExitCode, UsageError
-from bids_muscle.measurement.table import dictionary
+from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.reports.norms import read_norms
 from bids_muscle.reports.participant import write_participant_report
@@ -67,7 +67,7 @@ def write_outputs(
         )
         columns = ['index', 'name', 'muscle', 'side', *measures, 'reason']
         write_tsv(part[columns], output_dir / derivative_path(scan, 'morph'))
-        write_json(dictionary('morph'), output_dir / derivative_path(scan, 'morph_json'))
+        write_json(morph_dictionary('morph'), output_dir / derivative_path(scan, 'morph_json'))
     return output_dir
 
 
@@ -467,7 +467,7 @@ def test_published_values_have_a_source_and_known_names() -> None:
     assert published_values()
     for row in published_values():
         assert row['source'] in SOURCES
-        assert row['measure'] in dictionary('morph')
+        assert row['measure'] in morph_dictionary('morph')
         assert row['comparability'] in ('close', 'limited', 'not comparable')
         assert (row['muscle'] in labels) == (row['comparability'] != 'not comparable')
         assert float(row['mean']) > float(row['sd']) > 0
