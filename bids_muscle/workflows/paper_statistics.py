@@ -15,7 +15,7 @@ from bids_muscle.dataset.label_maps import find_label_maps
 from bids_muscle.dataset.participants import read_participants
 from bids_muscle.measurement.thresholds import threshold_fat
 from bids_muscle.reports.evaluation import read_evaluation
-from bids_muscle.statistics.cohort import CohortAnalysis, analyse
+from bids_muscle.statistics.cohort import AnalysisPlan, CohortAnalysis, analyse
 from bids_muscle.tables import MISSING
 from bids_muscle.workflows.paper_slices import DISCS
 
@@ -41,8 +41,7 @@ def muscle_fat(cohort: Path, data: Path) -> dict[str, CohortAnalysis]:
     wanted = [*columns, 'mfi_ratio_of_means_pct']
     return analyse(
         _with_people(table[wanted], data),
-        measures=('mfi_ratio_of_means_pct',),
-        harmonise_sites=False,
+        AnalysisPlan(measures=('mfi_ratio_of_means_pct',), harmonise_sites=False),
     )
 
 
@@ -92,9 +91,9 @@ def slice_fat(cohort: Path, data: Path) -> dict[str, CohortAnalysis]:
                 )
     return analyse(
         _with_people(pd.DataFrame(rows), data),
-        measures=('fat_kmeans2_pct', 'csa_cm2'),
-        covariates=('age',),
-        harmonise_sites=False,
+        AnalysisPlan(
+            measures=('fat_kmeans2_pct', 'csa_cm2'), covariates=('age',), harmonise_sites=False
+        ),
     )
 
 
