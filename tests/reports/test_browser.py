@@ -345,6 +345,15 @@ def test_paper_has_all_columns_and_few_pages(
     assert 2 <= sheets <= 6
 
 
+def test_tables_on_paper_have_headings(visit: Callable[[Path], Page], cohort: Path) -> None:
+    page = visit(cohort / 'group.html')
+    page.emulate_media(media='print')
+    buttons = page.locator('thead button:visible')
+    assert buttons.count() > 0
+    assert all(button.bounding_box()['height'] > 5 for button in buttons.all())
+    assert not page.locator('details:not([open])').first.is_visible()
+
+
 def test_window_and_level_are_grey_levels(
     visit: Callable[[Path], Page], add_scan: AddScan
 ) -> None:
