@@ -1,6 +1,6 @@
 // The editor of one scan: this file fills the page and connects its controls with the other parts.
 import { $, desk, element, enable, facts, keep, kept, press, rater, sagittal, say } from './editor_page.js';
-import { blend, colours, goTo, nv, overlay, scroll, show, sliceOf, slices, windowing } from './editor_picture.js';
+import { attach, blend, colours, goTo, nv, overlay, scroll, show, sliceOf, slices, windowing } from './editor_picture.js';
 import { choose, interpolate, load, otherSide, presentLabels, rename, take, undo } from './editor_drawing.js';
 import { listStarts, measure, next, progress, rate, rated, save, withdraw } from './editor_saving.js';
 
@@ -149,7 +149,7 @@ function wire() {
 }
 
 async function begin() {
-  await nv.attachToCanvas($('canvas'));
+  await attach();
   nv.setSliceType(nv.sliceTypeMultiplanar);
   colours();
   await show(facts.images[0]);

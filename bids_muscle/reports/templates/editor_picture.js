@@ -24,6 +24,16 @@ export const nv = new niivue.Niivue({
   viewModeHotKey: 'None',
 });
 
+export async function attach() {
+  await nv.attachToCanvas($('canvas'));
+  // For each image and window, NiiVue computes gradients that only a lit rendering needs, which
+  // takes most of the time without a GPU; a shader that copies takes the place of those.
+  nv.blurShader = nv.passThroughShader;
+  nv.sobelFirstOrderShader = nv.passThroughShader;
+  // It waits for the GPU at each slice.
+  nv.gl.checkFramebufferStatus = () => nv.gl.FRAMEBUFFER_COMPLETE;
+}
+
 async function add(key, options) {
   const content = await (await ask(`${base}/image/${key}.nii`)).arrayBuffer();
   await nv.addVolumeFromUrl({ url: `${key}.nii`, name: `${key}.nii`, buffer: content, ...options });
