@@ -126,16 +126,18 @@ class ParticipantRun:
     def corrected_images(self) -> dict[str, dict[str, Path]]:
         """Return the images that need not be prepared again, by scan and contrast.
 
-        They are those of scans of which only the label map has changed: a person corrected it.
+        They are those of scans of which only the label map has changed: a person corrected it, or
+        withdrew a correction.
         """
         settings = self.inputs.settings
         found = {}
         for scan in self.left:
             record = self.earlier.get(scan.name)
-            # Images whose water and fat were swapped would not be searched for swaps again.
-            if not (scan.manual and record and settings.bias_correction) or settings.fix_swaps:
+            if record is None or scan.region == SPINE:  # whose image is not prepared
                 continue
-            if scan.region == SPINE:  # its image is not prepared
+            by_person = scan.manual or record.processing.get('manual')
+            # Images whose water and fat were swapped would not be searched for swaps again.
+            if not (by_person and settings.bias_correction) or settings.fix_swaps:
                 continue
             names = {
                 str(contrast): str(derivative_path(scan, 'preproc', contrast=contrast))
