@@ -53,7 +53,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
         return section | {'problem': f'{path.name} is not a table of vertebrae and discs.'}
     definitions = read_dictionary('morph_spine')
     return section | {
-        'model': _model(path.with_suffix('.json')),
+        'maker': _maker(path.with_suffix('.json')),
         'headings': [heading(name, definitions) for name in COLUMNS],
         'discs': [
             (row['name'], [row[name] for name in COLUMNS]) for row in rows if row['kind'] == 'disc'
@@ -66,9 +66,14 @@ def _section(path: Path, place: int) -> dict[str, Any]:
     }
 
 
-def _model(sidecar: Path) -> str:
-    """Name of the model that made the label maps; empty where they were given."""
+def _maker(sidecar: Path) -> str:
+    """Say who made the label maps, to follow "the label maps"."""
     try:
-        return str(json.loads(sidecar.read_text(encoding='utf-8')).get('ModelName', ''))
+        content = json.loads(sidecar.read_text(encoding='utf-8'))
+        model, manual = str(content.get('ModelName', '')), content.get('Manual') is True
     except (OSError, ValueError, AttributeError):
-        return ''
+        model, manual = '', False
+    network = f'of the model {model}' if model else ''
+    if manual:
+        return ', '.join(filter(None, ['that a person corrected', network]))
+    return network or 'given with --derivatives'

@@ -53,7 +53,9 @@ def test_discs_and_lordosis_are_shown(tmp_path: Path) -> None:
 def test_the_model_that_outlined_is_named(tmp_path: Path) -> None:
     table = write_spine(tmp_path)
     table.with_suffix('.json').write_text('{"ModelName": "my <model>"}')
-    assert 'of the model my &lt;model&gt;.' in page(tmp_path)
+    assert 'the label maps of the model my &lt;model&gt;.' in page(tmp_path)
+    table.with_suffix('.json').write_text('{"Manual": true, "ModelName": "mine"}')
+    assert 'the label maps that a person corrected, of the model mine.' in page(tmp_path)
     table.with_suffix('.json').write_text('[]')
     assert 'given with <code>--derivatives' in page(tmp_path)
 
