@@ -67,7 +67,7 @@ def _section(path: Path, place: int) -> dict[str, Any]:
 
 
 def _maker(sidecar: Path) -> str:
-    """Say who made the label maps, to follow "the label maps"."""
+    """Say who made the label maps, to follow "the label maps"; empty where they were given."""
     try:
         content = json.loads(sidecar.read_text(encoding='utf-8'))
         model, manual = str(content.get('ModelName', '')), content.get('Manual') is True
@@ -76,4 +76,4 @@ def _maker(sidecar: Path) -> str:
     network = f'of the model {model}' if model else ''
     if manual:
         return ', '.join(filter(None, ['that a person corrected', network]))
-    return network or 'given with --derivatives'
+    return network
