@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nibabel import Nifti1Image
 
-from bids_muscle.anatomy.labels import REGIONS, load_label_table
+from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS
 from bids_muscle.dataset.names import name_ending
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import DIXON, Contrast
@@ -25,8 +25,10 @@ from bids_muscle.imaging.conform import load_image, to_canonical, to_native
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_muscle.anatomy.labels import LabelTable
     from bids_muscle.anatomy.levels import SliceLevels
     from bids_muscle.imaging.prepare import PreparedScan
+    from bids_muscle.segmentation.bundle import ModelBundle
 
 Image = Nifti1Image | str | Path
 
@@ -41,6 +43,8 @@ def segment(
     model: str | Path | None = None,
     device: str = 'cpu',
     bias_correction: bool = True,
+    model_orientation: str | None = None,
+    model_overlap: float | None = None,
 ) -> Nifti1Image:
     """Label the muscles of one axial scan, left and right.
 
@@ -51,20 +55,23 @@ def segment(
         ``'opposedphase'``, ``'fatfraction'``, ``'T1w'``, ``'T2w'`` or ``'PDw'``. All are (X, Y, Z)
         and on one grid.
     region
-        ``'lumbar'`` or ``'cervical'``.
+        ``'lumbar'`` or ``'cervical'``, with a model of another program also one of the others
+        that ``--region`` takes.
     model
         Name or folder of a model; None for the model of the region.
     device
         ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
     bias_correction
-        Whether the bias field is corrected first.
+        Whether the bias field is corrected first, but for models of other programs.
+    model_orientation, model_overlap
+        Of models of other programs, as ``--model-orientation`` and ``--model-overlap``.
 
     Returns
     -------
     Nifti1Image
         (X, Y, Z) whole numbers on the grid of the scan, in its voxel order: 0, or the number of a
         label of :func:`~bids_muscle.anatomy.labels.load_label_table`; a model of another program
-        may have numbers of its own.
+        has numbers of its own.
 
     Raises
     ------
@@ -78,19 +85,20 @@ def segment(
     UserWarning
         For each thing about the images that the report of a scan would say.
     """
-    from bids_muscle.segmentation.catalogue import find_model
     from bids_muscle.segmentation.predictor import Predictor
 
-    bundle = find_model(None if model is None else str(model), _known_region(region))
+    bundle = _bundle(model, region, model_orientation)
     if bundle.card.get('space') == 'atlas':
         raise UsageError(
             f'The model {bundle.name} works in the space of an atlas.',
             'Use it with the command bids_muscle.',
         )
-    prepared = _prepare(images, bias_correction=bias_correction)
+    external = 'external' in bundle.card
+    prepared = _prepare(images, bias_correction=bias_correction and not external)
     # A fat fraction has no anatomy where there is no signal.
     seen = {key: prepared.corrected[key] for key in images if key != Contrast.FAT_FRACTION}
-    found = Predictor(bundle, device=device).segment(seen or prepared.corrected)
+    predictor = Predictor(bundle, device=device, overlap=model_overlap if external else None)
+    found = predictor.segment(seen or prepared.corrected)
     return to_native(found.labels, prepared.native)
 
 
@@ -99,9 +107,11 @@ def measure(
     labels: Image,
     *,
     region: str,
+    model: str | Path | None = None,
     height_m: float | None = None,
     fat_method: str = 'auto',
     bias_correction: bool = True,
+    model_orientation: str | None = None,
 ) -> pd.DataFrame:
     """Measure fat, volume and area of the muscles of one axial scan.
 
@@ -111,8 +121,8 @@ def measure(
         As for :func:`segment`.
     labels
         Label map on their grid, from :func:`segment` or corrected by a person.
-    region
-        ``'lumbar'`` or ``'cervical'``.
+    region, model, model_orientation
+        As for :func:`segment`: a model of another program has labels of its own.
     height_m
         Height of the person (m), for the muscle index.
     fat_method
@@ -142,6 +152,7 @@ def measure(
     from bids_muscle.measurement.brightness import known_only
     from bids_muscle.measurement.table import check_grid, measure_scan
 
+    table = _bundle(model, region, model_orientation).labels
     prepared = _prepare(images, bias_correction=bias_correction)
     numbers = to_canonical(_loaded(labels))
     mask, first = prepared.body_mask, next(iter(images))
@@ -151,7 +162,7 @@ def measure(
     plain = raw is not None and first not in DIXON
     return measure_scan(
         numbers,
-        load_label_table(_known_region(region)),
+        table,
         water=prepared.images.get('water'),
         fat=prepared.images.get('fat'),
         fat_fraction=prepared.fat_fraction,
@@ -163,7 +174,7 @@ def measure(
         fat_doubt=prepared.fat_doubt,
         fat_method=fat_method,
         height_m=height_m,
-        levels=_levels(prepared, numbers, region),
+        levels=_levels(prepared, numbers, table) if region in REGIONS else None,
         contrast=first if plain else 'dixon',
     ).muscles
 
@@ -243,12 +254,13 @@ def _is_below(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _known_region(region: str) -> str:
-    if region not in REGIONS:
-        raise UsageError(
-            f'The region {region!r} is unknown.', f'Use one of: {", ".join(REGIONS)}.'
-        )
-    return region
+def _bundle(model: str | Path | None, region: str, orientation: str | None) -> ModelBundle:
+    from bids_muscle.segmentation.catalogue import find_model
+
+    known = REGIONS if model is None else (*REGIONS, *OTHER_REGIONS)
+    if region not in known:
+        raise UsageError(f'The region {region!r} is unknown.', f'Use one of: {", ".join(known)}.')
+    return find_model(None if model is None else str(model), region, orientation)
 
 
 def _loaded(image: Image) -> Nifti1Image:
@@ -276,15 +288,16 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
     return prepared
 
 
-def _levels(prepared: PreparedScan, labels: Nifti1Image, region: str) -> SliceLevels | None:
+def _levels(prepared: PreparedScan, labels: Nifti1Image, table: LabelTable) -> SliceLevels | None:
     """Return the vertebral levels of the slices by the atlas of the package, or None."""
     from bids_muscle.imaging.alignment import align_scan, level_probabilities
-    from bids_muscle.imaging.atlas import find_atlas, read_atlas
+    from bids_muscle.imaging.atlas import find_atlas, read_atlas, renumbered
     from bids_muscle.imaging.levels import choose_levels
     from bids_muscle.segmentation.stack_discs import find_discs
 
-    atlas = read_atlas(find_atlas(None, region))
-    discs = find_discs(prepared.corrected, labels, atlas.table, region)
+    atlas = read_atlas(find_atlas(None, table.region))
+    labels = renumbered(labels, table, atlas.table)
+    discs = find_discs(prepared.corrected, labels, atlas.table, table.region)
     found = align_scan(prepared.corrected, labels, prepared.body_mask, atlas, discs_mm=discs)
     shares = level_probabilities(found, atlas, labels)
     levels = choose_levels(shares, (), None, labels.shape[2]).levels

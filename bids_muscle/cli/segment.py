@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_muscle import __version__
-from bids_muscle.anatomy.labels import REGIONS
+from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS
 from bids_muscle.cli.command import run_command
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import PARSE_ERRORS, UsageError
@@ -37,11 +37,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('images', nargs='+', metavar='[CONTRAST=]IMAGE', help='NIfTI file')
     parser.add_argument('output', type=Path, help='label map to write, .nii.gz')
     parser.add_argument(
-        '--region', choices=REGIONS, help='body region (default: read from file name or sidecar)'
+        '--region',
+        choices=(*REGIONS, *OTHER_REGIONS),
+        help='body region (default: read from file name or sidecar)',
     )
     parser.add_argument('--table', type=Path, metavar='FILE', help='also write the measures (TSV)')
     parser.add_argument(
         '--model', metavar='NAME|FOLDER', help='model (default: the model of the region)'
+    )
+    parser.add_argument(
+        '--model-orientation',
+        metavar='RAS|LPS|...',
+        help='voxel order of the training images of a model of another program',
+    )
+    parser.add_argument(
+        '--model-overlap',
+        type=float,
+        metavar='SHARE',
+        help='overlap of the windows of a model of another program (default: as in its program)',
     )
     parser.add_argument('--device', default='cpu', help='cpu (the default), cuda or cuda:N')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
@@ -67,11 +80,16 @@ def _segment(args: argparse.Namespace) -> None:
     region = args.region or _region(images.values())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always', UserWarning)
-        labels = segment(images, region=region, model=args.model, device=args.device)
+        chosen = {
+            'region': region,
+            'model': args.model,
+            'model_orientation': args.model_orientation,
+        }
+        labels = segment(images, **chosen, model_overlap=args.model_overlap, device=args.device)
         write_image(labels, args.output)
         print(f'wrote {args.output}')
         if args.table:
-            write_tsv(measure(images, labels, region=region), args.table)
+            write_tsv(measure(images, labels, **chosen), args.table)
             print(f'wrote {args.table}')
     for text in dict.fromkeys(str(each.message) for each in said):
         print(f'bids_muscle-segment: {text}', file=sys.stderr)

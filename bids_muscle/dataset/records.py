@@ -77,8 +77,9 @@ class ScanRecord:
     outputs
         Files written for the scan, relative to the output folder.
     model
-        Name, version and weights SHA-256 of the model, its limits as its card has them, and the
-        license of a fetched one; empty where none was used.
+        Name, version and weights SHA-256 of the model, its limits as its card has them; of one of
+        another program, which (``external``) and the ``overlap`` of its windows where it was set;
+        ``license`` and ``citation`` of a fetched one. Empty where none was used.
     versions
         Version by package.
     device

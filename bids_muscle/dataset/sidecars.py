@@ -392,8 +392,9 @@ def _maker_fields(
         'ModelVersion': model.version,
         'ModelSHA256': model.sha256,
     }
-    if 'license' in model.card:  # of others
+    if 'license' in model.card:  # fetched
         maker['ModelLicense'] = model.card['license']
+        maker['ModelCitation'] = model.card['citation']
     if len(manual) == len(keys):
         maker = {}
     if manual:

@@ -294,3 +294,13 @@ def _nifti(data: np.ndarray, affine: np.ndarray) -> bytes:
     img = Nifti1Image(data, affine)
     img.header.set_xyzt_units('mm')
     return gzip.compress(img.to_bytes(), compresslevel=9, mtime=0)
+
+
+def renumbered(labels: Nifti1Image, table: LabelTable, other: LabelTable) -> Nifti1Image:
+    """Return a label map with the numbers of another table; 0 for what is not in it."""
+    if table.labels == other.labels:
+        return labels
+    numbers = np.zeros(max(table.by_index) + 1, np.uint8)
+    for own, theirs in table.numbers_in(other).items():
+        numbers[own] = theirs
+    return Nifti1Image(numbers[np.asarray(labels.dataobj)], labels.affine)

@@ -67,7 +67,7 @@ class AlignScan(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_muscle.imaging import alignment
-        from bids_muscle.imaging.atlas import read_atlas
+        from bids_muscle.imaging.atlas import read_atlas, renumbered
         from bids_muscle.imaging.levels import choose_levels, slice_level_rows, through_middle
         from bids_muscle.segmentation.stack_discs import find_discs
 
@@ -77,7 +77,7 @@ class AlignScan(SimpleInterface):
         atlas = read_atlas(Path(given.atlas_card).parent) if given.atlas_card else None
         found, shares = None, {}
         if atlas:
-            known = _in_numbers_of(atlas.table, labels, given.table)
+            known = renumbered(labels, given.table, atlas.table)
             mask = load(given.body_mask)
             found = alignment.align_scan(
                 images,
@@ -174,18 +174,6 @@ class AlignScan(SimpleInterface):
             'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
             'MovementRemarks': remarks(found, Path(source).name, frames),
         }
-
-
-def _in_numbers_of(
-    other: LabelTable, labels: nib.Nifti1Image, table: LabelTable
-) -> nib.Nifti1Image:
-    """Return a label map with the numbers of another table; 0 for what is not in it."""
-    if table.labels == other.labels:
-        return labels
-    numbers = np.zeros(max(table.by_index) + 1, np.uint8)
-    for own, theirs in table.numbers_in(other).items():
-        numbers[own] = theirs
-    return nib.Nifti1Image(numbers[np.asarray(labels.dataobj)], labels.affine)
 
 
 def _shares_of(

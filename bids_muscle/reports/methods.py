@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,7 +48,11 @@ _MEASURED = {
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence and the keys of its references in ``data/citations/references.json``."""
+    """One sentence and its references.
+
+    These are keys of ``data/citations/references.json``, or the citation of a model as its makers
+    give it.
+    """
 
     text: str
     cites: tuple[str, ...] = ()
@@ -131,13 +136,14 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
         ),
     ]
     if record.processing.get('bias_correction'):
-        sentences.append(
-            Sentence(
-                'Before segmentation, intensity non-uniformity was corrected with N4 in '
-                f'ANTsPy{_version(record.versions, "antspyx")}.',
-                ('n4', 'antsx'),
+        n4 = f'corrected with N4 in ANTsPy{_version(record.versions, "antspyx")}'
+        text = f'Before segmentation, intensity non-uniformity was {n4}.'
+        if 'external' in record.model:
+            text = (
+                f'Intensity non-uniformity was {n4}, but not in the images given to the neural '
+                'network.'
             )
-        )
+        sentences.append(Sentence(text, ('n4', 'antsx')))
     elif 'bias_correction' in record.processing:
         sentences.append(Sentence('Intensity non-uniformity was not corrected.'))
     if scan.manual:
@@ -207,12 +213,17 @@ def _what(record: ScanRecord) -> str:
 def _model_sentence(what: str, model: Mapping[str, str], versions: Mapping[str, str]) -> Sentence:
     digest = model.get('sha256', '')
     checksum = f', weights SHA-256 {digest[:12]}' if digest else ''
+    licence = f', licence {model["license"]}' if 'license' in model else ''
+    way = f', run with MONAI{_version(versions, "monai")}'
+    if 'external' in model:
+        way = f', run with the processing steps of {model["external"]}'
+        if 'overlap' in model:
+            way += f' but windows that overlap by {100 * float(model["overlap"]):g} %'
     return Sentence(
         f'The {what} were segmented, left and right separately, with the '
         f'convolutional neural network {model.get("name", "without a name")}'
-        f'{_version(model, "version")}{checksum}, run with MONAI{_version(versions, "monai")}'
-        f'{_limits(model)}.',
-        ('monai',),
+        f'{_version(model, "version")}{checksum}{licence}{way}{_limits(model)}.',
+        (*([model['citation']] if 'citation' in model else []), 'monai'),
     )
 
 
@@ -266,6 +277,9 @@ def _cited(key: str) -> tuple[str, str]:
     >>> _cited('n4')[1]
     '10.1109/TMI.2010.2046908'
     """
+    if key not in _references():
+        text, _, doi = key.partition(', https://doi.org/')
+        return f'{text}.', doi
     entry = _references()[key]
     authors = ', '.join(
         'et al.' if 'literal' in person else f'{person["family"]} {_initials(person["given"])}'
@@ -287,6 +301,11 @@ def _bibtex(key: str) -> str:
     >>> print(_bibtex('robust-z').splitlines()[0])
     @book{robust-z,
     """
+    if key not in _references():
+        text, doi = _cited(key)
+        short = ''.join(re.findall(r'^\w+|\b\d{4}\b', text)).lower()
+        found = [f'  note = {{{text}}},', *([f'  doi = {{{doi}}},'] if doi else [])]
+        return '\n'.join([f'@misc{{{short},', *found, '}'])
     entry = _references()[key]
     kind = {'article-journal': 'article', 'book': 'book'}.get(entry['type'], 'misc')
     fields = {

@@ -100,7 +100,8 @@ def _as_fetched(bundle: ModelBundle) -> ModelBundle:
             f'Remove the folder and run: bids_muscle-model fetch {known["name"]}',
         )
     limits = f'Trained on {known["trained_on"]}.'
-    card = {**bundle.card, 'limits': limits, 'license': known['license']}
+    kept = {field: known[field] for field in ('license', 'citation')}
+    card = {**bundle.card, **kept, 'limits': limits}
     version = known['version'] or bundle.version
     return replace(bundle, name=known['name'], version=version, card=card)
 

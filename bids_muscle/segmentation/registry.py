@@ -22,6 +22,8 @@ from bids_muscle.files import read_small
 USER_MODELS = 'BIDS_MUSCLE_MODELS'
 #: File beside a fetched model: where it is from, its checksums and its licence.
 CERTIFICATE = 'fetched.json'
+#: What it must have.
+FIELDS = {'name', 'version', 'kind', 'license', 'citation', 'trained_on', 'sha256'}
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,7 @@ def certificate(path: Path) -> dict[str, Any]:
         if file.is_file():
             try:
                 content = json.loads(read_small(file))
-                if (
-                    not {'name', 'version', 'kind', 'license', 'trained_on', 'sha256'}
-                    <= content.keys()
-                ):
+                if not content.keys() >= FIELDS:
                     raise ValueError('fields are missing')
             except (OSError, AttributeError, *PARSE_ERRORS) as error:
                 raise ModelError(

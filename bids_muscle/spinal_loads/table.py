@@ -201,7 +201,9 @@ def _sections(
     """Read area and place of each muscle at each level."""
     if levels is None:
         return {}, []
-    usable = levels[levels['side'].isin(SIDES) & levels['level'].isin(VERTEBRAE)]
+    # Models of other programs also know structures far away from the spine.
+    known = levels['muscle'].isin(IMAGED) & levels['side'].isin(SIDES)
+    usable = levels[known & levels['level'].isin(VERTEBRAE)]
     named = [name for name in AREAS[lean] if name in usable and usable[name].notna().any()]
     if not named:
         return {}, ['fat was not measured, so no lean area'] if lean else []

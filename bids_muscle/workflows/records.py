@@ -34,6 +34,7 @@ from bids_muscle.workflows.resume import page_path, preparation, remove_page, se
 
 if TYPE_CHECKING:
     from bids_muscle.engine.outcome import NodeOutcome, RunReport
+    from bids_muscle.segmentation.bundle import ModelBundle
     from bids_muscle.settings import Settings
     from bids_muscle.workflows.planning import RunInputs
 
@@ -176,15 +177,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
             for contrast, path in scan.paths.items()
         },
         outputs=tuple(published.get('paths', ())),
-        model={
-            'name': model.name,
-            'version': model.version,
-            'sha256': model.sha256,
-            'limits': str(model.card.get('limits', '')),
-            **({'license': model.card['license']} if 'license' in model.card else {}),
-        }
-        if model and outcomes and not scan.manual
-        else {},
+        model=_model_fields(model, settings) if model and outcomes and not scan.manual else {},
         versions={'bids_muscle': __version__} | {name: version(name) for name in _PACKAGES},
         device=segmented.get('device', ''),
         processing={
@@ -204,6 +197,15 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
             for outcome in outcomes
         ),
     )
+
+
+def _model_fields(model: ModelBundle, settings: Settings) -> dict[str, str]:
+    """Return what a record keeps of a model; a card of another program has fewer fields."""
+    kept = ('limits', 'license', 'citation', 'external')
+    fields = {name: str(model.card[name]) for name in kept if name in model.card}
+    if 'external' in fields and settings.model_overlap is not None:
+        fields['overlap'] = f'{settings.model_overlap:g}'
+    return {'name': model.name, 'version': model.version, 'sha256': model.sha256, **fields}
 
 
 def is_empty(record: ScanRecord) -> bool:

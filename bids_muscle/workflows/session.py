@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.anatomy.labels import SPINE, load_label_table
+from bids_muscle.anatomy.labels import BODY, SPINE
 from bids_muscle.dataset.names import SPINE_TABLE, io_spec, name_ending, session_path, spine_path
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
 from bids_muscle.dataset.records import (
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 _LOADS = ('loads', 'loads_json', 'loads_model')
 _TABLE = name_ending('morph_spine')
-_LEVELS = name_ending('morph_levels', seg=load_label_table('lumbar').segmentation)
+_LEVELS = name_ending('morph_levels')
+#: Regions of scans that show the muscles of the back.
+_BACK = ('lumbar', BODY)
 
 
 def check_loading(settings: Settings) -> None:
@@ -244,11 +246,11 @@ def plan_sessions(settings: Settings, participant: str) -> Iterator[SessionStep 
                 yield step
         except Exception as error:
             yield _failed(name, error, f'Joining vertebrae and muscles of {name}')
-    for path in _tables_for_loads(settings, participant) if settings.loading else ():
-        ending = _TABLE if path.name.endswith(_TABLE) else _LEVELS
-        stem = path.name.removesuffix(ending)
+    muscles = _muscle_tables(settings, records)
+    for path in _tables_for_loads(settings, participant, muscles) if settings.loading else ():
+        stem = path.name.removesuffix(_TABLE) if path.name.endswith(_TABLE) else _scan_of(path)
         try:
-            yield _compute_loads(settings, participant, path, stem)
+            yield _compute_loads(settings, participant, path, stem, muscles)
         except Exception as error:
             name = spine_path(stem, 'loads').stem
             yield _failed(name, error, f'Computing the loads of {path.name}')
@@ -282,7 +284,7 @@ def _join_planes(
         for record in records
         if alignments.get(record.scan, {}).get('LevelSource') == 'segmentation'
         for name in record.outputs
-        if name.endswith(name_ending('morph_levels'))
+        if name.endswith(_LEVELS)
     }
     for record in (record for record in records if record.parts):
         _take_joined(record, output_dir, muscles, alignments)
@@ -317,17 +319,32 @@ def _take_joined(
     farthest = max(each, key=lambda one: sum(mm**2 for mm in one.get('MovementMm') or ()))
     remarks = [text for one in each for text in one.get('MovementRemarks', ())]
     alignments[record.scan] = {**farthest, 'MovementRemarks': list(dict.fromkeys(remarks))}
-    [table] = [name for name in record.outputs if name.endswith(name_ending('morph_levels'))]
+    [table] = [name for name in record.outputs if name.endswith(_LEVELS)]
     for name in used:
         del muscles[name]
     muscles[record.scan] = str(output_dir / table)
 
 
-def _tables_for_loads(settings: Settings, participant: str) -> list[Path]:
+def _muscle_tables(settings: Settings, records: Sequence[ScanRecord]) -> list[Path]:
+    """Return the tables by vertebral level of scans of the back, whichever model labelled them."""
+    return sorted(
+        settings.output_dir / name
+        for record in records
+        if record.region in _BACK
+        for name in record.outputs
+        if name.endswith(_LEVELS)
+    )
+
+
+def _scan_of(levels: Path) -> str:
+    return levels.name.partition('_seg-')[0]
+
+
+def _tables_for_loads(settings: Settings, participant: str, levels: Sequence[Path]) -> list[Path]:
     """Return the tables of vertebrae, and of muscles in sessions without vertebrae."""
     places = _places(settings, participant)
     spines = sorted(path for place in places for path in place.rglob(f'*{_TABLE}'))
-    muscles = sorted(path for place in places for path in place.rglob(f'*{_LEVELS}'))
+    muscles = [path for path in levels if any(place in path.parents for place in places)]
     seen = {path.parent for path in spines}
     # A session without vertebrae has a table that says so.
     return [*spines, *(path for path in muscles if path.parent not in seen)]
@@ -338,11 +355,13 @@ def _places(settings: Settings, participant: str) -> list[Path]:
     return [folder / f'ses-{label}/anat' for label in settings.sessions] or [folder]
 
 
-def _compute_loads(settings: Settings, participant: str, path: Path, stem: str) -> SessionStep:
+def _compute_loads(
+    settings: Settings, participant: str, path: Path, stem: str, muscles: Sequence[Path]
+) -> SessionStep:
     from bids_muscle.interfaces.session import ComputeLoads
 
     # Of several axial scans of a session the first counts.
-    levels = next(iter(sorted(path.parent.glob(f'*{_LEVELS}'))), None)
+    levels = next((each for each in muscles if each.parent == path.parent), None)
     info = read_participant_info(settings.bids_dir, participant)
     interface = ComputeLoads(
         output_dir=str(settings.output_dir),
@@ -359,7 +378,7 @@ def _compute_loads(settings: Settings, participant: str, path: Path, stem: str) 
 
 def _shift_mm(levels: Path, spine: str) -> list[float] | None:
     """Return how far a scan of muscles lies from the sagittal one, if that was measured."""
-    sidecar = levels.with_name(levels.name.removesuffix(_LEVELS) + name_ending('levels_json'))
+    sidecar = levels.with_name(_scan_of(levels) + name_ending('levels_json'))
     if not sidecar.is_file():
         return None
     found = json.loads(sidecar.read_text(encoding='utf-8'))

@@ -573,6 +573,26 @@ def test_limits_of_the_model_are_on_the_pages_and_in_the_methods(add_scan: AddSc
     assert f'Model m 1: {limits}' in group_page(output_dir).shown
 
 
+def test_a_fetched_model_is_cited(add_scan: AddScan) -> None:
+    model = {'name': 'm', 'version': '1.4', 'sha256': 'ab' * 32, 'limits': 'Trained on many.'}
+    model |= {'external': 'MuscleMap', 'license': 'MIT', 'overlap': '0.5'}
+    cited = 'McKay et al. 2024, J Imaging 10:262'
+    doi = '10.3390/jimaging10110262'
+    model['citation'] = f'{cited}, https://doi.org/{doi}'
+    page = participant_page(add_scan('01', model=model), '01').shown
+    methods, _, references = page[page.index('Methods') :].partition('References')
+    sentence = re.search(r'neural network m 1\.4, .*?\[([\d, ]+)\]', methods)
+    assert sentence
+    for text in ('SHA-256 abababababab', 'licence MIT', 'steps of MuscleMap', 'overlap by 50 %'):
+        assert text in sentence[0]
+    assert 'not in the images given to the neural network' in methods
+    assert f'{cited}. doi:{doi}' in references
+    assert f'@misc{{mckay2024, note = {{{cited}.}}, doi = {{{doi}}}, }}' in references
+    model['citation'] = 'Graf et al. 2024, https://arxiv.org/abs/2406.00125'
+    page = participant_page(add_scan('01', model=model), '01').shown
+    assert 'Graf et al. 2024, https://arxiv.org/abs/2406.00125.' in page
+
+
 def test_the_menu_leads_to_every_section(add_scan: AddScan) -> None:
     page = participant_page(add_scan('01'), '01').text
     menu = page[page.index('<nav') : page.index('</nav>')]

@@ -1,7 +1,8 @@
 """Small models in the formats of other programs, and what these programs say of small scans.
 
 ``python tests/segmentation/peers.py FOLDER [CASE ...]`` trains each model for seconds on boxes,
-runs the program itself and writes ``data/peers/CASE.npz`` here: the weights and its label map. It
+runs the program itself and writes ``data/peers/CASE.npz`` here: the weights and its label map.
+Models of real scans are trained when they are first asked for, and kept in ``FOLDER/weights``. It
 needs ``dynamic-network-architectures``, and FOLDER holds
 
 - ``musclemap/bin/python``, a virtual environment with what MuscleMap 2.0 asks for (MONAI 1.3.2,
@@ -16,148 +17,48 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from peer_cases import CASES, CODES, REAL_CASES, Case
+from peer_scans import images_of, truth_of
 
 #: Where the virtual environments of the programs are.
 PEERS = 'BIDS_MUSCLE_PEERS'
 GOLDENS = Path(__file__).parent / 'data/peers'
-MUSCLES = [
-    f'{side} {name}' for name in ('multifidus', 'erector spinae') for side in ('right', 'left')
-]
-#: Name of a structure and code of its left side in MuscleMap's whole body.
-CODES = {'multifidus': 5101, 'erector spinae': 5111}
-#: Middle (right, front mm) and half extent of each muscle.
-BOXES = {1: (14, 0, 10, 16), 2: (-14, 0, 10, 16), 3: (40, 0, 12, 18), 4: (-40, 0, 12, 18)}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and a scan.
-
-    Parameters
-    ----------
-    program
-        ``'musclemap'`` or ``'nnunet'``.
-    shape, zooms_mm, order, tilt_deg
-        Grid of the scan, in RAS before it is stored in an order.
-    fields
-        Of the configuration of the model.
-    channels
-        Images of the scan.
-    folds
-        Networks of the model.
-    like
-        Case whose weights it takes; empty to train its own.
-    mirrors
-        Axes of the array along which nnU-Net mirrors.
-    options
-        Of the command line of the program.
-    """
-
-    program: str
-    shape: tuple[int, int, int]
-    zooms_mm: tuple[float, float, float]
-    order: str = 'LAS'
-    tilt_deg: float = 0.0
-    fields: dict[str, Any] = field(default_factory=dict)
-    channels: tuple[str, ...] = ('T2w',)
-    folds: int = 1
-    like: str = ''
-    mirrors: tuple[int, ...] = (0, 1)
-    options: tuple[str, ...] = ()
-
-
-CASES = {
-    'musclemap-abdomen': Case(
-        'musclemap',
-        (130, 96, 4),
-        (1.3, 1.1, 5),
-        fields={'roi_size': [96, 80], 'pix_dim': [1.5, 1.5, -1]},
-        options=('-r', 'abdomen', '-s', '50'),
-    ),
-    'musclemap-wholebody': Case(
-        'musclemap',
-        (100, 84, 6),
-        (1.6, 1.6, 4),
-        order='LPS',
-        tilt_deg=14,
-        fields={'roi_size': [128, 128], 'pix_dim': [1.4, 1.4, 5]},
-        like='musclemap-abdomen',
-        options=('-r', 'wholebody', '-s', '25'),
-    ),
-    'nnunet-2d': Case(
-        'nnunet',
-        (100, 84, 4),
-        (1.6, 1.6, 6),
-        order='RAS',
-        fields={'patch_size': [48, 56], 'spacing': [1.9, 1.8], 'use_mask_for_norm': [True]},
-        folds=2,
-    ),
-}
-
-
-def draw(case: Case) -> dict[str, nib.Nifti1Image]:
-    """Draw boxes of different brightness in a body, air around it with exact zeros and noise."""
-    rng = np.random.default_rng(len(case.order) + case.shape[0])
-    x, y, _ = (
-        (np.arange(n) - (n - 1) / 2 + 3) * zoom
-        for n, zoom in zip(case.shape, case.zooms_mm, strict=True)
-    )
-    levels = {'T2w': (60, 90, 105, 135, 150), 'water': (60, 90, 105, 135, 150)}
-    body = (x[:, None] / 62) ** 2 + (y / 42) ** 2 < 1
-    affine = np.diag([*case.zooms_mm, 1.0])
-    turn = np.deg2rad(case.tilt_deg)
-    tilt = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
-    affine[:3, :3] = tilt @ affine[:3, :3]
-    images = {}
-    for name in case.channels:
-        plane = np.where(body, levels.get(name, (140, 60, 50, 30, 20))[0], 4.0)
-        for label, (right, front, width, depth) in BOXES.items():
-            inside = (abs(x + right)[:, None] < width) & (abs(y - front) < depth)
-            plane[inside] = levels.get(name, (140, 60, 50, 30, 20))[label]
-        values = np.repeat(plane[..., None], case.shape[2], axis=2)
-        values = np.abs(values + rng.normal(0, 4, case.shape))
-        values[:6], values[:, -5:] = 0, 0
-        image = nib.Nifti1Image(values.round().astype(np.int16), affine)
-        turned = nib.orientations.ornt_transform(
-            nib.io_orientation(affine), nib.orientations.axcodes2ornt(case.order)
-        )
-        images[name] = image.as_reoriented(turned)
-    return images
+ALL = CASES | REAL_CASES
 
 
 def network_of(case: Case) -> tuple[dict[str, Any], Callable[[], torch.nn.Module]]:
     """Return the arguments of the network, as in its configuration, and what builds it."""
-    if case.program == 'musclemap':
+    n_classes = 1 + len(case.muscles)
+    if case.program != 'nnunet':
         from monai.networks.nets import UNet
 
         shape: dict[str, Any] = {
-            'spatial_dims': 2,
+            'spatial_dims': case.spatial_dims,
             'in_channels': 1,
-            'out_channels': 5,
-            'channels': [8, 16, 16],
-            'strides': [2, 2],
+            'out_channels': n_classes,
+            'channels': case.features,
+            'strides': [2] * (len(case.features) - 1),
             'act': 'LeakyReLU',
             'num_res_units': 1,
         }
         return shape, lambda: UNet(**shape, norm='INSTANCE')
     from dynamic_network_architectures.architectures import unet
 
-    dims = len(case.fields['patch_size'])
+    dims, stages = case.spatial_dims, len(case.features)
     residual = case.fields.get('residual', False)
     arguments: dict[str, Any] = {
-        'n_stages': 3,
-        'features_per_stage': [8, 8, 16],
+        'n_stages': stages,
+        'features_per_stage': case.features,
         'conv_op': f'torch.nn.modules.conv.Conv{dims}d',
-        'kernel_sizes': [[3] * dims] * 3,
-        'strides': [[1] * dims, [2] * dims, [1, 2, 2][-dims:]],
-        'n_conv_per_stage_decoder': [1, 1],
+        'kernel_sizes': [[3] * dims] * stages,
+        'strides': [[1] * dims, [2] * dims, *[[1, 2, 2][-dims:]] * (stages - 2)],
+        'n_conv_per_stage_decoder': [1] * (stages - 1),
         'conv_bias': True,
         'norm_op': f'torch.nn.modules.instancenorm.InstanceNorm{dims}d',
         'norm_op_kwargs': {'eps': 1e-5, 'affine': True},
@@ -165,7 +66,7 @@ def network_of(case: Case) -> tuple[dict[str, Any], Callable[[], torch.nn.Module
         'dropout_op_kwargs': None,
         'nonlin': 'torch.nn.LeakyReLU',
         'nonlin_kwargs': {'inplace': True},
-        'n_blocks_per_stage' if residual else 'n_conv_per_stage': [1, 1, 1],
+        'n_blocks_per_stage' if residual else 'n_conv_per_stage': [1] * stages,
     }
     modules = {
         key: getattr(torch.nn, arguments[key].rsplit('.', 1)[-1])
@@ -176,7 +77,7 @@ def network_of(case: Case) -> tuple[dict[str, Any], Callable[[], torch.nn.Module
     def build() -> torch.nn.Module:
         network: torch.nn.Module = kind(
             input_channels=len(case.channels),
-            num_classes=5,
+            num_classes=n_classes,
             deep_supervision=False,
             **(arguments | modules),
         )
@@ -185,13 +86,15 @@ def network_of(case: Case) -> tuple[dict[str, Any], Callable[[], torch.nn.Module
     return arguments, build
 
 
-def write_model(case: Case, folder: Path, weights: list[dict[str, torch.Tensor]]) -> Path:
-    """Write a model as its program does, and return what ``--model`` takes."""
+def write_model(
+    case: Case, folder: Path, weights: list[dict[str, torch.Tensor]], order: str
+) -> Path:
+    """Write a model of scans in a voxel order as its program does; return that of ``--model``."""
     if case.program == 'musclemap':
         shape, _ = network_of(case)
         labels = [
             {'anatomy': name.split(' ', 1)[1], 'side': name.split()[0], 'value': value}
-            for value, name in zip(values_of(case), MUSCLES, strict=True)
+            for value, name in zip(values_of(case), case.muscles, strict=True)
         ]
         card = {
             'parameters': {'spatial_window_batch_size': 4, **case.fields},
@@ -202,7 +105,9 @@ def write_model(case: Case, folder: Path, weights: list[dict[str, torch.Tensor]]
         (folder / 'model.json').write_text(json.dumps(card))
         torch.save(weights[0], folder / 'model.pth')
         return folder / 'model.pth'
-    dims = len(case.fields['patch_size'])
+    if case.program == 'monai':
+        return _write_bundle(case, folder, weights[0])
+    dims = case.spatial_dims
     name = {2: '2d', 3: '3d_fullres'}[dims]
     folder = folder / f'nnUNetTrainer__nnUNetPlans__{name}'
     arguments, _ = network_of(case)
@@ -240,11 +145,11 @@ def write_model(case: Case, folder: Path, weights: list[dict[str, torch.Tensor]]
     }
     dataset = {
         'name': 'Dataset001_boxes',
-        'labels': {'background': 0, **{each: i for i, each in enumerate(MUSCLES, 1)}},
+        'labels': {'background': 0, **{each: i for i, each in enumerate(case.muscles, 1)}},
         'channel_names': {str(i): each for i, each in enumerate(case.channels)},
         'numTraining': 1,
         'file_ending': '.nii.gz',
-        'orientation': case.order,
+        'orientation': order,
     }
     for place, state in enumerate(weights):
         (folder / f'fold_{place}').mkdir(parents=True, exist_ok=True)
@@ -260,29 +165,67 @@ def write_model(case: Case, folder: Path, weights: list[dict[str, torch.Tensor]]
     return folder
 
 
+def _write_bundle(case: Case, folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    keys = {'keys': 'image'}
+    pred = {'keys': 'pred'}
+    before = [
+        {'_target_': 'LoadImaged', **keys},
+        {'_target_': 'EnsureChannelFirstd', **keys},
+        {'_target_': 'Orientationd', **keys, 'axcodes': 'RAS'},
+        {'_target_': 'Spacingd', **keys, 'pixdim': case.fields['pixdim'], 'mode': 'bilinear'},
+        {'_target_': 'NormalizeIntensityd', **keys, 'nonzero': True},
+    ]
+    inferer = {'_target_': 'SliceInferer', 'roi_size': case.fields['roi_size'], 'spatial_dim': 2}
+    back = {'transform': '@preprocessing', 'orig_keys': 'image', 'nearest_interp': False}
+    after = [
+        {'_target_': 'Invertd', **pred, **back},
+        {'_target_': 'AsDiscreted', **pred, 'argmax': True},
+    ]
+    inference = {
+        'network_def': {'_target_': 'UNet', **network_of(case)[0], 'norm': 'INSTANCE'},
+        'preprocessing': {'_target_': 'Compose', 'transforms': before},
+        'inferer': inferer,
+        'postprocessing': {'_target_': 'Compose', 'transforms': after},
+    }
+    named = {str(i): name for i, name in enumerate(('background', *case.muscles))}
+    formats = {'inputs': {'image': {}}, 'outputs': {'pred': {'channel_def': named}}}
+    for name in ('configs', 'models'):
+        (folder / name).mkdir(parents=True)
+    (folder / 'configs/inference.json').write_text(json.dumps(inference))
+    metadata = {'version': '1', 'network_data_format': formats}
+    (folder / 'configs/metadata.json').write_text(json.dumps(metadata))
+    torch.save({'model': weights}, folder / 'models/model.pt')
+    return folder
+
+
 def values_of(case: Case) -> list[int]:
     """Return the number of each muscle in the label map of the program."""
     if 'wholebody' not in case.options:
-        return [1, 2, 3, 4]
-    return [CODES[name.split(' ', 1)[1]] + (name[0] == 'r') for name in MUSCLES]
+        return list(range(1, 1 + len(case.muscles)))
+    return [CODES[name.split(' ', 1)[1]] + (name[0] == 'r') for name in case.muscles]
 
 
-def run(case: Case, peers: Path, model: Path, images: list[Path], folder: Path) -> np.ndarray:
-    """Run the program itself; return its label map as it is stored."""
+def run(
+    case: Case, peers: Path, model: Path, images: dict[str, nib.Nifti1Image], folder: Path
+) -> np.ndarray:
+    """Run the program itself on images of files; return its label map as it is stored."""
+    paths = [Path(image.get_filename()) for image in images.values()]
+    if case.program == 'monai':
+        return _run_monai(model, paths[0])
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, 'PYTHONPATH': '', 'OMP_NUM_THREADS': '1'}
     if case.program == 'musclemap':
         command = [
             str(peers / 'musclemap/bin/python'),
             str(peers / 'MuscleMap/scripts/mm_segment.py'),
-            *('-i', str(images[0]), '-o', str(folder), '-m', str(model)),
+            *('-i', str(paths[0]), '-o', str(folder), '-m', str(model)),
             *('-g', 'N', '-c', '10000', *case.options),
         ]
-        result = folder / images[0].name.replace('.nii.gz', '_dseg.nii.gz')
+        result = folder / paths[0].name.replace('.nii.gz', '_dseg.nii.gz')
     else:
         scans = folder / 'scans'
         scans.mkdir(exist_ok=True)
-        for place, image in enumerate(images):
+        for place, image in enumerate(paths):
             (scans / f'scan_{place:04d}.nii.gz').write_bytes(image.read_bytes())
         environment |= dict.fromkeys(
             ('nnUNet_raw', 'nnUNet_preprocessed', 'nnUNet_results'), str(folder)
@@ -299,10 +242,68 @@ def run(case: Case, peers: Path, model: Path, images: list[Path], folder: Path) 
     return np.asarray(nib.load(result).dataobj).astype(np.int16)
 
 
-def weights_of(name: str) -> list[dict[str, torch.Tensor]]:
-    """Read the weights of a case, one network per fold."""
-    with np.load(GOLDENS / f'{CASES[name].like or name}.npz') as kept:
-        states: list[dict[str, torch.Tensor]] = [{} for _ in range(CASES[name].folds)]
+def _run_monai(model: Path, image: Path) -> np.ndarray:
+    """Run a bundle with MONAI alone."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(model / 'configs/inference.json')
+    preprocessing = parser.get_parsed_content('preprocessing')
+    inferer = parser.get_parsed_content('inferer')
+    network = parser.get_parsed_content('network_def').eval()
+    network.load_state_dict(torch.load(model / 'models/model.pt')['model'])
+    data = preprocessing({'image': str(image)})
+    with torch.no_grad():
+        data['pred'] = inferer(data['image'][None], network)[0]
+    done = parser.get_parsed_content('postprocessing')(data)
+    return np.asarray(done['pred'][0]).astype(np.int16)
+
+
+def write_case(
+    name: str, peers: Path | None, folder: Path
+) -> tuple[Path, dict[str, nib.Nifti1Image]]:
+    """Write the model and the images of a case; return the model and the images as read again."""
+    case = ALL[name]
+    images = images_of(case)
+    order = ''.join(nib.aff2axcodes(next(iter(images.values())).affine))
+    kept = _kept(name, peers)
+    if case.scan and not kept.is_file():
+        _save(kept, _learn(case, images))
+    model = write_model(case, folder / 'model', _weights(kept, case.folds), order)
+    for each, image in images.items():
+        nib.save(image, folder / f'{each}.nii.gz')
+    # MONAI's grid of an oblique scan hangs on how its affine is rounded in the file.
+    return model, {each: nib.load(folder / f'{each}.nii.gz') for each in images}
+
+
+def _kept(name: str, peers: Path | None) -> Path:
+    """Return the file of the weights of a case: those of real scans stay out of the repository."""
+    if ALL[name].scan:
+        assert peers is not None
+        return peers / f'weights/{name}.npz'
+    return GOLDENS / f'{ALL[name].like or name}.npz'
+
+
+def _learn(case: Case, images: dict[str, nib.Nifti1Image]) -> list[dict[str, torch.Tensor]]:
+    truth = truth_of(case, images)
+    return [train(case, images, truth, seed) for seed in range(case.folds)]
+
+
+def _save(path: Path, weights: list[dict[str, torch.Tensor]], **arrays: np.ndarray) -> None:
+    """Write weights in half precision, so that the file is small."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    states = {
+        f'{place}/{key}': value.half().numpy()
+        for place, state in enumerate(weights)
+        for key, value in state.items()
+    }
+    np.savez_compressed(path, **states, **arrays)
+
+
+def _weights(path: Path, folds: int) -> list[dict[str, torch.Tensor]]:
+    """Read the weights of each network."""
+    states: list[dict[str, torch.Tensor]] = [{} for _ in range(folds)]
+    with np.load(path) as kept:
         for key in kept.files:
             if key != 'theirs':
                 place, weight = key.split('/', 1)
@@ -310,61 +311,68 @@ def weights_of(name: str) -> list[dict[str, torch.Tensor]]:
     return states
 
 
-def train(case: Case, seed: int) -> dict[str, torch.Tensor]:
-    """Train the network of a case for seconds on its own scan at about its own pixel size."""
-    from scipy.ndimage import zoom
-
+def train(
+    case: Case, images: dict[str, nib.Nifti1Image], truth: np.ndarray, seed: int
+) -> dict[str, torch.Tensor]:
+    """Train the network of a case for about a minute on its own scan, at about its pixel size."""
     torch.manual_seed(seed)
     network = network_of(case)[1]()
-    images = draw(case)
-    arrays = [np.asarray(nib.as_closest_canonical(i).dataobj, np.float32) for i in images.values()]
-    truth = np.zeros(case.shape, np.int64)
-    x, y, _ = (
-        (np.arange(n) - (n - 1) / 2 + 3) * z
-        for n, z in zip(case.shape, case.zooms_mm, strict=True)
-    )
-    for label, (right, front, width, depth) in BOXES.items():
-        inside = (abs(x + right)[:, None] < width) & (abs(y - front) < depth)
-        truth[inside] = label
-    if case.program == 'nnunet':
-        # As it sees it: stored order, (z, y, x), then its own.
-        flips = [axis for axis, letter in enumerate(case.order) if letter != 'RAS'[axis]]
-        forward = [0, *(1 + i for i in case.fields.get('transpose_forward', [0, 1, 2]))]
-        seen = np.flip(np.stack([*arrays, truth]), [1 + axis for axis in flips])
-        seen = seen.transpose(0, 3, 2, 1).transpose(forward)
-        spacing = np.array(case.zooms_mm[::-1])[[i - 1 for i in forward[1:]]]
-        target = case.fields['spacing']
-        if len(target) == 2:
-            target = [spacing[0], *target]
-    else:
-        seen = np.stack([*arrays, truth]).transpose(0, 3, 1, 2)
-        spacing = np.array(case.zooms_mm)[[2, 0, 1]]
-        size = case.fields['pix_dim']
-        target = [spacing[0], size[0], size[1]]
-    factors = [a / b for a, b in zip(spacing, target, strict=True)]
-    images_ = [zoom(each, factors, order=1) for each in seen[:-1]]
-    labels = torch.from_numpy(zoom(seen[-1], factors, order=0).astype(np.int64))
-    masked = case.program == 'musclemap' or any(case.fields.get('use_mask_for_norm', []))
-    scaled = np.stack([_scaled(each, masked) for each in images_]).astype(np.float32)
-    if case.fields.get('normalization_schemes') == ['CTNormalization']:
-        scaled = ((np.stack(images_) - 75) / 38).astype(np.float32)
-    volume = torch.from_numpy(scaled)
-    solid = case.program == 'nnunet' and len(case.fields['patch_size']) == 3
-    steps = [4, 4, 4] if solid else [1, 4, 4]
-    cut = [slice(0, n // s * s) for n, s in zip(labels.shape, steps, strict=True)]
-    volume, labels = volume[:, cut[0], cut[1], cut[2]], labels[cut[0], cut[1], cut[2]]
-    given = volume[None] if solid else volume.permute(1, 0, 2, 3)
-    wanted = labels[None] if solid else labels
-    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(700 if case.program == 'musclemap' else 50 if solid else 200):
-        loss = torch.nn.functional.cross_entropy(
-            network(given + 0.1 * torch.randn_like(given)), wanted
-        )
+    given, wanted = _seen(case, images, truth)
+    solid = case.spatial_dims == 3
+    given, wanted = (given[None], wanted[None]) if solid else (given.transpose(0, 1), wanted)
+    size = wanted.shape[1:]
+    # The deeper networks of real scans halve the plane four times.
+    step = [4, 16, 16][-len(size) :] if case.scan else [4] * len(size)
+    most = 128 if case.scan else 48 if solid else 96
+    window = [min(n, most) // s * s for n, s in zip(size, step, strict=True)]
+    optimizer = torch.optim.Adam(network.parameters(), 4e-3 if case.scan else 1e-2)
+    # Muscles are small.
+    counts = torch.tensor([0.2] + len(case.muscles) * [1.0])
+    count = 120 if solid else 700 if case.program == 'musclemap' and not case.scan else 250
+    for _ in range(count):
+        start = [int(torch.randint(n - w + 1, ())) for n, w in zip(size, window, strict=True)]
+        box = tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
+        part = given[(slice(None), slice(None), *box)]
+        found = network(part + 0.1 * torch.randn_like(part))
+        loss = torch.nn.functional.cross_entropy(found, wanted[(slice(None), *box)], counts)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     print('loss', float(loss.detach()))
     return {key: value.detach() for key, value in network.state_dict().items()}
+
+
+def _seen(
+    case: Case, images: dict[str, nib.Nifti1Image], truth: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scan (channels, planes, rows, columns) and its labels as the network sees it."""
+    from scipy.ndimage import zoom
+
+    canonical = [nib.as_closest_canonical(each) for each in images.values()]
+    arrays = [np.asarray(each.dataobj, np.float32) for each in canonical]
+    zooms = canonical[0].header.get_zooms()
+    if case.program == 'nnunet':
+        # As it sees it: stored order, (z, y, x), then its own.
+        order = nib.aff2axcodes(next(iter(images.values())).affine)
+        flips = [axis for axis, letter in enumerate(order) if letter != 'RAS'[axis]]
+        forward = [0, *(1 + i for i in case.fields.get('transpose_forward', [0, 1, 2]))]
+        seen = np.flip(np.stack([*arrays, truth]), [1 + axis for axis in flips])
+        seen = seen.transpose(0, 3, 2, 1).transpose(forward)
+        spacing = np.array(zooms[::-1])[[i - 1 for i in forward[1:]]]
+        target = case.fields['spacing']
+    else:
+        seen = np.stack([*arrays, truth]).transpose(0, 3, 1, 2)
+        spacing = np.array(zooms)[[2, 0, 1]]
+        size = case.fields['pix_dim' if case.program == 'musclemap' else 'pixdim']
+        target = [spacing[0] if size[2] < 0 else size[2], size[0], size[1]]
+    if len(target) == 2:
+        target = [spacing[0], *target]
+    factors = [a / b for a, b in zip(spacing, target, strict=True)]
+    resampled = [zoom(each, factors, order=1) for each in seen[:-1]]
+    labels = torch.from_numpy(zoom(seen[-1], factors, order=0).astype(np.int64))
+    masked = case.program != 'nnunet' or any(case.fields.get('use_mask_for_norm', []))
+    scaled = np.stack([_scaled(each, masked) for each in resampled]).astype(np.float32)
+    return torch.from_numpy(scaled), labels
 
 
 def _scaled(image: np.ndarray, masked: bool) -> np.ndarray:
@@ -378,29 +386,15 @@ def main(peers: Path, names: list[str]) -> None:
     from tempfile import TemporaryDirectory
 
     torch.set_num_threads(1)
-    GOLDENS.mkdir(parents=True, exist_ok=True)
     for name in names or CASES:
         case = CASES[name]
+        weights = [] if case.like else _learn(case, images_of(case))
+        if weights:
+            _save(_kept(name, peers), weights)
         with TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            if case.like:
-                kept = weights_of(case.like)
-            else:
-                weights = [train(case, seed) for seed in range(case.folds)]
-                # Half precision, so that the file is small and the network the same.
-                kept = [{k: v.half().float() for k, v in each.items()} for each in weights]
-            model = write_model(case, folder / 'model', kept)
-            images = draw(case)
-            paths = [folder / f'{each}.nii.gz' for each in images]
-            for path, image in zip(paths, images.values(), strict=True):
-                nib.save(image, path)
-            theirs = run(case, peers, model, paths, folder / 'out')
-        arrays = {
-            f'{place}/{key}': value.half().numpy()
-            for place, each in enumerate([] if case.like else kept)
-            for key, value in each.items()
-        }
-        np.savez_compressed(GOLDENS / f'{name}.npz', theirs=theirs, **arrays)
+            model, images = write_case(name, peers, Path(temporary))
+            theirs = run(case, peers, model, images, Path(temporary) / 'out')
+        _save(GOLDENS / f'{name}.npz', weights, theirs=theirs)
         print(name, np.unique(theirs, return_counts=True))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import types
@@ -625,7 +627,7 @@ def test_a_model_of_a_site_for_another_region_is_refused(models: Path, tmp_path:
         find_models(settings(tmp_path, '[models]\nneck = "back"\nlumbar = "cervical"\n'))
 
 
-def test_sidecars_and_records_name_the_license(models: Path, tmp_path: Path) -> None:
+def test_sidecars_name_licence_and_citation(models: Path, tmp_path: Path) -> None:
     assert fetch() == ExitCode.OK
     scan = Scan((('sub', '1'),), 'T1w', 'lumbar', ())
     bundle = find_model('back', 'lumbar')
@@ -633,9 +635,29 @@ def test_sidecars_and_records_name_the_license(models: Path, tmp_path: Path) -> 
     assert made['ModelName'] == 'back'
     assert made['ModelVersion'] == '0.3'
     assert made['ModelSHA256'] == bundle.sha256
-    assert made['ModelLicense'] == 'MIT'
+    assert (made['ModelLicense'], made['ModelCitation']) == ('MIT', 'Someone 2024')
     shipped = dseg_sidecar(scan, tmp_path, find_model(None, 'lumbar'), {}, None)
     assert 'ModelLicense' not in shipped
+
+
+@pytest.mark.parametrize('recipe', ['Dockerfile', 'singularity.def'])
+def test_an_image_may_hold_a_fetched_model(tmp_path: Path, recipe: str) -> None:
+    """Its build argument FETCH is what follows ``bids_muscle-model fetch``; none fetches none."""
+    text = (Path(__file__).parents[2] / recipe).read_text()
+    line = next(line for line in text.splitlines() if '${FETCH:+' in line)
+    command = line.strip().removeprefix('RUN ').replace('/models', str(tmp_path / 'models'))
+    command = command.replace('/opt/bids_muscle/bin/', '')
+    stub = tmp_path / 'bids_muscle-model'
+    stub.write_text('#!/bin/sh\necho "$BIDS_MUSCLE_MODELS: $*"\n[ "$2" != moved ]\n')
+    stub.chmod(0o755)
+    for words in ('', 'back --accept-licence', 'moved'):
+        shutil.rmtree(tmp_path / 'models', ignore_errors=True)
+        environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'FETCH': words}
+        done = subprocess.run(
+            ['sh', '-ec', command], env=environment, capture_output=True, text=True
+        )
+        assert bool(done.returncode) == (words == 'moved')
+        assert done.stdout == (f'{tmp_path}/models: fetch {words}\n' if words else '')
 
 
 def test_nothing_but_the_download_asks_the_network() -> None:

@@ -14,6 +14,7 @@ import torch
 from cohort import call
 from monai.networks.nets import UNet
 
+from bids_muscle.cli.segment import main
 from bids_muscle.errors import ExitCode
 
 #: Boxes of one brightness each, in a body of brightness 1: where, and how bright.
@@ -169,6 +170,20 @@ def test_one_muscle_of_two_models_is_one_in_the_cohort(cohort: Path) -> None:
         'seg-net01_dseg.tsv',
         'seg-net02_dseg.tsv',
     }
+
+
+def test_the_calls_for_scripts_give_the_same(cohort: Path, tmp_path: Path) -> None:
+    images = {'T2w': cohort.parent / 'bids/sub-01/anat/sub-01_T2w.nii.gz'}
+    stem = cohort / 'sub-01/anat/sub-01_acq-T2w_seg-net01'
+    out, table = tmp_path / 'out.nii.gz', tmp_path / 'out.tsv'
+    words = [f'T2w={images["T2w"]}', str(out), '--table', str(table), '--region', 'thigh']
+    assert main([*words, '--model', str(cohort.parent / 'net-01')]) == ExitCode.OK
+    made, published = nib.load(out), nib.load(f'{stem}_dseg.nii.gz')
+    assert np.array_equal(np.asarray(made.dataobj), np.asarray(published.dataobj))
+    found, known = rows_of(table), rows_of(Path(f'{stem}_morph.tsv'))
+    assert {'left rectus femoris', 'femur'} <= found.keys()
+    for name, row in known.items():
+        assert float(found[name]['volume_ml']) == pytest.approx(float(row['volume_ml']), rel=1e-4)
 
 
 def test_regions_that_nobody_named_or_no_model_knows(tmp_path: Path) -> None:

@@ -79,6 +79,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def add_muscles(
+    settings: Settings, session: str, seg: str, rows: list[dict[str, object]], **fields: object
+) -> None:
+    """Add a scan with a table of muscles by level to the outputs."""
+    entities = (('sub', '01'), ('ses', session), ('acq', 'dixon'))
+    region = str(fields.get('region', 'lumbar'))
+    scan = Scan(entities, 'T1w', region, ())
+    table = f'sub-01/ses-{session}/anat/{scan.name}_seg-{seg}_desc-levels_morph.tsv'
+    record = ScanRecord(
+        participant='01',
+        session=session,
+        scan=scan.name,
+        region=region,
+        status='done',
+        outputs=(table,),
+    )
+    write_record(record, scan, settings.output_dir)
+    write_tsv(rows, settings.output_dir / table)
+
+
 @needs_opensim
 def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     folder: Path,
@@ -117,13 +137,38 @@ def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
 @needs_opensim
 def test_a_session_without_vertebrae_has_a_table_that_says_so(folder: Path) -> None:
     settings = make_settings(folder, loading=True)
-    anat = settings.output_dir / 'sub-01/ses-b/anat'
-    levels = anat / 'sub-01_ses-b_acq-dixon_seg-lumbarmuscles_desc-levels_morph.tsv'
-    write_tsv([{'muscle': 'multifidus', 'side': 'left', 'level': 'L4'}], levels)
+    row = {'muscle': 'multifidus', 'side': 'left', 'level': 'L4'}
+    add_muscles(settings, 'b', 'lumbarmuscles', [row])
     assert finish_sessions(settings) == []
+    anat = settings.output_dir / 'sub-01/ses-b/anat'
     text = (anat / 'sub-01_ses-b_acq-dixon_loads.tsv').read_text()
     assert text.count('sagittal scan') == 10
     assert (settings.output_dir / TABLE).is_file()
+
+
+@needs_opensim
+def test_muscles_of_any_model_count(folder: Path) -> None:
+    settings = make_settings(folder, loading=True)
+    vertebra = base_trunk().frames['L3'].origin_mm
+    rows = [
+        {'muscle': muscle, 'side': side, 'level': 'L3', 'mean_csa_cm2': area_cm2}
+        | dict(zip(('y_ras_mm', 'z_ras_mm', 'x_ras_mm'), vertebra + place, strict=True))
+        for muscle, area_cm2, back_mm in (('multifidus', 9.0, -40), ('erector spinae', 16.0, -50))
+        for side, right_mm in (('left', -20), ('right', 20))
+        for place in [[back_mm, 0, right_mm]]
+    ]
+    path, texts = settings.output_dir / TABLE, {}
+    kidney = rows[0] | {'muscle': 'kidney', 'mean_csa_cm2': 20.0, 'x_ras_mm': 400.0}
+    for seg, more in (('', []), ('lumbarmuscles', []), ('wholebody', [kidney])):
+        if seg:
+            add_muscles(settings, 'a', seg, [*rows, *more])
+        assert finish_sessions(settings) == []
+        texts[seg] = path.read_text()
+    assert texts['wholebody'] == texts['lumbarmuscles'] != texts['']
+    # Scans of the neck and tables of a model that was used before do not count.
+    add_muscles(settings, 'a', 'wholebody', rows, region='cervical')
+    assert finish_sessions(settings) == []
+    assert path.read_text() == texts['']
 
 
 @needs_opensim
