@@ -37,6 +37,8 @@ $(VENV)/.installed: setup.py pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	# The networks of nnU-Net alone, without packages that others of its authors need.
+	$(PIP) --no-deps 'dynamic-network-architectures>=0.4,<0.5'
 	touch $@
 
 demo: $(VENV)/.installed

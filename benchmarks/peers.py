@@ -6,7 +6,8 @@ PEERS holds the programs, as for ``tests/segmentation/peers.py``. The networks a
 programs use, with random weights: MuscleMap's whole body (26 million parameters, windows of
 256x256 at 1 mm) and a 2-D nnU-Net (33 million, 256x256 at 0.8 mm). Random weights give noise for
 a label map, which is the worst case for what comes after the network. All run one after the
-other on one thread with the same environment, on the same slices from the middle of the scan.
+other on one thread with the same environment, on the same slices from the middle of the scan;
+measures are those of 320x320x40 voxels. Peak memory is that of the largest process.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def write_musclemap(folder: Path, classes: int) -> Path:
     torch.manual_seed(0)
     shape = {**MUSCLEMAP, 'out_channels': classes}
     labels = [
-        {'anatomy': f'structure {number}', 'side': 'no side', 'value': 1000 + number}
+        {'anatomy': f'structure {number}', 'side': 'no side', 'value': 2000 + number}
         for number in range(1, classes - 1)
     ]
     labels.append({'anatomy': 'multifidus', 'side': 'left', 'value': 5101})
@@ -112,7 +113,28 @@ def commands(
         'nnU-Net (its default)': predict,
         'ours, its weights': ours(nnunet, None),
         'ours, its weights, fast': ours(nnunet, 0.0),
-        'ours, default model': ours(None, None),
+        'ours, default model with N4': ours(None, None),
+        **measures(peers, folder),
+    }
+
+
+def measures(peers: Path, folder: Path) -> dict[str, list[str]]:
+    """Return the programs that measure the scan of ``measures.py``, ours by all its methods."""
+    from measures import __file__ as own
+    from measures import make_scan
+
+    make_scan(folder)
+    script = peers / 'MuscleMap/scripts/mm_extract_metrics.py'
+    theirs = [str(peers / 'musclemap/bin/python'), str(script), '-o', str(folder / 'out')]
+    theirs += ['-s', str(folder / 'labels.nii')]
+    dixon = ['-m', 'dixon', '-f', str(folder / 'fat.nii'), '-w', str(folder / 'water.nii')]
+    plain = ['-i', str(folder / 'T2w.nii'), '-c', '3']
+    return {
+        'measures: MuscleMap, dixon': [*theirs, *dixon],
+        'measures: ours, water and fat': [sys.executable, str(own), str(folder), 'dixon'],
+        'measures: MuscleMap, gmm 3': [*theirs, '-m', 'gmm', *plain],
+        'measures: MuscleMap, kmeans 3': [*theirs, '-m', 'kmeans', *plain],
+        'measures: ours, four thresholds': [sys.executable, str(own), str(folder), 'T2w'],
     }
 
 

@@ -37,6 +37,14 @@ SECOND = {
     13: ('popliteal cyst', 'no side', 'middle'),
 }
 
+#: A whole-body model, by codes and names of its program.
+BACK = {
+    5101: ('thoracolumbar multifidus', 'left', 'left'),
+    5102: ('thoracolumbar multifidus', 'right', 'right'),
+    6170: ('femur', 'no side', 'nowhere'),
+    6180: ('spinal canal', 'no side', 'middle'),
+}
+
 
 def make_image() -> np.ndarray:
     """Return air, a body and the boxes; x runs from left to right, as in LAS files."""
@@ -104,10 +112,10 @@ def rows_of(path: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope='module')
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thighs of two people, each segmented by another model, and both levels of output."""
+    """Thighs of two people and the back of one, each segmented by another model; both levels."""
     root = tmp_path_factory.mktemp('thighs')
-    bids_dir = write_dataset(root / 'bids', {'01': 'THIGH', '02': 'Thigh'})
-    for label, classes in (('01', FIRST), ('02', SECOND)):
+    bids_dir = write_dataset(root / 'bids', {'01': 'THIGH', '02': 'Thigh', '03': 'LSPINE'})
+    for label, classes in (('01', FIRST), ('02', SECOND), ('03', BACK)):
         model = write_model(root / f'net-{label}', classes)
         words = ('--model', model, '--participant-label', label, '--nprocs', 1)
         made = call(bids_dir, root / 'out', 'participant', *words)
@@ -155,6 +163,21 @@ def test_the_page_shows_them(cohort: Path) -> None:
         assert text not in page
 
 
+def test_the_back_has_the_names_of_the_package(cohort: Path) -> None:
+    stem = cohort / 'sub-03/anat/sub-03_acq-T2w'
+    rows = rows_of(stem.with_name(f'{stem.name}_seg-net03_morph.tsv'))
+    assert {'left multifidus', 'right multifidus', 'spinal canal'} <= rows.keys()
+    assert float(rows['left multifidus']['volume_ml']) > 50
+    sidecar = json.loads(stem.with_name(f'{stem.name}_seg-net03_dseg.json').read_text())
+    assert 'left psoas major' in sidecar['MusclesNotInModel']
+    assert sidecar['ClassesRenamed']['left thoracolumbar multifidus'] == 'left multifidus'
+    record = json.loads((cohort / 'logs/sub-03/sub-03_acq-T2w.json').read_text())
+    assert (record['region'], record['model']['external']) == ('lumbar', 'MuscleMap')
+    page = (cohort / 'sub-03.html').read_text(encoding='utf-8')
+    assert 'run with the processing steps of MuscleMap' in page
+    assert 'not in the images given to the neural network' in page
+
+
 def test_one_muscle_of_two_models_is_one_in_the_cohort(cohort: Path) -> None:
     with (cohort / 'group_muscles.tsv').open(encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
@@ -163,12 +186,14 @@ def test_one_muscle_of_two_models_is_one_in_the_cohort(cohort: Path) -> None:
         people.setdefault(row['name'], set()).add(row['participant_id'])
     assert people['left rectus femoris'] == {'sub-01', 'sub-02'}
     assert people['popliteal cyst'] == {'sub-02'}
+    assert people['left multifidus'] == people['spinal canal'] == {'sub-03'}
     page = (cohort / 'group.html').read_text(encoding='utf-8')
     assert 'net-01 1.0 (1 scan)' in page
     assert 'net-02 1.0 (1 scan)' in page
     assert {path.name for path in cohort.glob('seg-*.tsv')} == {
         'seg-net01_dseg.tsv',
         'seg-net02_dseg.tsv',
+        'seg-net03_dseg.tsv',
     }
 
 
