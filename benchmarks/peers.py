@@ -1,6 +1,6 @@
 """Models of other programs in theirs and in ours: CPU time and peak memory of whole processes.
 
-    python benchmarks/peers.py PEERS SCAN [--slices 4] [--classes 114] [--only WORDS]
+    python benchmarks/peers.py PEERS SCAN [--slices 4] [--classes 114] [--only PATTERN]
 
 PEERS holds the programs, as for ``tests/segmentation/peers.py``. The networks are those that the
 programs use, with random weights: MuscleMap's whole body (26 million parameters, windows of
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -105,15 +106,15 @@ def commands(
         return words + (['--model-overlap', str(overlap)] if overlap is not None else [])
 
     return {
-        'MuscleMap, 90 % (its default)': theirs,
-        'ours, its weights, 90 %': ours(musclemap, None),
-        'MuscleMap, 50 %': [*theirs, '-s', '50'],
-        'ours, its weights, 50 %': ours(musclemap, 0.5),
-        'ours, its weights, fast (0 %)': ours(musclemap, 0.0),
-        'nnU-Net (its default)': predict,
-        'ours, its weights': ours(nnunet, None),
-        'ours, its weights, fast': ours(nnunet, 0.0),
-        'ours, default model with N4': ours(None, None),
+        'MuscleMap, overlap 90 % (default): its program': theirs,
+        'MuscleMap, overlap 90 % (default): ours': ours(musclemap, None),
+        'MuscleMap, overlap 50 %: its program': [*theirs, '-s', '50'],
+        'MuscleMap, overlap 50 %: ours': ours(musclemap, 0.5),
+        'MuscleMap, fast (overlap 0): ours': ours(musclemap, 0.0),
+        'nnU-Net: its program': predict,
+        'nnU-Net: ours': ours(nnunet, None),
+        'nnU-Net, fast (overlap 0): ours': ours(nnunet, 0.0),
+        'default model, N4 first: ours': ours(None, None),
         **measures(peers, folder),
     }
 
@@ -130,11 +131,11 @@ def measures(peers: Path, folder: Path) -> dict[str, list[str]]:
     dixon = ['-m', 'dixon', '-f', str(folder / 'fat.nii'), '-w', str(folder / 'water.nii')]
     plain = ['-i', str(folder / 'T2w.nii'), '-c', '3']
     return {
-        'measures: MuscleMap, dixon': [*theirs, *dixon],
-        'measures: ours, water and fat': [sys.executable, str(own), str(folder), 'dixon'],
-        'measures: MuscleMap, gmm 3': [*theirs, '-m', 'gmm', *plain],
-        'measures: MuscleMap, kmeans 3': [*theirs, '-m', 'kmeans', *plain],
-        'measures: ours, four thresholds': [sys.executable, str(own), str(folder), 'T2w'],
+        'measures, water and fat: MuscleMap': [*theirs, *dixon],
+        'measures, water and fat: ours': [sys.executable, str(own), str(folder), 'dixon'],
+        'measures, gmm 3: MuscleMap': [*theirs, '-m', 'gmm', *plain],
+        'measures, kmeans 3: MuscleMap': [*theirs, '-m', 'kmeans', *plain],
+        'measures, four thresholds at once: ours': [sys.executable, str(own), str(folder), 'T2w'],
     }
 
 
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument('--slices', type=int, default=4)
     parser.add_argument('--classes', type=int, default=114)
     parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--only', default='', help='rows with these words')
+    parser.add_argument('--only', default='', help='rows whose name matches')
     options = parser.parse_args()
     image = nib.load(options.scan)
     first = (image.shape[2] - options.slices) // 2
@@ -180,7 +181,7 @@ def main() -> None:
             given = options.peers, Path(temporary), scan, options.classes, order
             todo = pool.submit(commands, *given).result()
         for name, command in todo.items():
-            if options.only in name:
+            if re.search(options.only, name):
                 wall_s, cpu_s, peak_mb = run(command, options.threads)
                 print(f'| {name} | {cpu_s:.1f} | {wall_s:.0f} | {peak_mb:.0f} |', flush=True)
 

@@ -94,10 +94,15 @@ def segment(
             'Use it with the command bids_muscle.',
         )
     external = 'external' in bundle.card
+    if model_overlap is not None and not (external and 0 <= model_overlap < 1):
+        raise UsageError(
+            f'The overlap of the windows is {model_overlap:g}.',
+            'Give a fraction from 0 to below 1, and only for a model of another program.',
+        )
     prepared = _prepare(images, bias_correction=bias_correction and not external)
     # A fat fraction has no anatomy where there is no signal.
     seen = {key: prepared.corrected[key] for key in images if key != Contrast.FAT_FRACTION}
-    predictor = Predictor(bundle, device=device, overlap=model_overlap if external else None)
+    predictor = Predictor(bundle, device=device, overlap=model_overlap)
     found = predictor.segment(seen or prepared.corrected)
     return to_native(found.labels, prepared.native)
 

@@ -87,6 +87,8 @@ def test_mistakes_are_told(images: dict[str, Path], tmp_path: Path) -> None:
         bids_muscle.segment({}, region='lumbar')
     with pytest.raises(UsageError, match="'leg' is unknown"):
         bids_muscle.segment(images, region='leg')
+    with pytest.raises(UsageError, match='only for a model of another program'):
+        bids_muscle.segment(images, region='lumbar', model_overlap=0.5)
     image = nib.load(images['water'])
     series = nib.Nifti1Image(np.zeros((*image.shape, 2)), image.affine)
     with pytest.raises(BadDataError, match='4 dimensions'):
