@@ -14,7 +14,6 @@ for _name in (
     'skimage.measure',
     'pandas',
     'matplotlib.figure',
-    'ants',
     'torch',
     'monai.networks.nets',
     'monai.inferers',

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Atlas:
         """(4, 4) voxel index to RAS+ mm."""
         return np.asarray(next(iter(self.images.values())).affine)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """(X, Y, Z) uint8: the likeliest muscle where that is likelier than none."""
         indices = np.array([0, *(label.index for label in self.table)], np.uint8)

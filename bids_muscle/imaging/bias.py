@@ -1,12 +1,12 @@
-"""Bias field of a scan by N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908), with ANTsPy."""
+"""Bias field of a scan by N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908)."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import voxel_sizes
+
+from bids_muscle.imaging.n4 import n4_log_field
 
 #: Samples that the field is estimated from, at most; the time does not grow with the scan. With
 #: half as many the noise of the histogram that N4 sharpens hides the field now and then.
@@ -37,7 +37,6 @@ def estimate_bias_field(
 
     N4 sees every n-th voxel in plane and every thick slice. Its log field is smooth by
     construction (cubic B-spline), so that it is brought back to all voxels by cubic interpolation.
-    N4 always runs on one thread: the last digits of its result depend on the number of threads.
 
     Parameters
     ----------
@@ -74,8 +73,16 @@ def estimate_bias_field(
     tissue = _without_locally_dark(values, mask[sampled], spacing * steps)
     if np.count_nonzero(tissue) < 100:
         return np.ones(data.shape, np.float32)
-    field = _n4(values, tissue, spacing * steps, knot_mm, iterations, tolerance)
-    log_field = _interpolate(np.log(field), sampled, data.shape)
+    axes = [axis for axis, n in enumerate(values.shape) if n > 1]  # a single slice is 2-D for N4
+    log_field = n4_log_field(
+        np.squeeze(values),
+        np.squeeze(tissue),
+        (spacing * steps)[axes],
+        knot_mm=knot_mm,
+        iterations=iterations,
+        tolerance=tolerance,
+    ).reshape(values.shape)
+    log_field = _interpolate(log_field, sampled, data.shape)
     log_field -= log_field[mask].mean(dtype=np.float64)
     return np.exp(log_field).astype(np.float32)
 
@@ -101,35 +108,6 @@ def _without_locally_dark(
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
     around = ndimage.gaussian_filter(np.where(mask, values, 0), sigma)
     return mask & (values * weight > _LOCALLY_DARK * around)
-
-
-def _n4(
-    values: np.ndarray,
-    mask: np.ndarray,
-    spacing_mm: np.ndarray,
-    knot_mm: float,
-    iterations: tuple[int, ...],
-    tolerance: float,
-) -> np.ndarray:
-    # ITK reads this once, when it first computes.
-    os.environ['ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'] = '1'
-    import ants
-
-    axes = [axis for axis, n in enumerate(values.shape) if n > 1]  # a single slice is 2-D for N4
-    spacing = [float(spacing_mm[axis]) for axis in axes]
-    image, region = (
-        ants.from_numpy(np.ascontiguousarray(np.squeeze(array), np.float32), spacing=spacing)
-        for array in (values, mask)
-    )
-    field = ants.n4_bias_field_correction(
-        image,
-        mask=region,
-        shrink_factor=1,
-        convergence={'iters': list(iterations), 'tol': tolerance},
-        spline_param=knot_mm,
-        return_bias_field=True,
-    )
-    return field.numpy().reshape(values.shape)
 
 
 def _interpolate(

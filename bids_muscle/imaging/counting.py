@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
@@ -25,6 +26,8 @@ MIN_DISCS = 2
 #: How well the middle of a disc is known from a stack of axial slices, mm; against readings by eye
 #: (tests/real/borders.tsv) it is 2.5 mm.
 _SEEN_SD_MM = 2.5
+#: Every so many-th point is enough to move a scan across the spine.
+_ROUGH = 3
 #: Levels are higher or lower than those of the atlas by no more than this factor.
 _MAX_GROWTH = 1.6
 #: What a disc beyond the spine's ends costs, in units of log probability: one within the sacrum
@@ -98,8 +101,10 @@ def count_discs(
     order = np.argsort(-placed[:, 2])
     discs, placed = discs_mm[order], placed[order]
 
-    def score(affine: np.ndarray) -> float:
+    def score(affine: np.ndarray, fits: Sequence[PointMatch] = fits) -> float:
         return float(np.mean([fit.score(affine) for fit in fits]))
+
+    rough = partial(score, fits=[fit.of_some(_ROUGH) for fit in fits])
 
     level_mm = float(-np.diff(there[:, 2]).mean())
     kept, places = regular(placed[:, 2], level_mm)
@@ -119,7 +124,7 @@ def count_discs(
         moved = np.diag([1, 1, growth, 1]) @ matrix
         moved[2, 3] += shift
         moved[:2, 3] += (own - apply_affine(moved, discs[known])).mean(axis=0)[:2]
-        moved = _in_plane(score, moved, centre_mm)
+        moved = _in_plane(rough, moved, centre_mm)
         possible = (numbers >= highest) & (numbers <= lowest)
         boundaries = _named(moved, borders, discs[possible], numbers[possible], spread_mm)
         cost = _BEYOND * np.count_nonzero(~possible)

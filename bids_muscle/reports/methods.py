@@ -136,14 +136,13 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
         ),
     ]
     if record.processing.get('bias_correction'):
-        n4 = f'corrected with N4 in ANTsPy{_version(record.versions, "antspyx")}'
-        text = f'Before segmentation, intensity non-uniformity was {n4}.'
+        text = 'Before segmentation, intensity non-uniformity was corrected with N4.'
         if 'external' in record.model:
             text = (
-                f'Intensity non-uniformity was {n4}, but not in the images given to the neural '
-                'network.'
+                'Intensity non-uniformity was corrected with N4, but not in the images given to '
+                'the neural network.'
             )
-        sentences.append(Sentence(text, ('n4', 'antsx')))
+        sentences.append(Sentence(text, ('n4',)))
     elif 'bias_correction' in record.processing:
         sentences.append(Sentence('Intensity non-uniformity was not corrected.'))
     if scan.manual:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -217,28 +217,41 @@ def draw_thumbnail(
 def _trace_plane(
     labels: nib.Nifti1Image, numbers: np.ndarray, view: cuts.View, sheet: Sheet
 ) -> dict[str, Any]:
-    from scipy.ndimage import find_objects
-
-    slices = []
-    for index in sheet.slices:
-        picture = cuts.cut(numbers, sheet.plane, index, view)
-        scale = np.array([sheet.height, sheet.width]) / picture.shape * SUBPIXELS
-        paths = {
-            str(label): _path(picture[box] == label, (box[0].start, box[1].start), scale)
-            for label, box in enumerate(find_objects(picture), start=1)
-            if box is not None
-        }
-        slices.append(
-            {'title': cuts.slice_title(labels, view, index, sheet.plane), 'paths': paths}
-        )
+    pictures = [cuts.cut(numbers, sheet.plane, index, view) for index in sheet.slices]
+    contours = list(_contours(pictures))
+    kept = simplify([contour for *_, contour in contours], TOLERANCE_VOXELS)
+    paths: list[dict[str, str]] = [{} for _ in pictures]
+    for (place, label, contour), points in zip(contours, kept, strict=True):
+        scale = np.array([sheet.height, sheet.width]) / pictures[place].shape * SUBPIXELS
+        own = paths[place]
+        own[str(label)] = own.get(str(label), '') + _path(contour[points], scale)
     return {
         'start': sheet.start,
         'step': sheet.step,
         'columns': sheet.columns,
         'width': sheet.width,
         'height': sheet.height,
-        'slices': slices,
+        'slices': [
+            {'title': cuts.slice_title(labels, view, index, sheet.plane), 'paths': own}
+            for index, own in zip(sheet.slices, paths, strict=True)
+        ],
     }
+
+
+def _contours(pictures: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield place, label and contour (N, 2) in voxels, from outer edge to outer edge."""
+    from scipy.ndimage import find_objects
+    from skimage.measure import find_contours
+
+    for place, picture in enumerate(pictures):
+        for label, box in enumerate(find_objects(picture), start=1):
+            if box is None:
+                continue
+            mask = np.pad(picture[box] == label, 1).astype(np.float32)
+            for contour in find_contours(mask, 0.5):
+                # The centre of the first voxel lies half a voxel inside; the padding is one voxel.
+                corner = np.array([each.start for each in box])
+                yield place, label, contour + corner - 0.5
 
 
 def _main(numbers: np.ndarray, index: int | None, across: int) -> np.ndarray:
@@ -268,16 +281,60 @@ def _middle(mask: np.ndarray, index: int | None, view: cuts.View, across: int) -
     return middle
 
 
-def _path(mask: np.ndarray, corner: tuple[int, int], scale: np.ndarray) -> str:
-    """Return the outlines of a mask as an SVG path with whole relative steps."""
-    from skimage.measure import approximate_polygon, find_contours
+def _path(contour: np.ndarray, scale: np.ndarray) -> str:
+    """Return a closed contour as an SVG path with whole relative steps."""
+    points = np.rint(contour * scale).astype(int)[:-1, ::-1]
+    steps = np.diff(points, axis=0)
+    line = ' '.join(f'{x} {y}' for x, y in steps.tolist())
+    return f'M{points[0][0]} {points[0][1]}l{line}z'
 
-    parts = []
-    for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
-        polygon = approximate_polygon(contour, TOLERANCE_VOXELS)
-        # The centre of the first voxel lies half a voxel inside; the padding is one voxel.
-        points = np.rint((polygon + corner - 0.5) * scale).astype(int)[:-1, ::-1]
-        steps = np.diff(points, axis=0)
-        line = ' '.join(f'{x} {y}' for x, y in steps.tolist())
-        parts.append(f'M{points[0][0]} {points[0][1]}l{line}z')
-    return ''.join(parts)
+
+def simplify(lines: Sequence[np.ndarray], tolerance: float) -> list[np.ndarray]:
+    """Return which points of lines are enough (Douglas and Peucker 1973), of all lines at once.
+
+    Parameters
+    ----------
+    lines
+        Each of shape (N, 2), at least two points; closed where the last point is the first.
+    tolerance
+        Farthest that a point left out lies from the line.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Positions of the kept points, in order.
+
+    Examples
+    --------
+    >>> [kept.tolist() for kept in simplify([np.array([[0, 0], [1, 0.1], [2, 0], [2, 5.0]])], 0.3)]
+    [[0, 2, 3]]
+    """
+    if not lines:
+        return []
+    points = np.concatenate(lines)
+    ends = np.cumsum([len(line) for line in lines])
+    kept = np.zeros(len(points), bool)
+    kept[ends - 1] = kept[ends[:-1]] = kept[0] = True
+    while True:
+        corners = np.flatnonzero(kept)
+        first = np.repeat(corners[:-1], np.diff(corners))
+        last = np.repeat(corners[1:], np.diff(corners))
+        away = _from_chord(points[: len(first)], points[first], points[last])
+        starts = corners[:-1]
+        farthest = np.maximum.reduceat(away, starts)
+        far = (away == np.repeat(farthest, np.diff(corners))) & (away > tolerance)
+        # One point of each piece, the first of those that are equally far.
+        new = np.flatnonzero(far)
+        if not new.size:
+            break
+        kept[new[np.unique(first[new], return_index=True)[1]]] = True
+    cut = np.split(kept, ends[:-1])
+    return [np.flatnonzero(each) for each in cut]
+
+
+def _from_chord(points: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Return the distance of points from the straight pieces between two others."""
+    chord, offset = last - first, points - first
+    length = (chord**2).sum(1)
+    share = np.divide((offset * chord).sum(1), length, out=np.zeros(len(length)), where=length > 0)
+    return np.linalg.norm(offset - np.clip(share, 0, 1)[:, None] * chord, axis=1)

@@ -212,7 +212,9 @@ def _start_mm(
     from scipy.ndimage import maximum_filter
 
     block = int(np.ceil(2 * field.step_mm / pixel_mm))
-    inside = np.argwhere(field.distance_mm > -field.step_mm)
+    # The skin of a muscle is enough.
+    skin = np.abs(field.distance_mm - field.step_mm / 2) < 1.5 * field.step_mm
+    inside = np.argwhere(skin)
     seen = ((inside - (np.array(field.distance_mm.shape) - 1) / 2) * field.step_mm) @ axes.T
     nearest = np.full([-(-n // block) for n in shape], -np.inf)
     row = ((shape[0] - 1) / 2 - seen[:, 1] / pixel_mm) // block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,9 +179,11 @@ def test_levels_no_person_has_are_refused(atlas: Atlas) -> None:
     # 1.37 times taller and 0.87 times narrower, as a real scan was made to fit.
     assert any('stretched 1.6 times' in each for each in reasons(np.diag([1.15, 1.15, 0.73, 1])))
     # The levels of these people are 40 mm high.
-    assert any('50 mm high' in each for each in reasons(np.diag([0.8, 0.8, 0.8, 1])))
-    assert any('16 mm high' in each for each in reasons(np.diag([2.5, 2.5, 2.5, 1])))
-    assert any('-40 mm high' in each for each in reasons(np.diag([-1.0, 1, -1, 1])))
+    for scales, height_mm in (((0.8, 0.8, 0.8), 50), ((2.5, 2.5, 2.5), 16), ((-1, 1, -1), -40)):
+        (found_mm,) = re.findall(
+            r'would be (-?\d+) mm high', ' '.join(reasons(np.diag([*scales, 1])))
+        )
+        assert int(found_mm) == pytest.approx(height_mm, rel=0.04, abs=0.6)
 
 
 def test_a_place_that_gives_no_slice_a_level_is_not_trusted(atlas: Atlas) -> None:

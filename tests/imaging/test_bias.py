@@ -9,6 +9,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_muscle.imaging.bias import _sampling_steps, _without_locally_dark, estimate_bias_field
 from bids_muscle.imaging.conform import make_image
+from bids_muscle.imaging.n4 import n4_log_field
 
 
 @pytest.fixture(scope='module')
@@ -42,6 +43,34 @@ def test_same_bytes_twice_and_scale_does_not_matter(biased: np.ndarray) -> None:
     assert first.std() > 0.01
     assert again.tobytes() == first.tobytes()
     assert np.allclose(scaled, first, rtol=1e-3)
+
+
+@pytest.mark.parametrize('planes', [slice(None), 4])
+def test_the_field_is_that_of_itk(biased: np.ndarray, planes: slice | int) -> None:
+    import ants
+
+    values, mask = (
+        biased[::3, ::3, planes],
+        ABDOMEN.body[::3, ::3, planes] & (biased > 0)[::3, ::3, planes],
+    )
+    spacing = voxel_sizes(AFFINE)[: values.ndim] * [3, 3, 1][: values.ndim]
+    own = n4_log_field(
+        values, mask, spacing, knot_mm=150.0, iterations=(20, 10, 10), tolerance=1e-3
+    )
+    image, region = (
+        ants.from_numpy(np.ascontiguousarray(each, np.float32), spacing=spacing.tolist())
+        for each in (values, mask)
+    )
+    theirs = ants.n4_bias_field_correction(
+        image,
+        mask=region,
+        shrink_factor=1,
+        convergence={'iters': [20, 10, 10], 'tol': 1e-3},
+        spline_param=150,
+        return_bias_field=True,
+    )
+    assert own[mask].std() > 0.1
+    np.testing.assert_allclose(own[mask], np.log(theirs.numpy())[mask], atol=2e-3)
 
 
 @pytest.mark.parametrize('n_slices', [1, 2, 3])

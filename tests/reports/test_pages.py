@@ -143,7 +143,7 @@ def test_a_finished_scan_is_shown_whole(add_scan: AddScan, figures: dict[str, by
         'Muscle fat infiltration (%)',
         'lumbar-unet',
         'ab12ab12ab12',
-        'N4 in ANTsPy 0.6.3',
+        'corrected with N4',
         'segment 30.0 n/a',
         'sub-01/anat/water.nii.gz',
     ):
@@ -255,7 +255,7 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
     shown = participant_page(output_dir, '01').shown
     assert 'cannot exceed 50 %' in shown
     assert 'Intensity non-uniformity was not corrected' in shown
-    assert 'ANTsPy' not in shown
+    assert 'N4' not in shown
     shown = participant_page(add_scan('02'), '02').shown
     assert 'as reconstructed by the scanner' in shown
     assert '50 %' not in shown.split('Methods')[-1]
