@@ -25,6 +25,8 @@ from bids_muscle.files import read_small
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
+#: Of the outputs, from fewest to all.
+OUTPUT_LEVELS = ('minimal', 'standard', 'full')
 #: What is identified by its own checksum, wherever it lies.
 BY_CONTENT = ('model', 'atlas', 'levels')
 TABLES = ('input', 'science', 'group', 'execution')
@@ -43,6 +45,7 @@ _BOTH_LEVELS = {'bids_dir', 'output_dir', 'level', 'skip_bids_validation'}
 #: How only the participant level is run; limits of CPUs and memory hold for both.
 _PARTICIPANT_EXECUTION = {
     'clean_workdir',
+    'output_level',
     'overwrite',
     'reports_only',
     'stop_on_first_crash',
@@ -319,6 +322,17 @@ class Settings:
         unset='ComBat removes them from the statistics where `participants.tsv` has a `site`',
     )
 
+    output_level: str = _setting(
+        'execution',
+        'full',
+        'How much of each scan is kept. `full`: everything. `standard`: without tables of labels '
+        'for other programs, images in atlas space and fat maps, figures in few files. `minimal`: '
+        'at most eight files a scan, namely label map, measures, image quality, record and page; '
+        'no levels, no parts joined, no correction in the browser.',
+        'Numbers of files and bytes are in [large cohorts](scale.md#files). A scan is processed '
+        'again when this changes.',
+        choices=OUTPUT_LEVELS,
+    )
     work_dir: Path | None = _setting(
         'execution',
         None,
@@ -450,6 +464,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f'{name} is {value}.', 'Give a number above zero.')
+        if self.loading and self.output_level == 'minimal':
+            raise UsageError(
+                'Loads on the discs are computed from tables that --output-level minimal leaves '
+                'out.',
+                'Use --output-level standard.',
+            )
         if self.use_plugin and self.work_dir is None:
             raise UsageError(
                 'With --use-plugin, steps may run on other machines.',

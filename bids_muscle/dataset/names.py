@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePath, PurePosixPath
@@ -261,6 +262,7 @@ def expected_outputs(
     bias_correction: bool = True,
     atlas: str | None = None,
     deformable: bool = False,
+    level: str = 'full',
 ) -> list[PurePosixPath]:
     """List all files that a finished scan has, relative to the output folder.
 
@@ -274,16 +276,23 @@ def expected_outputs(
         As in :func:`derivative_path`.
     deformable
         Whether the scan is deformed to its atlas.
+    level
+        How much is kept; see :func:`left_out`.
     """
+    gone = left_out(level)
+    loose, packed = split_figures(
+        io_spec()['sagittal_figures' if scan.region == SPINE else 'figures'], level
+    )
+    if not packed:
+        gone |= {'packed_figures'}
     if scan.region == SPINE:
-        figures = io_spec()['sagittal_figures']
-        keys = [key for key in _templates(scan) if key != 'figure']
+        keys = [key for key in _templates(scan) if key != 'figure' and key not in gone]
         return [
             *(derivative_path(scan, key) for key in keys),
-            *(derivative_path(scan, 'figure', desc=name) for name in figures),
+            *(derivative_path(scan, 'figure', desc=name) for name in loose),
         ]
     contrasts = output_contrasts(scan)
-    absent = {'spine', *(('confidence', 'confidence_json') if scan.manual else ())}
+    absent = {'spine', *gone, *(('confidence', 'confidence_json') if scan.manual else ())}
     if scan.fat_source is None:
         absent |= {'fat_fraction', 'fat_fraction_json', 'fatfraction', 'histograms'}
         if scan.fat_suppressed or not set(scan.paths) & set(BRIGHT_FAT):
@@ -299,14 +308,49 @@ def expected_outputs(
         absent |= {'uncorrected', 'corrected', 'bias'}
     paths = []
     for key, template in io_spec()['scan'].items():
+        if key in gone:
+            continue
         if '{image}' in template:
             paths += [derivative_path(scan, key, contrast=contrast) for contrast in contrasts]
         elif '{desc}' in template:
-            figures = [name for name in io_spec()['figures'] if name not in absent]
-            paths += [derivative_path(scan, key, desc=name) for name in figures]
+            paths += [derivative_path(scan, key, desc=n) for n in loose if n not in absent]
         elif key not in absent:
             paths.append(derivative_path(scan, key, atlas=atlas))
     return paths
+
+
+@cache
+def left_out(level: str) -> frozenset[str]:
+    """Return the keys of the outputs of a scan that a level leaves out.
+
+    Parameters
+    ----------
+    level
+        ``'minimal'``, ``'standard'`` or ``'full'``.
+
+    Examples
+    --------
+    >>> 'fat_map_json' in left_out('standard'), 'levels' in left_out('standard')
+    (True, False)
+    """
+    keys = io_spec()['output_levels'][level]['left_out']
+    return frozenset([*keys, *(key if key.endswith('_json') else f'{key}_json' for key in keys)])
+
+
+def split_figures(names: Iterable[str], level: str) -> tuple[list[str], list[str]]:
+    """Return which figures of a scan are files of their own at a level, and which go together.
+
+    Examples
+    --------
+    >>> split_figures(['slices', 'surfaces'], 'standard')
+    (['slices'], ['surfaces'])
+    >>> split_figures(['slices', 'surfaces'], 'minimal')
+    ([], ['slices'])
+    """
+    spec = io_spec()['output_levels'][level]
+    drawn = [name for name in names if name in spec.get('figures', (name,))]
+    loose = [name for name in drawn if name in spec.get('loose_figures', (name,))]
+    return loose, [name for name in drawn if name not in loose]
 
 
 def joined_outputs(scan: Scan) -> list[PurePosixPath]:

@@ -23,6 +23,7 @@ def format_plan(
     bias_correction: bool = True,
     atlases: Mapping[str, str] | None = None,
     deformable: bool = False,
+    level: str = 'full',
 ) -> str:
     """Describe inputs, steps and outputs of each scan.
 
@@ -34,7 +35,7 @@ def format_plan(
         The model of each region; a scan that needs another one says so as its problem.
     bids_dir
         Raw dataset.
-    bias_correction, deformable
+    bias_correction, deformable, level
         As in :func:`~bids_muscle.dataset.names.expected_outputs`.
     atlases
         Name of the atlas by region; by default those of the package.
@@ -45,12 +46,13 @@ def format_plan(
         A block of lines for each scan.
     """
     names = atlases or {}
-    choices = {'bias_correction': bias_correction, 'deformable': deformable}
+    choices = {'bias_correction': bias_correction, 'deformable': deformable, 'level': level}
     blocks = [
         _format_scan(scan, models, bids_dir, atlas=names.get(scan.region or ''), **choices)
         for scan in scans
     ]
-    blocks += [_format_parts(each) for each in find_part_sets(scans)]
+    if level != 'minimal':
+        blocks += [_format_parts(each) for each in find_part_sets(scans)]
     return '\n\n'.join(blocks) + '\n'
 
 

@@ -7,10 +7,12 @@ import csv
 import errno
 import fcntl
 import gzip
+import io
 import json
 import math
 import os
 import secrets
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -128,6 +130,21 @@ def _lock(stream: IO[bytes], *, wait: bool = False) -> bool:
     except OSError:
         return False
     return True
+
+
+def packed(contents: Mapping[str, bytes]) -> bytes:
+    """Return files as a zip archive, as they are and without a date.
+
+    Parameters
+    ----------
+    contents
+        By name.
+    """
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, 'w', zipfile.ZIP_STORED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return stream.getvalue()
 
 
 def write_text(text: str, path: Path) -> None:

@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
 
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load, load_all
+from bids_muscle.settings import OUTPUT_LEVELS
 
 
 class _PlotInput(ScanInput):
@@ -28,6 +29,7 @@ class _PlotInput(ScanInput):
     atlas_labels = traits.Either(File(exists=True), None, usedefault=True)
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
     table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
+    level = traits.Enum(*reversed(OUTPUT_LEVELS), usedefault=True, desc='how much is kept')
 
 
 class _PlotOutput(TraitedSpec):
@@ -54,6 +56,7 @@ class PlotScan(SimpleInterface):
             load(given.confidence) if isdefined(given.confidence) else None,
             (load(given.atlas_image), load(given.atlas_labels)) if given.atlas_image else None,
             _levels(Path(given.levels)),
+            brief=given.level == 'minimal',
         )
         figures = {}
         for name, content in pictures.items():

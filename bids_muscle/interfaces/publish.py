@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from nipype.interfaces.base import (
 
 from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.kept_maps import keep_network_maps
-from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.names import derivative_path, io_spec, left_out, split_figures
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import (
+    packed,
     write_bytes,
     write_image,
     write_json,
     write_text,
 )
 from bids_muscle.interfaces.base import ScanInput, load
+from bids_muscle.settings import OUTPUT_LEVELS
 
 
 class PublishInput(ScanInput):
@@ -35,6 +38,7 @@ class PublishInput(ScanInput):
     bids_dir = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
     settings = traits.Dict(mandatory=True, desc='the settings that may change a number')
+    level = traits.Enum(*reversed(OUTPUT_LEVELS), usedefault=True, desc='how much is kept')
     native = File(exists=True, mandatory=True)
 
 
@@ -47,15 +51,30 @@ class PublishOutput(TraitedSpec):
 class Places:
     """Paths of the outputs of a scan; it remembers which were asked for, in order."""
 
-    def __init__(self, scan: Scan, output_dir: str) -> None:
+    def __init__(self, scan: Scan, output_dir: str, level: str) -> None:
         self.paths: list[str] = []
-        self._scan, self._output_dir = scan, Path(output_dir)
+        self._scan, self._output_dir, self._level = scan, Path(output_dir), level
+
+    def keeps(self, key: str) -> bool:
+        """Return whether an output is kept at this level."""
+        return key not in left_out(self._level)
 
     def __call__(self, key: str, **fields: Any) -> Path:
         """Return where an output goes; see :func:`derivative_path`."""
         path = derivative_path(self._scan, key, **fields)
         self.paths.append(str(path))
         return self._output_dir / path
+
+
+def write_figures(figures: Mapping[str, str], place: Places, level: str) -> None:
+    """Write figures, given by name with the path of each, as files or into one archive."""
+    loose, together = split_figures(figures, level)
+    for name in loose:
+        write_bytes(Path(figures[name]).read_bytes(), place('figure', desc=name))
+    if together:
+        kinds = io_spec()['figures']
+        contents = {f'{name}.{kinds[name]}': Path(figures[name]).read_bytes() for name in together}
+        write_bytes(packed(contents), place('packed_figures'))
 
 
 class _PublishInput(PublishInput):
@@ -93,11 +112,13 @@ class PublishScan(SimpleInterface):
         orientation = given.settings.get('model_orientation')
         model = find_model(given.model, given.scan.region, orientation)
         native = load(given.native)
-        place = Places(given.scan, given.output_dir)
+        place = Places(given.scan, given.output_dir, given.level)
 
         def image(path: str, key: str, sidecar: dict[str, Any], **fields: Any) -> None:
-            write_image(to_native(load(path), native), place(key, **fields))
-            write_json(sidecar, place(f'{key}_json', **fields))
+            if place.keeps(key):
+                write_image(to_native(load(path), native), place(key, **fields))
+            if place.keeps(f'{key}_json'):
+                write_json(sidecar, place(f'{key}_json', **fields))
 
         for contrast, path in given.corrected.items():
             if contrast != 'fatfraction':
@@ -126,12 +147,16 @@ class PublishScan(SimpleInterface):
         sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
         image(given.labels, 'dseg', sidecar)
         for kind, text in lookups(model.labels).items():
-            write_text(text, place(f'dseg_{kind}'))
+            if place.keeps(f'dseg_{kind}'):
+                write_text(text, place(f'dseg_{kind}'))
         for name, path in given.tables.items():
-            write_bytes(Path(path).read_bytes(), place(name))
-            columns = morph_dictionary(name)
-            sidecar = sidecars.morph_sidecar(given.scan, bids_dir, columns, model, given.settings)
-            write_json(sidecar, place(f'{name}_json'))
+            if place.keeps(name):
+                write_bytes(Path(path).read_bytes(), place(name))
+            if place.keeps(f'{name}_json'):
+                sidecar = sidecars.morph_sidecar(
+                    given.scan, bids_dir, morph_dictionary(name), model, given.settings
+                )
+                write_json(sidecar, place(f'{name}_json'))
         write_bytes(Path(given.iqm).read_bytes(), place('iqm'))
         if given.fat_map:
             sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
@@ -139,11 +164,12 @@ class PublishScan(SimpleInterface):
         atlas = given.alignment.get('Atlas')
         sidecar = sidecars.alignment_sidecar(given.scan, bids_dir, given.alignment)
         for key, path in given.aligned.items():
+            if not place.keeps(key):
+                continue
             write_bytes(Path(path).read_bytes(), place(key, atlas=atlas))
             write_json(
                 sidecar | sidecars.aligned(given.scan, key), place(f'{key}_json', atlas=atlas)
             )
-        for name, path in given.figures.items():
-            write_bytes(Path(path).read_bytes(), place('figure', desc=name))
+        write_figures(given.figures, place, given.level)
         self._results = {'paths': [*place.paths, *kept]}
         return runtime

@@ -29,7 +29,7 @@ from bids_muscle.dataset.writer import (
     write_tsv,
 )
 from bids_muscle.interfaces.base import ScanInput, load, sentence
-from bids_muscle.interfaces.publish import Places, PublishInput, PublishOutput
+from bids_muscle.interfaces.publish import Places, PublishInput, PublishOutput, write_figures
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.vertebrae import Spine
@@ -217,24 +217,25 @@ class PublishSpine(SimpleInterface):
         model = find_model(given.model, SPINE)
         native = load(given.native)
         names, _, _ = _read_found(given.found)
-        place = Places(given.scan, given.output_dir)
+        place = Places(given.scan, given.output_dir, given.level)
         kept = keep_network_maps(given.scan, Path(given.output_dir), native)
         for name in SPINE_MAPS:
             labels = load(given.labels[name])
             numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
             table = spine_labels({n: text for n, text in names.items() if n in numbers})
             write_image(to_native(labels, native), place(name))
-            sidecar = sidecars.spine_sidecar(given.scan, bids_dir, name, model, given.settings)
-            write_json(sidecar, place(f'{name}_json'))
+            if place.keeps(f'{name}_json'):
+                sidecar = sidecars.spine_sidecar(given.scan, bids_dir, name, model, given.settings)
+                write_json(sidecar, place(f'{name}_json'))
             for kind, text in lookups(table).items():
-                write_text(text, place(f'{name}_{kind}'))
+                if place.keeps(f'{name}_{kind}'):
+                    write_text(text, place(f'{name}_{kind}'))
         write_bytes(Path(given.table).read_bytes(), place('morph_spine'))
         sidecar = sidecars.morph_sidecar(
             given.scan, bids_dir, morph_dictionary('morph_spine'), model, given.settings
         )
         write_json(sidecar, place('morph_spine_json'))
-        for name, path in given.figures.items():
-            write_bytes(Path(path).read_bytes(), place('figure', desc=name))
+        write_figures(given.figures, place, given.level)
         self._results = {'paths': [*place.paths, *kept]}
         return runtime
 

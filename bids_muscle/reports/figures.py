@@ -41,6 +41,8 @@ def scan_figures(
     confidence: nib.Nifti1Image | None = None,
     atlas: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
     levels: Mapping[int, str] | None = None,
+    *,
+    brief: bool = False,
 ) -> dict[str, bytes]:
     """Draw all pictures of one scan.
 
@@ -64,6 +66,8 @@ def scan_figures(
         Image and label numbers of the aligned atlas, same grid.
     levels
         Vertebral level by axial slice, where it is known.
+    brief
+        Only ``slices``, ``segmentation``, ``extent``, ``thumbnail`` and ``histograms``.
 
     Returns
     -------
@@ -86,17 +90,23 @@ def scan_figures(
         cuts.plan_view(numbers, body, spacing, SLICES, unsure), levels=dict(levels or {})
     )
     view = replace(view, windows=_windows(_data(background), numbers, view))
-    sheets = [
-        scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
-    ]
     figures: dict[str, bytes] = {
         'slices': draw_slices(background, None, table, view),
         'segmentation': draw_slices(background, numbers, table, view),
         'extent': draw_extent(background, numbers, table, view),
+        'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
+    }
+    if fat_fraction is not None:
+        figures['histograms'] = count_fractions(fat_fraction, numbers)
+    if brief:
+        return figures
+    sheets = [
+        scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
+    ]
+    figures |= {
         'surfaces': surfaces.draw_surfaces(labels, table),
         **{str(sheet.plane): scroller.draw_sheet(background, view, sheet) for sheet in sheets},
         'outlines': scroller.trace_outlines(labels, view, sheets),
-        'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }
     if atlas is not None:
         template, carried = atlas[0], _labels(atlas[1])
@@ -105,7 +115,6 @@ def scan_figures(
         figures['template'] = draw_slices(template, carried, table, bare, 'atlas, ')
     if fat_fraction is not None:
         figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
-        figures['histograms'] = count_fractions(fat_fraction, numbers)
     before, after = np.nan_to_num(_data(raw[contrast])), _data(background)
     if not np.array_equal(before, after):
         figures |= draw_bias(raw[contrast], background, body_mask, view)

@@ -26,6 +26,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
+from bids_muscle.reports.figure_files import Packed, read_figures
 from bids_muscle.reports.ratings import RatedMap, Verdict
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 from bids_muscle.tables import MISSING, number, read_rows
@@ -112,7 +113,7 @@ class ScanOutputs:
     record: ScanRecord
     rows: tuple[Mapping[str, str], ...] = ()
     definitions: Definitions = field(default_factory=dict)
-    figures: Mapping[str, Path] = field(default_factory=dict)
+    figures: Mapping[str, Path | Packed] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     predicted_dice: Mapping[str, float] = field(default_factory=dict)
     segmentation: str = MISSING
@@ -286,11 +287,7 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         iqm = output_dir / derivative_path(scan, 'iqm')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
-    places = {
-        name: output_dir / derivative_path(scan, 'figure', desc=name)
-        for name in io_spec()['figures']
-    }
-    figures = {name: path for name, path in places.items() if path.is_file()}
+    places, figures = read_figures(output_dir, scan, io_spec()['figures'])
     if not record.processing.get('bias_correction', True):
         for name in ('uncorrected', 'corrected', 'bias'):
             figures.pop(name, None)
@@ -337,15 +334,16 @@ def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
 def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:
     """Read a sagittal scan; its tables are a section of the page of their own."""
     try:
-        places = {
-            name: output_dir / derivative_path(scan, 'figure', desc=name)
-            for name in io_spec()['sagittal_figures']
-        }
+        places, figures = read_figures(output_dir, scan, io_spec()['sagittal_figures'])
         labels = [output_dir / derivative_path(scan, key) for key in SPINE_MAPS]
     except BadDataError:
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
-    figures = {name: path for name, path in places.items() if path.is_file()}
-    missing = tuple(f'{path.name} is missing.' for n, path in places.items() if n not in figures)
+    packed = any(isinstance(each, Packed) for each in figures.values())
+    missing = tuple(
+        f'{path.name} is missing.'
+        for name, path in places.items()
+        if name not in figures and not (packed and name != 'spine')
+    )
     table = _spine_table(output_dir, record)
     return ScanOutputs(record, (), {}, figures, missing, {}, _digest(*labels), table=table)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bids_muscle.dictionaries import MAIN_MEASURES
+from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import MISSING, REASON, Definitions, number
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
@@ -98,7 +99,7 @@ def page_link(participant: str) -> str:
     return quote(f'sub-{participant}.html')
 
 
-def data_uri(path: Path) -> str:
+def data_uri(path: Path | Packed) -> str:
     """Return a PNG or WebP file as a data URI."""
     return _data_uri(path.read_bytes(), path.suffix.removeprefix('.'))
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_text
+from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
-from bids_muscle.reports.page import environment
+from bids_muscle.reports.page import data_uri, environment
 from bids_muscle.reports.ratings import FORMAT, SEPARATOR
 
 
@@ -71,10 +72,15 @@ def review_page(
 
 
 def _pictures(scan: ScanOutputs, output_dir: Path) -> dict[str, str]:
-    """Return addresses relative to the output folder, empty where there is no picture."""
+    """Return addresses relative to the output folder, empty where there is no picture.
+
+    A picture within an archive is its own address.
+    """
 
     def address(*names: str) -> str:
         found = next((scan.figures[name] for name in names if name in scan.figures), None)
+        if isinstance(found, Packed):
+            return data_uri(found)
         return quote(found.relative_to(output_dir).as_posix()) if found else ''
 
     return {

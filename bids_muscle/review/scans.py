@@ -218,6 +218,12 @@ def _why_not(outputs: ScanOutputs) -> tuple[str, str] | None:
         return 'failed, so there is nothing to correct.', 'Run the participant level again.'
     if outputs.table is None and record.region != SPINE:
         return 'has no table of its labels.', 'Run the participant level again.'
+    whole = record.region != SPINE and not record.parts
+    if whole and not any('_desc-preproc_' in name for name in record.outputs):
+        return (
+            'has no image, as it was made with --output-level minimal.',
+            'Run the participant level again with --output-level standard.',
+        )
     return None
 
 

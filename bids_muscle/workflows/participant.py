@@ -170,7 +170,7 @@ def init_scan_wf(
     align = node('align', _align(scan, model, vertebrae, atlas_card, settings))
     measure = node('measure', _measure(scan, model, settings))
     quality = node('quality', AssessScan(table=model.labels))
-    figures = node('figures', PlotScan(table=model.labels))
+    figures = node('figures', PlotScan(table=model.labels, level=settings.output_level))
     publish = node('publish', PublishScan(**_published(scan, model, settings)))
     workflow = Workflow(workflow_name(scan.name))
     workflow.connect(
@@ -299,6 +299,7 @@ def _published(scan: Scan, model: ModelBundle, settings: Settings) -> dict[str, 
         'bids_dir': str(settings.bids_dir),
         'output_dir': str(settings.output_dir),
         'settings': settings.science(),
+        'level': settings.output_level,
     }
 
 

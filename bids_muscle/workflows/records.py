@@ -240,6 +240,7 @@ def remove_stale(
                 if scan.region in REGIONS
                 else None,
                 deformable=settings.register == 'deformable',
+                level=settings.output_level,
             )
             stale.update(str(path) for path in expected)
     for scan in scans:

@@ -59,6 +59,7 @@ def fingerprint(
     parts = {
         'version': __version__,
         'settings': settings.science(),
+        'output_level': settings.output_level,
         'model': model.card,
         'weights': model.sha256,
         'atlas': _sha256_once(find_atlas(settings.atlas, model.region) / CARD)

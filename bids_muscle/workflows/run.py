@@ -77,6 +77,7 @@ def print_plan(settings: Settings) -> None:
                 bias_correction=settings.bias_correction,
                 atlases=atlases,
                 deformable=settings.register == 'deformable',
+                level=settings.output_level,
             )
         )
     if settings.quiet:
@@ -323,7 +324,8 @@ def _finish(
 ) -> list[Problem]:
     """Do what follows the scans of some participants: parts, sessions, pages."""
     problems = []
-    for run in runs:
+    # Parts are joined from images and tables that the minimal outputs leave out.
+    for run in runs if inputs.settings.output_level != 'minimal' else ():
         problems += join_scans(inputs.settings, run.participant, run.scans, inputs.models)
     labels = [run.participant for run in runs]
     problems += run_sessions(inputs.settings, labels, run_graphs)

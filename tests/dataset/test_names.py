@@ -166,6 +166,7 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
         'xfm_field',
         'xfm_field_json',
         'figure',
+        'packed_figures',
         'iqm',
     }
     assert ignored(participant_path('01', 'report'))

@@ -15,6 +15,7 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.names import derivative_path, expected_outputs
+from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import DIXON, Scan
 from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.imaging.conform import make_image
@@ -24,6 +25,9 @@ from bids_muscle.interfaces.measure import MeasureScan
 from bids_muscle.interfaces.prepare import PrepareScan
 from bids_muscle.interfaces.publish import PublishScan
 from bids_muscle.interfaces.quality import AssessScan
+from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.page import data_uri
+from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.segmentation.catalogue import find_model
 
 SUBSETS = [
@@ -65,7 +69,9 @@ def dixon_images() -> dict[str, np.ndarray]:
     }
 
 
-def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -> Path:
+def publish(
+    scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool, level: str = 'full'
+) -> Path:
     """Run all steps of a scan but the network and the alignment; return the output folder."""
     output_dir = work_dir / 'out'
     numbers = np.zeros((48, 40, 6), np.uint8)
@@ -114,6 +120,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         atlas_labels=labels,
         levels=aligned['levels'],
         table=table,
+        level=level,
     )
     measured = measure.run(cwd=str(work_dir)).outputs
     iqm = AssessScan(
@@ -131,6 +138,7 @@ def publish(scan: Scan, bids_dir: Path, work_dir: Path, bias_correction: bool) -
         bids_dir=str(bids_dir),
         output_dir=str(output_dir),
         settings=settings,
+        level=level,
         native=made.native,
         corrected=made.corrected,
         body_mask=made.body_mask,
@@ -195,3 +203,52 @@ def test_every_subset_of_dixon_images(
     fraction = nib.load(output_dir / derivative_path(scan, 'fat_fraction')).get_fdata()
     assert np.isnan(fraction[UNDEFINED])
     assert 100 * fraction[MUSCLE] == pytest.approx(MUSCLE_FAT_PCT, abs=0.01)
+
+
+@pytest.mark.parametrize(('level', 'most'), [('minimal', 8), ('standard', 34)])
+def test_how_much_is_kept(
+    tiny_dataset: Callable[..., Path], tmp_path: Path, level: str, most: int
+) -> None:
+    drawn = dixon_images()
+    bids_dir = tiny_dataset(
+        {
+            f'sub-1/anat/sub-1_acq-dixon{name}_T1w': make_image(
+                drawn[name].astype(np.float32), AFFINE
+            )
+            for name in ('water', 'fat')
+        }
+    )
+    (scan,) = find_scans(bids_dir, '1', region='lumbar')
+    output_dir = publish(scan, bids_dir, tmp_path, True, level)
+    expected = {str(path) for path in expected_outputs(scan, level=level)}
+    files = {path for path in output_dir.rglob('*') if path.is_file()}
+    record = str(derivative_path(scan, 'record'))
+    assert {str(path.relative_to(output_dir)) for path in files} == expected - {record}
+    assert len(expected) + 2 <= most  # the page and the settings of the participant too
+    assert expected < {
+        *map(str, expected_outputs(scan)),
+        str(derivative_path(scan, 'packed_figures')),
+    }
+
+    facts = {'bias_correction': True, 'bounded': False}
+    write_record(
+        ScanRecord(
+            participant='1',
+            session=None,
+            scan=scan.name,
+            region='lumbar',
+            status='done',
+            processing=facts,
+            outputs=tuple(sorted(expected - {record})),
+        ),
+        scan,
+        output_dir,
+    )
+    (read,) = read_scans(output_dir, '1')
+    assert read.missing == ()
+    assert {'slices', 'segmentation', 'extent', 'histograms'} <= set(read.figures)
+    assert ('surfaces' in read.figures) == (level == 'standard')
+    page = write_participant_report(output_dir, '1', [read]).read_text(encoding='utf-8')
+    for name in ('segmentation', 'extent'):
+        assert data_uri(read.figures[name]) in page
+    assert ('preproc' in ' '.join(expected)) == (level == 'standard')
