@@ -306,8 +306,12 @@ class Predictor:
         if all(shape[a] * zooms[a] <= window_mm[a] for a in (0, 1)):
             return whole
         slices = np.unique(np.linspace(0, shape[2] - 1, LOCALIZER_SLICES).round().astype(int))
-        first_look = self._label(volumes, slices, whole, zooms, compute).labels
-        muscle = keep_muscles(first_look, zooms, model.bridge_mm)
+        # One image is enough to find the box, if it shows muscles; all label what is in it.
+        for seen in (volumes[:1], volumes)[: len(volumes)]:
+            first_look = self._label(seen, slices, whole, zooms, compute).labels
+            muscle = keep_muscles(first_look, zooms, model.bridge_mm)
+            if muscle.any():
+                break
         if not muscle.any():
             raise _nothing_found(model.plane)
         box = []
