@@ -110,6 +110,17 @@ class ParticipantRun:
             or ((end := report.of(scan.name).get('publish')) and end.status is Status.DONE)
         ]
 
+    def missing_spines(self, scan: Scan, report: RunReport) -> tuple[str, ...]:
+        """Say of which sagittal scans an axial one should have had its vertebral levels."""
+        if scan.region == SPINE or self.inputs.settings.levels:
+            return ()
+        published = self.published_spines(report)
+        return tuple(
+            f'{spine.name} failed, so its vertebrae do not define the levels of this scan.'
+            for spine in self.scans
+            if spine.region == SPINE and spine.session == scan.session and spine not in published
+        )
+
     def begin(self) -> ParticipantRun:
         """Remove what the run makes untrue: the page and the records of scans that are left.
 
@@ -177,10 +188,11 @@ class ParticipantRun:
         if self.is_finished and page_path(settings.output_dir, self.participant).is_file():
             return []
         after = fingerprints(settings, self.scans, self.inputs.models)
-        records = [
-            sealed(make_record(self.inputs, scan, report), self.fingerprints, after)
-            for scan in scans
-        ]
+        records = []
+        for scan in scans:
+            record = make_record(self.inputs, scan, report)
+            warnings = (*record.warnings, *self.missing_spines(scan, report))
+            records.append(sealed(replace(record, warnings=warnings), self.fingerprints, after))
         for record in records:
             if record.problem:
                 end = 'has nothing to do.' if is_empty(record) else 'failed.'

@@ -11,6 +11,13 @@ import numpy as np
 import pytest
 from cohort import call
 
+from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.scan import Scan
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
+from bids_muscle.settings import Settings
+from bids_muscle.workflows.participant_run import ParticipantRun
+from bids_muscle.workflows.planning import RunInputs
+
 AXIAL = ('2', '2', '8')
 
 
@@ -92,6 +99,21 @@ def test_a_patient_who_moved_between_the_planes_is_said(tmp_path: Path) -> None:
         assert 'have different frames of reference' in row['reason']
         assert 'mm to the left' in row['reason'] and 'mm up' in row['reason']
     assert 'The patient moved between the scans' in (out / 'sub-01.html').read_text()
+
+
+def test_an_axial_scan_names_the_sagittal_one_that_failed(tmp_path: Path) -> None:
+    settings = Settings(bids_dir=tmp_path, output_dir=tmp_path, level='participant')
+    spine, other = (
+        Scan((('sub', '01'), ('ses', session)), 'T2w', SPINE, ()) for session in ('a', 'b')
+    )
+    axial = Scan((('sub', '01'), ('ses', 'a')), 'T1w', 'lumbar', ())
+    run = ParticipantRun(RunInputs(settings, {}, {}, {}), '01', (spine, other, axial), {}, {})
+    [warning] = run.missing_spines(axial, RunReport(()))
+    assert warning.startswith(f'{spine.name} failed')
+    assert not run.missing_spines(spine, RunReport(()))
+    key = Key(spine.name, 'publish')
+    done = NodeOutcome(name='publish', fullname='publish', key=key, status=Status.DONE)
+    assert not run.missing_spines(axial, RunReport((done,)))
 
 
 def labels_stem(labels: nib.Nifti1Image) -> str:
