@@ -14,7 +14,7 @@ from bids_muscle.reports.page import format_value, heading
 
 _SUFFIX = name_ending('loads')
 #: Tasks in their order, with the letter and the colour of their bars.
-_TASKS = {'standing': '#56B4E9', 'flexion': '#D55E00'}
+_TASKS = {'standing': '#56B4E9', 'bent-empty': '#E69F00', 'flexion': '#D55E00'}
 _COLUMNS = ('compression_n', 'shear_n', 'moment_n_m')
 _REFERENCE = ('reference_low_n', 'reference_high_n')
 

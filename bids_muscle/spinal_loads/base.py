@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -105,6 +105,8 @@ class Trunk:
         Place of each body.
     flexion_share
         (6,) share of each joint in the flexion of the lumbar spine.
+    stiffness_n_m_deg
+        (6,) moment that disc and ligaments of each joint hold for each degree of flexion.
     sacral_axes
         (3, 3) axes of the disc L5-S1 as columns; those of the other discs lie half-way between
         the vertebrae, which the pelvis is not.
@@ -118,38 +120,83 @@ class Trunk:
     joints_mm: Array
     frames: dict[str, Frame]
     flexion_share: Array
+    stiffness_n_m_deg: Array
     sacral_axes: Array
     fascicles: tuple[Fascicle, ...]
     masses: tuple[Mass, ...]
 
 
 @cache
-def base_trunk() -> Trunk:
-    """Return the trunk described in ``data/loading``: a man of average size."""
+def base_trunk(sex: str = 'male') -> Trunk:
+    """Return the trunk described in ``data/loading``: a man or a woman of average size."""
     folder = resources.files('bids_muscle') / 'data/loading'
     base = tomllib.loads((folder / 'base.toml').read_text(encoding='utf-8'))
     joints = np.array([base['joints_mm'][name] for name in JOINTS])
     rows = parse_rows((folder / 'fascicles.tsv').read_text(encoding='utf-8').splitlines())
-    masses = [
-        Mass(name, dict.fromkeys(SEXES, part['mass_pct'] / 100), np.array(part['centre_mm']))
-        for name, part in base['vertebrae'].items()
-    ]
-    masses += [
-        Mass(
-            'thorax',
-            {sex: share / 100 for sex, share in part['mass_pct'].items()},
-            np.array(part['centre_mm']),
-        )
-        for part in base['thorax'].values()
-    ]
-    return Trunk(
+    man = Trunk(
         height_m=base['height_m'],
         joints_mm=joints,
         frames=trunk_frames(joints, (joints[:-1] + joints[1:]) / 2),
         flexion_share=np.array([base['flexion_share'][name] for name in JOINTS]),
+        stiffness_n_m_deg=np.array([base['flexion_stiffness_n_m_deg'][name] for name in JOINTS]),
         sacral_axes=tilted_axes(base['sacral_tilt_deg']),
         fascicles=tuple(_fascicle(row, side) for row in rows for side in SIDES),
-        masses=tuple(masses),
+        masses=tuple(
+            Mass(
+                body,
+                {each: share / 100 for each, share in part['mass_pct'].items()},
+                np.array(part['centre_mm']),
+            )
+            for body, part in (
+                *base['vertebrae'].items(),
+                *(('thorax', part) for part in base['thorax'].values()),
+            )
+        ),
+    )
+    return man if sex == 'male' else _woman(man, **base['female'])
+
+
+def _woman(
+    man: Trunk,
+    *,
+    height_m: float,
+    vertebra_height: float,
+    vertebra_depth: float,
+    muscle_area: float,
+) -> Trunk:
+    """Make the base of a woman: by body height, but for vertebrae and muscles."""
+    size = height_m / man.height_m
+    joints = man.joints_mm * vertebra_height
+    frames = trunk_frames(joints, (joints[:-1] + joints[1:]) / 2)
+    stretch = {name: np.full(3, size) for name in frames}
+    stretch |= dict.fromkeys(
+        VERTEBRAE, np.array([vertebra_depth, vertebra_height, vertebra_depth])
+    )
+
+    def moved(points: Array, body: str) -> Array:
+        return frames[body].world(man.frames[body].local(points) * stretch[body])
+
+    return replace(
+        man,
+        height_m=height_m,
+        joints_mm=joints,
+        frames=frames,
+        fascicles=tuple(
+            replace(
+                each,
+                area_mm2=each.area_mm2 * size**2 * muscle_area,
+                points_mm=np.stack(
+                    [
+                        moved(point, body)
+                        for point, body in zip(each.points_mm, each.bodies, strict=True)
+                    ]
+                ),
+            )
+            for each in man.fascicles
+        ),
+        masses=tuple(
+            replace(mass, centre_mm=moved(mass.centre_mm, mass.body)) for mass in man.masses
+        ),
     )
 
 

@@ -22,6 +22,9 @@ SPECIFIC_TENSION_N_CM2 = 100.0
 #: to 30 degrees, then 0.9 times).
 LUMBAR_FLEXION_DEG = 30 * 1.9 / 2.9 + 30 * 0.9 / 1.9
 GRAVITY_M_S2 = 9.80665
+#: Activation of trunk flexors and extensors against each other around upright posture (Cholewicki
+#: 1997: 1.7 % of the maximum, SD 0.8, without a load).
+COACTIVATION = 0.017
 #: The rib cage moves with L1, as in Christophy 2012: the base lacks thoracic muscles that would
 #: hold T12 on L1.
 MOVING = JOINTS[:-1]
@@ -39,17 +42,21 @@ class Task:
         Flexion of the lumbar spine, and forward turn of the pelvis.
     hands_kg
         What both hands hold together.
+    coactivation
+        Activation that no muscle falls below.
     """
 
     name: str
     lumbar_deg: float
     pelvis_deg: float
     hands_kg: float
+    coactivation: float = 0.0
 
 
-#: The task of Hess 2022, and the one in which pressure in the disc is best known.
+#: The task of Hess 2022, and before it those in which pressure in the disc is known.
 TASKS = (
-    Task('standing', 0.0, 0.0, 0.0),
+    Task('standing', 0.0, 0.0, 0.0, COACTIVATION),
+    Task('bent-empty', LUMBAR_FLEXION_DEG, 60 - LUMBAR_FLEXION_DEG, 0.0),
     Task('flexion', LUMBAR_FLEXION_DEG, 60 - LUMBAR_FLEXION_DEG, 10.0),
 )
 
@@ -69,7 +76,8 @@ class JointLoad:
     lateral_n
         Force across it, positive to the right.
     moment_n_m
-        Moment of the weights that the muscles hold, positive where they flex the spine.
+        Moment of the weights less that of disc and ligaments, which the muscles hold; positive
+        where it flexes the spine.
     reserve_n_m
         Largest moment about an axis of the joint that the muscles do not hold.
     """
@@ -162,6 +170,12 @@ def build_model(trunk: Trunk, sex: str, weight_kg: float, task: Task) -> opensim
         flexion = -np.radians(task.lumbar_deg) * trunk.flexion_share[place]
         joint.upd_coordinates(2).setDefaultValue(flexion)
         model.addJoint(joint)
+        spring = osim.SpringGeneralizedForce(f'{name}_flexion')
+        spring.setName(f'passive_{name}')
+        spring.setStiffness(float(np.degrees(trunk.stiffness_n_m_deg[place])))
+        spring.setRestLength(0)
+        spring.setViscosity(0)
+        model.addForce(spring)
         for axis in range(3):
             reserve = osim.CoordinateActuator(joint.get_coordinates(axis).getName())
             reserve.setName(f'reserve_{joint.get_coordinates(axis).getName()}')
@@ -190,7 +204,7 @@ def model_file(model: opensim.Model) -> bytes:
         return path.read_bytes()
 
 
-def solve(model: opensim.Model) -> Solution:
+def solve(model: opensim.Model, coactivation: float = 0.0) -> Solution:
     """Let the muscles of a model hold its weight, and find the loads on its joints.
 
     Moment arms, the moments that gravity asks for and the joint reactions are OpenSim's; how the
@@ -219,7 +233,7 @@ def solve(model: opensim.Model) -> Solution:
     # One joint follows the other, so the forces come in the order of the coordinates.
     still = osim.Vector(state.getNU(), 0)
     needed = osim.InverseDynamicsSolver(model).solve(state, still).to_numpy()
-    activations, rest = share_load(capacity, needed)
+    activations, rest = share_load(capacity, needed, least=coactivation)
     for each, activation in zip(fascicles, activations, strict=True):
         each.setOverrideActuation(state, float(activation) * each.getOptimalForce())
     for each, moment in zip(reserves, rest, strict=True):

@@ -66,6 +66,7 @@ def fit_trunk(
     discs_ras_mm: Mapping[str, Array],
     sections: Mapping[tuple[str, str, str], MuscleSection],
     sacral_tilt_deg: float | None = None,
+    sex: str = 'male',
 ) -> FittedTrunk:
     """Fit the base trunk to a person.
 
@@ -93,13 +94,15 @@ def fit_trunk(
     sacral_tilt_deg
         Tilt of the disc L5-S1 in the sagittal plane of the scanner, positive where its front is
         lower, or None for that of the base.
+    sex
+        ``'male'`` or ``'female'``: whose base is fitted.
 
     Raises
     ------
     KeyError
         If a lumbar vertebra is missing.
     """
-    base = base_trunk()
+    base = base_trunk(sex)
     joints, centres = _spine(base, vertebrae_ras_mm, discs_ras_mm)
     frames = trunk_frames(joints.opensim_mm, centres)
     size = height_m / base.height_m
@@ -140,6 +143,7 @@ def fit_trunk(
         joints_mm=joints.opensim_mm,
         frames=frames,
         flexion_share=base.flexion_share,
+        stiffness_n_m_deg=base.stiffness_n_m_deg,
         sacral_axes=base.sacral_axes
         if sacral_tilt_deg is None
         else axes_along(joints.rotation.apply(tilted_axes(sacral_tilt_deg)[:, 1])),

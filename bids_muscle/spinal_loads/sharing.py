@@ -7,13 +7,15 @@ import numpy as np
 from bids_muscle.spinal_loads.base import Array
 
 
-def share_load(capacity: Array, needed: Array, reserve: float = 1.0) -> tuple[Array, Array]:
+def share_load(
+    capacity: Array, needed: Array, reserve: float = 1.0, least: float = 0.0
+) -> tuple[Array, Array]:
     """Find the least activations that hold a load.
 
-    Minimises the sum of cubed activations, each between 0 and 1 (Crowninshield & Brand 1981),
+    Minimises the sum of cubed activations, each from `least` to 1 (Crowninshield & Brand 1981),
     plus that of the cubed reserves, under the equilibrium ``capacity @ a + r = needed``. The
     problem is convex; its dual has one unknown per equation and no constraint: where the
-    multipliers are known, a = sqrt(capacity.T @ multipliers / 3), between 0 and 1.
+    multipliers are known, a = sqrt(capacity.T @ multipliers / 3), between `least` and 1.
 
     Parameters
     ----------
@@ -23,6 +25,8 @@ def share_load(capacity: Array, needed: Array, reserve: float = 1.0) -> tuple[Ar
         (m,) moment that is needed, N m.
     reserve
         A reserve of so many N m costs as much as a muscle at full activation.
+    least
+        Activation that no muscle falls below: co-contraction.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def share_load(capacity: Array, needed: Array, reserve: float = 1.0) -> tuple[Ar
 
     def primal(multipliers: Array) -> tuple[Array, Array]:
         gain = capacity.T @ multipliers
-        activation = np.clip(np.sqrt(np.maximum(gain, 0) / 3), 0, 1)
+        activation = np.clip(np.sqrt(np.maximum(gain, 0) / 3), least, 1)
         rest = np.sign(multipliers) * np.sqrt(np.abs(multipliers) * reserve**3 / 3)
         return activation, rest
 

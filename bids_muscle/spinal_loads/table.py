@@ -27,9 +27,9 @@ AREAS = {
     True: ('mfi_lean_csa_cm2', 'threshold_lean_csa_cm2'),
 }
 
-#: Pressure in the disc L4-L5 of one man (Wilke 1999): relaxed standing; bent forward, with empty
-#: hands and with 20 kg, between which the 10 kg of the task lie.
-_PRESSURE_MPA = {'standing': (0.5, 0.5), 'flexion': (1.1, 2.3)}
+#: Pressure in the disc L4-L5 of one man (Wilke 1999): relaxed standing, bent forward with empty
+#: hands. With the 10 kg of Hess 2022 it was not measured.
+_PRESSURE_MPA = {'standing': 0.5, 'bent-empty': 1.1}
 _WILKE_AREA_MM2, _WILKE_KG = 1800, 70
 #: Force is pressure times area times a factor that depends on posture (Dreischarf 2013).
 _FACTOR = (0.55, 0.77)
@@ -117,7 +117,8 @@ def measure_loads(
         reasons.append(_NO_SPINE)
     else:
         assert height_m is not None  # noqa: S101 - nothing is lacking
-        person, reasons = fit_person(spine, levels, height_m, lean=lean, shift_mm=shift_mm)
+        assert sex is not None  # noqa: S101 - as above
+        person, reasons = fit_person(spine, levels, height_m, sex, lean=lean, shift_mm=shift_mm)
     rows: list[dict[str, Any]] = []
     file = None
     for task in TASKS:
@@ -126,7 +127,7 @@ def measure_loads(
             assert weight_kg is not None and sex is not None  # noqa: S101 - as above
             model = build_model(person.trunk, sex, weight_kg, task)
             file = model_file(model)
-            loads = {each.joint: each for each in solve(model).loads}
+            loads = {each.joint: each for each in solve(model, task.coactivation).loads}
         for level, joint in zip(VERTEBRAE[::-1], JOINTS[-2::-1], strict=True):
             row: dict[str, Any] = {'task': task.name, 'level': level, 'joint': joint}
             row |= _load_columns(loads.get(joint), reasons)
@@ -145,6 +146,7 @@ def fit_person(
     spine: pd.DataFrame,
     levels: pd.DataFrame | None,
     height_m: float,
+    sex: str = 'male',
     *,
     lean: bool = False,
     shift_mm: Sequence[float] | None = None,
@@ -180,7 +182,7 @@ def fit_person(
     sacral = spine[(spine['kind'] == 'disc') & (spine['name'] == 'L5-S1')]
     tilt = float(sacral['tilt_deg'].iloc[0]) if 'L5-S1' in discs else np.nan
     tilt_deg = tilt if np.isfinite(tilt) else None
-    person = fit_trunk(height_m, vertebrae, discs, sections, tilt_deg)
+    person = fit_trunk(height_m, vertebrae, discs, sections, tilt_deg, sex)
     spacing = np.linalg.norm(np.diff(person.trunk.joints_mm, axis=0), axis=1)
     if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
         return None, [_NOT_IN_ORDER]
@@ -241,10 +243,8 @@ _LOADS = ('compression_n', 'shear_n', 'lateral_n', 'moment_n_m', 'reserve_n_m')
 
 def _reference(task: str, joint: str, weight_kg: float | None) -> dict[str, float | None]:
     """Return the compression that pressures in the disc of one man speak for."""
-    if joint != _REFERENCE_JOINT or weight_kg is None:
+    if joint != _REFERENCE_JOINT or weight_kg is None or task not in _PRESSURE_MPA:
         return {'reference_low_n': None, 'reference_high_n': None}
-    low, high = (
-        round(pressure * _WILKE_AREA_MM2 * factor * weight_kg / _WILKE_KG, 1)
-        for pressure, factor in zip(_PRESSURE_MPA[task], _FACTOR, strict=True)
-    )
+    force_n = _PRESSURE_MPA[task] * _WILKE_AREA_MM2 * weight_kg / _WILKE_KG
+    low, high = (round(force_n * factor, 1) for factor in _FACTOR)
     return {'reference_low_n': low, 'reference_high_n': high}

@@ -42,3 +42,14 @@ def test_more_than_the_muscles_can_is_left_to_the_reserve() -> None:
     activation, rest = share_load(np.array([[20.0, 30.0]]), np.array([80.0]))
     assert activation.tolist() == [1, 1]
     assert rest == pytest.approx([30])
+
+
+def test_co_contraction_is_the_least_that_each_muscle_does() -> None:
+    # A flexor and an extensor with one lever: their co-contraction makes no moment.
+    capacity = np.array([[50.0, -50.0]])
+    activation, rest = share_load(capacity, np.array([0.0]), least=0.02)
+    assert activation == pytest.approx([0.02, 0.02], abs=1e-6)
+    activation, rest = share_load(capacity, np.array([10.0]), least=0.02)
+    assert activation[1] == pytest.approx(0.02)
+    assert float((capacity @ activation + rest)[0]) == pytest.approx(10)
+    assert activation[0] == pytest.approx(0.22, abs=0.01)

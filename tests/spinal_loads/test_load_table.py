@@ -86,10 +86,34 @@ def test_loads_are_of_the_size_that_the_literature_has() -> None:
     assert standing.between(0.45 * 72 * 9.8, 3 * 0.5 * 72 * 9.8).all()
     # Published models and pressures of flexion with 10 kg give 2 to 4 kN.
     assert flexion.between(1800, 4000).all()
-    at_l4 = table.loc[('flexion', 'L4')]
-    assert at_l4['reference_low_n'] < at_l4['compression_n'] < at_l4['reference_high_n']
+    # A reference is of one posture and one load in the hands; of 10 kg there is none.
+    upright, empty, loaded = (
+        table.loc[(task, 'L4')] for task in ('standing', 'bent-empty', 'flexion')
+    )
+    assert upright['reference_low_n'] == pytest.approx(0.5 * 1800 * 0.55 * 72 / 70, abs=0.1)
+    assert empty['reference_high_n'] == pytest.approx(1.1 * 1800 * 0.77 * 72 / 70, abs=0.1)
+    assert np.isnan(loaded['reference_low_n'])
+    assert upright['reference_low_n'] < upright['compression_n'] < upright['reference_high_n']
+    assert empty['compression_n'] < loaded['compression_n']
     assert table['reserve_n_m'].max() < 5
     assert set(made['AreaOverBase']) == set(AREAS)
+
+
+def test_a_woman_has_the_base_of_a_woman() -> None:
+    man, woman = (
+        measure_loads(spine(), None, **PERSON | {'sex': sex}).rows for sex in ('male', 'female')
+    )
+    for one, other in zip(man, woman, strict=True):
+        if one['task'] != 'standing':
+            # De Leva: 45.7 % of her mass lie above L4-L5, 48.8 % of his.
+            assert 0.88 < other['moment_n_m'] / one['moment_n_m'] < 0.97
+    person, _ = fit_person(spine(), None, 1.62, 'female')
+    assert person is not None
+    small, base = base_trunk('female'), base_trunk()
+    areas = [sum(each.area_mm2 for each in trunk.fascicles) for trunk in (person.trunk, base)]
+    assert areas[0] / areas[1] == pytest.approx((1.62 / 1.75) ** 2 * 0.81)
+    share = {sex: sum(mass.share[sex] for mass in small.masses) for sex in ('male', 'female')}
+    assert share == pytest.approx({'male': 0.514, 'female': 0.4858}, abs=1e-3)
 
 
 def test_strength_by_lean_area_changes_the_load() -> None:
@@ -121,7 +145,7 @@ def test_without_height_and_sex_there_is_no_load() -> None:
     rows = measure_loads(spine(), levels(), height_m=None, weight_kg=72, sex=None).rows
     assert {row['reason'] for row in rows} == {'no height and no sex in participants.tsv'}
     assert all(row['compression_n'] is None for row in rows)
-    assert len(rows) == 10
+    assert len(rows) == 15
 
 
 def test_without_vertebrae_there_is_no_load() -> None:

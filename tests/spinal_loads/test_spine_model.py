@@ -30,11 +30,11 @@ from bids_muscle.spinal_loads.opensim_model import (
     solve,
 )
 
-STANDING, FLEXION = TASKS
+STANDING, _, FLEXION = TASKS
 KG = 70.0
 
 
-def column(forward_mm: float) -> Trunk:
+def column(forward_mm: float, stiffness_n_m_deg: float = 0) -> Trunk:
     """Make a straight column with half of the body in front of its top, and a muscle a side."""
     joints = np.array([[0.0, 30.0 * place, 0.0] for place in range(len(JOINTS))])
     frames = {'pelvis': Frame(joints[0], np.eye(3))}
@@ -52,8 +52,9 @@ def column(forward_mm: float) -> Trunk:
     )
     light = [Mass(name, {'male': 1e-9}, joints[0]) for name in BODIES[1:-1]]
     load = Mass('thorax', {'male': 0.5}, np.array([forward_mm, 250.0, 0.0]))
+    stiffness = np.full(len(JOINTS), float(stiffness_n_m_deg))
     shares = np.array([0, 0, 0, 0, 0, 1.0])
-    return Trunk(1.75, joints, frames, shares, np.eye(3), muscles, (*light, load))
+    return Trunk(1.75, joints, frames, shares, stiffness, np.eye(3), muscles, (*light, load))
 
 
 def test_one_muscle_a_side_holds_a_weight_in_front_as_on_paper() -> None:
@@ -70,6 +71,20 @@ def test_one_muscle_a_side_holds_a_weight_in_front_as_on_paper() -> None:
     # 30 cm2 a side, at 100 N/cm2.
     for side in ('right', 'left'):
         assert solution.activations[f'back_{side}'] == pytest.approx(pull / 2 / 3000, rel=0.01)
+
+
+def test_discs_and_ligaments_hold_a_part_of_the_moment() -> None:
+    # All flexion in one disc, 5 degrees: 2 N m for each degree, and no force along the spine.
+    shares = np.eye(len(JOINTS))[1]
+    task = Task('bent', 5.0, 0.0, 0.0)
+    free, held = (
+        solve(build_model(replace(column(100, k), flexion_share=shares), 'male', KG, task)).loads
+        for k in (0, 2)
+    )
+    place = [load.joint for load in free].index(JOINTS[1])
+    assert free[place].moment_n_m - held[place].moment_n_m == pytest.approx(10)
+    assert free[0].moment_n_m == pytest.approx(held[0].moment_n_m)
+    assert held[place].compression_n < free[place].compression_n
 
 
 def test_a_pelvis_turned_forward_turns_weight_into_shear() -> None:

@@ -108,7 +108,7 @@ def test_loads_are_written_with_their_dictionary_and_are_the_same_bytes_again(
     path = settings.output_dir / TABLE
     with path.open(encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
-    assert [row['level'] for row in rows] == ['L1', 'L2', 'L3', 'L4', 'L5'] * 2
+    assert [row['level'] for row in rows] == ['L1', 'L2', 'L3', 'L4', 'L5'] * 3
     assert all(float(row['compression_n']) > 200 for row in rows)
     sidecar = json.loads(path.with_suffix('.json').read_text())
     assert set(rows[0]) <= set(sidecar)
