@@ -62,6 +62,35 @@ def test_vertebrae_of_a_phantom_are_named_and_measured(tmp_path: Path) -> None:
     before = (anat / 'sub-01_acq-T2w_desc-spine_morph.tsv').stat().st_mtime_ns
     assert call(bids_dir, out, 'participant', '--nprocs', 1).returncode == 0
     assert (anat / 'sub-01_acq-T2w_desc-spine_morph.tsv').stat().st_mtime_ns == before
+    corrected_maps_replace_those_of_the_network(bids_dir, out)
+
+
+def corrected_maps_replace_those_of_the_network(bids_dir: Path, out: Path) -> None:
+    """Run again with maps in which a person named each vertebra one level higher, without S1."""
+    anat = out / 'sub-01/anat'
+    stem = 'sub-01_acq-T2w_seg-'
+    network = (anat / f'{stem}vertebrae_dseg.nii.gz').read_bytes()
+    table = {row['name']: row for row in rows(anat / 'sub-01_acq-T2w_desc-spine_morph.tsv')}
+    for kind, first in (('vertebrae', 0), ('discs', 100)):
+        image = nib.load(anat / f'{stem}{kind}_dseg.nii.gz')
+        data = np.asarray(image.dataobj)
+        named = (data > first) & (data < first + 25)
+        path = anat / f'{stem}{kind}_desc-manual_dseg.nii.gz'
+        nib.save(
+            nib.Nifti1Image(np.where(named, data - 1, 0).astype(np.uint8), image.affine), path
+        )
+    result = call(bids_dir, out, 'participant', '--nprocs', 1)
+    assert result.returncode == 0, result.stderr
+    now = {row['name']: row for row in rows(anat / 'sub-01_acq-T2w_desc-spine_morph.tsv')}
+    assert 'S1' not in now
+    for here, there in (('L5', 'L4'), ('L4', 'L3'), ('L4-L5', 'L3-L4')):
+        assert now[there]['volume_ml'] == table[here]['volume_ml']
+        assert now[there]['mean_height_mm'] == table[here]['mean_height_mm']
+        assert now[there]['confidence'] == 'n/a'
+    assert (anat / f'{stem}vertebrae_desc-network_dseg.nii.gz').read_bytes() == network
+    names = rows(anat / f'{stem}vertebrae_dseg.tsv')
+    assert [row['name'] for row in names][-1] == 'L4'
+    assert 'that a person corrected' in (out / 'sub-01.html').read_text(encoding='utf-8')
 
 
 def test_a_patient_who_moved_between_the_planes_is_said(tmp_path: Path) -> None:
