@@ -7,6 +7,7 @@
 # make slow-test   the tutorial and the way from DICOM, whole
 # make soak   500 small scans through random kills and full disks, two hours; SOAK_MINUTES=25 for fewer
 # make parity-test PEERS=FOLDER   models of other programs against the programs themselves
+# make gpu-check   parity, memory, lease, speed and one participant on an NVIDIA GPU, in eight minutes
 # make test   all checks: formatting, types, spelling, layers, tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-neck docs completion test lint clean slow-test container-test fuzz soak parity-test
+.PHONY: demo demo-neck docs completion test lint clean slow-test container-test fuzz soak parity-test gpu-check
 
 REGION ?= lumbar
 # An index out of reach would be tried again and again, with a warning each time.
@@ -100,3 +101,15 @@ clean:
 # FOLDER holds the programs; see tests/segmentation/peers.py.
 parity-test: $(VENV)/.installed-test
 	BIDS_MUSCLE_PEERS='$(PEERS)' $(RUN)/pytest -q -rs tests/segmentation/test_parity.py
+
+# A venv of its own with the CUDA build of torch, unless VENV has one.
+CUDA_VENV ?= build/venv-cuda
+CUDA_INDEX ?= https://download.pytorch.org/whl/cu130
+gpu-check:
+	@nvidia-smi -L > /dev/null 2>&1 || { echo 'No CUDA GPU is at hand. Run make gpu-check on a machine with an NVIDIA GPU.'; exit 0; }; \
+	venv=$(VENV); \
+	if ! $$venv/bin/python -c 'import sys, torch; sys.exit(not torch.version.cuda)' 2> /dev/null; then \
+		venv=$(CUDA_VENV); \
+		$(MAKE) $$venv/.installed VENV=$$venv TORCH_INDEX=$(CUDA_INDEX) || exit 1; \
+	fi; \
+	$$venv/bin/python benchmarks/gpu_check.py
