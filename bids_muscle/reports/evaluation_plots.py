@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of the sides, distinguishable for the colour-blind.
-COLOURS = {'right': '#E69F00', 'left': '#0072B2', UNSIDED: '#009E73', ALL: '#4c5a67'}
+COLOURS = {
+    'right': '#E69F00',
+    'left': '#0072B2',
+    UNSIDED: '#009E73',
+    'middle': '#009E73',
+    ALL: '#4c5a67',
+}
 NAMES = {
     'mfi_ratio_pct': 'MFI, ratio of means (%)',
     'mfi_pct': 'MFI, mean of voxels (%)',

@@ -60,7 +60,7 @@ def write_loads(
                 write_tsv(_loads(spine, discs, muscles, data, sub), path)
             report(f'loads of sub-{sub}')
         except BidsMuscleError as error:
-            reasons.append(f'sub-{sub} has no loads. {error}')
+            reasons.append(f'sub-{sub} has no loads: {error.message}')
     return list(dict.fromkeys(reasons))
 
 

@@ -88,10 +88,11 @@ def reproduce(paper: Paper, run: Reproduction, report: Callable[[str], None] = p
     made = _prepared(paper, data, run.output, report)
     arms = [arm for arm in paper.arms if arm['seg'] not in made.lacking]
     recipes = {arm['name']: scaled(paper, arm, run) for arm in arms}
+    common = _check_people(paper, recipes, made)
     split = paper.design.get('split', '')
     if 'shared_test' in paper.design:
         split = str(run.output / 'split.tsv')
-        tested = min(int(paper.design['shared_test']), _most_tested(recipes, made))
+        tested = min(int(paper.design['shared_test']), common // 2)
         counts = write_shared_split(
             list(recipes.values()), [made.data], made.labels, paper.design['split'], tested,
             Path(split),
@@ -213,13 +214,29 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return replace(recipe, network=network, **plain)
 
 
-def _most_tested(recipes: Mapping[str, Recipe], made: PreparedData) -> int:
-    """Return how many people with all label maps may be tested on: no more than half."""
+def _check_people(paper: Paper, recipes: Mapping[str, Recipe], made: PreparedData) -> int:
+    """Count the people who have the label maps of all arms.
+
+    Raises
+    ------
+    UsageError
+        If they are too few for the folds or the split of the paper.
+    """
     people = [
         {case.participant for case in find_all_cases(r, [made.data], made.labels, lambda _: None)}
         for r in recipes.values()
     ]
-    return max(1, len(set.intersection(*people)) // 2)
+    count = len(set.intersection(*people))
+    roles = [float(share) > 0 for share in paper.design.get('split', '').split('/') if share]
+    needed = int(paper.design.get('folds', 0)) or sum(roles) + ('shared_test' in paper.design)
+    if count < needed:
+        raise UsageError(
+            f'{count} participants have the images and label maps of all networks of '
+            f'{paper.name}; its split needs at least {needed}. No table can be made, as all are '
+            'of people who were not learned from.',
+            'Add participants.',
+        )
+    return count
 
 
 def _train_arm(

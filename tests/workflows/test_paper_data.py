@@ -186,3 +186,17 @@ def test_several_networks_share_the_people_they_are_tested_on(
     assert all(int(name[-1]) > 4 for name, role in roles.items() if role == 'test')
     assert run([*given, '--shared-test', 5]) == ExitCode.USAGE
     assert '4 participants have label maps for all' in capsys.readouterr().err
+
+
+def test_too_few_people_for_a_split_are_said(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    add_scan(root, 'sub-1/anat/sub-1_T2w', 'sub-1_seg-mine', MUSCLES, AXIAL)
+    given = ['reproduce', 'wesselink2022', '--data', root, '--output', tmp_path / 'out']
+    assert run(given) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert '1 participants have the images and label maps of all networks' in said
+    assert 'needs at least 3' in said
+    assert not (tmp_path / 'out/models').exists()
+    assert run([*given, '--scale', 'paper']) == ExitCode.USAGE
+    assert 'another paper, other data or another scale' in capsys.readouterr().err

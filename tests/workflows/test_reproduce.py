@@ -6,11 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bids_muscle.cli.model import PAPERS, SCALES, main
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import ExitCode
+from bids_muscle.reports.evaluation_plots import dice_plot
 from bids_muscle.reports.reproduction import fill, write_reproduction
 from bids_muscle.segmentation.training.recipe import find_recipe
 from bids_muscle.tables import read_rows
@@ -85,6 +87,13 @@ def test_a_page_without_results_says_what_is_missing(tmp_path: Path) -> None:
     assert 'Not made: The data have no label map of single discs' in page
     assert 'evaluation_sections.tsv was not made' in page
     assert '0.844 ± 0.0567' in page  # the paper's own numbers are there
+
+
+def test_structures_without_sides_are_drawn() -> None:
+    table = pd.DataFrame(
+        {'index': [2], 'name': ['disc'], 'side': ['middle'], 'dice': [0.5], 'scan': ['a']}
+    )
+    assert dice_plot(table).axes
 
 
 @pytest.mark.slow
