@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dixon_phantom import DixonPhantom, make_dixon
 from scipy import ndimage
 
+from bids_muscle.imaging import swap
 from bids_muscle.imaging.conform import make_image
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.prepare import prepare_scan
@@ -155,3 +158,37 @@ def test_prepare_marks_and_on_request_corrects(scan: DixonPhantom) -> None:
     truth = scan.fat / np.maximum(scan.water + scan.fat, 1)
     error = np.abs(np.asarray(fixed.fat_fraction.dataobj) - truth)[scan.swap & tissue(scan)]
     assert np.nanmean(error) < 0.1
+
+
+def test_the_mean_around_is_that_of_known_voxels_alone() -> None:
+    water, fat, body, _ = cylinder()
+    scan = swap._describe(water, fat, body, np.array([2.0, 2.0, 4.0]))
+    even = replace(scan, brightness=np.full_like(scan.brightness, 5), fraction=np.ones(body.shape))
+    rest, lean = swap._beside_those_around(even, np.full(body.shape[2], 2.0))
+    assert np.abs(rest[scan.known]).max() < 1e-4
+    assert np.abs(lean[scan.known]).max() < 1e-4
+
+
+def test_the_search_ends_when_the_slopes_have_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    water, fat, body, _ = cylinder()
+    scan = swap._describe(water, fat, body, np.array([2.0, 2.0, 4.0]))
+    slopes = iter([1.0, 2.0, 2.01, 5.0])
+    solved = []
+    monkeypatch.setattr(swap, '_slopes', lambda levels: np.full(body.shape[2], next(slopes)))
+    monkeypatch.setattr(
+        swap, '_solve', lambda field, pairs, free: solved.append(free) or np.zeros_like(free)
+    )
+    _, slope = swap._regions(scan)
+    assert len(solved) == 2
+    assert (slope == 2.01).all()
+
+
+def test_a_border_stays_along_axes_that_were_not_thinned_out() -> None:
+    water, fat, body, _ = cylinder()
+    region = np.zeros_like(body)
+    region[25:33, 25:33, 1:5] = True
+    slope, spacing_mm = np.full(body.shape[2], 1.0, np.float32), np.array([2.0, 2.0, 4.0])
+    same = swap._refine(region, water, fat, body, slope, np.array([1, 1, 1]), spacing_mm)
+    moved = swap._refine(region, water, fat, body, slope, np.array([2, 2, 1]), spacing_mm)
+    assert np.array_equal(same, region)
+    assert not np.array_equal(moved, region)

@@ -89,6 +89,17 @@ def test_distances_are_in_mm_not_in_pixels() -> None:
     assert np.array_equal(keep_muscles(labels, (2, 2, 4), bridge_mm=26.0), labels)
 
 
+def test_unequal_pixels_are_padded_each_by_its_own_width() -> None:
+    labels = np.zeros((60, 12, 2), np.uint8)
+    labels[5:15, 3:8], labels[26:29, 3:8] = 1, 1  # 11 pixels of 1 mm apart
+    for zooms_mm in ((1.0, 4.0, 5.0), (4.0, 1.0, 5.0)):
+        turned = labels if zooms_mm[0] == 1 else labels.swapaxes(0, 1)
+        kept = keep_muscles(turned, zooms_mm, bridge_mm=14.0)
+        assert np.array_equal(kept, turned)
+        kept = keep_muscles(turned, zooms_mm, bridge_mm=6.0)
+        assert np.count_nonzero(kept) == np.count_nonzero(labels[:20])
+
+
 LEVELS = ('T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'S1')
 ANATOMY_MM = (1.5, 1.5, 4.0)
 
