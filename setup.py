@@ -64,11 +64,16 @@ TEST = [
     *LOADING,
 ]
 
+# Package indexes show README.md alone: pictures and links of the repository would lead nowhere.
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+README = re.sub(r'!\[[^]]*\]\((?!https?:)[^)]*\)\n*', '', README)
+README = re.sub(r'\[([^]]*)\]\((?!https?:|#)[^)]*\)', r'\1', README)
+
 setup(
     name='bids_muscle',
     version=VERSION,
     description='Muscle fat infiltration, volume and area from neck and lumbar-spine MRI in BIDS',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description=README,
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     author='The bids_muscle developers',

@@ -168,7 +168,7 @@ def align_scan(
         counts = count_discs(fits, matrix, atlas.boundaries, discs_mm, centre, spread_mm)
     if counts:
         matrix = counts[0].matrix
-    found = Alignment(
+    alignment = Alignment(
         matrix=matrix,
         contrasts=(own, other),
         information_nats=fit.information(matrix),
@@ -178,19 +178,19 @@ def align_scan(
         counts=counts,
     )
     if deformable:
-        found = deform(found, images[own], inside, classes, atlas)
-    carried = classes_of(labels_in_scan(found, atlas, images[own]), atlas.table)
-    found = replace(found, overlap=_mean_dice(carried, classes))
+        alignment = deform(alignment, images[own], inside, classes, atlas)
+    carried = classes_of(labels_in_scan(alignment, atlas, images[own]), atlas.table)
+    alignment = replace(alignment, overlap=_mean_dice(carried, classes))
     least = MIN_OVERLAP_COUNTED if counts else MIN_OVERLAP
     reasons = (
-        *_doubtful(found, classes, points.height_mm, least[atlas.region]),
-        *_odd_levels(found, atlas),
+        *_doubtful(alignment, classes, points.height_mm, least[atlas.region]),
+        *_odd_levels(alignment, atlas),
     )
-    found = replace(found, reasons=reasons)
-    shares = level_probabilities(found, atlas, labels)
+    alignment = replace(alignment, reasons=reasons)
+    shares = level_probabilities(alignment, atlas, labels)
     if shares and not any(likeliest(shares, labels.shape[2], 'atlas').names):
-        found = replace(found, reasons=(_NO_LEVEL,))
-    return found
+        alignment = replace(alignment, reasons=(_NO_LEVEL,))
+    return alignment
 
 
 def deform(

@@ -71,21 +71,21 @@ class AlignScan(SimpleInterface):
         from bids_muscle.imaging.levels import choose_levels, slice_level_rows, through_middle
         from bids_muscle.segmentation.stack_discs import find_discs
 
-        given, cwd = self.inputs, Path(runtime.cwd)
-        images = load_all(given.corrected)
-        labels = load(given.labels)
-        atlas = read_atlas(Path(given.atlas_card).parent) if given.atlas_card else None
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        images = load_all(inputs.corrected)
+        labels = load(inputs.labels)
+        atlas = read_atlas(Path(inputs.atlas_card).parent) if inputs.atlas_card else None
         found, shares = None, {}
         if atlas:
-            known = renumbered(labels, given.table, atlas.table)
-            mask = load(given.body_mask)
+            known = renumbered(labels, inputs.table, atlas.table)
+            mask = load(inputs.body_mask)
             found = alignment.align_scan(
                 images,
                 known,
                 mask,
                 atlas,
                 discs_mm=find_discs(images, known, atlas.table, atlas.region),
-                deformable=given.deformable,
+                deformable=inputs.deformable,
             )
             shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
@@ -96,8 +96,8 @@ class AlignScan(SimpleInterface):
             labels.shape[2],
         )
         movement: dict[str, Any] = {}
-        if chosen.from_map is not None and chosen.from_map < len(given.vertebrae):
-            movement = self._movement(Path(given.vertebrae[chosen.from_map]), images)
+        if chosen.from_map is not None and chosen.from_map < len(inputs.vertebrae):
+            movement = self._movement(Path(inputs.vertebrae[chosen.from_map]), images)
         files = {'levels': cwd / 'levels.tsv'}
         carried = {}
         facts: dict[str, Any] = {

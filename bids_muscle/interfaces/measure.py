@@ -59,36 +59,36 @@ class MeasureScan(SimpleInterface):
         from bids_muscle.measurement.outlines import add_predicted_dice, outline_doubts
         from bids_muscle.measurement.table import measure_scan
 
-        given, cwd = self.inputs, Path(runtime.cwd)
+        inputs, cwd = self.inputs, Path(runtime.cwd)
         swap = None
-        if given.swap and not given.fix_swaps:
-            swap = np.asarray(load(given.swap).dataobj) > 0
+        if inputs.swap and not inputs.fix_swaps:
+            swap = np.asarray(load(inputs.swap).dataobj) > 0
 
         def raw(contrast: str) -> nib.Nifti1Image | None:
-            return load(given.raw[contrast]) if contrast in given.raw else None
+            return load(inputs.raw[contrast]) if contrast in inputs.raw else None
 
-        body = np.asarray(load(given.body_mask).dataobj) > 0
+        body = np.asarray(load(inputs.body_mask).dataobj) > 0
         measures = measure_scan(
-            load(given.labels),
-            given.table,
+            load(inputs.labels),
+            inputs.table,
             water=raw('water'),
             fat=raw('fat'),
-            fat_fraction=load(given.fat_fraction) if given.fat_fraction else None,
+            fat_fraction=load(inputs.fat_fraction) if inputs.fat_fraction else None,
             intensity=self._intensity(),
             body=body,
             clipped=self._clipped(body),
             swap=swap,
-            bounded=given.bounded,
-            fat_suppressed=given.fat_suppressed,
-            fat_doubt=given.fat_doubt or given.image_doubt,
-            fat_method=given.fat_method,
-            height_m=given.height_m,
-            levels=read_levels(Path(given.levels)),
-            contrast=given.contrast,
-            unlabelled=given.unlabelled,
+            bounded=inputs.bounded,
+            fat_suppressed=inputs.fat_suppressed,
+            fat_doubt=inputs.fat_doubt or inputs.image_doubt,
+            fat_method=inputs.fat_method,
+            height_m=inputs.height_m,
+            levels=read_levels(Path(inputs.levels)),
+            contrast=inputs.contrast,
+            unlabelled=inputs.unlabelled,
         )
-        if given.quality:
-            expected = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+        if inputs.quality:
+            expected = json.loads(Path(inputs.quality).read_text(encoding='utf-8'))
             add_predicted_dice(measures.muscles, expected['predicted_dice'])
         tables = {
             'morph': measures.muscles,
@@ -104,7 +104,7 @@ class MeasureScan(SimpleInterface):
             'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
             'warnings': [
                 *implausible_extents(measures.muscles),
-                *outline_doubts(measures.slices, given.table, given.unlabelled),
+                *outline_doubts(measures.slices, inputs.table, inputs.unlabelled),
             ],
         }
         return runtime

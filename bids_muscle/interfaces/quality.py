@@ -42,14 +42,14 @@ class AssessScan(SimpleInterface):
         from bids_muscle.dataset.writer import write_json
         from bids_muscle.imaging.quality import image_quality, quality_dictionary
 
-        given = self.inputs
+        inputs = self.inputs
         figures, flags = image_quality(
-            load_all(given.raw),
-            load_all(given.corrected),
-            load(given.body_mask),
-            load(given.labels),
-            given.table,
-            np.asarray(load(given.swap).dataobj) > 0 if given.swap_searched else None,
+            load_all(inputs.raw),
+            load_all(inputs.corrected),
+            load(inputs.body_mask),
+            load(inputs.labels),
+            inputs.table,
+            np.asarray(load(inputs.swap).dataobj) > 0 if inputs.swap_searched else None,
         )
         path = Path(runtime.cwd) / 'iqm.json'
         write_json({**figures, 'flags': flags, 'definitions': quality_dictionary()}, path)

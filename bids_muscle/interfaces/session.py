@@ -55,20 +55,20 @@ class MeasureMaps(_Session):
         from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.measurement.spine import measure_spine
 
-        given = self.inputs
+        inputs = self.inputs
 
         def read(kind: str) -> tuple[Nifti1Image, dict[int, str]] | None:
-            path = getattr(given, kind)
-            return (load_image(Path(path)), given.names[kind]) if path else None
+            path = getattr(inputs, kind)
+            return (load_image(Path(path)), inputs.names[kind]) if path else None
 
         table = measure_spine(read('vertebrae'), read('discs'))
         sidecar = {
             **morph_dictionary('morph_spine'),
-            'SourceFiles': given.sources,
+            'SourceFiles': inputs.sources,
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
         write = {'morph_spine': table, 'morph_spine_json': sidecar}
-        self._publish({spine_path(given.stem, key): value for key, value in write.items()})
+        self._publish({spine_path(inputs.stem, key): value for key, value in write.items()})
         return runtime
 
 
@@ -89,16 +89,16 @@ class JoinPlanes(_Session):
         from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.measurement.spine import join_levels
 
-        given = self.inputs
-        spines = {scan: read_tsv(Path(path)) for scan, path in given.spines.items()}
-        muscles = {scan: read_tsv(Path(path)) for scan, path in given.muscles.items()}
-        joined = join_levels(spines, muscles, given.alignments)
+        inputs = self.inputs
+        spines = {scan: read_tsv(Path(path)) for scan, path in inputs.spines.items()}
+        muscles = {scan: read_tsv(Path(path)) for scan, path in inputs.muscles.items()}
+        joined = join_levels(spines, muscles, inputs.alignments)
         sidecar = {
             **morph_dictionary('morph_joined'),
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
         write = {'morph_joined': joined, 'morph_joined_json': sidecar}
-        place = (given.participant, given.session)
+        place = (inputs.participant, inputs.session)
         self._publish(
             {}
             if joined.empty
@@ -124,22 +124,22 @@ class ComputeLoads(_Session):
         from bids_muscle.dictionaries import read_dictionary
         from bids_muscle.spinal_loads.table import measure_loads
 
-        given = self.inputs
+        inputs = self.inputs
         loads = measure_loads(
-            read_tsv(Path(given.spine)) if given.spine else None,
-            read_tsv(Path(given.levels)) if given.levels else None,
-            **given.person,
-            lean=given.lean,
-            shift_mm=given.shift_mm,
+            read_tsv(Path(inputs.spine)) if inputs.spine else None,
+            read_tsv(Path(inputs.levels)) if inputs.levels else None,
+            **inputs.person,
+            lean=inputs.lean,
+            shift_mm=inputs.shift_mm,
         )
         sidecar = {
             **read_dictionary('loading'),
             **loads.made_from,
-            'SourceFiles': given.sources,
+            'SourceFiles': inputs.sources,
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
         write: dict[str, Any] = {'loads': loads.rows, 'loads_json': sidecar}
         if loads.model:
             write['loads_model'] = loads.model
-        self._publish({spine_path(given.stem, key): value for key, value in write.items()})
+        self._publish({spine_path(inputs.stem, key): value for key, value in write.items()})
         return runtime

@@ -67,20 +67,20 @@ class SegmentSpine(SimpleInterface):
         from bids_muscle.imaging.conform import load_image, make_image, to_canonical
 
         cwd = Path(runtime.cwd)
-        given = self.inputs
-        native = load_image(Path(next(iter(given.images.values()))))
+        inputs = self.inputs
+        native = load_image(Path(next(iter(inputs.images.values()))))
         image = to_canonical(native)
         image = make_image(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
         facts: dict[str, dict[int, Any]] = {'names': {}, 'confidence': {}, 'reasons': {}}
         maps: dict[str, nib.Nifti1Image] = {}
         device = ''
         warnings: list[str] = []
-        if set(given.manual) < set(SPINE_MAPS):
+        if set(inputs.manual) < set(SPINE_MAPS):
             spine, device, warnings = self._segment(image)
             maps = {key: make_image(getattr(spine, key), image.affine) for key in SPINE_MAPS}
             facts = {key: dict(getattr(spine, key)) for key in facts}
-        for key, path in given.manual.items():
-            maps[key], names = _read_manual(Path(path), native, key, given.names[key])
+        for key, path in inputs.manual.items():
+            maps[key], names = _read_manual(Path(path), native, key, inputs.names[key])
             _take_names(facts, key, names)
         labels = {key: str(cwd / f'{key}.nii') for key in SPINE_MAPS}
         for key, path in labels.items():
@@ -212,30 +212,32 @@ class PublishSpine(SimpleInterface):
         from bids_muscle.reports.spine_figure import spine_labels
         from bids_muscle.segmentation.catalogue import find_model
 
-        given = self.inputs
-        bids_dir = Path(given.bids_dir)
-        model = find_model(given.model, SPINE)
-        native = load(given.native)
-        names, _, _ = _read_found(given.found)
-        place = Places(given.scan, given.output_dir, given.level)
-        kept = keep_network_maps(given.scan, Path(given.output_dir), native)
+        inputs = self.inputs
+        bids_dir = Path(inputs.bids_dir)
+        model = find_model(inputs.model, SPINE)
+        native = load(inputs.native)
+        names, _, _ = _read_found(inputs.found)
+        place = Places(inputs.scan, inputs.output_dir, inputs.level)
+        kept = keep_network_maps(inputs.scan, Path(inputs.output_dir), native)
         for name in SPINE_MAPS:
-            labels = load(given.labels[name])
+            labels = load(inputs.labels[name])
             numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
             table = spine_labels({n: text for n, text in names.items() if n in numbers})
             write_image(to_native(labels, native), place(name))
             if place.keeps(f'{name}_json'):
-                sidecar = sidecars.spine_sidecar(given.scan, bids_dir, name, model, given.settings)
+                sidecar = sidecars.spine_sidecar(
+                    inputs.scan, bids_dir, name, model, inputs.settings
+                )
                 write_json(sidecar, place(f'{name}_json'))
             for kind, text in lookups(table).items():
                 if place.keeps(f'{name}_{kind}'):
                     write_text(text, place(f'{name}_{kind}'))
-        write_bytes(Path(given.table).read_bytes(), place('morph_spine'))
+        write_bytes(Path(inputs.table).read_bytes(), place('morph_spine'))
         sidecar = sidecars.morph_sidecar(
-            given.scan, bids_dir, morph_dictionary('morph_spine'), model, given.settings
+            inputs.scan, bids_dir, morph_dictionary('morph_spine'), model, inputs.settings
         )
         write_json(sidecar, place('morph_spine_json'))
-        write_figures(given.figures, place, given.level)
+        write_figures(inputs.figures, place, inputs.level)
         self._results = {'paths': [*place.paths, *kept]}
         return runtime
 

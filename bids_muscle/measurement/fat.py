@@ -56,7 +56,7 @@ def measure_fat(
     water: np.ndarray | None,
     fat: np.ndarray | None,
     fraction: np.ndarray,
-    place: np.ndarray,
+    slice_index: np.ndarray,
     counted: np.ndarray | None = None,
 ) -> Fat:
     """Measure the fat of the voxels of one label.
@@ -68,7 +68,7 @@ def measure_fat(
         count as they are. None where there is only a fat fraction.
     fraction
         (N,) fat fraction, 0 to 1, NaN where it is undefined.
-    place
+    slice_index
         (N,) slice of each voxel, counted from 0 without gaps.
     counted
         (S,) bool, which of the S slices the result is of; by default all. Its `slices` are all.
@@ -83,13 +83,13 @@ def measure_fat(
     # Sums in double precision do not depend on how the voxels are ordered in memory.
     both = np.isfinite(water) & np.isfinite(fat)
     known = np.isfinite(fraction)
-    voxels = np.bincount(place)
+    voxels = np.bincount(slice_index)
     n = len(voxels)
-    n_known = np.bincount(place[known], minlength=n)
+    n_known = np.bincount(slice_index[known], minlength=n)
     shares = fraction[known].astype(np.float64)
-    sum_fraction = np.bincount(place[known], shares, n)
-    sum_fat = np.bincount(place[both], fat[both], n)
-    sum_all = sum_fat + np.bincount(place[both], water[both], n)
+    sum_fraction = np.bincount(slice_index[known], shares, n)
+    sum_fat = np.bincount(slice_index[both], fat[both], n)
+    sum_all = sum_fat + np.bincount(slice_index[both], water[both], n)
 
     def summed(of: np.ndarray) -> Fat:
         whole = int(voxels[of].sum())
@@ -108,7 +108,7 @@ def measure_fat(
     if counted is None:
         counted = np.ones(n, bool)
     total = replace(summed(np.flatnonzero(counted)), slices=slices)
-    shares = shares[counted[place[known]]]
+    shares = shares[counted[slice_index[known]]]
     if not (total.trusted and shares.size):
         return total
     return replace(

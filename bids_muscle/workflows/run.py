@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.folders import list_unusable
-from bids_muscle.dataset.names import participant_path
+from bids_muscle.dataset.names import dataset_path, participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_counts, format_plan
 from bids_muscle.dataset.records import ScanRecord, read_records
@@ -221,8 +221,14 @@ def run_group(settings: Settings) -> ExitCode:
         )
     finally:
         gc.enable()
-    for path in written:
-        print(path)
+    tables = sum(path.suffix == '.tsv' for path in written)
+    print(f'{tables} tables, each with its data dictionary, in {settings.output_dir}')
+    for what, key in (
+        ('Text for a paper', 'group_text'),
+        ('Review page', 'group_review'),
+        ('Cohort page', 'group_report'),
+    ):
+        print(f'{what}: {settings.output_dir / dataset_path(key)}')
     return ExitCode.OK
 
 

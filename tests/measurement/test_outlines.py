@@ -52,6 +52,15 @@ def test_what_is_even_needs_no_word() -> None:
     assert outline_doubts(slices().iloc[:0], TABLE) == []
 
 
+def test_a_fifth_of_the_other_side_is_not_almost_missing() -> None:
+    def missing(area: float) -> bool:
+        doubts = outline_doubts(slices(left_psoas_major={3: area}), TABLE)
+        return any('almost missing' in doubt for doubt in doubts)
+
+    assert missing(1.99)
+    assert not missing(2.0)
+
+
 @pytest.mark.parametrize(
     ('changed', 'said'),
     [

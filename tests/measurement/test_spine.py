@@ -269,3 +269,11 @@ def test_a_vertebra_without_a_place_hides_no_movement() -> None:
     joined = join_levels({'sag': spine}, {'ax': pd.DataFrame(rows)}, {})
     assert joined['level'].tolist() == ['L1', 'L1', 'L5', 'L5', 'L3', 'L3']
     assert joined['reason'].str.contains('14 mm to the right').all()
+
+
+def test_numbers_that_are_not_whole_are_refused_by_name() -> None:
+    blurred = image(two_discs() + np.float32(0.5))
+    with pytest.raises(
+        BadDataError, match=r'The label map (?!None)[\w ]+ has numbers that are not'
+    ):
+        measure_spine(None, (blurred, NAMES))
