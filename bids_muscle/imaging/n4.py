@@ -1,7 +1,8 @@
 """N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) on a regular grid.
 
-What ITK computes, to the fifth digit, in a hundredth of its time: on a regular grid the B-splines
-of a voxel are products of those along each axis, so that a fit is one small matrix for each axis.
+What ITK computes, but for its single precision, in a hundredth of its time: on a regular grid the
+B-splines of a voxel are products of those along each axis, so that a fit is one small matrix for
+each axis.
 """
 
 from __future__ import annotations
