@@ -112,6 +112,7 @@ def test_every_column_is_in_the_dictionary() -> None:
     values = table.assign(model=table['session_id'], dice=table[MEASURE].astype(float))
     columns |= set(compare_levels(values, 'dice', 'model', 'muscle').table.columns)
     columns |= set(factorial_anova(values, 'dice', ['model', 'muscle']).table.columns)
+    columns.add('outcome')  # which measure two models are compared by, see reports/comparison.py
     # Columns of the agreement are defined with those of the evaluation of a model.
     agreement = set(asdict(Agreement(0, 0))) & set(evaluation.evaluation_dictionary())
     assert columns == set(analysis_dictionary()) | agreement
