@@ -180,7 +180,7 @@ CASES = {
     ),
 }
 
-#: Models trained on a real scan, by program.
+#: Models trained on a real scan, by program. The 3-D one takes half an hour.
 _ON_REAL: dict[str, Case] = {
     'musclemap': Case(
         'musclemap',
