@@ -4,7 +4,7 @@
 # make completion   options of the commands complete in bash with the Tab key
 # make container-test   builds the images without a daemon and runs them (root, buildah, debootstrap)
 # make fuzz   the tests of hostile files, for about an hour
-# make slow-test   the tutorial and the way from DICOM, whole
+# make slow-test   the tutorial, the way from DICOM and the experiments of the papers, whole
 # make soak   500 small scans through random kills and full disks, two hours; SOAK_MINUTES=25 for fewer
 # make parity-test PEERS=FOLDER   models of other programs against the programs themselves
 # make gpu-check   parity, memory, lease, speed and one participant on an NVIDIA GPU, in eight minutes
