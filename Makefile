@@ -36,9 +36,9 @@ $(VENV)/.installed: setup.py pyproject.toml
 	$(PIP) --editable .
 	touch $@
 
+# The networks of nnU-Net come alone, without packages that others of its authors need.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
-	# The networks of nnU-Net alone, without packages that others of its authors need.
 	$(PIP) --no-deps 'dynamic-network-architectures>=0.4,<0.5'
 	touch $@
 

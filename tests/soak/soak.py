@@ -212,8 +212,9 @@ class Soak:
             contents = [(folder / path).read_bytes() for folder in (self.out, self.reference)]
         except FileNotFoundError:
             return False
-        if path.suffix == '.html':  # times and memory stand there, and the folder
-            contents = [re.sub(rb'[\d.]+|/(out|reference)\b', b'', each) for each in contents]
+        if path.suffix == '.html':  # times and memory stand there, the folder and the options
+            varying = rb'[\d.]+|/(out|reference)\b|overwrite = (true|false)'
+            contents = [re.sub(varying, b'', each) for each in contents]
         return contents[0] == contents[1]
 
 
