@@ -3,13 +3,15 @@
 ``make soak`` runs it for two hours with 500 scans; ``SOAK_MINUTES`` makes both less, and
 ``SOAK_SCANS`` the scans alone, on a slow or busy machine. A first run is left alone. Other runs of
 the same scans are disturbed at random until the time is over, and a last one completes them. After
-each of them every file that is there must be the one of the first run, and at the end none may be
-missing. The full disks are file systems in memory that only these processes see.
+each run, every file of the people whose scans are all done must be that of the first run, and the
+files of others whole; at the end none may be missing. The full disks are file systems in memory
+that only these processes see.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -184,28 +186,46 @@ class Soak:
             Whether all files must be there, and no others.
         """
         there = _files(self.out, logs=whole)
-        failed = set()
-        for path in self.out.glob('logs/sub-*/*.json'):
-            if problem := json.loads(path.read_text())['problem']:
-                failed.add(path.parent.name)
-                if problem['exit_code'] not in (74, 75):
-                    self.faults.append(f'{path}: {problem}')
+        settled = self._settled()
         for path in there:
-            if Path(path.parts[0]).stem in failed and not whole:
-                continue  # levels come from the atlas when the sagittal scan failed, for example
             status = (self.out / path).stat()
             version = (status.st_ino, status.st_size, status.st_mtime_ns)
             if self._compared.get(path) == version and not whole:
                 continue
-            self._compared[path] = version
-            if path.parts[0] != 'logs' and not self._is_same(path):
-                self.faults.append(f'{path} is not that of the undisturbed run')
+            if whole or Path(path.parts[0]).stem in settled:
+                self._compared[path] = version
+                if path.parts[0] != 'logs' and not self._is_same(path):
+                    self.faults.append(f'{path} is not that of the undisturbed run')
+            elif not _is_whole(self.out / path):
+                self.faults.append(f'{path} is torn')
         if whole:
             hidden = [*self.out.rglob('.*.tmp'), *self.temporary.iterdir()]
             self.faults += [f'{path} is left' for path in hidden]
             expected = _files(self.reference, logs=True)
             self.faults += [f'{path} is missing' for path in sorted(expected - there)]
             self.faults += [f'{path} is one too many' for path in sorted(there - expected)]
+
+    def _settled(self) -> set[str]:
+        """Return the people all of whose scans are done.
+
+        Of others there may be files that no record lists, and an axial scan has its levels from
+        the atlas where the sagittal one has failed.
+        """
+        settled = set()
+        for folder in (self.reference / 'logs').glob('sub-*'):
+            paths = [
+                self.out / 'logs' / folder.name / path.name for path in folder.glob('sub-*.json')
+            ]
+            records = [json.loads(path.read_text()) for path in paths if path.is_file()]
+            problems = [record['problem'] for record in records if record['problem']]
+            self.faults += [
+                f'{folder.name}: {problem}'
+                for problem in problems
+                if problem['exit_code'] not in (74, 75)
+            ]
+            if len(records) == len(paths) and not problems:
+                settled.add(folder.name)
+        return settled
 
     def _is_same(self, path: Path) -> bool:
         try:
@@ -227,6 +247,17 @@ def _files(folder: Path, *, logs: bool) -> set[Path]:
         if not path.name.endswith('.tmp')
         and (path.parts[0] != 'logs' or (logs and path.parts[1].startswith('sub-')))
     }
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        if path.suffix == '.gz':
+            gzip.decompress(path.read_bytes())
+        elif path.suffix == '.json':
+            json.loads(path.read_bytes())
+    except (EOFError, OSError, ValueError):
+        return False
+    return True
 
 
 def _send(process: int, number: int) -> None:
