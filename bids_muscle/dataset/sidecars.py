@@ -392,9 +392,9 @@ def _maker_fields(
         'ModelVersion': model.version,
         'ModelSHA256': model.sha256,
     }
-    if 'license' in model.card:  # fetched
-        maker['ModelLicense'] = model.card['license']
-        maker['ModelCitation'] = model.card['citation']
+    # Fetched models have both.
+    stated = {'license': 'ModelLicense', 'citation': 'ModelCitation'}
+    maker |= {name: model.card[key] for key, name in stated.items() if key in model.card}
     if len(manual) == len(keys):
         maker = {}
     if manual:

@@ -56,7 +56,7 @@ def test_the_disk_that_is_full_is_the_one_that_is_named(
     usage = shutil.disk_usage('.')
 
     def disk_usage(folder: Path) -> object:
-        return usage._replace(free=0 if full and 'full' in str(folder) else 10**12)
+        return usage._replace(free=0 if full and 'somewhere' in str(folder) else 10**12)
 
     monkeypatch.setattr(shutil, 'disk_usage', disk_usage)
     problem = problem_of(OSError(errno.ENOSPC, 'No space left on device'), 'The step')

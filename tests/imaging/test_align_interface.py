@@ -9,9 +9,9 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.structures import model_table
-from bids_muscle.imaging.atlas import CARD, find_atlas
+from bids_muscle.imaging.atlas import CARD, find_atlas, renumbered
 from bids_muscle.imaging.levels import read_levels
-from bids_muscle.interfaces.align import AlignScan, _in_numbers_of
+from bids_muscle.interfaces.align import AlignScan
 
 
 def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> None:
@@ -116,5 +116,5 @@ def test_labels_of_another_model_are_those_of_the_atlas() -> None:
     ours = load_label_table('lumbar')
     theirs = model_table({5101: 'left thoracolumbar multifidus', 7131: 'left sartorius'})
     labels = nib.Nifti1Image(np.array([[[0, 5101, 7131]]], np.int16), np.eye(4))
-    assert np.asarray(_in_numbers_of(ours, labels, theirs).dataobj).ravel().tolist() == [0, 2, 0]
-    assert _in_numbers_of(ours, labels, ours) is labels
+    assert np.asarray(renumbered(labels, theirs, ours).dataobj).ravel().tolist() == [0, 2, 0]
+    assert renumbered(labels, ours, ours) is labels
