@@ -160,6 +160,7 @@ def _read_case(
     bias_correction: bool,
 ) -> LabelledScan:
     """Read the images of a scan, the muscles and, if there are, the vertebrae drawn in it."""
+    from bids_muscle.dataset.label_maps import translated
     from bids_muscle.imaging.conform import load_image, to_canonical
     from bids_muscle.imaging.levels import vertebra_boundaries
     from bids_muscle.imaging.prepare import prepare_scan
@@ -170,9 +171,7 @@ def _read_case(
         bias_correction=bias_correction,
     )
     drawn = np.asarray(to_canonical(load_image(label_map.path)).dataobj)
-    labels = np.zeros(drawn.shape, np.uint8)
-    for code, index in label_map.codes(table).items():
-        labels[drawn == code] = index
+    labels = translated(drawn, label_map.codes(table)).astype(np.uint8)
     boundaries: tuple[Boundary, ...] = ()
     if spine:
         vertebrae = to_canonical(load_image(spine.path))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE, LabelTable, load_label_table
 from bids_muscle.anatomy.levels import disc_of, level_of
@@ -74,6 +75,27 @@ class LabelMap:
             return {number: kind for number, name in self.names.items() if (kind := _kind(name))}
         found = {number: table.find(name) for number, name in self.names.items()}
         return {number: label.index for number, label in found.items() if label}
+
+
+def translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
+    """Bring the numbers of a map to others; those that are not among them become background.
+
+    Parameters
+    ----------
+    data
+        Numbers, of any shape.
+    codes
+        The other number of each, see :meth:`LabelMap.codes`.
+
+    Returns
+    -------
+    numpy.ndarray
+        int16, of the shape of `data`.
+    """
+    out = np.zeros(data.shape, dtype=np.int16)
+    for code, number in codes.items():
+        out[data == code] = number
+    return out
 
 
 def _kind(name: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePath, PurePosixPath
@@ -410,6 +410,19 @@ def read_entities(path: PurePath) -> dict[str, str]:
     parts = path.name.split('.')[0].split('_')
     matches = (_ENTITY.fullmatch(part) for part in parts)
     return {match[1]: match[2] for match in matches if match}
+
+
+def anat_path(entities: Mapping[str, str], ending: str) -> PurePosixPath:
+    """Return where a file lies in a dataset by the entities in its name.
+
+    Examples
+    --------
+    >>> str(anat_path({'sub': '01', 'ses': 'a', 'acq': 'x'}, 'T2w.nii.gz'))
+    'sub-01/ses-a/anat/sub-01_ses-a_acq-x_T2w.nii.gz'
+    """
+    parts = {key: f'{key}-{label}' for key, label in entities.items()}
+    folders = [parts[key] for key in ('sub', 'ses') if key in parts]
+    return PurePosixPath(*folders, 'anat', '_'.join([*parts.values(), ending]))
 
 
 def sidecar_of(path: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels, level_of
@@ -144,6 +145,24 @@ def slice_probabilities(
     names = [*(each.upper for each in boundaries), boundaries[-1].lower]
     shares = np.maximum(below[:, :-1] - below[:, 1:], 0)
     return {name: shares[:, k] for k, name in enumerate(names)}
+
+
+def drawn_shares(
+    drawn: Nifti1Image, names: Mapping[int, str], affine: np.ndarray, n_slices: int
+) -> dict[str, np.ndarray]:
+    """Return the probability of each level at each slice of a scan, from drawn vertebrae.
+
+    Parameters
+    ----------
+    drawn
+        Label map of single vertebrae, on any grid.
+    names
+        What its numbers mean.
+    affine, n_slices
+        Of the scan, as for :func:`slice_probabilities`.
+    """
+    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
+    return slice_probabilities(boundaries, affine, n_slices)
 
 
 def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: str) -> SliceLevels:

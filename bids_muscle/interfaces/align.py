@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,11 +133,16 @@ class AlignScan(SimpleInterface):
 
     def _drawn(self, labels: nib.Nifti1Image) -> Iterator[dict[str, np.ndarray]]:
         """Yield the shares of levels by each map of vertebrae, last by those among the labels."""
-        for path in self.inputs.vertebrae:
-            yield self._drawn_shares(Path(path), labels)
+        from bids_muscle.dataset.spine_maps import read_label_names
+        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.levels import drawn_shares
+
+        for path in map(Path, self.inputs.vertebrae):
+            names = read_label_names(path, self.inputs.participant)
+            yield drawn_shares(load_image(path), names, labels.affine, labels.shape[2])
         names = {label.index: label.name for label in self.inputs.table if label.kind == 'bone'}
         if names:
-            yield _shares_of(labels, names, labels)
+            yield drawn_shares(labels, names, labels.affine, labels.shape[2])
 
     def _marked(self, middle: np.ndarray, n_slices: int) -> SliceLevels | None:
         from bids_muscle.imaging.levels import levels_from_marks, read_marks
@@ -148,13 +153,6 @@ class AlignScan(SimpleInterface):
             Path(self.inputs.levels_file), self.inputs.participant, self.inputs.session
         )
         return levels_from_marks(marks, middle, n_slices) if marks else None
-
-    def _drawn_shares(self, path: Path, labels: nib.Nifti1Image) -> dict[str, np.ndarray]:
-        from bids_muscle.dataset.spine_maps import read_label_names
-        from bids_muscle.imaging.conform import load_image
-
-        names = read_label_names(path, self.inputs.participant)
-        return _shares_of(load_image(path), names, labels)
 
     def _movement(self, path: Path, images: dict[str, nib.Nifti1Image]) -> dict[str, Any]:
         """Return how far this scan lies from the one that a map of vertebrae was made from."""
@@ -174,15 +172,6 @@ class AlignScan(SimpleInterface):
             'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
             'MovementRemarks': remarks(found, Path(source).name, frames),
         }
-
-
-def _shares_of(
-    drawn: nib.Nifti1Image, names: Mapping[int, str], labels: nib.Nifti1Image
-) -> dict[str, np.ndarray]:
-    from bids_muscle.imaging.levels import slice_probabilities, vertebra_boundaries
-
-    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
-    return slice_probabilities(boundaries, labels.affine, labels.shape[2])
 
 
 def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, UNSIDED, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.levels import level_of
-from bids_muscle.dataset.label_maps import LabelMap
+from bids_muscle.dataset.label_maps import LabelMap, translated
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.conform import voxel_sizes
 
@@ -151,16 +151,8 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     numbers = {label.index for label in labels}
     images = on_one_grid(mine, truth)
     test, reference = (
-        _translated(np.asarray(image.dataobj), {k: v for k, v in code.items() if v in numbers})
+        translated(np.asarray(image.dataobj), {k: v for k, v in code.items() if v in numbers})
         for image, code in zip(images, codes, strict=True)
     )
     table = LabelTable(known.region, tuple(labels), known.segmentation)
     return Pair(table, test, reference, images[1].affine)
-
-
-def _translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
-    """Bring the numbers of a map to those of the label table; others become background."""
-    out = np.zeros(data.shape, dtype=np.int16)
-    for code, label in codes.items():
-        out[data == code] = label
-    return out

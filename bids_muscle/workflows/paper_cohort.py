@@ -10,6 +10,7 @@ from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.participants import read_participants
 from bids_muscle.engine.resources import allowed_cpus
 from bids_muscle.errors import OutputError
+from bids_muscle.segmentation.training.recipe import tuples
 from bids_muscle.workflows.papers import Paper
 
 
@@ -29,16 +30,19 @@ def simulate(paper: Paper, scale: str, output: Path, report: Callable[[str], Non
         return output
     settings = dict(paper.scales[scale]['people'])
     sagittal = settings.pop('sagittal', None)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    settings = tuples(settings)
     report(f'--- {settings["participants"]} simulated people')
     part = output.with_name(f'{output.name}-part')
     n_procs = min(allowed_cpus(), 2)
     write_dataset(part, overwrite=True, n_procs=n_procs, **settings)
     if sagittal:
         side = output.with_name(f'{output.name}-sagittal')
-        own = {k: tuple(v) if isinstance(v, list) else v for k, v in sagittal.items()}
         write_dataset(
-            side, overwrite=True, n_procs=n_procs, plane='sagittal', **{**settings, **own}
+            side,
+            overwrite=True,
+            n_procs=n_procs,
+            plane='sagittal',
+            **{**settings, **tuples(sagittal)},
         )
         for path in sorted(side.rglob('sub-*/anat/*')):
             name = path.name.replace('_acq-T1w', '').replace('_acq-T2w', '')

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps
+from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, translated
 from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
 from bids_muscle.dataset.writer import write_tsv
 from bids_muscle.errors import BidsMuscleError, MissingInputError
@@ -68,7 +68,7 @@ def _loads(
     vertebrae: LabelMap, discs: LabelMap, muscles: LabelMap, data: Path, participant: str
 ) -> list[dict[str, object]]:
     from bids_muscle.imaging.conform import load_image, to_canonical
-    from bids_muscle.imaging.levels import likeliest, slice_probabilities, vertebra_boundaries
+    from bids_muscle.imaging.levels import drawn_shares, likeliest
     from bids_muscle.measurement.spine import measure_spine
     from bids_muscle.measurement.table import measure_scan
     from bids_muscle.spinal_loads.table import measure_loads
@@ -79,12 +79,9 @@ def _loads(
     axial = to_canonical(load_image(muscles.path))
     table = load_label_table('lumbar')
     drawn = np.rint(np.asarray(axial.dataobj)).astype(int)
-    labels = np.zeros(drawn.shape, np.uint8)
-    for code, number in muscles.codes(table).items():
-        labels[drawn == code] = number
+    labels = translated(drawn, muscles.codes(table)).astype(np.uint8)
     image = nib.Nifti1Image(labels, axial.affine)
-    boundaries = vertebra_boundaries(np.asarray(bones.dataobj), bones.affine, vertebrae.names)
-    shares = slice_probabilities(boundaries, axial.affine, labels.shape[2])
+    shares = drawn_shares(bones, vertebrae.names, axial.affine, labels.shape[2])
     levels = likeliest(shares, labels.shape[2], 'segmentation')
     measures = measure_scan(image, table, levels=levels, contrast='T1w')
     return measure_loads(

@@ -14,7 +14,8 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import disc_of, level_of
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
-from bids_muscle.dataset.label_maps import LabelMap, candidate_scans
+from bids_muscle.dataset.label_maps import LabelMap, candidate_scans, translated
+from bids_muscle.dataset.names import anat_path
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.dataset.writer import BIDS_VERSION, write_image, write_json, write_tsv
 from bids_muscle.imaging.conform import load_image, to_canonical
@@ -120,15 +121,14 @@ def _write_scan(
         np.rint(np.asarray(to_canonical(load_image(m.path)).dataobj)).astype(np.int32)
         for m in (label_map, spine)
     )
-    leading, labels = (np.zeros(image.shape, np.uint8) for _ in range(2))
-    for code, number in label_map.codes(table).items():
-        leading[muscles == code] = number
-        if number in wanted:
-            labels[muscles == code] = number
-    for code, name in spine.names.items():
-        kind = BONE if level_of(name) else DISC if disc_of(name) else 0
-        if kind:
-            labels[bones == code] = kind
+    leading = translated(muscles, label_map.codes(table)).astype(np.uint8)
+    kinds = {
+        code: BONE if level_of(name) else DISC
+        for code, name in spine.names.items()
+        if level_of(name) or disc_of(name)
+    }
+    hard = translated(bones, kinds).astype(np.uint8)
+    labels = np.where(hard > 0, hard, np.where(np.isin(leading, list(wanted)), leading, 0))
     guide = nib.Nifti1Image(leading, image.affine)
     found = align_scan({'T2w': image}, guide, prepared.body_mask, atlas)
     if not found.trusted:
@@ -146,12 +146,9 @@ def _write_scan(
         if not 0 <= k < flat.shape[2] or not np.any(drawn.dataobj[:, :, k]):
             continue  # the scan ends before the slice of the atlas
         entities = {**label_map.scan_entities, 'acq': disc.replace('-', '')}
-        stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
-        folders = [f'{key}-{entities[key]}' for key in ('sub', 'ses') if key in entities]
-        raw = Path(output, *folders, 'anat')
-        reference = Path(output, 'derivatives/reference', *folders, 'anat')
-        write_image(flat.slicer[:, :, k : k + 1], raw / f'{stem}_T2w.nii.gz')
-        name_of_map = f'{stem}_seg-{seg}_dseg.nii.gz'
-        write_image(drawn.slicer[:, :, k : k + 1], reference / name_of_map)
+        raw = anat_path(entities, 'T2w.nii.gz')
+        reference = anat_path(entities, f'seg-{seg}_dseg.nii.gz')
+        write_image(flat.slicer[:, :, k : k + 1], output / raw)
+        write_image(drawn.slicer[:, :, k : k + 1], output / 'derivatives/reference' / reference)
         count += 1
     return count, '' if count else f'no slice at {" and ".join(DISCS)} lies in it'

@@ -14,7 +14,8 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import disc_of, level_of
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps
+from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, translated
+from bids_muscle.dataset.names import anat_path
 from bids_muscle.dataset.planes import is_sagittal
 from bids_muscle.dataset.writer import BIDS_VERSION, write_image, write_json, write_tsv
 from bids_muscle.errors import MissingInputError
@@ -176,17 +177,19 @@ def prepare(
             'Add label maps whose lookup tables name them, see docs/reproduce.md, or omit --data '
             'for simulated people.',
         )
-    write_json(_description(paper), target / 'dataset_description.json')
+    describe_maps(target, f'Label maps for {paper.name}', 'prepare')
     return PreparedData(output if slices else data, target, lacking, tuple(remarks))
 
 
-def _description(paper: Paper) -> dict[str, Any]:
-    return {
-        'Name': f'Label maps for {paper.name}',
+def describe_maps(folder: Path, name: str, command: str) -> None:
+    """Write the description of a derivatives dataset that a command of bids_muscle-model made."""
+    description = {
+        'Name': name,
         'BIDSVersion': BIDS_VERSION,
         'DatasetType': 'derivative',
-        'GeneratedBy': [{'Name': 'bids_muscle-model prepare'}],
+        'GeneratedBy': [{'Name': f'bids_muscle-model {command}'}],
     }
+    write_json(description, folder / 'dataset_description.json')
 
 
 def _what(labels: Labels, region: str) -> str:
@@ -211,10 +214,7 @@ def _one_per_scan(maps: Sequence[LabelMap]) -> Iterator[LabelMap]:
 
 
 def _target(label_map: LabelMap, seg: str, output: Path) -> Path:
-    entities = label_map.scan_entities
-    folders = [f'{key}-{entities[key]}' for key in ('sub', 'ses') if key in entities]
-    stem = '_'.join([*(f'{key}-{value}' for key, value in entities.items()), f'seg-{seg}'])
-    return Path(output, *folders, 'anat', f'{stem}_dseg.nii.gz')
+    return output / anat_path(label_map.scan_entities, f'seg-{seg}_dseg.nii.gz')
 
 
 def _write_muscles(
@@ -232,10 +232,8 @@ def _write_muscles(
         native = load_image(label_map.path)
         image = to_canonical(native)
         codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
-        found = np.zeros(codes.shape, np.uint8)
-        for code, number in label_map.codes(table).items():
-            if number in wanted:
-                found[codes == code] = number
+        kept = {k: number for k, number in label_map.codes(table).items() if number in wanted}
+        found = translated(codes, kept).astype(np.uint8)
         if labels.within_levels:
             spine = _spine_of(label_map, maps)
             uncut += spine is None
@@ -269,7 +267,7 @@ def _spine_of(label_map: LabelMap, maps: Sequence[LabelMap]) -> LabelMap | None:
         (
             other
             for other in maps
-            if other.scan_entities == scan and sum(map(bool, map(level_of, other.names.values())))
+            if other.scan_entities == scan and any(map(level_of, other.names.values()))
         ),
         None,
     )
@@ -296,12 +294,10 @@ def within_levels(
     numpy.ndarray
         (X, Y, Z), 0 where a muscle lies above or below its levels.
     """
-    from bids_muscle.imaging.levels import likeliest, slice_probabilities, vertebra_boundaries
+    from bids_muscle.imaging.levels import drawn_shares, likeliest
 
-    drawn = load_image(spine.path)
-    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, spine.names)
     n_slices = labels.shape[2]
-    shares = slice_probabilities(boundaries, affine, n_slices)
+    shares = drawn_shares(load_image(spine.path), spine.names, affine, n_slices)
     levels = likeliest(shares, n_slices, 'segmentation')
     out = labels.copy()
     for label in load_label_table(region):
@@ -328,10 +324,8 @@ def _write_spines(maps: Sequence[LabelMap], labels: Labels, output: Path) -> tup
     for label_map in chosen:
         image = load_image(label_map.path)
         codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
-        found = np.zeros(codes.shape, np.uint8)
-        for code, text in label_map.names.items():
-            if name := name_of(text):
-                found[codes == code] = numbers[name]
+        kept = {k: numbers[name] for k, text in label_map.names.items() if (name := name_of(text))}
+        found = translated(codes, kept).astype(np.uint8)
         write_image(nib.Nifti1Image(found, image.affine), _target(label_map, labels.seg, output))
     if chosen:
         lookup = [{'index': number, 'name': name} for name, number in numbers.items()]

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.dataset.writer import BIDS_VERSION, write_json
+from bids_muscle.dataset.writer import write_json
 from bids_muscle.errors import UsageError
 from bids_muscle.reports.reproduction import write_reproduction
 from bids_muscle.reports.statistics import write_statistics
 from bids_muscle.segmentation.bundle import read_bundle
-from bids_muscle.segmentation.training.recipe import Recipe, find_recipe
+from bids_muscle.segmentation.training.recipe import Recipe, find_recipe, tuples
 from bids_muscle.statistics.cohort import CohortAnalysis
 from bids_muscle.workflows.evaluation import compare_models, evaluate
 from bids_muscle.workflows.held_out import segment_held_out
 from bids_muscle.workflows.paper_cohort import remarks_on_cohort, simulate
 from bids_muscle.workflows.paper_loads import write_loads
 from bids_muscle.workflows.paper_statistics import STATISTICS
-from bids_muscle.workflows.papers import Paper, PreparedData, prepare
+from bids_muscle.workflows.papers import Paper, PreparedData, describe_maps, prepare
 from bids_muscle.workflows.training import (
     TEST,
     VALIDATION,
@@ -202,13 +202,9 @@ def scaled(paper: Paper, arm: Mapping[str, str], run: Reproduction) -> Recipe:
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    plain: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()
-    }
+    plain = tuples(changes)
     network = {**recipe.network, **plain.pop('network', {})}
-    patches: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in plain.pop('patches', {}).items()
-    }
+    patches = tuples(plain.pop('patches', {}))
     if recipe.patches:
         plain['patches'] = replace(recipe.patches, **patches)
     return replace(recipe, network=network, **plain)
@@ -252,15 +248,7 @@ def _train_arm(
     folders = sorted(training.output.glob(f'fold-*/{VALIDATION}')) or [training.output / TEST]
     for person in (each for folder in folders for each in folder.glob('*/sub-*')):
         shutil.copytree(person, into / person.name, dirs_exist_ok=True)
-    write_json(
-        {
-            'Name': f'Label maps by {recipe.name}',
-            'BIDSVersion': BIDS_VERSION,
-            'DatasetType': 'derivative',
-            'GeneratedBy': [{'Name': 'bids_muscle-model reproduce'}],
-        },
-        into / 'dataset_description.json',
-    )
+    describe_maps(into, f'Label maps by {recipe.name}', 'reproduce')
     write_json(content, done)
 
 

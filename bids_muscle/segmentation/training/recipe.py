@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib import resources
@@ -363,9 +364,9 @@ def read_recipe(path: Path) -> Recipe:
         _check_fields(content, Recipe, {'sources'})
         if 'patches' in content:
             _check_fields(content['patches'], Patches, set())
-            content['patches'] = Patches(**_tuples(content['patches']))
-        content['landmarks'] = _tuples(content.get('landmarks', {}))
-        return Recipe(**_tuples(content), sources=sources)
+            content['patches'] = Patches(**tuples(content['patches']))
+        content['landmarks'] = tuples(content.get('landmarks', {}))
+        return Recipe(**tuples(content), sources=sources)
     except UsageError as error:
         raise UsageError(
             f'The recipe {path} cannot be used: {error.message.rstrip(".")}.',
@@ -396,7 +397,7 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+def tuples(content: Mapping[str, Any]) -> dict[str, Any]:
     """Turn lists into tuples, so that recipes compare and stay as they are."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
 
