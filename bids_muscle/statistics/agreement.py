@@ -399,6 +399,19 @@ def _pearson(test: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
     return (float(r), *correlation_interval(float(r), test.size), float(p))
 
 
+def correlation(test: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Return Pearson's r and p; NaN below three pairs, or where a value does not vary.
+
+    Examples
+    --------
+    >>> r, p = correlation(np.array([1.0, 2, 3]), np.array([2.0, 4, 6]))
+    >>> round(r, 3), correlation(np.ones(3), np.arange(3.0))
+    (1.0, (nan, nan))
+    """
+    r, _, _, p = _pearson(test, reference) if test.size > 2 else (nan,) * 4
+    return r, p
+
+
 def half_width(values: np.ndarray) -> float:
     """Return half the 95 % confidence interval of a mean; NaN below two values or without end.
 

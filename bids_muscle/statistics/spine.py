@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.statistics.agreement import half_width
+from bids_muscle.statistics.agreement import correlation, half_width
 from bids_muscle.statistics.evaluation import ALL
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _describe(group: pd.DataFrame) -> dict[str, Any]:
-    from scipy.stats import pearsonr
-
     found: dict[str, Any] = {'n': len(group)}
     for name, unit in (('dice', ''), ('centroid_error', '_mm')):
         values = group[f'{name}{unit}']
@@ -76,8 +74,7 @@ def _describe(group: pd.DataFrame) -> dict[str, Any]:
         both = group[[f'{name}_test_mm', f'{name}_reference_mm']].dropna()
         test, truth = (both[column] for column in both)
         off = (test - truth).abs().to_numpy(dtype=float)
-        spread = len(both) > 2 and test.nunique() > 1 and truth.nunique() > 1
-        r, p = pearsonr(test, truth) if spread else (np.nan, np.nan)
+        r, p = correlation(test.to_numpy(dtype=float), truth.to_numpy(dtype=float))
         found |= {
             f'{name}_mae_mean_mm': float(off.mean()) if off.size else np.nan,
             f'{name}_mae_ci_mm': half_width(off),
