@@ -167,7 +167,7 @@ def _panels(
         line = ('regression', (low, slope * low), (high, slope * high))
         text = f'{slope:.2g} a unit, {p_text(deciding_p(row))}, {n_text(row)}'
         panels.append(Panel(row['muscle'], text, values, (line,)))
+    if not panels:  # numbers that nobody asked for have no points
+        return []
     title = f'{measure} and {variable}, what is left of both after the covariates'
-    return [panel_grid(panels, f'{title}; p after Holm correction', variable, measure)] * bool(
-        panels
-    )
+    return [panel_grid(panels, f'{title}; p after Holm correction', variable, measure)]

@@ -266,3 +266,18 @@ def test_the_command_tests_and_shows_a_column(planted: pd.DataFrame, tmp_path: P
     before = (output_dir / 'group.html').read_bytes()
     assert group(output_dir, '--group', 'nothing', bids_dir=raw) == ExitCode.USAGE
     assert (output_dir / 'group.html').read_bytes() == before
+
+
+def test_a_number_that_nobody_asked_for_is_explored_and_shown(
+    planted: pd.DataFrame, tmp_path: Path
+) -> None:
+    some = planted[planted['participant_id'] <= 'sub-24']
+    raw, output_dir = tmp_path / 'raw', write_outputs(some, tmp_path / 'out')
+    info = some.drop_duplicates('participant_id')[['participant_id', 'age', 'sex', 'bmi']]
+    for label in info['participant_id']:
+        (raw / label).mkdir(parents=True)
+    scores = [str(7 * place % 11) for place in range(len(info))]
+    info.assign(score=scores).to_csv(raw / 'participants.tsv', sep='\t', index=False)
+    assert group(output_dir, bids_dir=raw) == ExitCode.OK
+    assert stats(output_dir, 'groups')['p'].notna().all()
+    assert 'What goes with score?' in (output_dir / 'group.html').read_text()
