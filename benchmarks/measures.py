@@ -51,6 +51,7 @@ def measure(folder: Path, contrast: str) -> None:
 
     from bids_muscle.anatomy.labels import load_label_table
     from bids_muscle.anatomy.levels import SliceLevels
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.table import measure_scan
 
     names = {'dixon': ('water', 'fat'), 'T2w': ('T2w',)}[contrast]
@@ -64,11 +65,9 @@ def measure(folder: Path, contrast: str) -> None:
     measures = measure_scan(
         nib.load(folder / 'labels.nii'),
         load_label_table('lumbar'),
-        **images,
-        body=body,
+        ScanImages(contrast=contrast, **images, body=body),
         levels=levels,
         height_m=1.7,
-        contrast=contrast,
     )
     wall, used = time.perf_counter() - start, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_model
@@ -87,7 +88,7 @@ def score(
     else:
         signals = {key: scan.images[key] for key in ('water', 'fat')}
         for column, labels in (('mfi_error', found), ('mfi_error_true_labels', reference)):
-            measured = measure_scan(labels, bundle.labels, **signals, contrast='dixon')
+            measured = measure_scan(labels, bundle.labels, ScanImages(contrast='dixon', **signals))
             mfi = measured.muscles['mfi_ratio_of_means_pct'].to_numpy(dtype=float)
             table[column] = mfi - planted['mfi_pct'].to_numpy(dtype=float)
         table['mfi_difference'] = table['mfi_error'] - table['mfi_error_true_labels']

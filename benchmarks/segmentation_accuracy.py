@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bids_muscle.imaging.prepare import prepare_scan
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_model
@@ -100,7 +101,7 @@ def measure(
 def mfi(labels: nib.Nifti1Image, bundle: ModelBundle, images: dict[str, dict]) -> pd.Series:
     """MFI of each muscle by its number, percent."""
     signals = {key: images['uncorrected'][key] for key in ('water', 'fat')}
-    muscles = measure_scan(labels, bundle.labels, **signals, contrast='dixon').muscles
+    muscles = measure_scan(labels, bundle.labels, ScanImages(contrast='dixon', **signals)).muscles
     return muscles.set_index('index')['mfi_ratio_of_means_pct'].astype(float)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bids_muscle.anatomy.labels import LabelTable
     from bids_muscle.anatomy.levels import SliceLevels
     from bids_muscle.imaging.prepare import PreparedScan
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.segmentation.bundle import ModelBundle
 
 Image = Nifti1Image | str | Path
@@ -153,34 +155,18 @@ def measure(
     UserWarning
         As for :func:`segment`.
     """
-    from bids_muscle.imaging.quality import clipped_fraction
-    from bids_muscle.measurement.brightness import known_only
-    from bids_muscle.measurement.table import check_grid, measure_scan
+    from bids_muscle.measurement.table import measure_scan
 
     table = _bundle(model, region, model_orientation).labels
     prepared = _prepare(images, bias_correction=bias_correction)
     numbers = to_canonical(_loaded(labels))
-    mask, first = prepared.body_mask, next(iter(images))
-    check_grid(mask.shape, mask.affine, numbers, first)
-    body = np.asarray(mask.dataobj) > 0
-    raw = prepared.images.get(first)
-    plain = raw is not None and first not in DIXON
     return measure_scan(
         numbers,
         table,
-        water=prepared.images.get('water'),
-        fat=prepared.images.get('fat'),
-        fat_fraction=prepared.fat_fraction,
-        intensity=known_only(prepared.corrected[first], prepared.images[first]) if plain else None,
-        body=body,
-        clipped=clipped_fraction(np.asanyarray(raw.dataobj), body) if plain and raw else 0.0,
-        swap=np.asarray(prepared.swap.dataobj) > 0 if prepared.swap else None,
-        bounded=prepared.bounded,
-        fat_doubt=prepared.fat_doubt,
+        _scan_images(prepared, next(iter(images)), numbers),
         fat_method=fat_method,
         height_m=height_m,
         levels=_levels(prepared, numbers, table) if region in REGIONS else None,
-        contrast=first if plain else 'dixon',
     ).muscles
 
 
@@ -291,6 +277,35 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
     for text in prepared.warnings:
         warnings.warn(text, stacklevel=3)
     return prepared
+
+
+def _scan_images(prepared: PreparedScan, contrast: str, labels: Nifti1Image) -> ScanImages:
+    """Return what is measured in a scan, of which `contrast` is the first image given."""
+    from bids_muscle.imaging.quality import clipped_fraction
+    from bids_muscle.measurement.brightness import known_only
+    from bids_muscle.measurement.images import ScanImages, check_grid
+
+    mask, raw = prepared.body_mask, prepared.images.get(contrast)
+    check_grid(mask.shape, mask.affine, labels, contrast)
+    body = np.asarray(mask.dataobj) > 0
+    images = ScanImages(
+        contrast='dixon',
+        water=prepared.images.get('water'),
+        fat=prepared.images.get('fat'),
+        fat_fraction=prepared.fat_fraction,
+        body=body,
+        swap=np.asarray(prepared.swap.dataobj) > 0 if prepared.swap else None,
+        bounded=prepared.bounded,
+        fat_doubt=prepared.fat_doubt,
+    )
+    if raw is None or contrast in DIXON:
+        return images
+    return replace(
+        images,
+        contrast=contrast,
+        intensity=known_only(prepared.corrected[contrast], raw),
+        clipped=clipped_fraction(np.asanyarray(raw.dataobj), body),
+    )
 
 
 def _levels(prepared: PreparedScan, labels: Nifti1Image, table: LabelTable) -> SliceLevels | None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from nipype import Workflow
 
     from bids_muscle.engine.nipype_plugin import NipypePlugin
+    from bids_muscle.engine.resources import Resources
 
 _CONFIG = {
     'create_report': 'false',
@@ -27,9 +28,7 @@ _CONFIG = {
 def run_workflow(
     workflow: Workflow,
     *,
-    nprocs: int,
-    memory_gb: float,
-    devices: Sequence[str] = ('cpu',),
+    resources: Resources,
     crash_dir: Path,
     stop_on_first_crash: bool = False,
     log_level: int = logging.ERROR,
@@ -43,13 +42,8 @@ def run_workflow(
     ----------
     workflow
         The workflow, with its ``base_dir`` set.
-    nprocs
-        CPUs that its nodes may use together.
-    memory_gb
-        Memory that its nodes may use together, in GB (10^9 bytes).
-    devices
-        Devices as :func:`~bids_muscle.engine.resources.resolve_device` lists them; a node whose
-        input ``use_gpu`` is true leases one GPU of them.
+    resources
+        What its nodes may use together; a node whose input ``use_gpu`` is true leases one GPU.
     crash_dir
         Folder for the tracebacks of errors that are not meant for the user.
     stop_on_first_crash
@@ -61,8 +55,7 @@ def run_workflow(
     on_outcome
         Called with each outcome as it arrives; with a plugin of Nipype's own, when all have ended.
     plugin
-        One of Nipype's own, which then decides what runs where; CPUs, memory and devices are its
-        affair.
+        One of Nipype's own, which then decides what runs where; `resources` are its affair.
 
     Returns
     -------
@@ -91,9 +84,9 @@ def run_workflow(
 
     own = ProcessPlugin(
         {
-            'n_procs': nprocs,
-            'memory_gb': memory_gb,
-            'devices': tuple(device for device in devices if device != 'cpu'),
+            'n_procs': resources.nprocs,
+            'memory_gb': resources.memory_gb,
+            'devices': tuple(device for device in resources.devices if device != 'cpu'),
             'crash_dir': crash_dir,
             'stop_on_first_crash': stop_on_first_crash,
             'log_level': log_level,

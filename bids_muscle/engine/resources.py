@@ -62,9 +62,9 @@ class Resources:
     """
 
     nprocs: int
-    omp_nthreads: int
+    omp_nthreads: int = THREADS_PER_STEP
     memory_gb: float
-    devices: tuple[str, ...]
+    devices: tuple[str, ...] = ('cpu',)
 
     @property
     def use_gpu(self) -> bool:

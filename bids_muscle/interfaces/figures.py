@@ -43,20 +43,24 @@ class PlotScan(SimpleInterface):
     output_spec = _PlotOutput
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_muscle.reports.figures import scan_figures
+        from bids_muscle.reports.figures import FigureImages, scan_figures
 
-        given = self.inputs
+        inputs = self.inputs
+        images = FigureImages(
+            raw=load_all(inputs.raw),
+            corrected=load_all(inputs.corrected),
+            body_mask=load(inputs.body_mask),
+            labels=load(inputs.labels),
+            fat_fraction=load(inputs.fat_fraction) if inputs.fat_fraction else None,
+            confidence=load(inputs.confidence) if isdefined(inputs.confidence) else None,
+        )
+        atlas = inputs.atlas_image and (load(inputs.atlas_image), load(inputs.atlas_labels))
         pictures = scan_figures(
-            load_all(given.raw),
-            load_all(given.corrected),
-            load(given.body_mask),
-            load(given.labels),
-            given.table,
-            load(given.fat_fraction) if given.fat_fraction else None,
-            load(given.confidence) if isdefined(given.confidence) else None,
-            (load(given.atlas_image), load(given.atlas_labels)) if given.atlas_image else None,
-            _levels(Path(given.levels)),
-            brief=given.level == 'minimal',
+            images,
+            inputs.table,
+            atlas or None,
+            _levels(Path(inputs.levels)),
+            brief=inputs.level == 'minimal',
         )
         figures = {}
         for name, content in pictures.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,9 @@ from nipype.interfaces.base import (
 
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.interfaces.base import ScanInput, load
+
+if TYPE_CHECKING:
+    from bids_muscle.measurement.images import ScanImages
 
 
 class _MeasureInput(ScanInput):
@@ -60,31 +64,13 @@ class MeasureScan(SimpleInterface):
         from bids_muscle.measurement.table import measure_scan
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
-        swap = None
-        if inputs.swap and not inputs.fix_swaps:
-            swap = np.asarray(load(inputs.swap).dataobj) > 0
-
-        def raw(contrast: str) -> nib.Nifti1Image | None:
-            return load(inputs.raw[contrast]) if contrast in inputs.raw else None
-
-        body = np.asarray(load(inputs.body_mask).dataobj) > 0
         measures = measure_scan(
             load(inputs.labels),
             inputs.table,
-            water=raw('water'),
-            fat=raw('fat'),
-            fat_fraction=load(inputs.fat_fraction) if inputs.fat_fraction else None,
-            intensity=self._intensity(),
-            body=body,
-            clipped=self._clipped(body),
-            swap=swap,
-            bounded=inputs.bounded,
-            fat_suppressed=inputs.fat_suppressed,
-            fat_doubt=inputs.fat_doubt or inputs.image_doubt,
+            self._images(),
             fat_method=inputs.fat_method,
             height_m=inputs.height_m,
             levels=read_levels(Path(inputs.levels)),
-            contrast=inputs.contrast,
             unlabelled=inputs.unlabelled,
         )
         if inputs.quality:
@@ -108,6 +94,32 @@ class MeasureScan(SimpleInterface):
             ],
         }
         return runtime
+
+    def _images(self) -> ScanImages:
+        from bids_muscle.measurement.images import ScanImages
+
+        inputs = self.inputs
+        body = np.asarray(load(inputs.body_mask).dataobj) > 0
+        swap = None
+        if inputs.swap and not inputs.fix_swaps:
+            swap = np.asarray(load(inputs.swap).dataobj) > 0
+
+        def raw(contrast: str) -> nib.Nifti1Image | None:
+            return load(inputs.raw[contrast]) if contrast in inputs.raw else None
+
+        return ScanImages(
+            contrast=inputs.contrast,
+            water=raw('water'),
+            fat=raw('fat'),
+            fat_fraction=load(inputs.fat_fraction) if inputs.fat_fraction else None,
+            intensity=self._intensity(),
+            body=body,
+            clipped=self._clipped(body),
+            swap=swap,
+            bounded=inputs.bounded,
+            fat_suppressed=inputs.fat_suppressed,
+            fat_doubt=inputs.fat_doubt or inputs.image_doubt,
+        )
 
     def _intensity(self) -> nib.Nifti1Image | None:
         """Return the image without bias field, undefined where the raw one is."""

@@ -18,7 +18,8 @@ from bids_muscle.imaging.dixon import fat_fraction as fat_fraction_of
 from bids_muscle.measurement import rows
 from bids_muscle.measurement.brightness import Brightness, even_slices
 from bids_muscle.measurement.fat import Fat, measure_fat
-from bids_muscle.measurement.methods import BRIGHT_FAT, THRESHOLDS
+from bids_muscle.measurement.images import ScanImages
+from bids_muscle.measurement.methods import THRESHOLDS
 from bids_muscle.measurement.muscle import MIN_VOXELS, SCAN, Muscle
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.size import SliceStack, measure_size, part_of
@@ -66,21 +67,11 @@ class Measures:
 def measure_scan(
     labels: Nifti1Image,
     table: LabelTable,
+    images: ScanImages,
     *,
-    water: Nifti1Image | None = None,
-    fat: Nifti1Image | None = None,
-    fat_fraction: Nifti1Image | None = None,
-    intensity: Nifti1Image | None = None,
-    body: NDArray[np.bool_] | None = None,
-    clipped: float = 0.0,
-    bounded: bool = False,
-    fat_suppressed: bool = False,
-    fat_doubt: str = '',
-    swap: NDArray[np.bool_] | None = None,
     levels: SliceLevels | None = None,
     fat_method: str = 'auto',
     height_m: float | None = None,
-    contrast: str,
     covered: NDArray[np.bool_] | None = None,
     unlabelled: Collection[int] = (),
 ) -> Measures:
@@ -92,29 +83,8 @@ def measure_scan(
         (X, Y, Z) label map.
     table
         Its labels.
-    water, fat
-        Signals on the grid of `labels`, NaN where undefined, without bias correction: their ratio
-        does not need it.
-    fat_fraction
-        Fat fraction 0 to 1 on the grid of `labels`, NaN where undefined; without it, that of
-        `water` and `fat` wherever their sum is positive.
-    intensity
-        T1w, T2w or PDw image without bias field, on the grid of `labels`, NaN where undefined, for
-        thresholds.
-    body
-        (X, Y, Z) mask of the body, in the voxel order of `labels`: what is bright in muscles is
-        compared with the fat under the skin.
-    clipped
-        Share of the body that has the highest value of the image that thresholds are for.
-    bounded
-        Whether fat and water come from in- and opposed-phase magnitudes.
-    fat_suppressed
-        Whether fat is dark in `intensity`.
-    fat_doubt
-        Why no number of fat of this scan can be trusted, or empty: all of them are missing then.
-    swap
-        (X, Y, Z) mask, in the voxel order of `labels`, of where fat and water are swapped; these
-        voxels are left out of fat measures and counted.
+    images
+        Its images, on the grid of `labels`.
     levels
         Vertebral level of each axial slice.
     fat_method
@@ -122,8 +92,6 @@ def measure_scan(
         scans that do not allow it are measured as with ``'auto'``.
     height_m
         Height of the participant in metres, for the muscle index.
-    contrast
-        What the scan is: ``'dixon'``, ``'T1w'``, ``'T2w'`` or ``'PDw'``.
     covered
         (X, Y, Z) voxels that were imaged, in the voxel order of `labels`; None for all. A muscle
         that reaches the edge of them is cut.
@@ -133,7 +101,7 @@ def measure_scan(
     Raises
     ------
     GridMismatchError
-        If an image, `swap` or `levels` is not on the grid of `labels`.
+        If an image, a mask or `levels` is not on the grid of `labels`.
     BadDataError
         If the label map has numbers that are not in `table`.
     """
@@ -142,9 +110,7 @@ def measure_scan(
     # Voxels in RAS+ order: slices run from inferior to superior, however the scan is stored.
     order = io_orientation(labels.affine)
     numbers = apply_orientation(_checked_numbers(labels, table), order)
-    images = {'water': water, 'fat': fat, 'fat fraction': fat_fraction}
-    images['intensity'] = intensity if contrast in BRIGHT_FAT else None
-    signals = _signals(images, {'swap': swap, 'body': body}, labels, order)
+    signals = images.signals(labels)
     grid = SliceStack(
         numbers.shape,
         labels.affine @ inv_ornt_aff(order, labels.shape),
@@ -164,17 +130,7 @@ def measure_scan(
         brightness = even_slices(signals['intensity'], only, body, spacing_mm)
         signals['intensity'] = brightness.even
 
-    scan = _Scan(
-        grid,
-        levels,
-        brightness,
-        clipped=clipped,
-        bounded=bounded,
-        fat_suppressed=fat_suppressed,
-        fat_doubt=fat_doubt,
-        fat_method=fat_method,
-        contrast=contrast,
-    )
+    scan = _Scan(grid, levels, brightness, images, fat_method)
     muscles = [
         _measure_muscle(label, voxels, values, scan)
         for label, voxels, values in _split(numbers, table, signals)
@@ -198,31 +154,8 @@ class _Scan:
     grid: SliceStack
     levels: SliceLevels | None
     brightness: Brightness | None
-    clipped: float
-    bounded: bool
-    fat_suppressed: bool
-    fat_doubt: str
+    images: ScanImages
     fat_method: str
-    contrast: str
-
-
-def _signals(
-    images: Mapping[str, Nifti1Image | None],
-    masks: Mapping[str, NDArray[np.bool_] | None],
-    labels: Nifti1Image,
-    order: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Return the data of images and masks by name, checked against the grid, in RAS+ order."""
-    signals: dict[str, np.ndarray] = {}
-    for name, image in images.items():
-        if image is not None:
-            check_grid(image.shape, image.affine, labels, f'{name} image')
-            signals[name] = apply_orientation(np.asanyarray(image.dataobj), order)
-    for name, mask in masks.items():
-        if mask is not None:
-            check_grid(mask.shape, labels.affine, labels, f'{name} mask')
-            signals[name] = apply_orientation(mask, order)
-    return signals
 
 
 def _split(
@@ -265,7 +198,7 @@ def _measure_muscle(
     n_swapped = None if swapped is None else int(np.count_nonzero(swapped & within))
     if n_swapped:
         reasons.append(_SWAPPED.format(n_swapped, n_voxels))
-    _mask_signals(values, swapped, scan.fat_doubt)
+    _mask_signals(values, swapped, scan.images.fat_doubt)
     fat: Fat | None = None
     eroded: Fat | None = None
     thresholded: tuple[ThresholdedFat, ...] = ()
@@ -278,7 +211,7 @@ def _measure_muscle(
             eroded = rows.fat_of_part(values, core & within)
         else:
             reasons.append(rows.NO_CORE)
-        reasons += [_BOUNDED] if scan.bounded else []
+        reasons += [_BOUNDED] if scan.images.bounded else []
     elif scan.brightness is not None and label.kind != MUSCLE:
         reasons.append(_NO_MUSCLE)
     elif scan.brightness is not None and n_voxels >= MIN_VOXELS:
@@ -288,14 +221,14 @@ def _measure_muscle(
         reasons += [_DARK.format(n_dark)] if n_dark else []
         reasons += list(dict.fromkeys(each.reason for each in thresholded if each.reason))
     if fat is None:
-        reasons.insert(0, f'a {scan.contrast} scan has no fat and water images, so no MFI')
+        reasons.insert(0, f'a {scan.images.contrast} scan has no fat and water images, so no MFI')
     return replace(
         muscle,
         fat=fat,
         eroded=eroded,
         n_swapped=n_swapped,
         thresholded=thresholded,
-        reasons=(scan.fat_doubt,) if scan.fat_doubt else tuple(reasons),
+        reasons=(scan.images.fat_doubt,) if scan.images.fat_doubt else tuple(reasons),
     )
 
 
@@ -333,9 +266,9 @@ def _threshold_muscle(
     return checked_fat(
         intensity,
         [method for method in THRESHOLDS if method == scan.fat_method] or THRESHOLDS,
-        fat_suppressed=scan.fat_suppressed,
+        fat_suppressed=scan.images.fat_suppressed,
         skin=float(np.nanmedian(skin)) if np.isfinite(skin).any() else np.nan,
-        clipped=scan.clipped,
+        clipped=scan.images.clipped,
     )
 
 
@@ -368,13 +301,3 @@ def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
             f'Use the numbers {", ".join(map(str, table.by_index))}.',
         )
     return numbers
-
-
-def check_grid(shape: tuple[int, ...], affine: np.ndarray, labels: Nifti1Image, what: str) -> None:
-    """Raise GridMismatchError where an image is not on the grid of its label map."""
-    if shape != labels.shape or not np.allclose(affine, labels.affine, atol=1e-3):
-        raise GridMismatchError(
-            f'The {what} is not on the grid of the label map: {shape} and '
-            f'{labels.shape} voxels, or different affines.',
-            'Resample the label map to the grid of the scan, with nearest neighbour.',
-        )

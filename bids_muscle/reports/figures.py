@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,14 +31,37 @@ FIELD_COLOURS = 'PuOr_r'
 BAR_WIDTH_PX = 74
 
 
+@dataclass(frozen=True, kw_only=True)
+class FigureImages:
+    """The images of a scan that its pictures show, all (X, Y, Z), RAS+, on one grid.
+
+    Parameters
+    ----------
+    raw
+        Images by contrast before bias correction.
+    corrected
+        The same images after bias correction; the same objects' data where none was done.
+    body_mask
+        Non-zero inside the body.
+    labels
+        Label numbers.
+    fat_fraction
+        Fat fraction 0 to 1, NaN where undefined.
+    confidence
+        Probability of the label of each voxel.
+    """
+
+    raw: Mapping[str, nib.Nifti1Image]
+    corrected: Mapping[str, nib.Nifti1Image]
+    body_mask: nib.Nifti1Image
+    labels: nib.Nifti1Image
+    fat_fraction: nib.Nifti1Image | None = None
+    confidence: nib.Nifti1Image | None = None
+
+
 def scan_figures(
-    raw: Mapping[str, nib.Nifti1Image],
-    corrected: Mapping[str, nib.Nifti1Image],
-    body_mask: nib.Nifti1Image,
-    labels: nib.Nifti1Image,
+    images: FigureImages,
     table: LabelTable,
-    fat_fraction: nib.Nifti1Image | None = None,
-    confidence: nib.Nifti1Image | None = None,
     atlas: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
     levels: Mapping[int, str] | None = None,
     *,
@@ -48,20 +71,10 @@ def scan_figures(
 
     Parameters
     ----------
-    raw
-        Images by contrast before bias correction; shape (X, Y, Z), RAS+, one grid.
-    corrected
-        The same images after bias correction; the same objects' data where none was done.
-    body_mask
-        Non-zero inside the body, same grid.
-    labels
-        Label numbers, same grid.
+    images
+        Its images.
     table
         Labels and their colours.
-    fat_fraction
-        Fat fraction 0 to 1, NaN where undefined, same grid.
-    confidence
-        Probability of the label of each voxel, same grid.
     atlas
         Image and label numbers of the aligned atlas, same grid.
     levels
@@ -80,12 +93,14 @@ def scan_figures(
         ``corrected`` and ``bias``, the field. JSON: ``outlines`` of all slices, and with a fat
         fraction ``histograms`` of it by muscle.
     """
-    contrast = next(name for name in BACKGROUNDS if name in corrected)
-    background = corrected[contrast]
-    numbers = _labels(labels)
+    contrast = next(name for name in BACKGROUNDS if name in images.corrected)
+    raw, background = images.raw[contrast], images.corrected[contrast]
+    numbers = _labels(images.labels)
     spacing = background.header.get_zooms()[:3]
-    unsure = cuts.least_sure_slice(numbers, _data(confidence)) if confidence else None
-    body = np.asarray(body_mask.dataobj) > 0
+    unsure = None
+    if images.confidence:
+        unsure = cuts.least_sure_slice(numbers, _data(images.confidence))
+    body = np.asarray(images.body_mask.dataobj) > 0
     view = replace(
         cuts.plan_view(numbers, body, spacing, SLICES, unsure), levels=dict(levels or {})
     )
@@ -96,28 +111,28 @@ def scan_figures(
         'extent': draw_extent(background, numbers, table, view),
         'thumbnail': scroller.draw_thumbnail(background, numbers, table, view),
     }
-    if fat_fraction is not None:
-        figures['histograms'] = count_fractions(fat_fraction, numbers)
+    if images.fat_fraction is not None:
+        figures['histograms'] = count_fractions(images.fat_fraction, numbers)
     if brief:
         return figures
     sheets = [
         scroller.plan_sheet(plane, view, numbers.shape, spacing) for plane in scroller.PLANES
     ]
     figures |= {
-        'surfaces': surfaces.draw_surfaces(labels, table),
+        'surfaces': surfaces.draw_surfaces(images.labels, table),
         **{str(sheet.plane): scroller.draw_sheet(background, view, sheet) for sheet in sheets},
-        'outlines': scroller.trace_outlines(labels, view, sheets),
+        'outlines': scroller.trace_outlines(images.labels, view, sheets),
     }
     if atlas is not None:
         template, carried = atlas[0], _labels(atlas[1])
         figures['alignment'] = draw_slices(background, carried, table, view)
         bare = replace(view, windows={})
         figures['template'] = draw_slices(template, carried, table, bare, 'atlas, ')
-    if fat_fraction is not None:
-        figures['fatfraction'] = draw_fat_fraction(fat_fraction, numbers, table, view)
-    before, after = np.nan_to_num(_data(raw[contrast])), _data(background)
+    if images.fat_fraction is not None:
+        figures['fatfraction'] = draw_fat_fraction(images.fat_fraction, numbers, table, view)
+    before, after = np.nan_to_num(_data(raw)), _data(background)
     if not np.array_equal(before, after):
-        figures |= draw_bias(raw[contrast], background, body_mask, view)
+        figures |= draw_bias(raw, background, images.body_mask, view)
     return figures
 
 

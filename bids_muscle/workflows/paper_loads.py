@@ -69,6 +69,7 @@ def _loads(
 ) -> list[dict[str, object]]:
     from bids_muscle.imaging.conform import load_image, to_canonical
     from bids_muscle.imaging.levels import drawn_shares, likeliest
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.spine import measure_spine
     from bids_muscle.measurement.table import measure_scan
     from bids_muscle.spinal_loads.table import measure_loads
@@ -83,7 +84,7 @@ def _loads(
     image = nib.Nifti1Image(labels, axial.affine)
     shares = drawn_shares(bones, vertebrae.names, axial.affine, labels.shape[2])
     levels = likeliest(shares, labels.shape[2], 'segmentation')
-    measures = measure_scan(image, table, levels=levels, contrast='T1w')
+    measures = measure_scan(image, table, ScanImages(contrast='T1w'), levels=levels)
     return measure_loads(
         spine,
         measures.levels,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
     from bids_muscle.anatomy.labels import LabelTable
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.parts import Joined, Part
     from bids_muscle.segmentation.bundle import ModelBundle
     from bids_muscle.settings import Settings
@@ -165,10 +166,7 @@ def _measure(
             'Leave such images out with --bids-filter-file.',
         )
     joined = join_parts([each.part for each in read])
-    images = joined.signals
-    swap, body = images.get('swap'), images.get('body')
     first = used[0]
-    shown = first.images[0].contrast
     tables = [_table(settings, scan, 'morph') for scan in used]
     unlabelled = set.intersection(
         *(set(table.loc[table['reason'] == NO_CLASS, 'index'].astype(int)) for table in tables)
@@ -176,20 +174,10 @@ def _measure(
     measures = measure_scan(
         joined.labels,
         labels,
-        water=images.get('water'),
-        fat=images.get('fat'),
-        fat_fraction=images.get('fat fraction'),
-        intensity=images.get('intensity'),
-        swap=None if swap is None else np.asarray(swap.dataobj) > 0,
-        body=None if body is None else np.asarray(body.dataobj) > 0,
-        clipped=max(each.clipped for each in read),
-        bounded=any(each.bounded for each in read),
-        fat_suppressed=first.fat_suppressed,
-        fat_doubt=next((each.fat_doubt for each in read if each.fat_doubt), ''),
+        _images(first, joined, read),
         levels=joined.levels,
         fat_method=settings.fat_method,
         height_m=height_m(read_participant_info(settings.bids_dir, first.participant)),
-        contrast='dixon' if shown in DIXON else str(shown),
         covered=joined.covered,
         unlabelled=unlabelled,
     )
@@ -207,6 +195,27 @@ def _measure(
         write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
     warnings = [*_warnings(parts, used, joined), *implausible_extents(measures.muscles)]
     return warnings, [str(path) for path in joined_outputs(parts.scan)]
+
+
+def _images(scan: Scan, joined: Joined, read: Sequence[_Read]) -> ScanImages:
+    """Return what is measured in joined parts, of which `scan` is one."""
+    from bids_muscle.measurement.images import ScanImages
+
+    images = joined.signals
+    masks = {name: images[name] for name in ('swap', 'body') if name in images}
+    shown = scan.images[0].contrast
+    return ScanImages(
+        contrast='dixon' if shown in DIXON else str(shown),
+        water=images.get('water'),
+        fat=images.get('fat'),
+        fat_fraction=images.get('fat fraction'),
+        intensity=images.get('intensity'),
+        clipped=max(part.clipped for part in read),
+        bounded=any(part.bounded for part in read),
+        fat_suppressed=scan.fat_suppressed,
+        fat_doubt=next((part.fat_doubt for part in read if part.fat_doubt), ''),
+        **{name: np.asarray(mask.dataobj) > 0 for name, mask in masks.items()},
+    )
 
 
 @dataclass(frozen=True)

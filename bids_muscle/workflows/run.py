@@ -352,9 +352,7 @@ def _run_graphs(
     workflow.add_nodes(list(graphs))
     return run_workflow(
         workflow,
-        nprocs=machine.resources.nprocs,
-        memory_gb=machine.resources.memory_gb,
-        devices=machine.resources.devices,
+        resources=machine.resources,
         crash_dir=settings.output_dir / 'logs/crash',
         stop_on_first_crash=settings.stop_on_first_crash,
         on_start=machine.progress.begin_step,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bids_muscle.engine import lease, plugin
 from bids_muscle.engine.execute import run_workflow
 from bids_muscle.engine.outcome import NodeOutcome, RunReport, Status
 from bids_muscle.engine.plugin import ProcessPlugin
+from bids_muscle.engine.resources import Resources
 from bids_muscle.errors import ExitCode, GridMismatchError
 
 
@@ -41,9 +43,20 @@ def toy(workflow: Workflow, kind: str, name: str, *after: Node, **inputs: Any) -
     return node
 
 
-def run(workflow: Workflow, **keywords: Any) -> RunReport:
-    defaults = {'nprocs': 2, 'memory_gb': 2.0, 'crash_dir': Path(workflow.base_dir) / 'crash'}
-    return run_workflow(workflow, **{**defaults, **keywords})
+def run(
+    workflow: Workflow,
+    *,
+    stop_on_first_crash: bool = False,
+    on_outcome: Callable[[NodeOutcome], None] | None = None,
+    **limits: Any,
+) -> RunReport:
+    return run_workflow(
+        workflow,
+        resources=Resources(**{'nprocs': 2, 'memory_gb': 2.0, **limits}),
+        crash_dir=Path(workflow.base_dir) / 'crash',
+        stop_on_first_crash=stop_on_first_crash,
+        on_outcome=on_outcome,
+    )
 
 
 def statuses(report: RunReport) -> dict[str, str]:
@@ -416,6 +429,7 @@ SCRIPT = """
     import toy_interfaces as toys
     from nipype import Node, Workflow
     from bids_muscle.engine.execute import run_workflow
+    from bids_muscle.engine.resources import Resources
     from bids_muscle.engine.worker import start_forkserver
 
     if __name__ == '__main__':
@@ -423,7 +437,7 @@ SCRIPT = """
         folder = Path({folder!r})
         workflow = Workflow('wf', base_dir=str(folder))
         workflow.add_nodes([Node(toys.{kind}(folder=str(folder)), 'node')])
-        run_workflow(workflow, nprocs=1, memory_gb=1, crash_dir=folder)
+        run_workflow(workflow, resources=Resources(nprocs=1, memory_gb=1), crash_dir=folder)
         print('result')
 """
 

@@ -13,6 +13,7 @@ from bids_muscle.engine import nipype_plugin
 from bids_muscle.engine.execute import run_workflow
 from bids_muscle.engine.nipype_plugin import NipypePlugin, read_plugin
 from bids_muscle.engine.outcome import NodeOutcome, Status
+from bids_muscle.engine.resources import Resources
 from bids_muscle.errors import ExitCode, GridMismatchError, UsageError
 
 
@@ -36,8 +37,7 @@ def test_outcomes_are_those_of_our_own_plugin(
     seen: list[NodeOutcome] = []
     report = run_workflow(
         workflow,
-        nprocs=1,
-        memory_gb=1,
+        resources=Resources(nprocs=1, memory_gb=1),
         crash_dir=tmp_path / 'crash',
         on_outcome=seen.append,
         plugin=NipypePlugin('Linear'),

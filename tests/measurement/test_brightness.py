@@ -14,6 +14,7 @@ from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.imaging.quality import clipped_fraction
 from bids_muscle.measurement.brightness import even_slices
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.measurement.threshold_checks import checked_fat
 from bids_muscle.measurement.thresholds import threshold_fat
@@ -56,10 +57,12 @@ def measured(image: nib.Nifti1Image, labels: nib.Nifti1Image, contrast: str) -> 
     return measure_scan(
         labels,
         TABLE,
-        intensity=nib.Nifti1Image(data, image.affine),
-        body=body,
-        clipped=clipped_fraction(data, body),
-        contrast=contrast,
+        ScanImages(
+            contrast=contrast,
+            intensity=nib.Nifti1Image(data, image.affine),
+            body=body,
+            clipped=clipped_fraction(data, body),
+        ),
     ).muscles.set_index('index')
 
 

@@ -10,6 +10,7 @@ from nibabel import Nifti1Image
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels
 from bids_muscle.measurement.extent import implausible_extents
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import Measures, measure_scan
 
 SHAPE = (24, 20, 16)
@@ -44,9 +45,8 @@ def measured(numbers: np.ndarray, contrast: str, levels: SliceLevels | None) -> 
     return measure_scan(
         Nifti1Image(numbers, AFFINE),
         load_label_table('lumbar'),
-        **images(contrast),
+        ScanImages(contrast=contrast, **images(contrast)),
         levels=levels,
-        contrast=contrast,
     )
 
 
@@ -123,8 +123,8 @@ def test_the_extent_is_that_of_the_scan_where_the_levels_do_not_end(
     made = measure_scan(
         Nifti1Image(numbers, AFFINE),
         load_label_table('lumbar'),
+        ScanImages(contrast='T2w'),
         levels=SliceLevels(names, np.ones(len(names)), source),
-        contrast='T2w',
     )
     row = rows(made).loc[5]
     assert row['extent'] == extent

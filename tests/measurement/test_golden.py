@@ -16,6 +16,7 @@ import pytest
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.writer import read_tsv, write_tsv
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import Measures, measure_scan
 
 GOLDEN = Path(__file__).with_name('golden')
@@ -55,11 +56,13 @@ def scan(contrast: str) -> Measures:
     return measure_scan(
         nib.Nifti1Image(labels, AFFINE),
         load_label_table('lumbar'),
-        **{name: nib.Nifti1Image(data, AFFINE) for name, data in images.items()},
-        **options,
+        ScanImages(
+            contrast=contrast,
+            **{name: nib.Nifti1Image(data, AFFINE) for name, data in images.items()},
+            **options,
+        ),
         levels=LEVELS,
         height_m=1.7,
-        contrast=contrast,
     )
 
 

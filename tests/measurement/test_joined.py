@@ -13,6 +13,7 @@ import pytest
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.parts import Joined, Part, join_parts
 from bids_muscle.measurement.table import Measures, measure_scan
 
@@ -76,10 +77,9 @@ def measured(joined: Joined | Part) -> Measures:
     return measure_scan(
         joined.labels,
         TABLE,
-        **signals,
+        ScanImages(contrast='dixon', **signals),
         levels=joined.levels,
         covered=getattr(joined, 'covered', None),
-        contrast='dixon',
     )
 
 

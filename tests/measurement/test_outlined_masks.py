@@ -11,6 +11,7 @@ import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.structures import for_region, model_table
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.outlines import outline_doubts
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.phantom.dataset import write_dataset
@@ -142,7 +143,10 @@ def test_true_outlines_of_simulated_people_raise_nothing(tmp_path: Path, region:
     assert len(maps) == 2
     for path in maps:
         image = nib.as_closest_canonical(nib.load(path))
-        assert outline_doubts(measure_scan(image, table, contrast='T2w').slices, table) == []
+        assert (
+            outline_doubts(measure_scan(image, table, ScanImages(contrast='T2w')).slices, table)
+            == []
+        )
 
 
 def test_what_a_model_has_no_class_for_is_not_missing() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.measurement.fat import bootstrap_se
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import Measures, measure_scan
 
@@ -56,10 +57,18 @@ def t2w(seed: int = 0) -> nib.Nifti1Image:
     return image(np.rint(np.where(bright, rng.normal(500, 60, SHAPE), rng.normal(200, 25, SHAPE))))
 
 
-def measured(numbers: np.ndarray | None = None, **options: Any) -> Measures:
+def measured(
+    numbers: np.ndarray | None = None,
+    *,
+    levels: SliceLevels | None = LEVELS,
+    fat_method: str = 'auto',
+    height_m: float | None = None,
+    **images: Any,
+) -> Measures:
     numbers = labels() if numbers is None else numbers
-    given = {'contrast': 'T2w', 'levels': LEVELS, **options}
-    return measure_scan(image(numbers), TABLE, **given)
+    given = ScanImages(**{'contrast': 'T2w', **images})
+    options = {'levels': levels, 'fat_method': fat_method, 'height_m': height_m}
+    return measure_scan(image(numbers), TABLE, given, **options)
 
 
 def by_name(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +124,7 @@ def test_area_across_a_tilted_cylinder(tilt: tuple[float, float]) -> None:
     ).reshape(3, *shape)
     numbers = (np.linalg.norm(away, axis=0) < 12).astype(np.uint8)
     affine = np.diag([*voxel, 1])
-    made = measure_scan(image(numbers, affine), TABLE, contrast='T2w')
+    made = measure_scan(image(numbers, affine), TABLE, ScanImages(contrast='T2w'))
     row = made.muscles.iloc[0]
     assert row['mean_csa_corrected_cm2'] == pytest.approx(np.pi * 1.2**2, rel=0.01)
     angle = np.degrees(np.arccos(axis[2]))
@@ -227,7 +236,7 @@ def test_the_map_shows_fat_within_muscles_in_the_order_of_the_labels() -> None:
         for name, img in images.items()
     }
     made = measure_scan(
-        image(numbers[::-1].copy(), AFFINE @ flip), TABLE, **stored, contrast='dixon'
+        image(numbers[::-1].copy(), AFFINE @ flip), TABLE, ScanImages(contrast='dixon', **stored)
     )
     found = np.asarray(made.fat_map.dataobj)[::-1]
     water, fat = (img.get_fdata() for img in images.values())

@@ -16,6 +16,7 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.dixon import fat_fraction
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
 
@@ -53,9 +54,7 @@ def measured(
     return measure_scan(
         image(labels, affine),
         TABLE,
-        water=image(water, affine),
-        fat=image(fat, affine),
-        contrast='dixon',
+        ScanImages(contrast='dixon', water=image(water, affine), fat=image(fat, affine)),
     ).muscles.set_index('index')
 
 
@@ -203,10 +202,9 @@ def test_voxels_below_the_noise_stay_in_the_ratio_of_means() -> None:
     rows = measure_scan(
         image(labels),
         TABLE,
-        water=image(water),
-        fat=image(fat),
-        fat_fraction=image(fraction),
-        contrast='dixon',
+        ScanImages(
+            contrast='dixon', water=image(water), fat=image(fat), fat_fraction=image(fraction)
+        ),
     ).muscles.set_index('index')
     assert rows.loc[1, 'mfi_excluded_voxels'] == 60
     assert rows.loc[1, 'mfi_ratio_of_means_pct'] == pytest.approx(20)
@@ -214,10 +212,9 @@ def test_voxels_below_the_noise_stay_in_the_ratio_of_means() -> None:
     rows = measure_scan(
         image(labels),
         TABLE,
-        water=image(water),
-        fat=image(fat),
-        fat_fraction=image(fraction),
-        contrast='dixon',
+        ScanImages(
+            contrast='dixon', water=image(water), fat=image(fat), fat_fraction=image(fraction)
+        ),
     ).muscles.set_index('index')
     assert rows.loc[1, 'mfi_ratio_of_means_pct'] == pytest.approx(100 * 182 / 1000)
 
@@ -234,7 +231,7 @@ def test_no_signal_at_all_is_missing_with_a_reason() -> None:
 
 def test_a_muscle_that_the_model_cannot_label_was_not_looked_for() -> None:
     labels, _, _ = phantom()
-    found = measure_scan(image(labels), TABLE, contrast='T2w', unlabelled=[7])
+    found = measure_scan(image(labels), TABLE, ScanImages(contrast='T2w'), unlabelled=[7])
     row = found.muscles.set_index('index').loc[7]
     assert pd.isna(row['n_voxels'])
     assert row['reason'] == 'the model has no such muscle'
@@ -275,18 +272,22 @@ def test_bounded_fat_says_so() -> None:
     rows = measure_scan(
         image(labels),
         TABLE,
-        water=image(water),
-        fat=image(fat),
-        fat_fraction=image(fat_fraction(water, fat, 0)),
-        bounded=True,
-        contrast='dixon',
+        ScanImages(
+            contrast='dixon',
+            water=image(water),
+            fat=image(fat),
+            fat_fraction=image(fat_fraction(water, fat, 0)),
+            bounded=True,
+        ),
     ).muscles
     assert '50 %' in rows.loc[0, 'reason']
 
 
 def test_t2w_has_size_but_no_fat() -> None:
     labels, _, _ = phantom()
-    rows = measure_scan(image(labels), TABLE, contrast='T2w').muscles.set_index('index')
+    rows = measure_scan(image(labels), TABLE, ScanImages(contrast='T2w')).muscles.set_index(
+        'index'
+    )
     assert rows.loc[1, 'volume_ml'] == pytest.approx(5.4)
     assert rows[[name for name in rows if name.startswith('mfi')]].isna().all(axis=None)
     assert 'T2w' in rows.loc[1, 'reason']
@@ -297,8 +298,7 @@ def test_fat_fraction_alone_gives_the_mean_of_voxels_only() -> None:
     rows = measure_scan(
         image(labels),
         TABLE,
-        fat_fraction=image(fat_fraction(water, fat, 0)),
-        contrast='dixon',
+        ScanImages(contrast='dixon', fat_fraction=image(fat_fraction(water, fat, 0))),
     ).muscles
     assert rows.loc[0, 'mfi_mean_of_voxels_pct'] == pytest.approx(20)
     assert pd.isna(rows.loc[0, 'mfi_ratio_of_means_pct'])
@@ -313,10 +313,12 @@ def test_fat_that_cannot_be_trusted_is_missing_everywhere(contrast: str) -> None
     found = measure_scan(
         image(labels),
         TABLE,
-        **given,
-        intensity=image(np.where(fat > 30, 300, 100) + noise),
-        fat_doubt='one is a copy of the other',
-        contrast=contrast,
+        ScanImages(
+            contrast=contrast,
+            **given,
+            intensity=image(np.where(fat > 30, 300, 100) + noise),
+            fat_doubt='one is a copy of the other',
+        ),
     )
     for table in (found.muscles, found.slices):
         columns = [name for name in table if name.startswith(('mfi_', 'fat_', 'threshold_fat'))]
@@ -335,7 +337,9 @@ def test_another_grid_is_refused(fault: str) -> None:
     moved[0, 3] += 1
     wrong = image(fat[:-1]) if fault == 'shape' else image(fat, moved)
     with pytest.raises(GridMismatchError, match='fat'):
-        measure_scan(image(labels), TABLE, water=image(water), fat=wrong, contrast='dixon')
+        measure_scan(
+            image(labels), TABLE, ScanImages(contrast='dixon', water=image(water), fat=wrong)
+        )
 
 
 @pytest.mark.parametrize(('value', 'message'), [(99, '99'), (1.5, 'whole')])
@@ -343,7 +347,7 @@ def test_wrong_labels_are_refused(value: float, message: str) -> None:
     labels = phantom()[0].astype(np.float32)
     labels[0, 0, 0] = value
     with pytest.raises(BadDataError, match=message):
-        measure_scan(image(labels), TABLE, contrast='T2w')
+        measure_scan(image(labels), TABLE, ScanImages(contrast='T2w'))
 
 
 def test_every_column_is_defined() -> None:
@@ -363,7 +367,9 @@ def test_voxels_with_fat_and_water_exchanged_are_left_out_and_counted() -> None:
     swap[25:27] = True
     water[swap], fat[swap] = fat[swap], water[swap]
     images = {'water': image(water), 'fat': image(fat)}
-    rows = measure_scan(image(labels), TABLE, **images, swap=swap, contrast='dixon').muscles
+    rows = measure_scan(
+        image(labels), TABLE, ScanImages(contrast='dixon', **images, swap=swap)
+    ).muscles
     right, left = rows.iloc[0], rows.iloc[1]
     assert right['mfi_ratio_of_means_pct'] == pytest.approx(20)
     assert right['mfi_mean_of_voxels_pct'] == pytest.approx(20)
@@ -372,7 +378,7 @@ def test_voxels_with_fat_and_water_exchanged_are_left_out_and_counted() -> None:
     assert left['mfi_swapped_voxels'] == 0
     assert 'swapped' not in left['reason']
     with pytest.raises(GridMismatchError, match='swap'):
-        measure_scan(image(labels), TABLE, **images, swap=swap[1:], contrast='dixon')
+        measure_scan(image(labels), TABLE, ScanImages(contrast='dixon', **images, swap=swap[1:]))
 
 
 def test_levels_are_listed_from_the_top_whatever_the_voxel_order() -> None:
@@ -380,11 +386,13 @@ def test_levels_are_listed_from_the_top_whatever_the_voxel_order() -> None:
     levels = SliceLevels((None, *['L5'] * 4, *['L4'] * 7), np.full(12, 0.9), 'atlas')
     flipped = AFFINE @ inv_ornt_aff([[0, 1], [1, 1], [2, -1]], SHAPE)
     for stored, affine in ((labels, AFFINE), (labels[..., ::-1], flipped)):
-        rows = measure_scan(image(stored, affine), TABLE, levels=levels, contrast='T2w').muscles
+        rows = measure_scan(
+            image(stored, affine), TABLE, ScanImages(contrast='T2w'), levels=levels
+        ).muscles
         assert rows.loc[0, 'levels'] == 'L4 L5'
     short = SliceLevels(('L5',), np.ones(1), 'file')
     with pytest.raises(GridMismatchError, match='levels of 1 slices'):
-        measure_scan(image(labels), TABLE, levels=short, contrast='T2w')
+        measure_scan(image(labels), TABLE, ScanImages(contrast='T2w'), levels=short)
 
 
 def test_the_eroded_muscle_has_no_rim() -> None:

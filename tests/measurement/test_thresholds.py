@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.methods import THRESHOLDS, Threshold
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.measurement.thresholds import (
@@ -269,9 +270,11 @@ def test_shares_stand_in_columns_of_their_own(
     table = measure_scan(
         nib.Nifti1Image(labels, np.eye(4)),
         load_label_table('lumbar'),
-        intensity=nib.Nifti1Image(intensity, np.eye(4)),
-        fat_suppressed=fat_suppressed,
-        contrast=contrast,
+        ScanImages(
+            contrast=contrast,
+            intensity=nib.Nifti1Image(intensity, np.eye(4)),
+            fat_suppressed=fat_suppressed,
+        ),
     ).muscles
     row = table.iloc[0]
     named = [name for name in row.index if name.startswith('fat_') and '_se_' not in name]

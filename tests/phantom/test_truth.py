@@ -134,6 +134,7 @@ def test_disc_heights_are_those_of_the_label_map(clean: Path, lumbar: Anatomy) -
 def test_the_projects_own_measurement_finds_the_truth(clean: Path) -> None:
     import nibabel as nib
 
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.table import measure_scan
 
     def image(path: str) -> nib.Nifti1Image:
@@ -142,9 +143,11 @@ def test_the_projects_own_measurement_finds_the_truth(clean: Path) -> None:
     table = measure_scan(
         image(f'derivatives/truth/sub-01/anat/{STEM}_dseg.nii.gz'),
         load_label_table('lumbar'),
-        water=image('sub-01/anat/sub-01_acq-dixonwater_T1w.nii.gz'),
-        fat=image('sub-01/anat/sub-01_acq-dixonfat_T1w.nii.gz'),
-        contrast='dixon',
+        ScanImages(
+            contrast='dixon',
+            water=image('sub-01/anat/sub-01_acq-dixonwater_T1w.nii.gz'),
+            fat=image('sub-01/anat/sub-01_acq-dixonfat_T1w.nii.gz'),
+        ),
     ).muscles.set_index('name')
     for row in truth_rows(clean):
         mine = table.loc[row['name']]
@@ -156,6 +159,7 @@ def test_the_projects_own_areas_at_levels_find_the_truth(clean: Path) -> None:
     import nibabel as nib
 
     from bids_muscle.anatomy.levels import SliceLevels
+    from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.table import measure_scan
 
     folder = clean / 'derivatives/truth/sub-01/anat'
@@ -165,7 +169,9 @@ def test_the_projects_own_areas_at_levels_find_the_truth(clean: Path) -> None:
     z = labels.affine[2, 3] + labels.affine[2, 2] * np.arange(labels.shape[2])
     names = tuple(min(z_mm, key=lambda name: abs(z_mm[name] - at)) for at in z)
     levels = SliceLevels(names, np.ones(len(names)), 'segmentation')
-    table = measure_scan(labels, load_label_table('lumbar'), levels=levels, contrast='T2w')
+    table = measure_scan(
+        labels, load_label_table('lumbar'), ScanImages(contrast='T2w'), levels=levels
+    )
     rows = table.levels.set_index(['name', 'level'])
     compared = 0
     for row in truths:

@@ -15,6 +15,7 @@ from bids_muscle.imaging.dixon import fat_source
 from bids_muscle.imaging.impossible import check_images
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.table import measure_scan
 
 LABELS = 'derivatives/manual/sub-TUM01/anat/sub-TUM01_acq-dixonwater_seg-paraspinal_dseg.nii.gz'
@@ -65,10 +66,12 @@ def test_measures_of_the_expert_labels_are_plausible(folder: Path, dixon: Prepar
     rows = measure_scan(
         labels,
         load_label_table('lumbar'),
-        water=dixon.images['water'],
-        fat=dixon.images['fat'],
-        fat_fraction=dixon.fat_fraction,
-        contrast='dixon',
+        ScanImages(
+            contrast='dixon',
+            water=dixon.images['water'],
+            fat=dixon.images['fat'],
+            fat_fraction=dixon.fat_fraction,
+        ),
     ).muscles.set_index('index')
     found = rows[rows['n_voxels'] > 0]
     assert len(found) == 4
@@ -88,9 +91,7 @@ def test_labels_on_the_lost_affine_are_refused(folder: Path, dixon: PreparedScan
         measure_scan(
             labels,
             load_label_table('lumbar'),
-            water=dixon.images['water'],
-            fat=dixon.images['fat'],
-            contrast='dixon',
+            ScanImages(contrast='dixon', water=dixon.images['water'], fat=dixon.images['fat']),
         )
 
 

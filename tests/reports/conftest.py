@@ -16,7 +16,7 @@ from bids_muscle.dataset.records import ScanRecord, StepCost, write_record
 from bids_muscle.dataset.scan import Contrast, Scan, ScanImage
 from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
 from bids_muscle.errors import Problem
-from bids_muscle.reports.figures import scan_figures
+from bids_muscle.reports.figures import FigureImages, scan_figures
 
 DEFINITIONS = {
     'mfi_ratio_of_means_pct': {
@@ -68,16 +68,15 @@ def tiny_figures(volumes: Mapping[str, nib.Nifti1Image]) -> dict[str, bytes]:
     water = volumes['water']
     shading = np.linspace(0.8, 1.25, water.shape[0], dtype=np.float32)[:, None, None]
     raw = nib.Nifti1Image(water.get_fdata(dtype=np.float32) * shading, water.affine)
-    return scan_figures(
-        {'water': raw},
-        {'water': water},
-        volumes['body'],
-        volumes['labels'],
-        load_label_table('lumbar'),
-        volumes['fraction'],
-        volumes['confidence'],
-        (volumes['water'], volumes['labels']),
+    images = FigureImages(
+        raw={'water': raw},
+        corrected={'water': water},
+        body_mask=volumes['body'],
+        labels=volumes['labels'],
+        fat_fraction=volumes['fraction'],
+        confidence=volumes['confidence'],
     )
+    return scan_figures(images, load_label_table('lumbar'), (water, volumes['labels']))
 
 
 def muscle_rows(mfi_pct: float = 12.0) -> list[dict[str, Any]]:

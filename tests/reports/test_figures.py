@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,13 @@ from PIL import Image
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.reports import panels
 from bids_muscle.reports import slices as cuts
-from bids_muscle.reports.figures import BAR_WIDTH_PX, draw_bias, draw_fat_fraction, scan_figures
+from bids_muscle.reports.figures import (
+    BAR_WIDTH_PX,
+    FigureImages,
+    draw_bias,
+    draw_fat_fraction,
+    scan_figures,
+)
 
 TABLE = load_label_table('lumbar')
 Volumes = dict[str, nib.Nifti1Image]
@@ -24,16 +31,14 @@ Volumes = dict[str, nib.Nifti1Image]
 def draw(volumes: Volumes, **changed: object) -> dict[str, bytes]:
     """Draw a scan without bias correction."""
     water = volumes['water']
-    parts = {
-        'raw': {'water': water},
-        'corrected': {'water': water},
-        'body_mask': volumes['body'],
-        'labels': volumes['labels'],
-        'table': TABLE,
-        'fat_fraction': volumes['fraction'],
-        **changed,
-    }
-    return scan_figures(**parts)
+    images = FigureImages(
+        raw={'water': water},
+        corrected={'water': water},
+        body_mask=volumes['body'],
+        labels=volumes['labels'],
+        fat_fraction=volumes['fraction'],
+    )
+    return scan_figures(replace(images, **changed), TABLE)
 
 
 def pixels(picture: bytes) -> np.ndarray:

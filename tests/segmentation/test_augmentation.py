@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bids_muscle.segmentation.training import augmentation
-from bids_muscle.segmentation.training.augmentation import add_fascia, degrade, displace
+from bids_muscle.segmentation.training.augmentation import Faults, add_fascia, degrade, displace
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def test_some_images_get_ghosts_on_both_sides(generator: torch.Generator) -> Non
 
 
 def test_degraded_images_are_finite_and_of_the_same_shape(generator: torch.Generator) -> None:
-    images, inside = degrade(generator, torch.rand(6, 1, 32, 28, generator=generator), 0.15)
+    images, inside = degrade(
+        generator, torch.rand(6, 1, 32, 28, generator=generator), Faults(ghosted=0.15)
+    )
     assert images.shape == (6, 1, 32, 28)
     assert inside.shape == (6, 32, 28)
     assert bool(torch.isfinite(images).all())

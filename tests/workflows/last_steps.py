@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bids_muscle.engine.execute import run_workflow
+from bids_muscle.engine.resources import Resources
 from bids_muscle.workflows.session import run_sessions
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def finish_sessions(settings: Settings, ran: list[str] | None = None) -> list[Pr
         workflow = Workflow('wf', base_dir=settings.output_dir.parent / 'work')
         workflow.add_nodes(list(graphs))
         crash_dir = settings.output_dir.parent / 'crash'
-        report = run_workflow(workflow, nprocs=1, memory_gb=4, crash_dir=crash_dir)
+        report = run_workflow(
+            workflow, resources=Resources(nprocs=1, memory_gb=4), crash_dir=crash_dir
+        )
         if ran is not None:
             ran.extend(outcome.name for outcome in report.outcomes)
         return report

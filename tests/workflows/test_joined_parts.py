@@ -25,6 +25,7 @@ from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.errors import BadDataError, ExitCode
 from bids_muscle.imaging.conform import load_image
 from bids_muscle.imaging.levels import slice_level_rows
+from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.workflows import run as running
@@ -110,7 +111,7 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
     known = SliceLevels(tuple(LEVELS[k] for k in at), np.full(len(z), 0.9), 'atlas')
     write_tsv(slice_level_rows(known, {}, first.affine), place('levels'))
     kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
-    measures = measure_scan(labels, TABLE, **signals, levels=known, contrast=kind)
+    measures = measure_scan(labels, TABLE, ScanImages(contrast=kind, **signals), levels=known)
     measures.muscles['dice_predicted'] = 0.9
     for key, table in (
         ('morph', measures.muscles),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_muscle.segmentation.training.geometry import gaussian_blur, smooth_field, uniform
@@ -167,18 +168,42 @@ def add_fascia(
     return images * (1 - chosen * depth * present * line)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """The share of the images that have a fault of real scans.
+
+    Parameters
+    ----------
+    ghosted
+        Ghosts.
+    coils
+        Brightest near single elements of a coil.
+    clipped
+        The brightest part is saturated.
+    flowing
+        Ghosts of vessels.
+    metal
+        A void.
+    faint
+        From the edge of a slab, where there is little signal above the noise.
+    faded
+        Dark and noisy to the front, or with a saturation band.
+    thick
+        Cut through a stack of thick slices, across the first axis.
+    """
+
+    ghosted: float = 0.0
+    coils: float = 0.0
+    clipped: float = 0.0
+    flowing: float = 0.0
+    metal: float = 0.0
+    faint: float = 0.0
+    faded: float = 0.0
+    thick: float = 0.0
+
+
 def degrade(
-    generator: torch.Generator,
-    images: torch.Tensor,
-    ghosted: float = 0.0,
-    coils: float = 0.0,
-    *,
-    clipped: float = 0.0,
-    flowing: float = 0.0,
-    metal: float = 0.0,
-    faint: float = 0.0,
-    faded: float = 0.0,
-    thick: float = 0.0,
+    generator: torch.Generator, images: torch.Tensor, faults: Faults
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bias field, blur, lower resolution, gamma, ghosts, noise and a cut field of view.
 
@@ -186,22 +211,8 @@ def degrade(
     ----------
     images
         Shape (n, 1, x, y), about 0..1.
-    ghosted
-        Share of the images with ghosts.
-    coils
-        Share of the images that are brightest near single elements of a coil.
-    clipped
-        Share of the images whose brightest part is saturated.
-    flowing
-        Share of the images with ghosts of vessels.
-    metal
-        Share of the images with a void.
-    faint
-        Share of the images from the edge of a slab, where there is little signal above the noise.
-    faded
-        Share of the images that are dark and noisy to the front, or have a saturation band.
-    thick
-        Share of the images that are cuts through a stack of thick slices, across the first axis.
+    faults
+        Which of them have which fault.
 
     Returns
     -------
@@ -224,8 +235,8 @@ def degrade(
     # Surface coils: bright at the back.
     ramp = torch.linspace(1, -1, shape[1]) * uniform(generator, 0, 1.2, n, 1, 1, 1)
     images = images * torch.exp(field * chance(0.7) + ramp * chance(0.35))
-    images = _near_coils(generator, images, coils)
-    images = _void(generator, images, metal)
+    images = _near_coils(generator, images, faults.coils)
+    images = _void(generator, images, faults.metal)
     sigma = uniform(generator, 0.05, 1.2, n, 2) * chance(0.5)[:, 0, 0]
     images = gaussian_blur(images, sigma)
     rows = []
@@ -235,18 +246,18 @@ def degrade(
             small = interpolate(image[None], scale_factor=factor, mode='bilinear', antialias=True)
             image = interpolate(small, size=shape, mode='bilinear')[0]
         rows.append(image)
-    images = _thick(generator, torch.stack(rows), thick)
-    images = _ghosts(generator, images, ghosted)
-    images = _flow(generator, images, flowing)
+    images = _thick(generator, torch.stack(rows), faults.thick)
+    images = _ghosts(generator, images, faults.ghosted)
+    images = _flow(generator, images, faults.flowing)
     level = uniform(generator, 0, 1, n, 1, 1, 1) ** 2 * 0.08
-    if faint:
-        level = torch.maximum(level, uniform(generator, 0, 0.2, n, 1, 1, 1) * chance(faint))
+    if faults.faint:
+        level = torch.maximum(level, uniform(generator, 0, 0.2, n, 1, 1, 1) * chance(faults.faint))
     top = images.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
     noise = level * top * torch.randn((n, 2, *shape), generator=generator)
     # Magnitude images: noise is Rician.
     images = ((images + noise[:, :1]) ** 2 + noise[:, 1:] ** 2).sqrt()
-    images = _clip(generator, images, clipped)
-    images = _fade(generator, images, faded)
+    images = _clip(generator, images, faults.clipped)
+    images = _fade(generator, images, faults.faded)
     inside = _field_of_view(generator, n, shape)
     return images * inside, inside[:, 0] > 0
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.segmentation.intensity import normalize_planes
 from bids_muscle.segmentation.networks import divisor
-from bids_muscle.segmentation.training.augmentation import add_fascia, degrade, random_contrast
+from bids_muscle.segmentation.training.augmentation import (
+    Faults,
+    add_fascia,
+    degrade,
+    random_contrast,
+)
 from bids_muscle.segmentation.training.geometry import (
     mirror,
     random_views,
@@ -94,11 +99,9 @@ def make_batch(
         labels.append(leave_out_border(target, recipe.doubt_px) if recipe.doubt_px else target)
         asked.append(counts_as(planes.annotated, planes.joined, classes))
     which = torch.rand(count, generator=generator) < 0.5
-    image, inside = degrade(
-        generator,
-        torch.cat(images),
-        recipe.ghosted_share,
-        recipe.coil_share,
+    faults = Faults(
+        ghosted=recipe.ghosted_share,
+        coils=recipe.coil_share,
         clipped=recipe.clipped_share,
         flowing=recipe.flow_share,
         metal=recipe.metal_share,
@@ -106,6 +109,7 @@ def make_batch(
         faded=recipe.faded_share,
         thick=recipe.thick_share,
     )
+    image, inside = degrade(generator, torch.cat(images), faults)
     label = torch.cat(labels) * inside
     if recipe.plane == 'axial':  # up and down are no mirror images
         image, label = mirror(image, label, which)

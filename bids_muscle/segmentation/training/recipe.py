@@ -176,7 +176,7 @@ class Recipe:
     start
         Model, by name or folder, whose weights the training begins with; empty to begin with
         random ones.
-    displaced_share, ghosted_share, coil_share, fascia_share, faded_share
+    displaced_share, ghosted_share, coil_share, fascia_share
         Share of the random views with fat displaced against water (chemical shift), of those
         with ghosts, of those brighter near elements of a coil, and of those with dark lines
         between the muscles.
