@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_muscle.config import build_settings
 from bids_muscle.dataset.writer import write_tsv
-from bids_muscle.settings import Settings
 from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
 from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, solve
 from bids_muscle.spinal_loads.person import MuscleSection, crossing, fit_trunk
@@ -51,7 +51,7 @@ def write_base(folder: Path) -> None:
 def measure(bids_dir: Path, output_dir: Path) -> None:
     """Compute the loads of all participants and print them."""
     flags = {'bids_dir': bids_dir, 'output_dir': output_dir, 'level': 'participant'}
-    settings = Settings.from_sources(flags | {'loading': True})
+    settings = build_settings(flags | {'loading': True})
     for folder in sorted(output_dir.glob('sub-*/')):
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         problems = []

@@ -1,27 +1,24 @@
 """All settings of one run: one frozen object, built once, passed on explicitly.
 
 A value comes from the command line, else from the file given by ``--config-file``, else from the
-defaults below. In TOML, the settings are in four tables: ``[input]``, what is read and where the
-outputs go; ``[science]``, all that may change a measure; ``[group]``, how a cohort is analysed;
-``[execution]``, how it is run. The command line, its help and docs/usage.md are made from the
-fields. A fifth table, ``[models]``, has no option: a site names its models there.
+defaults below (:mod:`bids_muscle.config`). In TOML, the settings are in four tables: ``[input]``,
+what is read and where the outputs go; ``[science]``, all that may change a measure; ``[group]``,
+how a cohort is analysed; ``[execution]``, how it is run. The command line, its help and
+docs/usage.md are made from the fields. A fifth table, ``[models]``, has no option: a site names
+its models there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-import tomllib
 import types
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS, SPINE
-from bids_muscle.errors import PARSE_ERRORS, MissingInputError, UnknownLevelError, UsageError
-from bids_muscle.files import read_small
+from bids_muscle.errors import UnknownLevelError, UsageError
 from bids_muscle.measurement.methods import FAT_METHODS
 
 LEVELS = ('participant', 'group')
@@ -482,44 +479,6 @@ class Settings:
                     'Use letters and digits only; sub- and ses- may be left out.',
                 )
 
-    @classmethod
-    def from_sources(
-        cls, flags: Mapping[str, Any], config: Mapping[str, Any] | None = None
-    ) -> Settings:
-        """Build the settings: flags over the settings file over the defaults.
-
-        Parameters
-        ----------
-        flags
-            Value by field name; None and absent mean not given.
-        config
-            Value by field name, as returned by :func:`read_config`.
-
-        Returns
-        -------
-        Settings
-            With absolute paths, and labels without ``sub-`` and ``ses-``, each once.
-
-        Raises
-        ------
-        UsageError
-            If a value is not allowed or a needed one is missing.
-
-        Examples
-        --------
-        >>> flags = {'bids_dir': '/in', 'output_dir': '/out', 'level': 'participant'}
-        >>> config = {'nprocs': 2, 'device': 'cpu'}
-        >>> settings = Settings.from_sources({**flags, 'nprocs': 4}, config)
-        >>> settings.nprocs, settings.device
-        (4, 'cpu')
-        """
-        given = {**(config or {}), **{key: val for key, val in flags.items() if val is not None}}
-        values = {key: _convert(key, value) for key, value in given.items()}
-        for name in ('bids_dir', 'output_dir', 'level'):
-            if name not in values:
-                raise UsageError(f'{name} is not given.', 'Give it on the command line.')
-        return cls(**values)
-
     def inputs(self) -> dict[str, tuple[Path, ...]]:
         """Return the files and folders that are read beside the dataset, by name of the field."""
         named = {
@@ -534,7 +493,7 @@ class Settings:
         }
 
     def to_toml(self) -> str:
-        """Return the settings as TOML for :func:`read_config`, without the unset ones."""
+        """Return the settings as a settings file, in TOML, without the unset ones."""
         import tomli_w
 
         tables = {table: self._table(table) for table in TABLES}
@@ -549,7 +508,7 @@ class Settings:
         return {key: value for key, value in table.items() if key not in BY_CONTENT}
 
     def _table(self, table: str) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in _names(table)}
+        values = {name: getattr(self, name) for name in names_of(table)}
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
@@ -571,80 +530,13 @@ def only_at(level: str) -> frozenset[str]:
     False
     """
     tables = {'participant': ('input', 'science'), 'group': ('group',)}.get(level, ())
-    names = {name for table in tables for name in _names(table)} - _BOTH_LEVELS
+    names = {name for table in tables for name in names_of(table)} - _BOTH_LEVELS
     return frozenset(names | _PARTICIPANT_EXECUTION if level == 'participant' else names)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a settings file.
-
-    Parameters
-    ----------
-    path
-        TOML file with the tables ``[input]``, ``[science]``, ``[models]``, ``[group]`` and
-        ``[execution]``.
-
-    Returns
-    -------
-    dict
-        Value by field name of :class:`Settings`.
-
-    Raises
-    ------
-    MissingInputError
-        If the file cannot be read.
-    UsageError
-        If it is not TOML, or a table or key is unknown, or a value has the wrong type.
-    """
-    try:
-        document = tomllib.loads(read_small(path).decode())
-    except OSError as error:
-        raise MissingInputError(
-            f'The settings file {path} cannot be read: {error.strerror}.', 'Check --config-file.'
-        ) from error
-    except PARSE_ERRORS as error:
-        raise UsageError(
-            f'The settings file {path} is not TOML: {error}.', 'Correct it at that place.'
-        ) from error
-    values: dict[str, Any] = {}
-    tables = (*TABLES, 'models')
-    for table, content in document.items():
-        if table not in tables or not isinstance(content, dict):
-            is_table = isinstance(content, dict)
-            what = f'table [{table}]' if is_table else f"key '{table}'"
-            raise UsageError(
-                f'The settings file {path} has an unknown {what} at the top level.',
-                _closest(table, tables) if is_table else _nearest(table, tables),
-            )
-        known = list(MODEL_KEYS) if table == 'models' else _names(table)
-        for key in content:
-            if key not in known:
-                raise UsageError(
-                    f"The settings file {path} has an unknown key '{key}' in [{table}].",
-                    _nearest(key, known),
-                )
-        try:
-            given = {'models': content} if table == 'models' else content
-            values |= {key: _convert(key, value) for key, value in given.items()}
-        except UsageError as error:
-            raise UsageError(f'The settings file {path}: {error.message}', error.remedy) from error
-    return values
-
-
-def _names(table: str) -> list[str]:
+def names_of(table: str) -> list[str]:
+    """Return the names of the fields of a table."""
     return [name for name, option in OPTIONS.items() if option.table == table]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """Return which known key was probably meant."""
-    if name in OPTIONS:
-        return f'Move it to the table [{OPTIONS[name].table}].'
-    return _closest(name, known)
-
-
-def _closest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f'Did you mean {close[0]}?' if close else f'Known are: {", ".join(known)}.'
 
 
 def _plain(value: Any) -> Any:
@@ -652,15 +544,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
-
-
-_WANTED = {
-    Path: 'a path',
-    str: 'a string',
-    bool: 'true or false',
-    int: 'a whole number',
-    float: 'a number',
-}
 
 
 def value_type(name: str) -> tuple[type, bool]:
@@ -677,44 +560,3 @@ def value_type(name: str) -> tuple[type, bool]:
     if get_origin(kind) in (Union, types.UnionType):
         return get_args(kind)[0], False
     return kind, False
-
-
-def _convert(name: str, value: Any) -> Any:
-    """Return a value in the type of its field, or raise UsageError."""
-    if name == 'models':
-        return _convert_models(value)
-    kind, several = value_type(name)
-    if several:
-        if isinstance(value, list | tuple) and all(isinstance(each, str | Path) for each in value):
-            return tuple(dict.fromkeys(_item(name, kind, each) for each in value))
-        raise UsageError(f'{name} is {value!r}.', 'Give a list of strings.')
-    if kind is Path and isinstance(value, str | Path) and str(value):
-        return _absolute(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    # bool is an int for Python, but 'nprocs = true' is a mistake.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UsageError(f'{name} is {value!r}.', f'Give {_WANTED[kind]}.')
-    return value
-
-
-def _convert_models(value: Any) -> tuple[tuple[str, str], ...]:
-    """Return region and model from the table ``[models]``, in the order of its keys."""
-    if not isinstance(value, Mapping):
-        return tuple(value)  # converted when the settings file was read
-    for key, model in value.items():
-        if not isinstance(model, str) or not model:
-            raise UsageError(f'[models] {key} is {model!r}.', 'Give the name of a model.')
-    return tuple((region, value[key]) for key, region in MODEL_KEYS.items() if key in value)
-
-
-def _item(name: str, kind: type, value: str | Path) -> Any:
-    if kind is Path:
-        return _absolute(value)
-    if name == 'group':
-        return str(value).strip()
-    return str(value).removeprefix('sub-' if name == 'participants' else 'ses-')
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()

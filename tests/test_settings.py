@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.errors import ExitCode, MissingInputError, UnknownLevelError, UsageError
-from bids_muscle.settings import Settings, read_config
+from bids_muscle.settings import Settings
 
 FLAGS: dict[str, Any] = {'bids_dir': '/in', 'output_dir': '/out', 'level': 'participant'}
 
@@ -68,34 +69,34 @@ def write(path: Path, text: str) -> Path:
 
 def test_everything_differs_from_the_defaults_here() -> None:
     assert set(EVERYTHING) == {each.name for each in dataclasses.fields(Settings)}
-    defaults, other = Settings.from_sources(FLAGS), Settings.from_sources(EVERYTHING)
+    defaults, other = build_settings(FLAGS), build_settings(EVERYTHING)
     for name in set(EVERYTHING) - set(FLAGS):
         assert getattr(defaults, name) != getattr(other, name)
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = write(tmp_path / 's.toml', '[execution]\nnprocs = 2\nomp_nthreads = 1\n')
-    settings = Settings.from_sources({**FLAGS, 'nprocs': 3, 'device': None}, read_config(path))
+    settings = build_settings({**FLAGS, 'nprocs': 3, 'device': None}, read_config(path))
     assert (settings.nprocs, settings.omp_nthreads, settings.device) == (3, 1, 'auto')
 
 
 def test_labels_lose_their_prefix_and_come_once() -> None:
     flags = {**FLAGS, 'participants': ['sub-01', '01', '02'], 'sessions': ['ses-1']}
-    settings = Settings.from_sources(flags)
+    settings = build_settings(flags)
     assert (settings.participants, settings.sessions) == (('01', '02'), ('1',))
 
 
 def test_paths_are_absolute() -> None:
-    settings = Settings.from_sources({**FLAGS, 'bids_dir': 'here', 'work_dir': '~/w'})
+    settings = build_settings({**FLAGS, 'bids_dir': 'here', 'work_dir': '~/w'})
     assert settings.bids_dir == Path.cwd() / 'here'
     assert settings.work_dir == Path.home() / 'w'
 
 
 @pytest.mark.parametrize('values', [FLAGS, EVERYTHING])
 def test_toml_gives_the_same_settings_back(tmp_path: Path, values: dict[str, Any]) -> None:
-    settings = Settings.from_sources(values)
+    settings = build_settings(values)
     path = write(tmp_path / 'settings.toml', settings.to_toml())
-    again = Settings.from_sources({}, read_config(path))
+    again = build_settings({}, read_config(path))
     assert again == settings
     assert hash(again) == hash(settings)
     assert again.to_toml() == settings.to_toml()
@@ -125,7 +126,7 @@ def test_toml_gives_the_same_settings_back(tmp_path: Path, values: dict[str, Any
 )
 def test_a_wrong_value_is_named(name: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        Settings.from_sources({**FLAGS, name: value})
+        build_settings({**FLAGS, name: value})
     shown = value[0] if isinstance(value, list) and value != [1] else value
     assert str(shown) in caught.value.message
     assert caught.value.remedy
@@ -133,13 +134,13 @@ def test_a_wrong_value_is_named(name: str, value: Any) -> None:
 
 def test_an_unknown_level_has_its_own_exit_code() -> None:
     with pytest.raises(UnknownLevelError) as caught:
-        Settings.from_sources({**FLAGS, 'level': 'session'})
+        build_settings({**FLAGS, 'level': 'session'})
     assert caught.value.exit_code == ExitCode.UNKNOWN_LEVEL
 
 
 def test_the_folders_are_needed() -> None:
     with pytest.raises(UsageError, match='output_dir'):
-        Settings.from_sources({'bids_dir': '/in', 'level': 'group'})
+        build_settings({'bids_dir': '/in', 'level': 'group'})
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,6 @@ def test_a_missing_settings_file_is_missing_input(tmp_path: Path) -> None:
 
 def test_models_of_a_site_are_known_by_region(tmp_path: Path) -> None:
     path = write(tmp_path / 's.toml', '[models]\nlumbar = "b"\nneck = "a"\n')
-    settings = Settings.from_sources(FLAGS, read_config(path))
+    settings = build_settings(FLAGS, read_config(path))
     assert settings.models == (('cervical', 'a'), ('lumbar', 'b'))
-    assert 'models' not in Settings.from_sources(FLAGS).to_toml()
+    assert 'models' not in build_settings(FLAGS).to_toml()

@@ -17,7 +17,7 @@ from bids_muscle.errors import (
     OutputError,
 )
 from bids_muscle.files import how_to_fetch, read_small
-from bids_muscle.tables import decode
+from bids_muscle.user_tables import decode
 
 if TYPE_CHECKING:
     from bids_muscle.settings import Settings

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bids_muscle import __version__
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.errors import UsageError
-from bids_muscle.settings import OPTIONS, TABLES, Settings, only_at, read_config, value_type
+from bids_muscle.settings import OPTIONS, TABLES, Settings, only_at, value_type
 
 _PREFIXES = {'k': 1, 'm': 2, 'g': 3, 't': 4}
 _BYTES = {
@@ -154,7 +155,7 @@ def parse(argv: Sequence[str], *, both_levels: bool = False) -> Settings:
         _check_level(parser, flags)
     config_file = flags.pop('config_file')
     flags.pop('notrack', None)
-    return Settings.from_sources(flags, read_config(config_file) if config_file else None)
+    return build_settings(flags, read_config(config_file) if config_file else None)
 
 
 def _check_level(parser: argparse.ArgumentParser, flags: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bids_muscle.cli.slurm_job import JOBS
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.durations import duration
-from bids_muscle.settings import Settings, read_config
 from bids_muscle.workflows.planning import RunInputs
 
 
@@ -47,7 +47,7 @@ def _outdated(folder: Path, records: Sequence[ScanRecord]) -> set[str]:
     """
     places = dict.fromkeys(('bids_dir', 'output_dir'), folder)  # neither decides
     config = read_config(folder / 'settings.toml')
-    inputs = RunInputs.find(Settings.from_sources({**places, 'level': 'participant'}, config))
+    inputs = RunInputs.find(build_settings({**places, 'level': 'participant'}, config))
     old = {record.participant for record in records if not inputs.fits(record)}
     return old & set(_lines(folder / 'participants.txt'))
 

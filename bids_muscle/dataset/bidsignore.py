@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bids_muscle.files import read_small
-from bids_muscle.tables import decode
+from bids_muscle.user_tables import decode
 
 #: Suffixes of images that BIDS knows: one of these is ignored on purpose, others for their name.
 _BIDS_SUFFIXES = frozenset(('T1w', 'T2w', 'PDw', 'T2starw', 'MEGRE', 'MESE', 'VFA', 'FLAIR'))

@@ -23,7 +23,8 @@ from bids_muscle.errors import (
     UnreadableImageError,
 )
 from bids_muscle.files import read_small
-from bids_muscle.tables import MISSING, read_table
+from bids_muscle.tables import MISSING
+from bids_muscle.user_tables import read_table
 
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from bids_muscle.errors import BidsMuscleError
-from bids_muscle.tables import MISSING, Table, fit_labels, name_some, read_table
+from bids_muscle.tables import MISSING, name_some
+from bids_muscle.user_tables import Table, fit_labels, read_table
 
 #: Names of the column that says whom a row is about, without case, blanks and dashes.
 _ALIASES = {

@@ -16,7 +16,8 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import format_tsv, write_bytes
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError
 from bids_muscle.files import read_small
-from bids_muscle.tables import MISSING, decode, name_some, read_rows
+from bids_muscle.tables import MISSING, name_some, read_rows
+from bids_muscle.user_tables import decode
 
 #: Units that may follow a number, in lower case; an age of DICOM is ``034Y``.
 _UNITS = {

@@ -1,15 +1,19 @@
-"""JSON sidecars: where an output comes from, what its numbers mean, and what made it."""
+"""JSON sidecars: what the numbers of an output mean, where it comes from and what made it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from bids_muscle import __version__
-from bids_muscle.dataset.names import map_keys
+from bids_muscle.dataset.provenance import (
+    SOFTWARE,
+    camel,
+    maker_fields,
+    raw_uri,
+    setting_fields,
+    source_uris,
+)
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.measurement.methods import DEFAULT_THRESHOLD, THRESHOLDS
@@ -32,31 +36,6 @@ _FAT_FRACTIONS = {
 }
 
 
-def source_uris(scan: Scan, bids_dir: Path) -> list[str]:
-    """Return the BIDS URIs of the images of a scan.
-
-    Examples
-    --------
-    >>> from bids_muscle.dataset.scan import ScanImage
-    >>> image = ScanImage(Contrast.T2W, Path('/data/sub-1/anat/sub-1_T2w.nii.gz'))
-    >>> source_uris(Scan((('sub', '1'),), 'T2w', 'lumbar', (image,)), Path('/data'))
-    ['bids:raw:sub-1/anat/sub-1_T2w.nii.gz']
-    """
-    paths = dict.fromkeys([*(image.path for image in scan.images), *scan.echoes])
-    return [_uri(path, bids_dir) for path in paths]
-
-
-def own_uri(path: PurePath) -> str:
-    """Return the BIDS URI of a file of the derivatives dataset.
-
-    Examples
-    --------
-    >>> own_uri(PurePath('sub-1/anat/sub-1_acq-dixon_fatfrac.nii.gz'))
-    'bids::sub-1/anat/sub-1_acq-dixon_fatfrac.nii.gz'
-    """
-    return f'bids::{quote(path.as_posix(), safe="/+")}'
-
-
 def preproc_sidecar(
     scan: Scan, bids_dir: Path, contrast: Contrast | str, *, bias_correction: bool
 ) -> dict[str, Any]:
@@ -74,13 +53,15 @@ def preproc_sidecar(
     """
     contrast = Contrast(contrast)
     computed = contrast not in scan.paths
-    sources = source_uris(scan, bids_dir) if computed else [_uri(scan.paths[contrast], bids_dir)]
+    sources = (
+        source_uris(scan, bids_dir) if computed else [raw_uri(scan.paths[contrast], bids_dir)]
+    )
     return {
         **_image_fields(sources),
         'Description': f'The {contrast} image of the scan on its own grid.',
         'Contrast': str(contrast),
         'Computed': computed,
-        **_setting_fields({'bias_correction': bias_correction}),
+        **setting_fields({'bias_correction': bias_correction}),
         'Units': 'arbitrary',
     }
 
@@ -106,7 +87,7 @@ def swap_sidecar(scan: Scan, bids_dir: Path, *, fixed: bool) -> dict[str, Any]:
     """
     names = Contrast.WATER, Contrast.FAT
     return {
-        **_image_fields([_uri(scan.paths[name], bids_dir) for name in names]),
+        **_image_fields([raw_uri(scan.paths[name], bids_dir) for name in names]),
         'Description': 'Region in which the reconstruction of the scanner swapped water and fat.',
         'Type': 'ROI',
         'Corrected': fixed,
@@ -138,7 +119,7 @@ def dseg_sidecar(
         'Description': f'One number per {_noun(model)} and side; see the lookup table beside this '
         'file.',
         'Region': model.region,
-        **_maker_fields(scan, model, settings),
+        **maker_fields(scan, model, settings),
     }
     if quality is None:
         return fields
@@ -147,7 +128,7 @@ def dseg_sidecar(
     if model.renamed:
         fields['ClassesRenamed'] = model.renamed
     calibration = model.card.get('quality') or {}
-    computed = {_camel(key): value for key, value in quality['computed'].items()}
+    computed = {camel(key): value for key, value in quality['computed'].items()}
     return {
         **fields,
         'PredictedDice': quality['predicted_dice'],
@@ -155,7 +136,7 @@ def dseg_sidecar(
         'Computed': {
             **computed,
             'OutOfMemory': [
-                {_camel(key): value for key, value in tried.items()}
+                {camel(key): value for key, value in tried.items()}
                 for tried in quality['computed']['out_of_memory']
             ],
         },
@@ -180,7 +161,7 @@ def spine_sidecar(
         **_image_fields(source_uris(scan, bids_dir)),
         'Description': f'One number for each of the {kind}; see the lookup table beside this '
         'file.',
-        **_maker_fields(scan, model, settings, [kind]),
+        **maker_fields(scan, model, settings, [kind]),
     }
 
 
@@ -214,7 +195,7 @@ def fat_fraction_sidecar(scan: Scan, bids_dir: Path) -> dict[str, Any]:
         else [scan.paths[Contrast(name)] for name in source.value]
     )
     return {
-        **_image_fields([_uri(path, bids_dir) for path in used]),
+        **_image_fields([raw_uri(path, bids_dir) for path in used]),
         'Description': 'Fat fraction: fat signal over the sum of fat and water signal.',
         'Definition': _FAT_FRACTIONS[source],
         'Bounded': source is FatSource.PHASES,
@@ -249,7 +230,7 @@ def fat_map_sidecar(
         'is undefined.',
         'Definition': definition,
         'Units': '1',
-        **_maker_fields(scan, model, settings),
+        **maker_fields(scan, model, settings),
     }
 
 
@@ -274,7 +255,7 @@ def morph_sidecar(
     return {
         **{column: dict(definition) for column, definition in columns.items()},
         'Sources': source_uris(scan, bids_dir),
-        **_maker_fields(scan, model, settings),
+        **maker_fields(scan, model, settings),
     }
 
 
@@ -311,12 +292,11 @@ def joined_sidecar(
             'are scaled to be equal.'
         ),
         'Manual': any(bool(scan.manual) for scan in parts),
-        'SoftwareVersion': f'bids_muscle {__version__}',
+        'SoftwareVersion': SOFTWARE,
         **{
-            f'Model{key.upper() if key == "sha256" else _camel(key)}': v
-            for key, v in model.items()
+            f'Model{key.upper() if key == "sha256" else camel(key)}': v for key, v in model.items()
         },
-        **_setting_fields(settings),
+        **setting_fields(settings),
     }
 
 
@@ -379,49 +359,3 @@ def _noun(model: ModelBundle) -> str:
 def _image_fields(sources: list[str]) -> dict[str, Any]:
     """Fields of every derived image: it lies on the grid of the scan, skin and skull included."""
     return {'Sources': sources, 'SkullStripped': False, 'SpatialReference': 'orig'}
-
-
-def _maker_fields(
-    scan: Scan, model: ModelBundle, settings: Mapping[str, Any], keys: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return who made the label maps of some keys, by default all of a scan."""
-    keys = keys or map_keys(scan)
-    manual = [path for key, path in scan.manual if key in keys]
-    maker: dict[str, Any] = {
-        'ModelName': model.name,
-        'ModelVersion': model.version,
-        'ModelSHA256': model.sha256,
-    }
-    # Fetched models have both.
-    stated = {'license': 'ModelLicense', 'citation': 'ModelCitation'}
-    maker |= {name: model.card[key] for key, name in stated.items() if key in model.card}
-    if len(manual) == len(keys):
-        maker = {}
-    if manual:
-        names = [path.name for path in manual]
-        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in manual]
-        maker['LabelsFile'] = names if names[1:] else names[0]
-        maker['LabelsSHA256'] = digests if digests[1:] else digests[0]
-    return {
-        'Manual': bool(manual),
-        # Objects would pass for the definitions of columns in a data dictionary.
-        'SoftwareVersion': f'bids_muscle {__version__}',
-        **maker,
-        **_setting_fields(settings),
-    }
-
-
-def _setting_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as sidecar fields; a bias correction is named by its method."""
-    fields = {_camel(key): value for key, value in settings.items()}
-    if 'bias_correction' in settings:
-        fields['BiasCorrection'] = 'N4' if settings['bias_correction'] else 'none'
-    return fields
-
-
-def _camel(name: str) -> str:
-    return ''.join(word.capitalize() for word in name.split('_'))
-
-
-def _uri(path: Path, bids_dir: Path) -> str:
-    return f'bids:raw:{quote(path.relative_to(bids_dir).as_posix(), safe="/+")}'

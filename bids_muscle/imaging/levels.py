@@ -13,7 +13,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels, level_of
 from bids_muscle.errors import BadDataError
-from bids_muscle.tables import MISSING, read_rows, read_table
+from bids_muscle.tables import MISSING, read_rows
+from bids_muscle.user_tables import read_table
 
 #: A slice has the level that has at least this probability; below it the level is not known.
 MIN_CONFIDENCE = 0.6

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bids_muscle.errors import BadDataError
 from bids_muscle.statistics.detectable import GivenSdc
-from bids_muscle.tables import MISSING, read_table
+from bids_muscle.tables import MISSING
+from bids_muscle.user_tables import read_table
 
 COLUMNS = ('measure', 'sdc', 'muscle', 'region', 'contrast')
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bids_muscle.errors import BadDataError
 from bids_muscle.reports.outputs import ScanOutputs
-from bids_muscle.tables import MISSING, fit_labels, read_table
+from bids_muscle.tables import MISSING
+from bids_muscle.user_tables import fit_labels, read_table
 
 COLUMNS = ('participant_id', 'session_id', 'scan', 'muscle', 'reason')
 _UNSAID = 'excluded by the list'

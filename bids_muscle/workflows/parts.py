@@ -15,6 +15,7 @@ from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path, joined_outputs
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.parts import PartSet, check_places, find_part_sets
+from bids_muscle.dataset.provenance import own_uri, source_uris
 from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
@@ -240,11 +241,11 @@ def _read(settings: Settings, scan: Scan) -> _Read:
     from bids_muscle.measurement.methods import BRIGHT_FAT
     from bids_muscle.measurement.parts import Part
 
-    sources = sidecars.source_uris(scan, settings.bids_dir)
+    sources = source_uris(scan, settings.bids_dir)
 
     def published(key: str, contrast: Contrast | None = None) -> Nifti1Image:
         path = derivative_path(scan, key, contrast=contrast)
-        sources.append(sidecars.own_uri(path))
+        sources.append(own_uri(path))
         return to_canonical(nib.Nifti1Image.from_filename(settings.output_dir / path))
 
     prepared = prepare_scan(

@@ -38,7 +38,8 @@ from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_external, find_model
 from bids_muscle.segmentation.external import bundle_for
-from bids_muscle.tables import MISSING, name_some, read_table
+from bids_muscle.tables import MISSING, name_some
+from bids_muscle.user_tables import read_table
 from bids_muscle.workflows.resume import settings_digest
 
 if TYPE_CHECKING:

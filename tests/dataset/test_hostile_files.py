@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_muscle.config import read_config
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants, list_unusable
@@ -19,8 +20,7 @@ from bids_muscle.files import MAX_BYTES, read_small
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.reports.ratings import read_ratings
 from bids_muscle.segmentation.training.recipe import read_recipe
-from bids_muscle.settings import read_config
-from bids_muscle.tables import read_table
+from bids_muscle.user_tables import read_table
 
 TinyDataset = Callable[..., Path]
 

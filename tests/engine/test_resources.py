@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_muscle.config import build_settings
 from bids_muscle.engine import resources
 from bids_muscle.engine.resources import (
     allowed_cpus,
@@ -15,7 +16,6 @@ from bids_muscle.engine.resources import (
     resolve_resources,
 )
 from bids_muscle.errors import DeviceError, ExitCode
-from bids_muscle.settings import Settings
 
 GIB = 1024**3
 
@@ -193,7 +193,7 @@ def test_settings_win_over_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> N
 
     def resolve(**flags: object) -> tuple[int, int, float, bool]:
         base = {'bids_dir': '/in', 'output_dir': '/out', 'level': 'participant'}
-        found = resolve_resources(Settings.from_sources({**base, **flags}))
+        found = resolve_resources(build_settings({**base, **flags}))
         return found.nprocs, found.omp_nthreads, found.memory_gb, found.use_gpu
 
     assert resolve() == (12, 1, 9.0, False)

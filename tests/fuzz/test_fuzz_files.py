@@ -25,6 +25,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bids_muscle.cli.folders import check_input
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.dataset.bidsignore import is_ignored
 from bids_muscle.dataset.contrasts import load_contrast_rules
 from bids_muscle.dataset.discovery import find_scans
@@ -41,7 +42,6 @@ from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import COLUMNS, FORMAT, RATINGS, read_ratings
 from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.training.recipe import read_recipe
-from bids_muscle.settings import Settings, read_config
 
 #: Deeper than Python's parsers go.
 DEEP = b'[' * 100_000
@@ -79,7 +79,7 @@ def test_the_corpus_of_sidecars(path: Path) -> None:
 def _description(path: Path) -> None:
     path.replace(path.parent / 'dataset_description.json')
     flags = {'bids_dir': path.parent, 'output_dir': path.parent / 'out', 'level': 'participant'}
-    check_input(Settings.from_sources(flags))
+    check_input(build_settings(flags))
 
 
 def _people(path: Path) -> None:

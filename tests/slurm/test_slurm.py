@@ -16,11 +16,12 @@ import pytest
 from bids_muscle.cli.slurm import main
 from bids_muscle.cli.slurm_job import unfinished
 from bids_muscle.cli.status import main as status
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.dataset.records import ScanRecord, SessionRecord, write_session_record
 from bids_muscle.errors import ExitCode, Problem
 from bids_muscle.imaging.atlas import CARD, find_atlas
 from bids_muscle.segmentation.catalogue import packaged_models
-from bids_muscle.settings import Settings, read_config
+from bids_muscle.settings import Settings
 from bids_muscle.workflows.planning import find_models
 from bids_muscle.workflows.resume import settings_digest
 
@@ -234,7 +235,7 @@ def test_a_container_sees_the_models_of_a_site(
     folder = tmp_path / 'out/logs/slurm/0001'
     assert f'-v {path}:{path}:ro' in (folder / 'array.sh').read_text()
     monkeypatch.delenv('BIDS_MUSCLE_MODELS')
-    written = Settings.from_sources({}, read_config(folder / 'settings.toml'))
+    written = build_settings({}, read_config(folder / 'settings.toml'))
     models, refusals = find_models(written)
     assert models['lumbar'].name == 'mine'
     assert 'fetch musclemap-wholebody' in refusals['cervical'].remedy

@@ -25,13 +25,14 @@ from monai.networks.nets import UNet
 
 from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS
 from bids_muscle.cli.model import main
+from bids_muscle.config import build_settings, read_config
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sidecars import dseg_sidecar
 from bids_muscle.errors import ExitCode, ModelError
 from bids_muscle.segmentation import catalogue, registry
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.registry import Entry, RemoteFile
-from bids_muscle.settings import Settings, read_config
+from bids_muscle.settings import Settings
 from bids_muscle.workflows import download, fetching
 from bids_muscle.workflows.planning import find_models
 
@@ -591,7 +592,7 @@ def settings(tmp_path: Path, text: str, **flags: Any) -> Settings:
     path = tmp_path / 'site.toml'
     path.write_text(text)
     given = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'level': 'participant'}
-    return Settings.from_sources({**given, **flags}, read_config(path))
+    return build_settings({**given, **flags}, read_config(path))
 
 
 def test_the_models_of_a_site_take_the_place_of_the_shipped_ones(

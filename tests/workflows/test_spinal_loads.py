@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from last_steps import finish_sessions
 
+from bids_muscle.config import build_settings
 from bids_muscle.dataset.records import ScanRecord, read_session_records, write_record
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_tsv
@@ -41,7 +42,7 @@ needs_opensim = pytest.mark.skipif(find_spec('opensim') is None, reason='OpenSim
 
 def make_settings(folder: Path, **flags: object) -> Settings:
     base = {'bids_dir': folder, 'output_dir': folder / 'out', 'level': 'participant'}
-    return Settings.from_sources(base | flags)
+    return build_settings(base | flags)
 
 
 @pytest.fixture

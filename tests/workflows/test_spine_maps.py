@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from last_steps import finish_sessions
 
+from bids_muscle.config import build_settings
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
@@ -43,7 +44,7 @@ def settings(tmp_path: Path) -> Settings:
     (tmp_path / 'one/dseg.tsv').write_text('index\tname\n3\tL4-L5\n')
     flags = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'level': 'participant'}
     folders = [tmp_path / 'one', tmp_path / 'two']
-    return Settings.from_sources({**flags, 'derivatives': folders})
+    return build_settings({**flags, 'derivatives': folders})
 
 
 def rows(settings: Settings) -> list[dict[str, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bids_muscle.errors import BadDataError, MissingInputError
-from bids_muscle.tables import Table, read_rows, read_table
+from bids_muscle.tables import read_rows
+from bids_muscle.user_tables import Table, read_table
 
 CLEAN = 'participant_id\tage\tsite\nsub-01\t34.5\tMünchen\nsub-02\tn/a\tKöln\n'
 ROWS = (
