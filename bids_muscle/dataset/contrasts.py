@@ -146,14 +146,14 @@ def load_contrast_rules(path: Path | None = None) -> tuple[ContrastRule, ...]:
             f'There is no rule in the contrast rules {path}.',
             'Give a header and one row per rule.',
         )
-    known = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_EITHER, *_SIDECAR_COLUMNS, 'phase')
-    unknown = [column for column in rows[0] if column not in known]
+    columns = (*_FIXED_COLUMNS, *_ENTITY_COLUMNS, *_EITHER, *_SIDECAR_COLUMNS, 'phase')
+    unknown = [column for column in rows[0] if column not in columns]
     missing = [column for column in _FIXED_COLUMNS if column not in rows[0]]
     if unknown or missing:
         wrong = f'has {unknown}' if unknown else f'lacks {missing}'
         raise UsageError(
             f'Line {numbers[0]} of the contrast rules {path} {wrong} among its columns.',
-            f'Known columns are {", ".join(known)}, separated by tabs.',
+            f'Known columns are {", ".join(columns)}, separated by tabs.',
         )
     return tuple(
         rule
@@ -245,27 +245,29 @@ def classify(
     ('water', {'sub': '1', 'acq': 'dixon'})
     """
     first: Classified | None = None
-    other: Classified | None = None
+    second: Classified | None = None
     for rule in rules:
         # The second witness is the one that has not spoken yet.
         if first and (bool(rule.sidecar) == (first.source != 'name') or rule.phase):
             continue
-        found = _fit(rule, suffix, entities, metadata)
-        if found is None:
+        match = _fit(rule, suffix, entities, metadata)
+        if match is None:
             continue
         if first is None:
-            first = found
+            first = match
             if first.contrast not in DIXON:
                 return first
         else:
-            other = found
+            second = match
             break
-    if first is None or other is None or other.contrast not in DIXON:
+    if first is None or second is None or second.contrast not in DIXON:
         return first
-    named = first if first.source == 'name' else other
-    if first.contrast == other.contrast:
+    named = first if first.source == 'name' else second
+    if first.contrast == second.contrast:
         return named
-    return replace(first, entities=named.entities, other=other.contrast, other_source=other.source)
+    return replace(
+        first, entities=named.entities, other=second.contrast, other_source=second.source
+    )
 
 
 def _fit(

@@ -98,13 +98,13 @@ def find_corrections(scan: Scan, folder: Path, key: str = 'dseg') -> list[Correc
     plain = dict(scan.entities)
     alone = key == 'dseg'
     names = [plain | {'seg': segmentation(scan) if alone else key}, *[plain] * alone]
-    found = (
+    facts = (
         read_correction_facts(path)
         for path in sorted((folder / anat).glob(f'{scan.name}_*dseg.nii*'))
         if path.name.endswith(('_dseg.nii', '_dseg.nii.gz'))
         and {k: v for k, v in read_entities(path).items() if k != 'desc'} in names
     )
-    return [correction for correction in found if correction]
+    return [correction for correction in facts if correction]
 
 
 def read_correction_facts(path: Path) -> Correction | None:
@@ -153,15 +153,17 @@ def choose_correction(corrections: Iterable[Correction], scan: str = '') -> Corr
         If several were drawn in other programs.
     """
     corrections = list(corrections)
-    drawn = [each for each in corrections if not each.rater]
+    drawn = [correction for correction in corrections if not correction.rater]
     if len(drawn) > 1:
         raise BadDataError(
             f'{scan or drawn[0].path.name} has several corrected label maps: '
-            f'{", ".join(str(each.path) for each in drawn)}.',
+            f'{", ".join(str(correction.path) for correction in drawn)}.',
             'Keep one of them.',
         )
-    passed = [each for each in corrections if each.rater and each.passed]
-    newest = max(passed, key=lambda each: (each.saved_at, each.path.name), default=None)
+    passed = [correction for correction in corrections if correction.rater and correction.passed]
+    newest = max(
+        passed, key=lambda correction: (correction.saved_at, correction.path.name), default=None
+    )
     if newest and drawn and sha256_of(drawn[0].path) == newest.replaces:
         return newest
     return drawn[0] if drawn else newest

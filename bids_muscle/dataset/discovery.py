@@ -107,25 +107,25 @@ def find_scans(
         if is_image_ignored(bids_dir, image.path.relative_to(bids_dir).as_posix()):
             continue
         try:
-            found = classify(rules, image.suffix, image.entities, image.metadata)
+            match = classify(rules, image.suffix, image.entities, image.metadata)
         except BadDataError as error:
             # Only echoes lead here: they are of a Dixon scan that cannot be identified.
             entities = _echo_entities(image)
             remark = BadDataError(f'{image.path} is not used. {error.message}', error.remedy)
             groups[entities].unusable.append((image, remark))
             continue
-        if found is None and image.suffix == _ECHO_SUFFIX:
+        if match is None and image.suffix == _ECHO_SUFFIX:
             # Neither in phase nor opposed, but the fit of all echoes takes it.
             groups[_echo_entities(image)].echoes.append(image)
             continue
-        if found is None or found.contrast is None:
-            if why := found.left_alone if found else why_unknown(image.suffix, image.problem):
+        if match is None or match.contrast is None:
+            if why := match.left_alone if match else why_unknown(image.suffix, image.problem):
                 left_alone[session, why].append(image.path.name)
             continue
-        if found.contrast in selected and image.path not in selected[found.contrast]:
+        if match.contrast in selected and image.path not in selected[match.contrast]:
             continue
-        entities = _scan_entities(found.entities, found.contrast, image.suffix)
-        groups[entities].members.append((found, image))
+        entities = _scan_entities(match.entities, match.contrast, image.suffix)
+        groups[entities].members.append((match, image))
         if image.suffix == _ECHO_SUFFIX:
             groups[entities].echoes.append(image)
     for group in groups.values():
@@ -224,10 +224,10 @@ def _make_scan(
     sources = [image for _, image in group.members] + [image for image, _ in group.unusable]
     sources = sources or group.echoes
     labels = dict(entities)
-    found = find_region(
+    own_region = find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
     )
-    region = region or found or otherwise
+    region = region or own_region or otherwise
     if spine:
         region = SPINE
     if region is None and problem is None:
@@ -235,7 +235,7 @@ def _make_scan(
             f'The body region of {name} is not known.',
             'Give --region cervical or --region lumbar, or BodyPart in the sidecar.',
         ).problem
-    unclear = not spine and any(found.unclear for found, _ in group.members)
+    unclear = not spine and any(match.unclear for match, _ in group.members)
     if unclear:
         warnings.append(f'The contrast of {sources[0].path.name} is not known: {_UNCLEAR}.')
     left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
@@ -367,14 +367,14 @@ def _check_complete(images: dict[Contrast, IndexedImage], warnings: list[str]) -
         if lone not in images or partner in images:
             continue
         path = images[lone].path
-        what, other = word(lone), word(partner)
+        what, missing = word(lone), word(partner)
         if source is None:
             raise IncompleteScanError(
-                f'{path} is the {what} image of a scan without {other} image.',
-                f'Add the {other} image, or define its name with --contrast-rules.',
+                f'{path} is the {what} image of a scan without {missing} image.',
+                f'Add the {missing} image, or define its name with --contrast-rules.',
             )
         if source is FatSource.PHASES:
-            warnings.append(f'{path.name} has no matching {other} image and is not used.')
+            warnings.append(f'{path.name} has no matching {missing} image and is not used.')
             del images[lone]
 
 

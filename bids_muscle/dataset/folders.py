@@ -86,7 +86,7 @@ def find_dicom(folder: Path) -> Path | None:
 
     Derivatives are not looked at, and of a large folder only the first thousand files.
     """
-    found = None
+    dicom = None
     files = (
         Path(path, name)
         for path, folders, names in os.walk(folder)
@@ -95,8 +95,8 @@ def find_dicom(folder: Path) -> Path | None:
     for path in islice(files, _MOST_FILES):
         if path.name.endswith(('.nii', '.nii.gz')):
             return None
-        found = found or (path if _is_dicom(path) else None)
-    return found
+        dicom = dicom or (path if _is_dicom(path) else None)
+    return dicom
 
 
 def _in_order(folders: list[str], names: list[str]) -> list[str]:

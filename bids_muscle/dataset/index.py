@@ -90,7 +90,7 @@ def read_filters(path: Path) -> Filters:
         raise UsageError(
             f'The filter file {path} is not JSON: {error}.', 'Correct it at that place.'
         ) from error
-    known = {str(contrast) for contrast in Contrast}
+    contrasts = {str(contrast) for contrast in Contrast}
     names = {name for _, name in ENTITIES} | {'suffix', 'extension', 'datatype'}
     if not isinstance(content, dict) or not all(isinstance(q, dict) for q in content.values()):
         raise UsageError(
@@ -98,11 +98,11 @@ def read_filters(path: Path) -> Filters:
             'Write it as {"T2w": {"run": 1}}.',
         )
     for contrast, query in content.items():
-        unknown = [contrast] if contrast not in known else sorted(set(query) - names)
+        unknown = [contrast] if contrast not in contrasts else sorted(set(query) - names)
         if unknown:
             raise UsageError(
                 f'The filter file {path} names the unknown {", ".join(unknown)}.',
-                f'Contrasts are {", ".join(sorted(known))}; filters are '
+                f'Contrasts are {", ".join(sorted(contrasts))}; filters are '
                 f'{", ".join(sorted(names))}.',
             )
     return {Contrast(contrast): query for contrast, query in content.items()}
@@ -225,23 +225,23 @@ def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
 
     This goes through links, but not back. Paths are relative to the dataset.
     """
-    found, unnamed = [], []
+    listed, unnamed = [], []
     top = bids_dir / f'sub-{participant}'
     for folder, names, files in os.walk(top, followlinks=True):
-        place = Path(folder)
-        relative = place.relative_to(bids_dir).as_posix()
-        above = {parent.resolve() for parent in (place, *place.parents)} if names else set()
+        path = Path(folder)
+        relative = path.relative_to(bids_dir).as_posix()
+        above = {parent.resolve() for parent in (path, *path.parents)} if names else set()
         unnamed += [f'{relative}/{name}' for name in (*names, *files) if not _is_utf8(name)]
-        found += [f'{relative}/{name}' for name in files if _is_utf8(name)]
+        listed += [f'{relative}/{name}' for name in files if _is_utf8(name)]
         names[:] = [
             name
             for name in names
             if relative.count('/') < _MOST_FOLDERS
             and _is_utf8(name)
             and not _OTHER_DATATYPES.fullmatch(f'{relative}/{name}')
-            and (place / name).resolve() not in above
+            and (path / name).resolve() not in above
         ]
-    return found, unnamed
+    return listed, unnamed
 
 
 def _sidecars(bids_dir: Path, names: Iterable[str]) -> list[str]:

@@ -143,24 +143,24 @@ def find_label_maps(
         if seg in (None, entities.get('seg')):
             scan = frozenset(LabelMap(path, entities, {}).scan_entities.items())
             groups.setdefault((scan, entities.get('seg')), []).append((path, entities))
-    found = []
+    chosen = []
     for group in groups.values():
         group = _one_of_network(group, predicted=predicted)
-        own = [each for each in group if 'space' not in each[1]] or group
+        own = [pair for pair in group if 'space' not in pair[1]] or group
         corrections = [fact for path, _ in own if (fact := read_correction_facts(path))]
         if rater:
-            kept = [each.path for each in corrections if each.rater == rater]
-            found += [each for each in own if each[0] in kept]
+            kept = [drawn.path for drawn in corrections if drawn.rater == rater]
+            chosen += [pair for pair in own if pair[0] in kept]
         elif predicted:
-            found += [each for each in own if not _is_manual(*each)]
+            chosen += [pair for pair in own if not _is_manual(*pair)]
         else:
             counting = choose_correction(corrections)
-            found += [each for each in own if counting and each[0] == counting.path] or [
-                each for each in own if each[0] not in {other.path for other in corrections}
+            chosen += [pair for pair in own if counting and pair[0] == counting.path] or [
+                pair for pair in own if pair[0] not in {other.path for other in corrections}
             ]
     return [
         LabelMap(path, entities, read_lookup(path, derivatives))
-        for path, entities in sorted(found, key=lambda each: each[0])
+        for path, entities in sorted(chosen, key=lambda pair: pair[0])
     ]
 
 

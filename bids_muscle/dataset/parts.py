@@ -74,20 +74,20 @@ def find_part_sets(scans: Sequence[Scan]) -> list[PartSet]:
             named = tuple(pair for pair in scan.entities if pair[0] not in ('chunk', 'run'))
             families[scan.region, scan.suffix, named].append(scan)
     pools: dict[Hashable, list[Scan]] = defaultdict(list)
-    found: list[_Places] = []
+    part_sets: list[_Places] = []
     for family in families.values():
         sets = _split(family)
-        found += sets
+        part_sets += sets
         for scan in family if not sets else ():
             # What is wrong with a scan may be that nobody knows what it shows.
             if scan.problem is None:
                 kind = scan.fat_source or scan.images[0].contrast
                 session = scan.session, scan.region, scan.suffix
                 pools[*session, kind, scan.fat_suppressed].append(scan)
-    found += [places for pool in pools.values() for places in _split(pool)]
+    part_sets += [places for pool in pools.values() for places in _split(pool)]
     taken = {scan.name for scan in scans}
     return sorted(
-        (PartSet(_joined(places, taken), places) for places in found),
+        (PartSet(_joined(places, taken), places) for places in part_sets),
         key=lambda each: each.scan.name,
     )
 

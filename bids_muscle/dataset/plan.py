@@ -90,9 +90,9 @@ def _format_scan(
 ) -> str:
     lines = [scan.name]
     lines += [
-        f'  {"input" if place == 0 else "":<8} {image.contrast:<13} '
+        f'  {"input" if number == 0 else "":<8} {image.contrast:<13} '
         f'{image.path.relative_to(bids_dir)}'
-        for place, image in enumerate(scan.images)
+        for number, image in enumerate(scan.images)
     ]
     lines.append(f'  {"region":<8} {scan.region or "unknown"}')
     lines += [f'  {"warning":<8} {warning}' for warning in scan.warnings]
@@ -109,6 +109,6 @@ def _format_scan(
             lines += [f'  {"":<8} {remark}' for remark in model.remarks()]
         outputs = expected_outputs(scan, **choices)
         lines += [
-            f'  {"output" if place == 0 else "":<8} {path}' for place, path in enumerate(outputs)
+            f'  {"output" if number == 0 else "":<8} {path}' for number, path in enumerate(outputs)
         ]
     return '\n'.join(lines)

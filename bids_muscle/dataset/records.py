@@ -303,7 +303,7 @@ def read_session_records(output_dir: Path, participant: str) -> dict[str, Sessio
 
     One that cannot be read is left out, so that its step runs again.
     """
-    found = {}
+    records = {}
     for path in sorted(_session_folder(output_dir, participant).glob('*.json')):
         try:
             content = json.loads(read_small(path))
@@ -314,10 +314,10 @@ def read_session_records(output_dir: Path, participant: str) -> dict[str, Sessio
                 step=StepCost(**step) if step else None,
             )
             if _fits(record, SessionRecord):
-                found[record.name] = record
+                records[record.name] = record
         except (OSError, *PARSE_ERRORS, TypeError, AttributeError, KeyError):
             continue
-    return found
+    return records
 
 
 def remove_session_record(name: str, participant: str, output_dir: Path) -> None:

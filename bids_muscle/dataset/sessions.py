@@ -54,7 +54,7 @@ def _read(bids_dir: Path, participant: str) -> tuple[dict[str | None, dict[str, 
     labels = sorted(path.name.removeprefix('ses-') for path in folder.glob('ses-*'))
     table = read_sessions(bids_dir, participant, labels)
     remarks = list(table.remarks)
-    found: dict[str | None, dict[str, str]] = {}
+    by_session: dict[str | None, dict[str, str]] = {}
     for session in (None, *labels):
         info = dict(table.rows.get(session, {})) if session else {}
         scans = read_scans_table(bids_dir, participant, session)
@@ -63,5 +63,5 @@ def _read(bids_dir: Path, participant: str) -> tuple[dict[str | None, dict[str, 
         times = [(time, text) for text in texts if (time := parse_time(text))]
         if times:
             info['acq_time'] = min(times)[1]
-        found[session] = {name: text for name, text in info.items() if text != MISSING}
-    return found, remarks
+        by_session[session] = {name: text for name, text in info.items() if text != MISSING}
+    return by_session, remarks

@@ -63,17 +63,17 @@ def find_spine_maps(
     list of SpineMaps
         Sorted by name.
     """
-    found: dict[str, dict[str, Path]] = {}
+    by_stem: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for path in sorted((folder / f'sub-{participant}').rglob('*_dseg.nii*')):
             if not (match := _NAME.fullmatch(path.name)):
                 continue
             stem, kind, desc = match.groups()
             if not (stem in scans and (desc or '').startswith(io_spec()['correction'])):
-                found.setdefault(stem, {}).setdefault(kind, path)
+                by_stem.setdefault(stem, {}).setdefault(kind, path)
     return [
         SpineMaps(stem, maps.get('vertebrae'), maps.get('discs'))
-        for stem, maps in sorted(found.items())
+        for stem, maps in sorted(by_stem.items())
     ]
 
 

@@ -64,36 +64,36 @@ def settle(group: ImageGroup) -> None:
     be the same by it and not by the other: one sidecar for all images says nothing of each.
     """
     first, second = (
-        [found.contrast for found, _ in group.members],
-        [found.other or found.contrast for found, _ in group.members],
+        [match.contrast for match, _ in group.members],
+        [match.other or match.contrast for match, _ in group.members],
     )
     if first != second:
         turned = len(set(first)) < len(first) and len(set(second)) == len(second)
         group.remarks += [
-            _contradiction(found, image, turned=turned)
-            for found, image in group.members
-            if found.other
+            _contradiction(match, image, turned=turned)
+            for match, image in group.members
+            if match.other
         ]
         if turned:
             group.members = [
-                (replace(found, contrast=found.other or found.contrast), image)
-                for found, image in group.members
+                (replace(match, contrast=match.other or match.contrast), image)
+                for match, image in group.members
             ]
     _settle_echo_times(group)
 
 
-def _contradiction(found: Classified, image: IndexedImage, *, turned: bool) -> str:
-    sources = {found.source: found.contrast, found.other_source: found.other}
+def _contradiction(match: Classified, image: IndexedImage, *, turned: bool) -> str:
+    sources = {match.source: match.contrast, match.other_source: match.other}
     said = ' and its '.join(f'{source} {word(contrast)}' for source, contrast in sources.items())
     if turned:
         believed = (
-            f'The {found.other_source} is used, because by the {found.source} two images of the '
+            f'The {match.other_source} is used, because by the {match.source} two images of the '
             'scan would have the same contrast.'
         )
-    elif found.source == 'name':
+    elif match.source == 'name':
         believed = 'The name is used, because the contrast rules prefer it.'
     else:
-        believed = f'The {found.source} is used, because the scanner wrote it.'
+        believed = f'The {match.source} is used, because the scanner wrote it.'
     return f'{image.path.name} contradicts its sidecar: its {said}. {believed} Correct one.'
 
 
@@ -109,9 +109,9 @@ def _settle_echo_times(group: ImageGroup) -> None:
     nothing.
     """
     pair = {
-        found.contrast: image
-        for found, image in group.members
-        if found.source == 'name' and image not in group.echoes
+        match.contrast: image
+        for match, image in group.members
+        if match.source == 'name' and image not in group.echoes
     }
     phases = (Contrast.IN_PHASE, Contrast.OPPOSED_PHASE)
     if not all(contrast in pair for contrast in phases):
@@ -120,8 +120,11 @@ def _settle_echo_times(group: ImageGroup) -> None:
         return
     exchanged: dict[Contrast | None, Contrast] = dict(zip(phases, reversed(phases), strict=True))
     group.members = [
-        (replace(found, contrast=exchanged.get(found.contrast, found.contrast)), image)
-        for found, image in group.members
+        (
+            replace(match, contrast=exchanged.get(match.contrast, match.contrast)),
+            image,
+        )
+        for match, image in group.members
     ]
     group.remarks.append(
         f'By their EchoTime {pair[phases[0]].path.name} is the opposed-phase and '

@@ -145,14 +145,14 @@ def align_scan(
     deformable
         Add SyN (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the affine.
     """
-    own, other = atlas.nearest_contrast(images)
+    own, atlas_contrast = atlas.nearest_contrast(images)
     classes = classes_of(np.asarray(labels.dataobj), atlas.table)
     inside = np.asarray(mask.dataobj) > 0
     points = scan_points(images[own], classes, inside)
-    target = atlas.target(other)
+    target = atlas.target(atlas_contrast)
     if len(points.classes) < 50:
         nowhere = ('the scan shows no body',)
-        return Alignment(np.eye(4), (own, other), 0.0, 0.0, ((0.0, 1.0),), nowhere)
+        return Alignment(np.eye(4), (own, atlas_contrast), 0.0, 0.0, ((0.0, 1.0),), nowhere)
     matrix = find_affine(points, target)
     fit, centre = PointMatch(points, target), points.ras_mm.mean(axis=0)
     counts: tuple[Count, ...] = ()
@@ -170,7 +170,7 @@ def align_scan(
         matrix = counts[0].matrix
     alignment = Alignment(
         matrix=matrix,
-        contrasts=(own, other),
+        contrasts=(own, atlas_contrast),
         information_nats=fit.information(matrix),
         overlap=0.0,
         shifts=((0.0, 1.0),) if counts else _doubts(fit, matrix, atlas, centre),
@@ -194,13 +194,13 @@ def align_scan(
 
 
 def deform(
-    found: Alignment, img: Nifti1Image, mask: np.ndarray, classes: np.ndarray, atlas: Atlas
+    alignment: Alignment, img: Nifti1Image, mask: np.ndarray, classes: np.ndarray, atlas: Atlas
 ) -> Alignment:
     """Add SyN to an affine alignment.
 
     Parameters
     ----------
-    found
+    alignment
         The affine alignment.
     img, mask, classes
         (X, Y, Z) image of the scan, its body, and the position of its muscles in the label table
@@ -209,11 +209,13 @@ def deform(
         The atlas.
     """
     scaled = normalised(np.asarray(img.dataobj, np.float32), mask).astype(np.float32)
-    intensity = image_in_atlas(found, atlas, Nifti1Image(scaled, img.affine))
-    muscles = image_in_atlas(found, atlas, Nifti1Image(classes, img.affine), order=0)
-    seen = image_in_atlas(found, atlas, Nifti1Image(np.ones(classes.shape, np.uint8), img.affine))
+    intensity = image_in_atlas(alignment, atlas, Nifti1Image(scaled, img.affine))
+    muscles = image_in_atlas(alignment, atlas, Nifti1Image(classes, img.affine), order=0)
+    seen = image_in_atlas(
+        alignment, atlas, Nifti1Image(np.ones(classes.shape, np.uint8), img.affine)
+    )
     fixed = painted(
-        np.asarray(atlas.images[found.contrasts[1]].dataobj),
+        np.asarray(atlas.images[alignment.contrasts[1]].dataobj),
         classes_of(atlas.labels, atlas.table),
     )
     moving = painted(np.asarray(intensity.dataobj), np.asarray(muscles.dataobj))
@@ -221,20 +223,20 @@ def deform(
     unseen = np.asarray(seen.dataobj) == 0
     moving[unseen] = fixed[unseen]
     warp, inverse = find_warp(fixed, moving, atlas.affine)
-    return replace(found, warp=warp, inverse_warp=inverse)
+    return replace(alignment, warp=warp, inverse_warp=inverse)
 
 
 def _doubts(
     fit: PointMatch, matrix: np.ndarray, atlas: Atlas, centre: np.ndarray
 ) -> tuple[tuple[float, float], ...]:
     """Return how probable other heights are; the muscles stay in the middle of the atlas's."""
-    place = apply_affine(matrix, centre)
+    centre_mm = apply_affine(matrix, centre)
     middle = _middle_line(atlas)
     shifts = np.arange(-_DOUBT_MM, _DOUBT_MM + 0.1, _DOUBT_STEP_MM)
     scores = []
     for shift in shifts:
         moved = np.eye(4)
-        moved[:2, 3] = middle(place[2] + shift) - middle(place[2])
+        moved[:2, 3] = middle(centre_mm[2] + shift) - middle(centre_mm[2])
         moved[2, 3] = shift
         scores.append(fit.information(moved @ matrix))
     weights = np.exp(CERTAINTY * (np.array(scores) - max(scores)))
@@ -256,27 +258,27 @@ def _middle_line(atlas: Atlas) -> Callable[[float], np.ndarray]:
 
 
 def _doubtful(
-    found: Alignment, classes: np.ndarray, height_mm: float, least: float
+    alignment: Alignment, classes: np.ndarray, height_mm: float, least: float
 ) -> Iterator[str]:
     if not classes.any():
         yield 'no muscle was segmented, so the position of the scan cannot be confirmed'
-    elif found.overlap < least:
+    elif alignment.overlap < least:
         yield (
             'the overlap between the muscles of the atlas and the scan is too low (Dice '
-            f'{found.overlap:.2f}, less than {least})'
+            f'{alignment.overlap:.2f}, less than {least})'
         )
     if height_mm < _MIN_HEIGHT_MM:
         yield (
             f'the scan is only {height_mm:.0f} mm high, too low to find its position along the '
             'spine'
         )
-    growth = volume_factor(found.matrix)
+    growth = volume_factor(alignment.matrix)
     if not 1 / _MAX_GROWTH <= growth <= _MAX_GROWTH:
         yield f'the scan would have to be scaled {growth:.1f}-fold'
-    stretch = stretch_of(found.matrix)
+    stretch = stretch_of(alignment.matrix)
     if stretch > _MAX_STRETCH:
         yield f'the scan would have to be stretched {stretch:.1f} times more along one axis'
-    turn = _turn_deg(found.matrix)
+    turn = _turn_deg(alignment.matrix)
     if turn > _MAX_TURN_DEG:
         yield f'the scan would have to be rotated by {turn:.0f} degrees'
 
@@ -398,7 +400,7 @@ def level_probabilities(
     return slice_probabilities(_borders(found, atlas), scan.affine, scan.shape[2], shifts)
 
 
-def _borders(found: Alignment, atlas: Atlas) -> list[Boundary]:
+def _borders(alignment: Alignment, atlas: Atlas) -> list[Boundary]:
     """Return the borders of the levels in the scan from top to bottom, with their doubt.
 
     How people in the atlas differ is not all: muscles do not tell more exactly where vertebrae
@@ -406,19 +408,19 @@ def _borders(found: Alignment, atlas: Atlas) -> list[Boundary]:
     """
     if not atlas.boundaries:
         return []
-    if found.counts:
-        return list(found.counts[0].boundaries)
-    places = found.to_scan(np.array([each.ras_mm for each in atlas.boundaries]))
-    scale = np.cbrt(volume_factor(found.matrix))
-    misfit = _misfit_mm(found.matrix, atlas)
+    if alignment.counts:
+        return list(alignment.counts[0].boundaries)
+    places = alignment.to_scan(np.array([border.ras_mm for border in atlas.boundaries]))
+    scale = np.cbrt(volume_factor(alignment.matrix))
+    misfit = _misfit_mm(alignment.matrix, atlas)
     return [
         Boundary(
-            each.upper,
-            each.lower,
-            tuple(place.tolist()),
-            float(np.hypot(each.sd_mm / scale, misfit)),
+            border.upper,
+            border.lower,
+            tuple(ras_mm.tolist()),
+            float(np.hypot(border.sd_mm / scale, misfit)),
         )
-        for each, place in zip(atlas.boundaries, places, strict=True)
+        for border, ras_mm in zip(atlas.boundaries, places, strict=True)
     ]
 
 

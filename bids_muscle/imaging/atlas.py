@@ -135,13 +135,13 @@ def find_atlas(folder: Path | None, region: str) -> Path:
         If its description cannot be read.
     """
     if folder is not None:
-        found = [folder] if (folder / CARD).is_file() else _templates(folder)
-        if not found:
+        folders = [folder] if (folder / CARD).is_file() else _templates(folder)
+        if not folders:
             raise MissingInputError(
                 f'There is no atlas in the folder {folder}.',
                 f'Name a folder with {CARD}, as bids_muscle-atlas build writes it.',
             )
-        for path in found:
+        for path in folders:
             if _read_card(path)['Region'] == region:
                 return path
     packaged = Path(str(resources.files('bids_muscle') / 'data/atlas'))

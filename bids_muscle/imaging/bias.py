@@ -117,10 +117,12 @@ def _interpolate(
     from scipy.interpolate import make_interp_spline
 
     for axis, (where, size) in enumerate(zip(sampled, shape, strict=True)):
-        known = np.arange(where.start, where.stop, where.step)
-        wanted = np.clip(np.arange(size), known[0], known[-1])
-        if len(known) > 1:
-            spline = make_interp_spline(known, samples, k=min(3, len(known) - 1), axis=axis)
+        positions = np.arange(where.start, where.stop, where.step)
+        wanted = np.clip(np.arange(size), positions[0], positions[-1])
+        if len(positions) > 1:
+            spline = make_interp_spline(
+                positions, samples, k=min(3, len(positions) - 1), axis=axis
+            )
             samples = spline(wanted)
         else:
             samples = np.repeat(samples, size, axis=axis)

@@ -111,32 +111,32 @@ def count_discs(
     discs, placed = discs[kept], placed[kept]
     highest = VERTEBRAE.index('C2') - VERTEBRAE.index(borders[0].upper)
     lowest = VERTEBRAE.index('L5') - VERTEBRAE.index(borders[0].upper)
-    found = []
+    candidates = []
     for first in range(-int(places[-1]), len(borders)):
         numbers = first + places
-        known = (numbers >= 0) & (numbers < len(borders))
-        if np.count_nonzero(known) < MIN_DISCS:
+        named = (numbers >= 0) & (numbers < len(borders))
+        if np.count_nonzero(named) < MIN_DISCS:
             continue
-        own = there[numbers[known]]
-        growth, shift = np.polyfit(placed[known, 2], own[:, 2], 1)
+        own = there[numbers[named]]
+        growth, shift = np.polyfit(placed[named, 2], own[:, 2], 1)
         if not 1 / _MAX_GROWTH <= growth <= _MAX_GROWTH:
             continue
         moved = np.diag([1, 1, growth, 1]) @ matrix
         moved[2, 3] += shift
-        moved[:2, 3] += (own - apply_affine(moved, discs[known])).mean(axis=0)[:2]
+        moved[:2, 3] += (own - apply_affine(moved, discs[named])).mean(axis=0)[:2]
         moved = _in_plane(rough, moved, centre_mm)
         possible = (numbers >= highest) & (numbers <= lowest)
         boundaries = _named(moved, borders, discs[possible], numbers[possible], spread_mm)
         cost = _BEYOND * np.count_nonzero(~possible)
-        found.append((CERTAINTY * score(moved) - cost, moved, boundaries, discs[possible]))
-    if not found:
+        candidates.append((CERTAINTY * score(moved) - cost, moved, boundaries, discs[possible]))
+    if not candidates:
         return ()
-    scores = np.array([one for one, *_ in found])
+    scores = np.array([one for one, *_ in candidates])
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
     counts = [
         Count(moved, boundaries, seen, float(weight))
-        for weight, (_, moved, boundaries, seen) in zip(weights, found, strict=True)
+        for weight, (_, moved, boundaries, seen) in zip(weights, candidates, strict=True)
         if weight > _LEAST
     ]
     return tuple(sorted(counts, key=lambda count: -count.probability))
@@ -207,13 +207,13 @@ def _in_plane(
         x, y, growth = steps
         return step_matrix([x, y, 0, 0, 0, 0, growth, growth, 0, 0, 0, 0], centre) @ start
 
-    found = optimize.minimize(
+    result = optimize.minimize(
         lambda steps: -score(matrix(steps)),
         np.zeros(3),
         method='Powell',
         options={'xtol': 0.5, 'ftol': 1e-3, 'maxiter': 3},
     )
-    return matrix(found.x)
+    return matrix(result.x)
 
 
 def _named(
@@ -234,13 +234,13 @@ def _named(
     for number in range(min(int(numbers[0]), 0), max(int(numbers[-1]) + 1, len(borders))):
         seen = np.flatnonzero(numbers == number)
         if len(seen):
-            place, sd_mm = discs_mm[seen[0]], _SEEN_SD_MM
+            position, sd_mm = discs_mm[seen[0]], _SEEN_SD_MM
         elif numbers[0] < number < numbers[-1]:
-            place = np.array([np.interp(number, numbers, line) for line in discs_mm.T])
+            position = np.array([np.interp(number, numbers, line) for line in discs_mm.T])
             sd_mm = 2 * _SEEN_SD_MM
         else:
-            place, sd_mm = expected[number], spread_mm
-        x, y, z = place.tolist()
+            position, sd_mm = expected[number], spread_mm
+        x, y, z = position.tolist()
         out.append(
             Boundary(VERTEBRAE[top + number], VERTEBRAE[top + number + 1], (x, y, z), sd_mm)
         )

@@ -192,16 +192,16 @@ def doubt_negatives(
 def _copies(arrays: Mapping[str, np.ndarray], used: set[str]) -> tuple[list[str], list[str]]:
     """Find images that are copies of each other, up to a constant factor."""
     doubts, warnings = [], []
-    for one, other in combinations(arrays, 2):
-        factor = _constant_ratio(arrays[one], arrays[other])
+    for first, second in combinations(arrays, 2):
+        factor = _constant_ratio(arrays[first], arrays[second])
         if factor is None:
             continue
         what = (
-            f'the {other} image is a copy of the {one} image'
+            f'the {second} image is a copy of the {first} image'
             if abs(factor - 1) < _AGREE
-            else f'the {other} image is {factor:.3g} times the {one} image in all voxels'
+            else f'the {second} image is {factor:.3g} times the {first} image in all voxels'
         )
-        doubted = bool({one, other} & used)
+        doubted = bool({first, second} & used)
         doubts += [what] if doubted else []
         warnings.append(
             f'{what[0].upper()}{what[1:]}. One of them does not match its name. '
@@ -216,14 +216,14 @@ def _is_level(fraction: np.ndarray) -> bool:
     return bool(high - low < _AGREE * high)
 
 
-def _constant_ratio(one: np.ndarray, other: np.ndarray) -> float | None:
+def _constant_ratio(first: np.ndarray, second: np.ndarray) -> float | None:
     """Return the factor between two images where it is the same in all tissue, else None."""
-    known = np.isfinite(one) & np.isfinite(other)
-    if not known.any():
+    defined = np.isfinite(first) & np.isfinite(second)
+    if not defined.any():
         return None
-    tops = [max(float(np.percentile(data[known], 99)), 0.0) for data in (one, other)]
-    known &= (one > _DARK * tops[0]) | (other > _DARK * tops[1])
-    a, b = (data[known].astype(np.float64) for data in (one, other))
+    tops = [max(float(np.percentile(data[defined], 99)), 0.0) for data in (first, second)]
+    defined &= (first > _DARK * tops[0]) | (second > _DARK * tops[1])
+    a, b = (data[defined].astype(np.float64) for data in (first, second))
     if not a.size or not np.median(a) > 0 or not np.median(b) > 0:
         return None
     factor = float(np.median(b) / np.median(a))

@@ -68,7 +68,7 @@ def vertebra_boundaries(
 
     spacing = voxel_sizes(affine)
     numbers = {level: number for number, name in names.items() if (level := level_of(name))}
-    found = []
+    boundaries = []
     for upper, lower in itertools.pairwise(VERTEBRAE):
         if upper not in numbers or lower not in numbers:
             continue
@@ -86,8 +86,8 @@ def vertebra_boundaries(
         # Where the end plates face each other, not the rim where they gape.
         facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
         x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
-        found.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
-    return _longest_run(found)
+        boundaries.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
+    return _longest_run(boundaries)
 
 
 def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
@@ -132,18 +132,18 @@ def slice_probabilities(
 
     if not boundaries:
         return {}
-    voxels = apply_affine(np.linalg.inv(affine), [each.ras_mm for each in boundaries])
+    voxels = apply_affine(np.linalg.inv(affine), [boundary.ras_mm for boundary in boundaries])
     slice_mm = voxel_sizes(affine)[2]
     heights = voxels[:, 2] * slice_mm
     gaps = -np.diff(heights) if len(heights) > 1 else np.array([_HEIGHT_MM])
     edges = np.concatenate([[heights[0] + gaps[0]], heights, [heights[-1] - gaps[-1]]])
-    spread = np.array([each.sd_mm for each in boundaries])
+    spread = np.array([boundary.sd_mm for boundary in boundaries])
     spread = np.concatenate([spread[:1], spread, spread[-1:]])
     slices = np.arange(n_slices)[:, None] * slice_mm
     below = np.zeros((n_slices, len(edges)))
     for shift_mm, weight in shifts:
         below += weight * ndtr((edges + shift_mm - slices) / spread)
-    names = [*(each.upper for each in boundaries), boundaries[-1].lower]
+    names = [*(boundary.upper for boundary in boundaries), boundaries[-1].lower]
     shares = np.maximum(below[:, :-1] - below[:, 1:], 0)
     return {name: shares[:, k] for k, name in enumerate(names)}
 
@@ -335,10 +335,10 @@ def read_marks(path: Path, participant: str, session: str | None) -> list[Mappin
     for row in own:
         try:
             float(row['slice'] if _given(row, 'slice') else row['z_mm'])
-            known = level_of(row['level'])
+            level = level_of(row['level'])
         except (KeyError, TypeError, ValueError, AttributeError):
-            known = None
-        if known is None:
+            level = None
+        if level is None:
             raise BadDataError(
                 f'A row of sub-{participant} in the table of levels {path} is invalid: '
                 f'{dict(row)}.',
@@ -385,9 +385,9 @@ def levels_from_marks(
         )
         for mark in marks
     )
-    places = [place for place in marked if -0.5 <= place[0] <= n_slices - 0.5]
+    places = [pair for pair in marked if -0.5 <= pair[0] <= n_slices - 0.5]
     for k in range(n_slices):
         if places and places[0][0] - 0.5 <= k <= places[-1][0] + 0.5:
-            names[k] = min(places, key=lambda place: abs(place[0] - k))[1]
+            names[k] = min(places, key=lambda pair: abs(pair[0] - k))[1]
     confidence = np.array([float(name is not None) for name in names])
     return SliceLevels(tuple(names), confidence, 'file')

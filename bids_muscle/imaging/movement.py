@@ -81,12 +81,12 @@ def moved(shift_mm: Sequence[float]) -> str | None:
     return ', '.join(said) or None
 
 
-def remarks(found: Movement, source: str, frames: Sequence[str | None]) -> list[str]:
+def remarks(movement: Movement, source: str, frames: Sequence[str | None]) -> list[str]:
     """Return what makes it doubtful that muscles lie where their vertebrae seem to.
 
     Parameters
     ----------
-    found
+    movement
         From :func:`find_movement`.
     source
         Name of the other scan.
@@ -104,12 +104,12 @@ def remarks(found: Movement, source: str, frames: Sequence[str | None]) -> list[
             f'this scan and {source} have different frames of reference (FrameOfReferenceUID), so '
             'vertebrae and muscles may not match in position'
         )
-    if found.shift_mm is None:
+    if movement.shift_mm is None:
         said.append(
             f'movement of the patient between this scan and {source} cannot be excluded: '
-            f'{found.reason}'
+            f'{movement.reason}'
         )
-    elif way := moved(found.shift_mm):
+    elif way := moved(movement.shift_mm):
         said.append(
             f'the patient moved between the scans: the anatomy lies {way} relative to {source}'
         )

@@ -145,12 +145,12 @@ def _fit(
     shapes = _model(grid, fat, times)[0]
     # Of a projected fit the residual is |m|^2 - (m . g)^2 / |g|^2.
     explained = (shapes / np.linalg.norm(shapes, axis=0)).T @ signals
-    found = []
+    fits = []
     for side in (grid[0] <= _BETWEEN, grid[0] > _BETWEEN):
         start = grid[:, side][:, explained[side].argmax(axis=0)]
         (fraction, _), amplitude, residual = _refine(signals, start, fat, times)
-        found.append(((fraction, amplitude), residual))
-    return found
+        fits.append(((fraction, amplitude), residual))
+    return fits
 
 
 def _model(

@@ -65,11 +65,11 @@ def n4_log_field(
         # Lee et al. 1997, doi:10.1109/2945.620490: each sample asks for control points of its
         # own; they are averaged with the squares of the B-splines as weights.
         share = mask.astype(float)
-        for axis, each in enumerate(splines):
-            squares = (each**2).sum(axis=1)
+        for axis, spline in enumerate(splines):
+            squares = (spline**2).sum(axis=1)
             share /= squares.reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
-        cubes = [(each**3).T for each in splines]
-        weight = _along(mask.astype(float), [(each**2).T for each in splines])
+        cubes = [(spline**3).T for spline in splines]
+        weight = _along(mask.astype(float), [(spline**2).T for spline in splines])
         for _ in range(most):
             corrected = log - field[mask]
             residual = np.zeros(values.shape)

@@ -74,7 +74,7 @@ def prepare_scan(
     echo_train: EchoTrain | None = None,
     bias_correction: bool = True,
     fix_swaps: bool = False,
-    known: Mapping[str, Nifti1Image] | None = None,
+    already_corrected: Mapping[str, Nifti1Image] | None = None,
 ) -> PreparedScan:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -90,7 +90,7 @@ def prepare_scan(
     fix_swaps
         Exchange water and fat where the scanner did, and in- and opposed-phase; without it such
         places are only marked.
-    known
+    already_corrected
         Images by contrast whose bias field an earlier run has removed, in any voxel order; they
         are taken instead of estimating the field again.
 
@@ -113,7 +113,7 @@ def prepare_scan(
     grid_affine = next(iter(canonical.values())).affine
     source = dixon.fat_source([*arrays, *FatSource.ECHOES.value] if echo_train else arrays)
     checked = check_images(arrays, source, echoes=echo_arrays, fix_swaps=fix_swaps)
-    given, arrays = arrays, dict(checked.arrays)
+    unchecked, arrays = arrays, dict(checked.arrays)
     warnings += checked.warnings
     bounded = source is FatSource.PHASES
     if bounded:
@@ -124,7 +124,7 @@ def prepare_scan(
     driver = _bias_driver(arrays)
     bright_skin = {'water', 'fat'} <= arrays.keys() or 'inphase' in arrays
     mask = body_mask(driver, voxel_sizes(grid_affine), bright_skin=bright_skin)
-    doubt = checked.doubt or doubt_negatives(given, checked.arrays, mask)
+    doubt = checked.doubt or doubt_negatives(unchecked, checked.arrays, mask)
     if source is FatSource.ECHOES and echo_train:
         arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
         warnings.append(
@@ -136,8 +136,10 @@ def prepare_scan(
         warnings.append(said)
         doubt = doubt or inverted
     corrected = {key: _defined(data) for key, data in arrays.items()}
-    if known:
-        corrected |= {key: np.asarray(to_canonical(img).dataobj) for key, img in known.items()}
+    if already_corrected:
+        corrected |= {
+            key: np.asarray(to_canonical(img).dataobj) for key, img in already_corrected.items()
+        }
     elif bias_correction and set(arrays) != {'fatfraction'}:
         field = estimate_bias_field(make_image(driver, grid_affine), mask)
         corrected = {
@@ -154,7 +156,7 @@ def prepare_scan(
                         signals['water'], signals['fat'], swaps.mask
                     )
 
-    fraction, found = _fat_fraction(arrays, source, mask)
+    fraction, fraction_warnings = _fat_fraction(arrays, source, mask)
     if fraction is not None and doubt:
         fraction = np.full_like(fraction, np.nan)
     return PreparedScan(
@@ -173,7 +175,7 @@ def prepare_scan(
         swap_searched=swaps is not None,
         bounded=bounded,
         fat_doubt=doubt,
-        warnings=(*warnings, *found),
+        warnings=(*warnings, *fraction_warnings),
     )
 
 

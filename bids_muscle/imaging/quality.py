@@ -66,7 +66,7 @@ def image_quality(
     noise = _noise(image, body)
     muscle = image[(numbers > 0) & np.isfinite(image)]
     snr = float(np.median(muscle)) / noise if noise and muscle.size >= _ENOUGH else None
-    found, cut = _coverage(numbers, table)
+    n_found, cut = _coverage(numbers, table)
     clipped = clipped_fraction(image, body)
     empty = int(sum(not np.nan_to_num(image[:, :, k]).any() for k in range(image.shape[2])))
     position, doubts = _plausible(body_mask.affine, body, numbers, table)
@@ -79,13 +79,13 @@ def image_quality(
         'clipped_fraction': clipped,
         'undefined_fraction': float(np.mean(~np.isfinite(image))),
         'n_empty_slices': empty,
-        'n_muscles_found': found,
+        'n_muscles_found': n_found,
         'n_muscles_cut': len(cut),
         'muscles_cut': ', '.join(cut) or None,
         **position,
     }
     flags = list(doubts)
-    if found == 0:
+    if n_found == 0:
         flags.append('No muscle was found. The field of view may miss the spine.')
     if clipped > _CLIPPED:
         flags.append(

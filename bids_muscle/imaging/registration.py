@@ -176,20 +176,20 @@ class PointMatch:
         """
         onto = self._to_voxel @ matrix
         at = onto[:3, :3] @ self._ras + onto[:3, 3:]
-        known = (at[2] > -0.5) & (at[2] < self._depth - 0.5)
-        n_known = np.count_nonzero(known)
-        if n_known < 50:
+        inside = (at[2] > -0.5) & (at[2] < self._depth - 0.5)
+        n_inside = np.count_nonzero(inside)
+        if n_inside < 50:
             return 0.0
-        at, classes = at[:, known], self._points.classes[known]
+        at, classes = at[:, inside], self._points.classes[inside]
         at[2] = np.clip(at[2], 0, self._depth - 1)
         corners = self._intensity.corners(at)
         seen = self._intensity(corners, 0)
-        total = n_known * _mutual_information(self._bins[known], _binned(seen))
+        total = n_inside * _mutual_information(self._bins[inside], _binned(seen))
         # Where no muscle was segmented at all, that says nothing about where muscles are.
         if self._points.classes.any():
             expected = np.clip(self._probabilities(corners, classes), _LEAST_PROBABILITY, 1)
-            total += float((np.log(expected) - self._log_prior[known]).sum())
-        return total / len(known)
+            total += float((np.log(expected) - self._log_prior[inside]).sum())
+        return total / len(inside)
 
 
 class _Lookup:
@@ -364,13 +364,13 @@ def _refine(fit: PointMatch, start: np.ndarray, centre: np.ndarray, n_free: int)
     def matrix(steps: np.ndarray) -> np.ndarray:
         return start @ step_matrix(steps, centre)
 
-    found = optimize.minimize(
+    result = optimize.minimize(
         lambda steps: -fit.score(matrix(steps)),
         np.zeros(n_free),
         method='Powell',
         options={'xtol': 0.1, 'ftol': 1e-4, 'maxiter': 6},
     )
-    return matrix(found.x)
+    return matrix(result.x)
 
 
 def step_matrix(steps: Sequence[float] | np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -219,11 +219,11 @@ def _energy(scan: _Scan, slope: FloatArray) -> tuple[FloatArray, _Pairs]:
         step = brightness[before] - brightness[after]
         local = np.minimum(slope[before[2]], slope[after[2]])
         same = local * (fraction[before] - fraction[after])
-        other = local * (fraction[before] + fraction[after] - 1)
+        exchanged = local * (fraction[before] + fraction[after] - 1)
         # Neighbours share the field that is left, so that a pair is more sensitive.
         as_named, both, second, first = (
             cost(residual, spread / 1.5)
-            for residual in (step - same, step + same, step - other, step + other)
+            for residual in (step - same, step + same, step - exchanged, step + exchanged)
         )
         weight = _PAIR / 4 * (scan.known[before] & scan.known[after])
         field[before] += weight * (both + first - as_named - second)
@@ -268,13 +268,13 @@ def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray
         both = free[before] & free[after] & (coupling > 0)
         ends.append(np.stack([number[before][both], number[after][both]]))
         capacities.append(coupling[both])
-    one, other = np.concatenate(ends, axis=1)
+    first, second = np.concatenate(ends, axis=1)
     between = np.concatenate(capacities)
     # Flow comes from where voxels are rightly named, and ends where they are swapped.
     own = field[free]
-    each, source, sink = np.arange(n_free), n_free, n_free + 1
-    start = np.concatenate([one, other, np.full(n_free, source), each])
-    end = np.concatenate([other, one, each, np.full(n_free, sink)])
+    nodes, source, sink = np.arange(n_free), n_free, n_free + 1
+    start = np.concatenate([first, second, np.full(n_free, source), nodes])
+    end = np.concatenate([second, first, nodes, np.full(n_free, sink)])
     size = np.concatenate([between, between, np.maximum(own, 0), np.maximum(-own, 0)])
     graph = sparse.csr_array(
         (np.rint(size * _UNITS).astype(np.int32), (start, end)), shape=(n_free + 2, n_free + 2)
@@ -283,7 +283,7 @@ def _solve(field: FloatArray, pairs: _Pairs, free: NDArray[np.bool_]) -> NDArray
     left.eliminate_zeros()
     named = breadth_first_order(left, source, return_predecessors=False)
     exchanged = free.copy()
-    exchanged[free] = ~np.isin(each, named)
+    exchanged[free] = ~np.isin(nodes, named)
     return exchanged
 
 

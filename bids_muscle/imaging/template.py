@@ -231,14 +231,16 @@ def _mean_boundaries(
     points: dict[tuple[str, str], list[np.ndarray]] = {}
     heights: dict[tuple[str, str], list[float]] = {}
     for case, place in zip(cases, places, strict=True):
-        for each in case.boundaries:
-            ras_mm = np.array([each.ras_mm])
-            points.setdefault((each.upper, each.lower), []).append(place.to_atlas(ras_mm)[0])
+        for boundary in case.boundaries:
+            ras_mm = np.array([boundary.ras_mm])
+            points.setdefault((boundary.upper, boundary.lower), []).append(
+                place.to_atlas(ras_mm)[0]
+            )
             stiff = apply_affine(place.matrix, ras_mm)[0]
-            heights.setdefault((each.upper, each.lower), []).append(stiff[2])
-    found = []
+            heights.setdefault((boundary.upper, boundary.lower), []).append(stiff[2])
+    boundaries = []
     for (upper, lower), seen in points.items():
         x, y, z = np.mean(seen, axis=0).tolist()
         spread = float(np.std(heights[upper, lower], ddof=1)) if len(seen) > 1 else 0.0
-        found.append(Boundary(upper, lower, (x, y, z), max(spread, _LEAST_SD_MM)))
-    return tuple(sorted(found, key=lambda each: -each.ras_mm[2]))
+        boundaries.append(Boundary(upper, lower, (x, y, z), max(spread, _LEAST_SD_MM)))
+    return tuple(sorted(boundaries, key=lambda boundary: -boundary.ras_mm[2]))

@@ -25,7 +25,7 @@ class _PrepareInput(ScanInput):
     field_t = traits.Float(0.0, usedefault=True)
     bias_correction = traits.Bool(True, usedefault=True)
     fix_swaps = traits.Bool(False, usedefault=True)
-    known = traits.Dict(
+    already_corrected = traits.Dict(
         traits.Str, File(exists=True), usedefault=True, desc='images of an earlier run, corrected'
     )
 
@@ -70,7 +70,9 @@ class PrepareScan(SimpleInterface):
             echo_train=train,
             bias_correction=self.inputs.bias_correction,
             fix_swaps=self.inputs.fix_swaps,
-            known={key: load_image(Path(path)) for key, path in self.inputs.known.items()},
+            already_corrected={
+                key: load_image(Path(path)) for key, path in self.inputs.already_corrected.items()
+            },
         )
         fraction, swap = prepared.fat_fraction, prepared.swap
         self._results = {

@@ -84,17 +84,19 @@ def even_slices(
     """
     n_slices = labels.shape[2]
     most = int(labels.max())
-    found = np.stack([_of_slice(intensity[..., k], labels[..., k], most) for k in range(n_slices)])
-    known = np.flatnonzero(np.isfinite(found).any(axis=1))
-    if not known.size:
+    log_brightness = np.stack(
+        [_of_slice(intensity[..., k], labels[..., k], most) for k in range(n_slices)]
+    )
+    with_muscle = np.flatnonzero(np.isfinite(log_brightness).any(axis=1))
+    if not with_muscle.size:
         return Brightness(intensity, np.full(n_slices, np.nan), np.zeros(n_slices, bool))
-    table = found[known][:, np.isfinite(found).any(axis=0)]
-    profile = np.zeros(known.size)
+    table = log_brightness[with_muscle][:, np.isfinite(log_brightness).any(axis=0)]
+    profile = np.zeros(with_muscle.size)
     for _ in range(_ROUNDS):
         muscle = np.nanmedian(table - profile[:, None], axis=0)
         profile = np.nanmedian(table - muscle, axis=1)
     # A slice with little muscle is as bright as its neighbours.
-    brightness = np.exp(np.interp(np.arange(n_slices), known, profile - np.median(profile)))
+    brightness = np.exp(np.interp(np.arange(n_slices), with_muscle, profile - np.median(profile)))
     dark = brightness < DARK
     factor = np.where(dark, np.nan, 1 / brightness)
     even = intensity * factor.astype(np.float32)

@@ -82,22 +82,22 @@ def measure_fat(
         water = fat = np.full(fraction.shape, np.nan)
     # Sums in double precision do not depend on how the voxels are ordered in memory.
     both = np.isfinite(water) & np.isfinite(fat)
-    known = np.isfinite(fraction)
+    finite = np.isfinite(fraction)
     voxels = np.bincount(slice_index)
     n = len(voxels)
-    n_known = np.bincount(slice_index[known], minlength=n)
-    shares = fraction[known].astype(np.float64)
-    sum_fraction = np.bincount(slice_index[known], shares, n)
+    n_known = np.bincount(slice_index[finite], minlength=n)
+    shares = fraction[finite].astype(np.float64)
+    sum_fraction = np.bincount(slice_index[finite], shares, n)
     sum_fat = np.bincount(slice_index[both], fat[both], n)
     sum_all = sum_fat + np.bincount(slice_index[both], water[both], n)
 
     def summed(of: np.ndarray) -> Fat:
         whole = int(voxels[of].sum())
-        found = Fat(whole, whole - int(n_known[of].sum()))
-        if not found.trusted:
-            return found
+        measured = Fat(whole, whole - int(n_known[of].sum()))
+        if not measured.trusted:
+            return measured
         return replace(
-            found,
+            measured,
             ratio_of_means_pct=_percentage(float(sum_fat[of].sum()), float(sum_all[of].sum())),
             mean_of_voxels_pct=_percentage(
                 float(sum_fraction[of].sum()), float(n_known[of].sum())
@@ -108,7 +108,7 @@ def measure_fat(
     if counted is None:
         counted = np.ones(n, bool)
     total = replace(summed(np.flatnonzero(counted)), slices=slices)
-    shares = shares[counted[slice_index[known]]]
+    shares = shares[counted[slice_index[finite]]]
     if not (total.trusted and shares.size):
         return total
     return replace(

@@ -194,12 +194,12 @@ def _jumps(areas: pd.DataFrame) -> Iterator[str]:
         spike = (own >= LEAST_CM2) & (own > JUMP_FACTOR * np.maximum(below, above))
         # A muscle may begin and end in one slice, but not in the middle of it.
         spike &= np.minimum(below, above) > 0
-        found = areas.index[1:-1][hole | spike]
-        if len(found):
+        jumps = areas.index[1:-1][hole | spike]
+        if len(jumps):
             yield (
-                f'The area of {name} jumps in {_slices(found)} (slice {found[0]}: '
-                f'{areas.loc[found[0], name]:.1f} cm2, beside it '
-                f'{areas.loc[found[0] - 1, name]:.1f} and {areas.loc[found[0] + 1, name]:.1f}). '
+                f'The area of {name} jumps in {_slices(jumps)} (slice {jumps[0]}: '
+                f'{areas.loc[jumps[0], name]:.1f} cm2, beside it '
+                f'{areas.loc[jumps[0] - 1, name]:.1f} and {areas.loc[jumps[0] + 1, name]:.1f}). '
                 'Check the segmentation there.'
             )
 
@@ -212,7 +212,7 @@ def _borders(areas: pd.DataFrame, table: LabelTable) -> Iterator[str]:
             if not set(names) <= set(areas.columns):
                 continue
             both = areas[list(names)].sum(axis=1)
-            found = []
+            moved_at = []
             for one, two in pairwise(areas.index):
                 # Where one of them ends, its share falls to nothing within a few slices.
                 around = areas.loc[one - _AWAY_FROM_ENDS : two + _AWAY_FROM_ENDS, list(names)]
@@ -225,11 +225,11 @@ def _borders(areas: pd.DataFrame, table: LabelTable) -> Iterator[str]:
                 small = min(*shares, 1 - max(shares))
                 moved = abs(shares[1] - shares[0]) > BORDER_PART * max(small, BORDER_PART)
                 if moved and small >= LEAST_SHARE:
-                    found.append(two)
-            if found:
+                    moved_at.append(two)
+            if moved_at:
                 yield (
                     f'The border of {inner} with {outer} on the {side} moves by more than a '
-                    f'third at {_slices(found)}. Check the segmentation there.'
+                    f'third at {_slices(moved_at)}. Check the segmentation there.'
                 )
 
 

@@ -176,11 +176,11 @@ def _owners(
     owner, deepest = np.full(shape[:2], -1), np.full(shape[:2], -np.inf)
     indices = []
     for number, part in enumerate(parts):
-        place = apply_affine(np.linalg.inv(part.affine) @ affine, plane)
-        index = np.floor(place + 0.5).astype(int)
+        position = apply_affine(np.linalg.inv(part.affine) @ affine, plane)
+        index = np.floor(position + 0.5).astype(int)
         size = np.array(part.labels.shape)
         inside = ((index >= 0) & (index < size)).all(axis=-1)
-        height = place[..., 2]
+        height = position[..., 2]
         depth = np.minimum(height + 0.5, size[2] - 0.5 - height) * voxel_sizes(part.affine)[2]
         better = inside & (depth > deepest)
         owner[better], deepest[better] = number, depth[better]
@@ -247,14 +247,14 @@ def _contradict(names: Sequence[str | None], spacing_mm: float) -> bool:
     >>> _contradict(['L5', 'L4', None, 'L4', 'L3'], 5), _contradict(['L5', 'L4', 'L5'], 5)
     (False, True)
     """
-    known = [(k, VERTEBRAE.index(name)) for k, name in enumerate(names) if name in VERTEBRAE]
-    levels = [level for _, level in known]
+    numbered = [(k, VERTEBRAE.index(name)) for k, name in enumerate(names) if name in VERTEBRAE]
+    levels = [level for _, level in numbered]
     if levels != sorted(levels, reverse=True):
         return True
     heights = {
         level: (
-            max(k for k, each in known if each == level)
-            - min(k for k, each in known if each == level)
+            max(k for k, each in numbered if each == level)
+            - min(k for k, each in numbered if each == level)
             + 1
         )
         for level in set(levels)

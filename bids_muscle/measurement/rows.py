@@ -225,17 +225,17 @@ def _dixon_columns(fat: Fat, volume_ml: float) -> Row:
 def _threshold_columns(muscle: Muscle, size: Size) -> Row:
     main, within = muscle.main, muscle.within
     assert main is not None  # noqa: S101 - the caller knows
-    place = np.searchsorted(size.slices, muscle.voxels[within, 2])
+    slice_index = np.searchsorted(size.slices, muscle.voxels[within, 2])
     values = muscle.values['intensity'][within]
-    known = np.bincount(place, np.isfinite(values))
+    n_finite = np.bincount(slice_index, np.isfinite(values))
     row: Row = {}
-    for each in muscle.thresholded:
-        row[f'fat_{each.method}_pct'] = each.fat_pct
-        if np.isfinite(each.fat_min):
-            fat = np.bincount(place, values > each.fat_min)
-            row[f'fat_{each.method}_se_pct'] = 100 * bootstrap_se(fat, known)
-        if each.method.startswith('gmm'):
-            row[f'fat_{each.method}_weighted_pct'] = each.fat_weighted_pct
+    for split in muscle.thresholded:
+        row[f'fat_{split.method}_pct'] = split.fat_pct
+        if np.isfinite(split.fat_min):
+            fat = np.bincount(slice_index, values > split.fat_min)
+            row[f'fat_{split.method}_se_pct'] = 100 * bootstrap_se(fat, n_finite)
+        if split.method.startswith('gmm'):
+            row[f'fat_{split.method}_weighted_pct'] = split.fat_weighted_pct
     share = main.fat_pct / 100
     return row | {
         'threshold_method': main.method,
@@ -272,22 +272,22 @@ def _add_asymmetry(rows: Sequence[Row]) -> None:
                 left[name] = right[name] = left[value] - right[value]
 
 
-def _slice_row(muscle: Muscle, place: int, levels: SliceLevels | None, grid: SliceStack) -> Row:
-    size, at = muscle.size, int(muscle.size.slices[place])
-    area_cm2 = float(size.csa_mm2[place]) / 100
+def _slice_row(muscle: Muscle, position: int, levels: SliceLevels | None, grid: SliceStack) -> Row:
+    size, at = muscle.size, int(muscle.size.slices[position])
+    area_cm2 = float(size.csa_mm2[position]) / 100
     row = _identity(muscle.label) | {
         'slice': at,
         'level': levels.names[at] if levels else None,
         'level_confidence': float(levels.confidence[at]) if levels else None,
-        'within_extent': bool(muscle.beside[place] == 0),
-        'n_voxels': int(size.counts[place]),
+        'within_extent': bool(muscle.beside[position] == 0),
+        'n_voxels': int(size.counts[position]),
         'volume_ml': area_cm2 * grid.spacing_mm / 10,
         'csa_cm2': area_cm2,
-        'csa_corrected_cm2': float(size.csa_corrected_mm2[place]) / 100,
-        **_place(size.centroids_ras_mm[place]),
+        'csa_corrected_cm2': float(size.csa_corrected_mm2[position]) / 100,
+        **_place(size.centroids_ras_mm[position]),
     }
     here = muscle.voxels[:, 2] == at
-    return row | _fat_columns(muscle, here, muscle.fat.slices[place] if muscle.fat else None)
+    return row | _fat_columns(muscle, here, muscle.fat.slices[position] if muscle.fat else None)
 
 
 def _level_row(
@@ -342,12 +342,12 @@ def _fat_columns(muscle: Muscle, here: np.ndarray, fat: Fat | None) -> Row:
         reasons += missing_fat(fat, both={'water', 'fat'} <= set(muscle.values))
     if muscle.main is not None and np.isfinite(muscle.main.fat_min):
         values = muscle.values['intensity'][here]
-        known = np.count_nonzero(np.isfinite(values))
-        if known >= MIN_VOXELS:
+        n_finite = np.count_nonzero(np.isfinite(values))
+        if n_finite >= MIN_VOXELS:
             above = np.count_nonzero(values > muscle.main.fat_min)
-            row['threshold_fat_pct'] = 100 * above / known
+            row['threshold_fat_pct'] = 100 * above / n_finite
         else:
-            reasons.append(_FEW_VOXELS if known else _NO_SIGNAL)
+            reasons.append(_FEW_VOXELS if n_finite else _NO_SIGNAL)
     elif muscle.main is not None:
         reasons.append(str(muscle.main.reason))
     return row | {'reason': '; '.join(reasons) or None}

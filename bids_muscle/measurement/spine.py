@@ -100,11 +100,11 @@ def measure_spine(
     import pandas as pd
 
     maps = {
-        kind: _NamedLabels(*_oriented(kind, given[0]), given[1])
-        for kind, given in (('vertebra', vertebrae), ('disc', discs))
-        if given is not None
+        kind: _NamedLabels(*_oriented(kind, label_map[0]), label_map[1])
+        for kind, label_map in (('vertebra', vertebrae), ('disc', discs))
+        if label_map is not None
     }
-    rows = [row for kind, given in maps.items() for row in _rows(kind, given)]
+    rows = [row for kind, label_map in maps.items() for row in _rows(kind, label_map)]
     for row in rows:
         row['confidence'] = (confidence or {}).get(row['index'])
         known = [*(reasons or {}).get(row['index'], ()), row['reason']]
@@ -163,10 +163,10 @@ def join_levels(
             bone = bones.get(row['level'])
             if bone is None:
                 continue
-            known = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
+            reasons = [each for each in (row['reason'], bone['reason']) if isinstance(each, str)]
             away = away_mm(row | bone)
-            known += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
-            here.append({**row, **bone, 'scan': scan, 'reason': '; '.join(known) or None})
+            reasons += [_NOT_TOGETHER.format(away)] if away > NEAR_MM else []
+            here.append({**row, **bone, 'scan': scan, 'reason': '; '.join(reasons) or None})
         for spine in dict.fromkeys(row['spine_scan'] for row in here):
             beside = [row for row in here if row['spine_scan'] == spine]
             _tell_movement(beside, movement if spine == source else {})
@@ -297,16 +297,16 @@ def _oriented(kind: str, labels: Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
     return apply_orientation(numbers, order), affine
 
 
-def _rows(kind: str, given: _NamedLabels) -> list[dict[str, Any]]:
+def _rows(kind: str, label_map: _NamedLabels) -> list[dict[str, Any]]:
     rows = [
         _row(
             kind,
             int(index),
-            given.names.get(int(index), f'label {index}'),
-            given.numbers,
-            given.affine,
+            label_map.names.get(int(index), f'label {index}'),
+            label_map.numbers,
+            label_map.affine,
         )
-        for index in np.unique(given.numbers[given.numbers > 0])
+        for index in np.unique(label_map.numbers[label_map.numbers > 0])
     ]
     return sorted(rows, key=lambda row: (-row.get('z_ras_mm', -np.inf), row['index']))
 
@@ -349,12 +349,12 @@ def _row(
         pixels = np.argwhere(plane)
         if len(pixels):
             spacing = voxel_sizes(affine)[1:]
-            found = smallest_rectangle(pixels, (float(spacing[0]), float(spacing[1])))
+            rectangle = smallest_rectangle(pixels, (float(spacing[0]), float(spacing[1])))
             row |= {
-                'height_mm': found.short_mm,
-                'mean_height_mm': len(pixels) * float(spacing.prod()) / found.long_mm,
-                'depth_mm': found.long_mm,
-                'tilt_deg': _tilt(found, affine),
+                'height_mm': rectangle.short_mm,
+                'mean_height_mm': len(pixels) * float(spacing.prod()) / rectangle.long_mm,
+                'depth_mm': rectangle.long_mm,
+                'tilt_deg': _tilt(rectangle, affine),
             }
         else:
             reasons.append('its centroid lies outside the label, so it has no central slice')

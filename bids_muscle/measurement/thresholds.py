@@ -156,8 +156,8 @@ def threshold_fat(
     voxel is never fat, however wide the distribution of fat.
     """
     values = np.asarray(values).ravel()
-    known = np.isfinite(values)
-    finite = values[known].astype(np.float64)
+    defined = np.isfinite(values)
+    finite = values[defined].astype(np.float64)
     counted = {'n_voxels': finite.size, 'n_excluded': values.size - finite.size}
     n_classes = int(method[-1])
 
@@ -199,9 +199,9 @@ def threshold_fat(
     muscle_max, fat_min = (float(cuts[i] * spread + centre) for i in (0, -1))
     probability = np.full(values.shape, nan)
     if mixture is None:
-        probability[known] = finite > fat_min
+        probability[defined] = finite > fat_min
     else:
-        probability[known] = mixture.fat_probability((limited - centre) / spread)
+        probability[defined] = mixture.fat_probability((limited - centre) / spread)
     bright = finite > fat_min
     fat_pct = 100 * float(np.mean(bright))
     muscle_pct = nan if np.isnan(muscle_max) else 100 * float(np.mean(finite <= muscle_max))
@@ -257,10 +257,10 @@ def kmeans_cuts(levels: np.ndarray, counts: np.ndarray, n_classes: int) -> np.nd
         for first in range(1, n - 1):
             at = np.arange(first + 1, n)
             total = gain(first, at) + gain(at, n)
-            found = int(np.argmax(total))
-            if total[found] + gain(0, first) > best:
-                best = float(total[found] + gain(0, first))
-                edges = [0, first, int(at[found]), n]
+            second = int(np.argmax(total))
+            if total[second] + gain(0, first) > best:
+                best = float(total[second] + gain(0, first))
+                edges = [0, first, int(at[second]), n]
     means = np.diff(sums[edges]) / np.diff(voxels[edges])
     return (means[:-1] + means[1:]) / 2
 

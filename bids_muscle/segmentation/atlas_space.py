@@ -45,26 +45,29 @@ def segment_in_atlas(
     SegmentationError
         If no muscle is found, or the alignment is not trusted.
     """
-    found = align_scan(images, guide.segment(images).labels, mask, atlas)
-    if not found.trusted:
+    alignment = align_scan(images, guide.segment(images).labels, mask, atlas)
+    if not alignment.trusted:
         raise SegmentationError(
             'The model works in the space of an atlas, and the alignment of the scan with '
-            f'{atlas.name} is not trusted: {"; ".join(found.reasons)}.',
+            f'{atlas.name} is not trusted: {"; ".join(alignment.reasons)}.',
             'Look at the scan, name an atlas that fits with --atlas, or use a model in native '
             'space.',
         )
     first = next(iter(images.values()))
     ones = Nifti1Image(np.ones(first.shape, np.uint8), first.affine)
-    area = np.count_nonzero(axial_slices(found, atlas, ones, order=0).dataobj, axis=(0, 1))
+    area = np.count_nonzero(axial_slices(alignment, atlas, ones, order=0).dataobj, axis=(0, 1))
     seen = np.flatnonzero(area > area.max() / 2)
     slices = slice(int(seen[0]), int(seen[-1]) + 1)
     made = predictor.segment(
-        {key: axial_slices(found, atlas, img).slicer[:, :, slices] for key, img in images.items()}
+        {
+            key: axial_slices(alignment, atlas, img).slicer[:, :, slices]
+            for key, img in images.items()
+        }
     )
 
     def back(img: Nifti1Image) -> Nifti1Image:
         data = np.asarray(img.dataobj)
-        moved = resample(data, img.affine, first.shape, first.affine, found.to_atlas, order=0)
+        moved = resample(data, img.affine, first.shape, first.affine, alignment.to_atlas, order=0)
         return Nifti1Image(moved, first.affine)
 
     return replace(made, labels=back(made.labels), confidence=back(made.confidence))

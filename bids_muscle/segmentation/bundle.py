@@ -183,10 +183,10 @@ def load_networks(bundle: ModelBundle) -> tuple[nn.Module, ...]:
             contents.append(path.read_bytes())
         except OSError as error:
             raise ModelError(f'The weights {path} cannot be read: {error}.', remedy) from error
-    found = _digest(contents)
-    if not contents or found != bundle.sha256:
+    digest = _digest(contents)
+    if not contents or digest != bundle.sha256:
         raise ModelError(
-            f'The weights in {bundle.path} have the SHA-256 {found[:12]}..., the card says '
+            f'The weights in {bundle.path} have the SHA-256 {digest[:12]}..., the card says '
             f'{bundle.sha256[:12]}....',
             remedy,
         )

@@ -90,20 +90,20 @@ def find_external(name_or_path: str, orientation: str | None) -> ModelBundle | N
 
 def _as_fetched(bundle: ModelBundle) -> ModelBundle:
     """Add what is known of where a model is from, if it was fetched."""
-    known = certificate(bundle.path)
-    if not known:
+    origin = certificate(bundle.path)
+    if not origin:
         return bundle
-    if known['sha256'] != bundle.sha256:
+    if origin['sha256'] != bundle.sha256:
         raise ModelError(
             f'The model {bundle.path} has the SHA-256 {bundle.sha256[:12]}..., '
-            f'{known["sha256"][:12]}... when it was fetched.',
-            f'Remove the folder and run: bids_muscle-model fetch {known["name"]}',
+            f'{origin["sha256"][:12]}... when it was fetched.',
+            f'Remove the folder and run: bids_muscle-model fetch {origin["name"]}',
         )
-    limits = f'Trained on {known["trained_on"]}.'
-    kept = {field: known[field] for field in ('license', 'citation')}
+    limits = f'Trained on {origin["trained_on"]}.'
+    kept = {field: origin[field] for field in ('license', 'citation')}
     card = {**bundle.card, **kept, 'limits': limits}
-    version = known['version'] or bundle.version
-    return replace(bundle, name=known['name'], version=version, card=card)
+    version = origin['version'] or bundle.version
+    return replace(bundle, name=origin['name'], version=version, card=card)
 
 
 def model_folders() -> dict[str, Path]:
@@ -121,9 +121,9 @@ def model_folders() -> dict[str, Path]:
 
 
 def _folder(name_or_path: str) -> Path:
-    known = model_folders()
-    if name_or_path in known:
-        return known[name_or_path]
+    folders = model_folders()
+    if name_or_path in folders:
+        return folders[name_or_path]
     if (Path(name_or_path) / CARD).is_file():
         # Steps run in folders of their own, where a relative path would lead elsewhere.
         return Path(name_or_path).absolute()
@@ -138,7 +138,7 @@ def _folder(name_or_path: str) -> Path:
     raise ModelError(
         f'There is no model {name_or_path!r}: it is neither the name of a model nor a folder '
         f'with {CARD}, nor a model of MuscleMap (.pth), MONAI (configs/) or nnU-Net (plans.json).',
-        f'Use one of {", ".join(sorted({*known, *fetched_models()}))}, or the path of a model '
+        f'Use one of {", ".join(sorted({*folders, *fetched_models()}))}, or the path of a model '
         'folder. "bids_muscle-model list" names those that can be fetched.',
     )
 

@@ -108,8 +108,8 @@ def load_own(bundle: ModelBundle) -> Model:
     """
     card = bundle.card
     step = divisor(bundle.network)
-    other = bundle.labels.mirrored
-    numbers = tuple(card.get('numbers') or (0, *other))
+    mirrored = bundle.labels.mirrored
+    numbers = tuple(card.get('numbers') or (0, *mirrored))
     classes = {number: index for index, number in enumerate(numbers)}
     window = [*(int(extent) for extent in card['window_px']), 1][:3]
     solid = bundle.network['spatial_dims'] == 3
@@ -121,7 +121,7 @@ def load_own(bundle: ModelBundle) -> Model:
         spatial_dims=3 if solid else 2,
         numbers=numbers,
         # Up and down are no mirror images.
-        mirrored=tuple(classes[other[n]] if n else i for i, n in enumerate(numbers))
+        mirrored=tuple(classes[mirrored[n]] if n else i for i, n in enumerate(numbers))
         if card.get('plane', 'axial') == 'axial'
         else None,
         spacing_mm=(bundle.spacing_mm, bundle.spacing_mm, card.get('slice_mm') or None),

@@ -95,13 +95,13 @@ def classify_voxels(
         shares = scores if procedure.shares else scores.softmax(0)
         expected += shares.sum((1, 2), dtype=torch.float64).cpu() * pixels
         total = scores.sum(0) if procedure.shares else scores.logsumexp(0)
-        found, best = _winner(scores, rows, columns, procedure.half)
+        classes, best = _winner(scores, rows, columns, procedure.half)
         norm = _resampled(total[None], rows, columns)[0]
         looked = torch.as_tensor(
             np.outer(rows.weight.any(1), columns.weight.any(1)), device=norm.device
         )
         share = best / norm.clamp(min=1e-6) if procedure.shares else (best - norm).exp()
-        winner[k] = found.cpu().numpy()
+        winner[k] = classes.cpu().numpy()
         percent = (100 * share.clamp(0, 1) * looked).round()
         confidence[k] = percent.to(torch.uint8).cpu().numpy()
     back = np.argsort(prepared.axes)

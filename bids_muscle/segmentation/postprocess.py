@@ -50,20 +50,20 @@ def postprocess(
     ModelError
         If a step is unknown.
     """
-    known = {
-        'muscles': lambda found, zooms: keep_muscles(found, zooms, bridge_mm),
+    functions = {
+        'muscles': lambda label_map, zooms: keep_muscles(label_map, zooms, bridge_mm),
         'smooth': smooth_edges,
-        'fill': lambda found, _: fill_holes(found),
-        'largest': lambda found, _: largest_components(found),
-        'largest-faces': lambda found, _: largest_components(found, corners=False),
+        'fill': lambda label_map, _: fill_holes(label_map),
+        'largest': lambda label_map, _: largest_components(label_map),
+        'largest-faces': lambda label_map, _: largest_components(label_map, corners=False),
     }
     for step in steps:
-        if step not in known:
+        if step not in functions:
             raise ModelError(
                 f'The model asks for the post-processing {step!r}.',
-                f'Use a model that asks for some of {", ".join(known)}.',
+                f'Use a model that asks for some of {", ".join(functions)}.',
             )
-        labels = known[step](labels, zooms_mm)
+        labels = functions[step](labels, zooms_mm)
     return labels
 
 

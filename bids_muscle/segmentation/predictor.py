@@ -209,11 +209,11 @@ class Predictor:
         ]
         zooms = [float(first.header.get_zooms()[axis]) for axis in axes]
         if self.model.procedure:
-            found = self._as_its_program(volumes[0], first.affine, compute)
+            segmented = self._as_its_program(volumes[0], first.affine, compute)
         else:
-            found = self._whole(volumes, zooms, compute)
-        confidence = found.confidence
-        labels = postprocess(found.labels, zooms, self.model.postprocess)
+            segmented = self._whole(volumes, zooms, compute)
+        confidence = segmented.confidence
+        labels = postprocess(segmented.labels, zooms, self.model.postprocess)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
             raise _nothing_found(self.model.plane)
         back = np.argsort(axes)
@@ -221,7 +221,7 @@ class Predictor:
         return Segmentation(
             labels=_image(labels, first),
             confidence=_image(confidence, first),
-            agreement=expected_dice(labels, confidence, found.expected, self.model.numbers),
+            agreement=expected_dice(labels, confidence, segmented.expected, self.model.numbers),
             compute=compute,
             out_of_memory=failed,
         )
@@ -269,12 +269,12 @@ class Predictor:
             )
             for network in self.model.networks
         ]
-        found = classify_voxels(
+        classified = classify_voxels(
             prepared, looks, procedure, compute.batch_size, len(self.model.numbers)
         )
         numbers = np.array(self.model.numbers, np.min_scalar_type(max(self.model.numbers)))
-        labels = np.flip(numbers[found.winner], flips)
-        return _SegmentedSlices(labels, np.flip(found.confidence, flips), found.expected)
+        labels = np.flip(numbers[classified.winner], flips)
+        return _SegmentedSlices(labels, np.flip(classified.confidence, flips), classified.expected)
 
     def _batch(self, image: nib.Nifti1Image) -> int:
         """Windows at once: fewer where there are many classes, whose logits fill the memory."""
@@ -434,10 +434,10 @@ class Predictor:
                 for mirror in (False, True)[: 1 + self.tta]:
                     with torch.autocast('cuda', torch.float16, enabled=on_gpu):
                         logits = network(windows.flip(2) if mirror else windows)
-                    found = (logits.half() if on_gpu else logits).softmax(1)
+                    probabilities = (logits.half() if on_gpu else logits).softmax(1)
                     if mirror:
-                        found = found.flip(2)[:, list(model.mirrored or ())]
-                    total = found if total is None else total.add_(found)
+                        probabilities = probabilities.flip(2)[:, list(model.mirrored or ())]
+                    total = probabilities if total is None else total.add_(probabilities)
                     count += 1
         assert total is not None  # noqa: S101 - there is at least one image and one network
         return total.div_(count).to(compute.accumulate_on)

@@ -79,12 +79,12 @@ def find_discs(
     }
     predictor = Predictor(find_model(str(packaged_models() / 'stacks'), SPINE))
     try:
-        found = predictor.segment(planes)
+        segmented = predictor.segment(planes)
     except SegmentationError:  # no spine is seen
         return none
     discs = name_spine(
-        np.asarray(found.labels.dataobj),
-        np.asarray(found.confidence.dataobj),
+        np.asarray(segmented.labels.dataobj),
+        np.asarray(segmented.confidence.dataobj),
         (_APART_MM, _PIXEL_MM, _PIXEL_MM),
         (DISC,),
     ).discs

@@ -103,7 +103,7 @@ def name_spine(
     classes: np.ndarray,
     confidence_pct: np.ndarray,
     spacing_mm: Sequence[float],
-    known: Collection[int] = (BODY, DISC, SACRUM),
+    model_classes: Collection[int] = (BODY, DISC, SACRUM),
 ) -> Spine:
     """Separate vertebrae and discs and name them from the sacrum upwards.
 
@@ -117,12 +117,12 @@ def name_spine(
         (X, Y, Z) probability of the class, percent.
     spacing_mm
         Voxel size.
-    known
+    model_classes
         The classes that the model knows. Of bodies alone, and of discs alone, each one gets a
         number.
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
-    if BODY not in known:
+    if BODY not in model_classes:
         return _discs_alone(classes == DISC, confidence_pct, spacing_mm, voxel_ml)
     bodies = single_bodies(classes == BODY, spacing_mm, voxel_ml)
     sacrum = largest(classes == SACRUM)
@@ -131,7 +131,7 @@ def name_spine(
     chain = _chain(bodies, sacrum, spacing_mm)
     column = [bodies[number] for number in chain]
     body_mm = float(np.median([height_mm(body, spacing_mm) for body in bodies] or [0.0]))
-    no_name = NO_SACRUM if SACRUM in known else NOT_KNOWN.format('sacrum', 'vertebrae')
+    no_name = NO_SACRUM if SACRUM in model_classes else NOT_KNOWN.format('sacrum', 'vertebrae')
     certainty = 1.0
     counted = bool(column) and bool(sacrum.any())
     between: list[np.ndarray] = []
@@ -139,7 +139,7 @@ def name_spine(
         first = first_segment(sacrum, column[0], spacing_mm, body_mm)
         between = _discs_between(classes == DISC, [first, *column], spacing_mm, voxel_ml)
         small = np.median([area_mm2(body, spacing_mm) for body in column]) < LEAST_LUMBAR_MM2
-        known_discs = between if DISC in known else None
+        known_discs = between if DISC in model_classes else None
         doubt = (
             SMALL if small else why_not_counted(sacrum, column, known_discs, spacing_mm, body_mm)
         )
@@ -163,7 +163,7 @@ def name_spine(
         reasons[number] = [] if counted else [no_name]
         if number != S1 and height_mm(body, spacing_mm) > FUSED * body_mm:
             reasons[number].append(MERGED)
-    if DISC in known:
+    if DISC in model_classes:
         _name_discs(between, numbers, discs, names, reasons)
     if counted and in_view(sacrum, column[1], spacing_mm, body_mm) < WHOLE:
         certainty *= CUT_CERTAINTY
@@ -257,13 +257,13 @@ def _discs_between(
     pairs = ways[:, :-1] + ways[:, 1:]
     nearest = pairs.argmin(1)
     close = pairs.min(1) < far
-    found = []
+    between = []
     for k in range(len(column) - 1):
         part = none.copy()
         part[tuple(voxels[(nearest == k) & close].T)] = True
         part = largest(part) if part.any() else part
-        found.append(part if np.count_nonzero(part) * voxel_ml >= LEAST_DISC_ML else none)
-    return found
+        between.append(part if np.count_nonzero(part) * voxel_ml >= LEAST_DISC_ML else none)
+    return between
 
 
 def _name_discs(
@@ -317,11 +317,11 @@ def _discs_alone(
     spine = groups == np.bincount(groups, weights=sizes[np.array(taken) - 1]).argmax()
     order = np.argsort([middle[2] for middle in middles], kind='stable')
     names, confidence = {}, {}
-    for place, k in enumerate((k for k in order if spine[k]), start=1):
-        number = DISC_OFFSET + UNNAMED + place
+    for rank, k in enumerate((k for k in order if spine[k]), start=1):
+        number = DISC_OFFSET + UNNAMED + rank
         part = parts == taken[k]
         discs[part] = number
-        names[number] = f'disc {place}'
+        names[number] = f'disc {rank}'
         confidence[number] = float(confidence_pct[part].mean()) / 100
     reason = NOT_KNOWN.format('vertebrae', 'discs')
     return Spine(np.zeros_like(discs), discs, names, confidence, dict.fromkeys(names, (reason,)))

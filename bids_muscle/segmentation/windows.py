@@ -111,10 +111,10 @@ def stream_planes(
     for first in range(0, len(tasks), batch_size):
         chosen = tasks[first : first + batch_size]
         corners = [tuple(s[i] for s, i in zip(starts, task, strict=True)) for task in chosen]
-        found = predict([_cut(image, corners, sizes, spatial_dims) for image in images])
+        batch = predict([_cut(image, corners, sizes, spatial_dims) for image in images])
         if spatial_dims == 2:
-            found = found[..., None]
-        for probabilities, task, (z, x, y) in zip(found, chosen, corners, strict=True):
+            batch = batch[..., None]
+        for probabilities, task, (z, x, y) in zip(batch, chosen, corners, strict=True):
             while done < z:
                 yield held.pop(done).float()
                 done += 1
@@ -128,7 +128,7 @@ def stream_planes(
             for i in range(sizes[0]):
                 if z + i not in held:
                     held[z + i] = torch.zeros(
-                        (len(probabilities), *plane), dtype=torch.half, device=found.device
+                        (len(probabilities), *plane), dtype=torch.half, device=batch.device
                     )
                 part = held[z + i][:, x : x + sizes[1], y : y + sizes[2]]
                 part += (probabilities[..., i] * (in_plane * depth_w[i])).half()

@@ -73,10 +73,10 @@ def evaluate(
 
     # Maps of other structures are no candidates; vertebrae and discs have tables of their own.
     maps = find_label_maps(predictions, predicted=True, rater=raters[0])
-    found = [each for each in maps if table_of(each) is not None]
+    readable = [each for each in maps if table_of(each) is not None]
     truths = find_label_maps(reference, seg, rater=raters[1])
     wanted = [each for each in truths if table_of(each) is not None]
-    pairs, alone = pair_maps(found, wanted)
+    pairs, alone = pair_maps(readable, wanted)
     left_out: list[str] = []
     leave_out(alone, maps, left_out)
     rows: list[dict[str, Any]] = []
@@ -168,10 +168,10 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
         mine = predictions / path.relative_to(reference)
         if mine != path and mine.is_file():
             test, truth = (
-                read_tsv(each)[['task', 'level', 'compression_n']].rename(
+                read_tsv(table)[['task', 'level', 'compression_n']].rename(
                     columns={'compression_n': name}
                 )
-                for each, name in ((mine, 'test_n'), (path, 'reference_n'))
+                for table, name in ((mine, 'test_n'), (path, 'reference_n'))
             )
             parts.append(test.merge(truth, on=['task', 'level']))
     return pd.concat(parts, ignore_index=True) if parts else None
@@ -206,20 +206,20 @@ def _draw_examples(
     places = {0: 'Highest', len(dice) // 2: 'Median', len(dice) - 1: 'Lowest'}
     by_name = {stem_of(truth): (mine, truth) for mine, truth in pairs}
     drawn = []
-    for place in sorted(places if len(dice) > 1 else {0}.intersection(range(len(dice)))):
-        scan = dice.index[place]
+    for position in sorted(places if len(dice) > 1 else {0}.intersection(range(len(dice)))):
+        scan = dice.index[position]
         mine, truth = by_name[scan]
         pair = read_pair(mine, truth)
         water = _published(mine, 'desc-preproc_*', pair.test.shape, 'water')
         ground = _published(mine, 'desc-preproc_*', pair.test.shape) if water is None else water
         content = draw_overlay(ground, pair.test, pair.reference, pair.table, pair.spacing_mm)
-        which = places[place] if len(dice) > 1 else 'Only'
+        which = places[position] if len(dice) > 1 else 'Only'
         page = predictions / f'sub-{truth.entities["sub"]}.html'
         files = {'page of the participant': page} if page.is_file() else {}
         drawn.append(
             Example(
                 name=which.lower(),
-                caption=f'{which} mean Dice {dice.iloc[place]:.2f}: {scan}',
+                caption=f'{which} mean Dice {dice.iloc[position]:.2f}: {scan}',
                 picture=content,
                 files=files | {'test': mine.path, 'reference': truth.path},
             )

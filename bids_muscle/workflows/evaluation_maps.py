@@ -77,19 +77,19 @@ def stem_of(label_map: LabelMap) -> str:
 
 
 def leave_out(
-    alone: Sequence[tuple[LabelMap, str]], found: Sequence[LabelMap], left_out: list[str]
+    alone: Sequence[tuple[LabelMap, str]], readable: Sequence[LabelMap], left_out: list[str]
 ) -> None:
     """Say which references have no prediction: by name, but by number if many people have none."""
-    people = {each.entities['sub'] for each in found}
-    others = [each for each, _ in alone if each.entities['sub'] not in people]
+    people = {label_map.entities['sub'] for label_map in readable}
+    others = [label_map for label_map, _ in alone if label_map.entities['sub'] not in people]
     many = len(others) > MANY
     left_out += [
-        f'{each.path.name}: {why}.'
-        for each, why in alone
-        if not many or each.entities['sub'] in people
+        f'{label_map.path.name}: {why}.'
+        for label_map, why in alone
+        if not many or label_map.entities['sub'] in people
     ]
     if many:
-        n_people = len({each.entities['sub'] for each in others})
+        n_people = len({label_map.entities['sub'] for label_map in others})
         left_out.append(
             f'{len(others)} label maps of the reference ({n_people} participants) belong to '
             'people without any prediction.'
@@ -130,18 +130,20 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     Structures that this table does not know, but both lookup tables name alike, such as bone and
     disc of Xia 2019, get numbers from :data:`FIRST_OTHER` on.
     """
-    known = table_of(truth)
-    assert known is not None  # noqa: S101 - others were left out before
-    codes = [dict(each.codes(known)) for each in (mine, truth)]
+    whole_table = table_of(truth)
+    assert whole_table is not None  # noqa: S101 - others were left out before
+    codes = [dict(label_map.codes(whole_table)) for label_map in (mine, truth)]
     others = [
         {
             name.lower(): k
-            for k, name in each.names.items()
+            for k, name in label_map.names.items()
             if k not in code and k != 0 and kind_of(name) is None
         }
-        for each, code in zip((mine, truth), codes, strict=True)
+        for label_map, code in zip((mine, truth), codes, strict=True)
     ]
-    labels = [known.by_index[k] for k in sorted(set(codes[0].values()) & set(codes[1].values()))]
+    labels = [
+        whole_table.by_index[k] for k in sorted(set(codes[0].values()) & set(codes[1].values()))
+    ]
     for place, name in enumerate(sorted(others[0].keys() & others[1].keys() - {'background'})):
         number = FIRST_OTHER + place
         colour = _COLOURS[place % len(_COLOURS)]
@@ -154,5 +156,5 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
         translated(np.asarray(image.dataobj), {k: v for k, v in code.items() if v in numbers})
         for image, code in zip(images, codes, strict=True)
     )
-    table = LabelTable(known.region, tuple(labels), known.segmentation)
+    table = LabelTable(whole_table.region, tuple(labels), whole_table.segmentation)
     return Pair(table, test, reference, images[1].affine)

@@ -26,13 +26,13 @@ _SEGMENTATIONS = {'vertebra': 'vertebrae', 'disc': 'discs'}
 
 
 def compare_spines(
-    found: Sequence[LabelMap], wanted: Sequence[LabelMap], left_out: list[str]
+    readable: Sequence[LabelMap], wanted: Sequence[LabelMap], left_out: list[str]
 ) -> pd.DataFrame:
     """Compare the vertebrae and discs of two datasets.
 
     Parameters
     ----------
-    found, wanted
+    readable, wanted
         All label maps of the predictions and of the references. A map may have both kinds, as
         ``seg-lumbarspine`` of the phantom has.
     left_out
@@ -42,7 +42,7 @@ def compare_spines(
 
     rows: list[dict[str, Any]] = []
     for kind in _SEGMENTATIONS:
-        mine = _with_kind(found, kind)
+        mine = _with_kind(readable, kind)
         if not mine:
             continue
         pairs, alone = pair_maps(mine, _with_kind(wanted, kind))

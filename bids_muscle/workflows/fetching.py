@@ -253,20 +253,20 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _local(entry: Entry, given: Sequence[Path]) -> tuple[list[_Source], dict[str, str]]:
+def _local(entry: Entry, paths: Sequence[Path]) -> tuple[list[_Source], dict[str, str]]:
     """Find the files of a model among files and folders of the user."""
-    found = []
+    sources = []
     for file in entry.files:
-        places = [each / file.name if each.is_dir() else each for each in given]
-        place = next((p for p in places if p.name == file.name and p.is_file()), None)
-        if place is None:
+        places = [each / file.name if each.is_dir() else each for each in paths]
+        path = next((p for p in places if p.name == file.name and p.is_file()), None)
+        if path is None:
             raise MissingInputError(
-                f'{file.name} is not among {", ".join(map(str, given))}.',
+                f'{file.name} is not among {", ".join(map(str, paths))}.',
                 f'Give --from with {", ".join(each.name for each in entry.files)}, or their '
                 f'folder. The files are at {entry.home}.',
             )
-        found.append(_Source(file.name, str(place.absolute()), file.sha256, file.bytes))
-    return found, {}
+        sources.append(_Source(file.name, str(path.absolute()), file.sha256, file.bytes))
+    return sources, {}
 
 
 def _remote(entry: Entry) -> tuple[list[_Source], dict[str, str]]:
@@ -283,7 +283,7 @@ def _remote(entry: Entry) -> tuple[list[_Source], dict[str, str]]:
         f'Download them from {entry.home}, and use --from FILE.',
     )
     try:
-        listed = {str(each['key']): each for each in record['files']}
+        listed = {str(listing['key']): listing for listing in record['files']}
         metadata = record.get('metadata', {})
         stated = {key: metadata[key] for key in ('version',) if key in metadata}
         licence = metadata.get('license')
@@ -291,16 +291,16 @@ def _remote(entry: Entry) -> tuple[list[_Source], dict[str, str]]:
             stated['license'] = licence['id'] if isinstance(licence, dict) else licence
         sources = []
         for file in entry.files:
-            each = listed[file.name]
-            if each['links']['self'].partition(':')[0] != entry.record.partition(':')[0]:
+            listing = listed[file.name]
+            if listing['links']['self'].partition(':')[0] != entry.record.partition(':')[0]:
                 raise moved
-            kind, _, checksum = str(each.get('checksum', '')).partition(':')
+            kind, _, checksum = str(listing.get('checksum', '')).partition(':')
             sources.append(
                 _Source(
                     file.name,
-                    str(each['links']['self']),
+                    str(listing['links']['self']),
                     file.sha256,
-                    file.bytes or each.get('size'),
+                    file.bytes or listing.get('size'),
                     checksum if kind == 'md5' else None,
                 )
             )
@@ -318,15 +318,15 @@ def _check(source: _Source, path: Path, pinned: Mapping[str, str], entry: Entry)
             f'Download it again from {entry.home}.',
         )
     sha256 = _digest(path, 'sha256')
-    for found, expected, where in (
+    for checksum, expected, where in (
         (_digest(path, 'md5') if source.md5 else '', source.md5, 'in its record'),
         (sha256, source.sha256, 'in the list of models'),
         (sha256, pinned.get(source.name), f'at the first download ({PINNED})'),
     ):
-        if expected and found != expected:
+        if expected and checksum != expected:
             raise ModelError(
-                f'The checksum of {source.place} is {found}, not {expected} as {where}: the file '
-                'is damaged or was replaced.',
+                f'The checksum of {source.place} is {checksum}, not {expected} as {where}: the '
+                'file is damaged or was replaced.',
                 f'Run the same command again. If it fails again, ask at {entry.home}; to trust '
                 f'the new file, remove {entry.name} from {PINNED}.',
             )

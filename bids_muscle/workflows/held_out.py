@@ -60,9 +60,9 @@ def segment_held_out(
         )
         images = {name: prepared.corrected[name] for name in case.images}
         try:
-            found = np.asarray(predictor.segment(images).labels.dataobj)
+            predicted = np.asarray(predictor.segment(images).labels.dataobj)
         except SegmentationError:  # nothing found: all of it is missed, and that is the result
-            found = np.zeros(prepared.body_mask.shape, np.uint8)
+            predicted = np.zeros(prepared.body_mask.shape, np.uint8)
         stem = case.labels.name.split('.')[0].removesuffix('_dseg')
         entities = dict(part.split('-', 1) for part in stem.split('_') if '-' in part)
         if sum(other.labels == case.labels for other in cases) > 1:
@@ -72,13 +72,13 @@ def segment_held_out(
         codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)
         fat = _water_fat(case, prepared.corrected)
         dataset, _, person = case.participant.rpartition('/')
-        _publish(case, found, codes, fat, images, output / dataset / person / 'anat' / stem)
+        _publish(case, predicted, codes, fat, images, output / dataset / person / 'anat' / stem)
         reference = recode(codes, case.source)
         reference[reference >= classes] = 0
         zooms = voxel_sizes(truth.affine)
         fraction = prepared.fat_fraction
         compared = compare_maps(
-            numbers[found],
+            numbers[predicted],
             numbers[reference],
             {n: bundle.labels.by_index[n] for n in numbers[list(case.source.annotated)] if n},
             (float(zooms[0]), float(zooms[1]), float(zooms[2])),
@@ -112,7 +112,7 @@ def _water_fat(
 
 def _publish(
     case: TrainingCase,
-    found: np.ndarray,
+    predicted: np.ndarray,
     codes: np.ndarray,
     fat: Mapping[str, nib.Nifti1Image],
     images: Mapping[str, nib.Nifti1Image],
@@ -120,7 +120,7 @@ def _publish(
 ) -> None:
     """Write a label map in the numbers of its reference, and what fat is measured in beside it."""
     first = next(iter(images.values()))
-    written = in_numbers_of(found, codes, case.source.codes)
+    written = in_numbers_of(predicted, codes, case.source.codes)
     # NIfTI header of the image: the reference may have another origin.
     write_image(nib.Nifti1Image(written, first.affine), stem.with_name(f'{stem.name}_dseg.nii.gz'))
     if case.names:
@@ -137,13 +137,13 @@ def _publish(
 
 
 def in_numbers_of(
-    found: np.ndarray, reference: np.ndarray, codes: Mapping[int, int]
+    predicted: np.ndarray, reference: np.ndarray, codes: Mapping[int, int]
 ) -> np.ndarray:
     """Bring the classes of a network to the numbers of a label map.
 
     Parameters
     ----------
-    found
+    predicted
         (X, Y, Z) classes.
     reference
         (X, Y, Z) numbers of the map.
@@ -164,10 +164,10 @@ def in_numbers_of(
     """
     from scipy import ndimage
 
-    out = np.zeros(found.shape, np.int16)
+    out = np.zeros(predicted.shape, np.int16)
     for number in sorted(set(codes.values())):
         own = [code for code, each in codes.items() if each == number]
-        mask = found == number
+        mask = predicted == number
         if len(own) == 1:
             out[mask] = own[0]
             continue

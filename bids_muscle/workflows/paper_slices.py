@@ -130,18 +130,18 @@ def _write_scan(
     hard = translated(bones, kinds).astype(np.uint8)
     labels = np.where(hard > 0, hard, np.where(np.isin(leading, list(wanted)), leading, 0))
     guide = nib.Nifti1Image(leading, image.affine)
-    found = align_scan({'T2w': image}, guide, prepared.body_mask, atlas)
-    if not found.trusted:
-        return 0, f'the alignment with the atlas is not trusted: {"; ".join(found.reasons)}'
-    flat = axial_slices(found, atlas, image)
-    drawn = axial_slices(found, atlas, nib.Nifti1Image(labels, image.affine), order=0)
+    alignment = align_scan({'T2w': image}, guide, prepared.body_mask, atlas)
+    if not alignment.trusted:
+        return 0, f'the alignment with the atlas is not trusted: {"; ".join(alignment.reasons)}'
+    flat = axial_slices(alignment, atlas, image)
+    drawn = axial_slices(alignment, atlas, nib.Nifti1Image(labels, image.affine), order=0)
     count = 0
     for code, name in spine.names.items():
         disc = disc_of(name)
         where = np.argwhere(bones == code)
         if disc not in DISCS or not len(where):
             continue
-        centre = apply_affine(found.matrix, apply_affine(image.affine, where.mean(axis=0)))
+        centre = apply_affine(alignment.matrix, apply_affine(image.affine, where.mean(axis=0)))
         k = round(float(apply_affine(np.linalg.inv(flat.affine), centre)[2]))
         if not 0 <= k < flat.shape[2] or not np.any(drawn.dataobj[:, :, k]):
             continue  # the scan ends before the slice of the atlas

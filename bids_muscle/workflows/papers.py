@@ -223,23 +223,25 @@ def _write_muscles(
     """Write the maps of muscles in the numbers of the label table."""
     table = load_label_table(region)
     wanted = {label.index for label in table if label.abbreviation in labels.muscles}
-    known = [m for m in maps if m.names and not is_sagittal(read_grid(m.path))]
-    known = [m for m in known if wanted & set(m.codes(table).values())]
+    usable = [m for m in maps if m.names and not is_sagittal(read_grid(m.path))]
+    usable = [m for m in usable if wanted & set(m.codes(table).values())]
     there: set[int] = set()
     uncut = 0
-    chosen = list(_one_per_scan(known))
+    chosen = list(_one_per_scan(usable))
     for label_map in chosen:
         native = load_image(label_map.path)
         image = to_canonical(native)
         codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
         kept = {k: number for k, number in label_map.codes(table).items() if number in wanted}
-        found = translated(codes, kept).astype(np.uint8)
+        numbers = translated(codes, kept).astype(np.uint8)
         if labels.within_levels:
             spine = _spine_of(label_map, maps)
             uncut += spine is None
-            found = found if spine is None else within_levels(found, image.affine, spine, region)
-        there |= set(np.unique(found).tolist())
-        out = to_native(nib.Nifti1Image(found, image.affine), native)
+            numbers = (
+                numbers if spine is None else within_levels(numbers, image.affine, spine, region)
+            )
+        there |= set(np.unique(numbers).tolist())
+        out = to_native(nib.Nifti1Image(numbers, image.affine), native)
         write_image(out, _target(label_map, labels.seg, output))
     lookup = [
         {'index': label.index, 'name': label.name} for label in table if label.index in wanted
@@ -312,15 +314,15 @@ def within_levels(
 def _write_spines(maps: Sequence[LabelMap], labels: Labels, output: Path) -> tuple[int, list[str]]:
     """Write maps of single vertebrae or discs of sagittal scans, numbered from the top."""
     name_of = level_of if labels.kind == 'vertebrae' else disc_of
-    known = [
+    usable = [
         label_map
         for label_map in maps
         if any(map(name_of, label_map.names.values())) and is_sagittal(read_grid(label_map.path))
     ]
-    names = sorted({name for m in known for text in m.names.values() if (name := name_of(text))})
+    names = sorted({name for m in usable for text in m.names.values() if (name := name_of(text))})
     first = 1 if labels.kind == 'vertebrae' else FIRST_DISC
     numbers = {name: first + k for k, name in enumerate(names)}
-    chosen = list(_one_per_scan(known))
+    chosen = list(_one_per_scan(usable))
     for label_map in chosen:
         image = load_image(label_map.path)
         codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)

@@ -106,16 +106,16 @@ def init_participant_wf(
     own = find_spine_maps([settings.output_dir], participant, names)
     spines = [
         *find_spine_maps(settings.derivatives, participant, names),
-        *(each for each in own if each.stem in by_name),
+        *(spine_map for spine_map in own if spine_map.stem in by_name),
     ]
     for scan in scans:
         if scan.region == SPINE:
             graph = init_spine_wf(scan=scan, inputs=inputs, resources=resources)
         else:
             vertebrae = {
-                each.vertebrae: by_name.get(each.stem)
-                for each in spines
-                if each.vertebrae and each.session == scan.session
+                spine_map.vertebrae: by_name.get(spine_map.stem)
+                for spine_map in spines
+                if spine_map.vertebrae and spine_map.session == scan.session
             }
             graph = init_scan_wf(
                 scan=scan,
@@ -223,7 +223,7 @@ def _prepare(scan: Scan, settings: Settings, corrected: Mapping[str, Path]) -> P
         field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
         bias_correction=settings.bias_correction,
         fix_swaps=settings.fix_swaps,
-        known={contrast: str(path) for contrast, path in corrected.items()},
+        already_corrected={contrast: str(path) for contrast, path in corrected.items()},
     )
 
 
@@ -256,19 +256,19 @@ def _align(
     atlas_card: Path | None,
     settings: Settings,
 ) -> AlignScan:
-    seen = {str(path): other for path, other in vertebrae.items() if other}
+    seen = {str(path): spine_scan for path, spine_scan in vertebrae.items() if spine_scan}
     return AlignScan(
         atlas_card=atlas_card,
         table=model.labels,
         deformable=settings.register == 'deformable',
         levels_file=settings.levels,
         vertebrae=[str(path) for path in vertebrae],
-        sagittal={path: str(other.images[0].path) for path, other in seen.items()},
+        sagittal={path: str(spine_scan.images[0].path) for path, spine_scan in seen.items()},
         frame_of_reference=scan.frame_of_reference,
         sagittal_frames={
-            path: other.frame_of_reference
-            for path, other in seen.items()
-            if other.frame_of_reference
+            path: spine_scan.frame_of_reference
+            for path, spine_scan in seen.items()
+            if spine_scan.frame_of_reference
         },
         participant=scan.participant,
         session=scan.session,

@@ -141,7 +141,7 @@ class ParticipantRun:
         withdrew a correction.
         """
         settings = self.inputs.settings
-        found = {}
+        images = {}
         for scan in self.left:
             record = self.earlier.get(scan.name)
             if record is None or scan.region == SPINE:  # whose image is not prepared
@@ -161,8 +161,8 @@ class ParticipantRun:
             ):
                 paths = {contrast: settings.output_dir / name for contrast, name in names.items()}
                 if all(path.is_file() for path in paths.values()):
-                    found[scan.name] = paths
-        return found
+                    images[scan.name] = paths
+        return images
 
     def refused(self, error: Exception) -> list[ScanRecord]:
         """Describe, but write nothing about, the scans of a participant who cannot be begun."""

@@ -160,13 +160,13 @@ def _measure(
     from bids_muscle.measurement.table import measure_scan
 
     read = [_read(settings, scan) for scan in used]
-    if len({frozenset(each.part.signals) for each in read}) > 1:
+    if len({frozenset(part.part.signals) for part in read}) > 1:
         raise IncompleteScanError(
             f'The parts of {parts.scan.name} differ in their contrasts: one has images that '
             'another does not have.',
             'Leave such images out with --bids-filter-file.',
         )
-    joined = join_parts([each.part for each in read])
+    joined = join_parts([part.part for part in read])
     first = used[0]
     tables = [_table(settings, scan, 'morph') for scan in used]
     unlabelled = set.intersection(
@@ -183,7 +183,7 @@ def _measure(
         unlabelled=unlabelled,
     )
     measures.muscles['dice_predicted'] = _predicted_dice(measures.muscles, tables)
-    sources = [path for each in read for path in each.sources]
+    sources = [path for part in read for path in part.sources]
     made = {
         'morph': measures.muscles,
         'morph_slices': measures.slices,

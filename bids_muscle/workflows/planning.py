@@ -208,18 +208,18 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
     NothingSelectedError
         If there is none.
     """
-    found, missing = select_participants(settings.bids_dir, settings.participants)
+    chosen, missing = select_participants(settings.bids_dir, settings.participants)
     say_all(folder_remarks(settings.bids_dir))
     say_all(read_participants(settings.bids_dir).remarks)
     if settings.levels:
         say_all(_unfit_marks(settings.levels, list_participants(settings.bids_dir)))
-    if not found:
+    if not chosen:
         raise nothing_selected(settings)
     say_all(
         f'sub-{label} is not in {settings.bids_dir} and is skipped. Check --participant-label.'
         for label in missing
     )
-    return found, not missing
+    return chosen, not missing
 
 
 def _unfit_marks(levels: Path, labels: Sequence[str]) -> list[str]:

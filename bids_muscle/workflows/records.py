@@ -68,7 +68,7 @@ def forget_records(
         If one cannot be removed; the participant must not run then.
     """
     planned = {scan.name for scan in scans}
-    known = {*planned, *finished}
+    current = {*planned, *finished}
     narrowed = bool(settings.sessions or settings.bids_filter_file)
     removed = {}
     for record in read_records(settings.output_dir, participant):
@@ -77,7 +77,7 @@ def forget_records(
             continue
         # A joined scan stays while nothing happens to its parts.
         touched = not planned.isdisjoint(record.parts)
-        if record.parts and not touched and known.issuperset(record.parts):
+        if record.parts and not touched and current.issuperset(record.parts):
             continue
         if record.scan in planned or nameless or touched or not narrowed:
             remove_record(record, settings.output_dir)

@@ -121,10 +121,12 @@ def reproduce(paper: Paper, run: Reproduction, report: Callable[[str], None] = p
         page, _ = evaluate(folder, made.labels, run.output / 'evaluation' / folder.name)
         report(f'wrote {page}')
     done = {folder.name for folder in folders}
-    for each in paper.comparisons:
-        if set(each['arms']) <= done:
-            places = [run.output / 'evaluation' / name for name in each['arms']]
-            compare_models(places, run.output / 'comparison' / each['name'], each.get('factors'))
+    for comparison in paper.comparisons:
+        if set(comparison['arms']) <= done:
+            places = [run.output / 'evaluation' / name for name in comparison['arms']]
+            compare_models(
+                places, run.output / 'comparison' / comparison['name'], comparison.get('factors')
+            )
     analyses: Mapping[str, CohortAnalysis] = {}
     if paper.statistics:
         cohort = _segment_all(paper, recipes, made, run, report)

@@ -163,28 +163,28 @@ def fingerprints(
 
     That of a scan of muscles covers the sagittal scans of its session, which tell its levels.
     """
-    found: dict[str, str] = {}
+    prints: dict[str, str] = {}
     # The scan fails where a file is needed, with a better message.
     try:
         sagittal = {scan.name for scan in scans if scan.region == SPINE}
         drawn = drawn_maps(settings, scans[0].participant, sagittal) if scans else []
     except (OSError, BidsMuscleError):
-        return found
+        return prints
     for scan in scans:
         if scan.problem is None and (model := models.get(scan.region or '')):
             with suppress(OSError, BidsMuscleError):
-                found[scan.name] = fingerprint(settings, scan, model, drawn)
+                prints[scan.name] = fingerprint(settings, scan, model, drawn)
     spines = {scan.name: scan for scan in scans if scan.region == SPINE}
     for scan in scans:
-        if scan.region == SPINE or scan.name not in found:
+        if scan.region == SPINE or scan.name not in prints:
             continue
-        parts = [found[scan.name]]
+        parts = [prints[scan.name]]
         parts += [
-            found.get(name, '') for name, other in spines.items() if other.session == scan.session
+            prints.get(name, '') for name, other in spines.items() if other.session == scan.session
         ]
         if len(parts) > 1:
-            found[scan.name] = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-    return found
+            prints[scan.name] = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+    return prints
 
 
 def finished_scans(
@@ -199,7 +199,7 @@ def finished_scans(
     sagittal scans of their session, which tell their levels and may have failed before.
     """
     planned = {scan.name for scan in scans}
-    found = {
+    finished = {
         record.scan: record
         for record in records
         if record.scan in planned
@@ -210,11 +210,11 @@ def finished_scans(
     awaited = {
         scan.session
         for scan in scans
-        if scan.region == SPINE and scan.name in prints and scan.name not in found
+        if scan.region == SPINE and scan.name in prints and scan.name not in finished
     }
     return {
         name: record
-        for name, record in found.items()
+        for name, record in finished.items()
         if record.region == SPINE or record.session not in awaited
     }
 

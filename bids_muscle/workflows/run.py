@@ -138,12 +138,18 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
                 for label in {run.participant for run in runs} - failed:
                     shutil.rmtree(_graph_folder(work_dir, label), ignore_errors=True)
         lights = {
-            each.scan: each.light
+            scan_record.scan: scan_record.light
             for run in runs
-            for each in read_records(settings.output_dir, run.participant)
+            for scan_record in read_records(settings.output_dir, run.participant)
         }
-        of_runs = [*(each for run in runs for each in run.finished.values()), *refused, *ended]
-        records += [replace(each, light=lights.get(each.scan, '')) for each in of_runs]
+        of_runs = [
+            *(scan_record for run in runs for scan_record in run.finished.values()),
+            *refused,
+            *ended,
+        ]
+        records += [
+            replace(scan_record, light=lights.get(scan_record.scan, '')) for scan_record in of_runs
+        ]
         check_still_there(settings.output_dir)
         if settings.stop_on_first_crash and not report.ok:
             break

@@ -133,7 +133,7 @@ def read_logs(output_dir: Path) -> list[LogState]:
     output_dir
         The derivatives dataset.
     """
-    found = []
+    states = []
     for path in sorted((output_dir / 'logs').glob('run-*.log')):
         try:
             with path.open(encoding='utf-8', errors='replace') as stream:
@@ -142,5 +142,5 @@ def read_logs(output_dir: Path) -> list[LogState]:
                 lines = stream.read().splitlines()
         except OSError:
             continue
-        found.append(LogState(path, is_running, lines[-1] if lines else ''))
-    return found
+        states.append(LogState(path, is_running, lines[-1] if lines else ''))
+    return states

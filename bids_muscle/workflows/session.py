@@ -216,15 +216,15 @@ def _measure_maps(settings: Settings, participant: str, maps: SpineMaps, name: s
     from bids_muscle.interfaces.session import MeasureMaps
 
     named = {'vertebrae': maps.vertebrae, 'discs': maps.discs}
-    given = {kind: path for kind, path in named.items() if path}
+    paths = {kind: path for kind, path in named.items() if path}
     interface = MeasureMaps(
         output_dir=str(settings.output_dir),
         stem=maps.stem,
-        sources=[path.name for path in given.values()],
-        names={kind: read_label_names(path, participant) for kind, path in given.items()},
-        **{kind: str(path) for kind, path in given.items()},
+        sources=[path.name for path in paths.values()],
+        names={kind: read_label_names(path, participant) for kind, path in paths.items()},
+        **{kind: str(path) for kind, path in paths.items()},
     )
-    n_voxels = sum(math.prod(read_grid(path).shape) for path in given.values())
+    n_voxels = sum(math.prod(read_grid(path).shape) for path in paths.values())
     return _step(name, 'measure_maps', interface, n_voxels)
 
 

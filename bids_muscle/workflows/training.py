@@ -123,12 +123,12 @@ def train_recipe(
     bundles = []
     numbers = range(run.folds) if run.fold is None else [run.fold]
     began_s = time.monotonic()
-    for place, number in enumerate(numbers):
+    for n_done, number in enumerate(numbers):
         held_out, folder = splits[number], run.output / f'fold-{number}'
         report(f'fold {number}: {", ".join(sorted(held_out))} held out')
-        if place:
-            left_s = (time.monotonic() - began_s) / place * (len(numbers) - place)
-            report(f'{place} of {len(numbers)} folds done, {duration(left_s)} left')
+        if n_done:
+            left_s = (time.monotonic() - began_s) / n_done * (len(numbers) - n_done)
+            report(f'{n_done} of {len(numbers)} folds done, {duration(left_s)} left')
         bundle = train(
             recipe,
             [planes for planes in sets if planes.participant not in held_out],
@@ -168,12 +168,16 @@ def _train_split(
     report('; '.join(f'{role}: {counts[role]} participants' for role in ROLES))
     bundle = train(
         recipe,
-        [each for each in sets if roles.get(each.participant, ROLES[0]) == ROLES[0]],
+        [
+            plane_set
+            for plane_set in sets
+            if roles.get(plane_set.participant, ROLES[0]) == ROLES[0]
+        ],
         run.output,
         validation=[
-            each
-            for each in sets
-            if roles.get(each.participant) == ROLES[1] and each.images is not None
+            plane_set
+            for plane_set in sets
+            if roles.get(plane_set.participant) == ROLES[1] and plane_set.images is not None
         ],
         device=run.device,
         workers=run.workers,
@@ -292,15 +296,15 @@ def read_split(split: str, people: Sequence[str], seed: int) -> dict[str, str]:
         f'{row.get("dataset", "")}/{row["participant_id"]}': row['split']
         for row in table.to_dict('records')
     }
-    found = {name: roles.get(name, roles.get(f'/{name.rpartition("/")[2]}')) for name in people}
-    lacking = sorted(name for name, role in found.items() if role is None)
+    role_of = {name: roles.get(name, roles.get(f'/{name.rpartition("/")[2]}')) for name in people}
+    lacking = sorted(name for name, role in role_of.items() if role is None)
     if lacking:
         raise UsageError(
             f'{", ".join(lacking[:3])}{" ..." if len(lacking) > 3 else ""} have label maps and '
             f'are not in the split {path}.',
             'Add a row for each participant with label maps.',
         )
-    return {name: role for name, role in found.items() if role}
+    return {name: role for name, role in role_of.items() if role}
 
 
 def _measure(

@@ -196,29 +196,29 @@ def _described(path: Path) -> Spec:
     raise ModelError(f'The folder {path} contains no model.', 'Check --model.')
 
 
-def _oriented(spec: Spec, given: str | None) -> Spec:
+def _oriented(spec: Spec, asked: str | None) -> Spec:
     """Add the voxel order, from the model or from the user."""
-    known = spec.orientation or given
+    orientation = spec.orientation or asked
     what = f'The {spec.kind} of {spec.config}'
-    if known is None:
+    if orientation is None:
         raise ModelError(
             f'The voxel orientation of the training images is not stated in {what}, so that left '
             'and right are unknown.',
             'Give it with --model-orientation, such as LPS or RAS (nib.aff2axcodes of the affine '
             'of a training image).',
         )
-    if not ORIENTATION.fullmatch(known):
+    if not ORIENTATION.fullmatch(orientation):
         raise ModelError(
-            f'{what} expects images in the orientation {known}.',
+            f'{what} expects images in the orientation {orientation}.',
             'Use a model for axial slices, with an orientation of three letters: L or R, A or P, '
             'S or I.',
         )
-    if given not in (None, known):
+    if asked not in (None, orientation):
         raise ModelError(
-            f'{what} states the orientation {known}, not {given}.',
+            f'{what} states the orientation {orientation}, not {asked}.',
             'Omit --model-orientation.',
         )
-    return replace(spec, orientation=known)
+    return replace(spec, orientation=orientation)
 
 
 def _build(spec: Spec) -> nn.Module:
@@ -236,14 +236,14 @@ def _build(spec: Spec) -> nn.Module:
 
 def _mirrored(spec: Spec) -> tuple[int, ...] | None:
     """Give the class of the same structure on the other side; None if one has no other side."""
-    known = {
+    index_of = {
         (side, structure.name): index
         for index, (side, structure) in ((i, identify(name)) for i, name in spec.classes.items())
     }
-    other = {'left': 'right', 'right': 'left', UNSIDED: UNSIDED}
+    opposite = {'left': 'right', 'right': 'left', UNSIDED: UNSIDED}
     out = list(range(spec.n_classes))
-    for (side, name), index in known.items():
-        if (other[side], name) not in known:
+    for (side, name), index in index_of.items():
+        if (opposite[side], name) not in index_of:
             return None
-        out[index] = known[other[side], name]
+        out[index] = index_of[opposite[side], name]
     return tuple(out)

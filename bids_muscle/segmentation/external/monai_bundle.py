@@ -170,12 +170,12 @@ class _Values:
         if isinstance(value, dict):
             # The network of an inferer and the device are given by the predictor.
             return {
-                key: self.plain(each, depth + 1)
-                for key, each in value.items()
+                key: self.plain(item, depth + 1)
+                for key, item in value.items()
                 if key not in ('network', 'device')
             }
         return (
-            [self.plain(each, depth + 1) for each in value] if isinstance(value, list) else value
+            [self.plain(item, depth + 1) for item in value] if isinstance(value, list) else value
         )
 
     def named(self, value: Any) -> Any:

@@ -114,13 +114,13 @@ def _resize(
     small = np.stack([resize(plane, in_plane, **how) for plane in planes])
     depth = shape[apart]
     if depth != len(small):
-        place = len(small) / depth * (np.arange(depth) + 0.5) - 0.5
+        position = len(small) / depth * (np.arange(depth) + 0.5) - 0.5
         order_z = int(options.get('order_z', 0))
         if order_z == 0:
-            nearest = np.floor(place + 0.5).astype(int)
+            nearest = np.floor(position + 0.5).astype(int)
             small = small[np.clip(nearest, 0, len(small) - 1)]
         else:
-            where = np.meshgrid(place, *(np.arange(n) for n in in_plane), indexing='ij')
+            where = np.meshgrid(position, *(np.arange(n) for n in in_plane), indexing='ij')
             small = map_coordinates(small, where, order=order_z, mode='nearest')
     return np.moveaxis(small, 0, apart).astype(np.float32)
 

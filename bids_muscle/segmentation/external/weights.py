@@ -48,12 +48,12 @@ def load_into(network: nn.Module, path: Path, spec: Spec) -> Loaded:
     try:
         if path.suffix == SAFE:
             with safe_open(path, 'pt') as stream:
-                found = Loaded(load_file(path), stream.metadata() or {})
+                loaded = Loaded(load_file(path), stream.metadata() or {})
         else:
             with torch.serialization.safe_globals(list(spec.safe)):
                 content = torch.load(path, map_location='cpu', weights_only=True)
-            found = Loaded(spec.state(content), spec.beside(content))
-        network.load_state_dict(found.numbers)
+            loaded = Loaded(spec.state(content), spec.beside(content))
+        network.load_state_dict(loaded.numbers)
     except Exception as error:
         raise ModelError(
             f'The weights {path} cannot be loaded as plain tensors into the network of '
@@ -62,7 +62,7 @@ def load_into(network: nn.Module, path: Path, spec: Spec) -> Loaded:
         ) from error
     if not all(bool(torch.isfinite(each).all()) for each in network.state_dict().values()):
         raise ModelError(f'The weights {path} contain values that are not finite.', spec.remedy)
-    return found
+    return loaded
 
 
 def convert(path: Path, loaded: Loaded) -> Path:

@@ -63,11 +63,11 @@ def random_contrast(
     )
     chances = torch.tensor([0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.2, 0.05])
     chosen = torch.multinomial(chances, len(images), replacement=True, generator=generator)
-    found = torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
+    mixed = torch.stack([options[int(c)][i] for i, c in enumerate(chosen)])
     if not echoes:
-        return found
+        return mixed
     there = torch.rand((len(images), 1, 1, 1), generator=generator) < echoes
-    return torch.where(there, gradient_echo(generator, water, scale * moved), found)
+    return torch.where(there, gradient_echo(generator, water, scale * moved), mixed)
 
 
 def gradient_echo(

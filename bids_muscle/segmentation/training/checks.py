@@ -94,7 +94,7 @@ def _of_the_network(recipe: Recipe) -> list[str]:
     except (KeyError, TypeError, ValueError) as error:
         return [f'{error} is missing from [network], or is not a number']
     wrong = []
-    window, known = recipe.window_px, {label.index for label in load_label_table(recipe.region)}
+    window, indices = recipe.window_px, {label.index for label in load_label_table(recipe.region)}
     sizes = isinstance(window, tuple) and all(isinstance(n, int) and n > 0 for n in window)
     if not sizes or len(window) < dims or any(n % step for n in window[:dims]):
         wrong.append(
@@ -104,9 +104,9 @@ def _of_the_network(recipe: Recipe) -> list[str]:
         wrong.append(f'in_channels is {inputs}, but channels has {len(recipe.channels)} entries')
     if recipe.numbers and len(recipe.numbers) != classes:
         wrong.append(f'out_channels is {classes}, but numbers has {len(recipe.numbers)} entries')
-    if not recipe.numbers and not 2 <= classes <= 1 + len(known):
+    if not recipe.numbers and not 2 <= classes <= 1 + len(indices):
         wrong.append(
-            f'out_channels is {classes}, but must be from 2 to {1 + len(known)}: the background '
+            f'out_channels is {classes}, but must be from 2 to {1 + len(indices)}: the background '
             f'and the labels of the {recipe.region} region'
         )
     return wrong

@@ -84,23 +84,23 @@ def marginal_loss(logits: torch.Tensor, target: torch.Tensor, asked: torch.Tenso
     from torch.nn.functional import nll_loss
 
     log_p = merged(logits.log_softmax(1), asked)
-    known = target != IGNORED
+    counted = target != IGNORED
     counts_as = torch.cat([torch.zeros_like(asked[:, :1]), asked], 1)
     target = torch.where(
-        known, counts_as.gather(1, target.clamp(min=0).flatten(1)).view_as(target), IGNORED
+        counted, counts_as.gather(1, target.clamp(min=0).flatten(1)).view_as(target), IGNORED
     )
-    if not bool(known.any()):
+    if not bool(counted.any()):
         return log_p.sum() * 0
     cross_entropy = nll_loss(log_p, target, ignore_index=IGNORED)
     # Dice over the batch, so that a label absent from one view does no harm. What overlaps is the
     # probability of the true class of each pixel, summed by class.
     p = log_p.exp()
     classes, space = p.shape[1], tuple(range(2, p.ndim))
-    true_class = target[known]
-    of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][known]
+    true_class = target[counted]
+    of_truth = p.gather(1, target.clamp(min=0)[:, None])[:, 0][counted]
     overlap = torch.zeros(classes).to(p).index_add(0, true_class, of_truth)[1:]
     truth = torch.zeros(classes).to(p).index_add(0, true_class, torch.ones_like(of_truth))[1:]
-    guessed = p if bool(known.all()) else p * known[:, None]
+    guessed = p if bool(counted.all()) else p * counted[:, None]
     sizes = guessed.sum(space).sum(0)[1:] + truth
     present = truth > 0
     dice = (2 * overlap + 1) / (sizes + 1)

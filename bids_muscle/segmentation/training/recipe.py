@@ -278,11 +278,11 @@ class Recipe:
     bridge_mm: float = BRIDGE_MM
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
                 raise UsageError(
                     f'The {name} {getattr(self, name)!r} of the recipe {self.name} is unknown.',
-                    f'Use one of {", ".join(known)}.',
+                    f'Use one of {", ".join(choices)}.',
                 )
         if self.loss != 'marginal' and any(source.unknown for source in self.sources):
             raise UsageError(
@@ -442,14 +442,14 @@ def _check_fields(
     entry: dict[str, Any], kind: type[Recipe | Source | Patches], set_later: set[str]
 ) -> None:
     """Raise if a field is unknown, missing, or of another type."""
-    known = {f.name: f for f in fields(kind) if f.name not in set_later}
-    unknown = [name for name in entry if name not in known]
+    allowed = {f.name: f for f in fields(kind) if f.name not in set_later}
+    unknown = [name for name in entry if name not in allowed]
     if unknown:
-        near = get_close_matches(unknown[0], known)
+        near = get_close_matches(unknown[0], allowed)
         raise UsageError(
             f'the field {unknown[0]} is unknown', f'Did you mean {near[0]}?' if near else ''
         )
-    for name, f in known.items():
+    for name, f in allowed.items():
         if name not in entry:
             if f.default is MISSING and f.default_factory is MISSING:
                 raise UsageError(f'the field {name} is missing', '')

@@ -290,13 +290,13 @@ def _from_volume(case: TrainingCase, center_labels: Sequence[int], plane: str) -
     planes, images, fat = [], [], []
     for k in slices:
         nearest = whole[np.abs(whole - k).argmin()]
-        place = _placement(labels[..., nearest], zooms, center_labels)
-        planes.append(_label_plane(labels[..., k], zooms, place, source.cropped))
+        placement = _placement(labels[..., nearest], zooms, center_labels)
+        planes.append(_label_plane(labels[..., k], zooms, placement, source.cropped))
         if source.fat_codes:
             inside = np.isin(codes[..., k], source.fat_codes).astype(np.float32)
-            fat.append(_plane(inside, zooms, place, order=1) > 0.5)
+            fat.append(_plane(inside, zooms, placement, order=1) > 0.5)
         if volumes:
-            images.append([_plane(v[..., k], zooms, place, order=1) for v in volumes.values()])
+            images.append([_plane(v[..., k], zooms, placement, order=1) for v in volumes.values()])
     return PlaneSet(
         source.name,
         np.stack(planes),
@@ -350,15 +350,15 @@ def _check_grid(
     axes as well one of the headers is mirrored, and left would be taught as right.
     """
     # From the headers alone: the voxels are read elsewhere.
-    orders = [io_orientation(each.affine) for each in (drawn, image)]
+    orders = [io_orientation(img.affine) for img in (drawn, image)]
     mine, its = (
-        each.affine @ inv_ornt_aff(order, each.shape[:3])
-        for each, order in zip((drawn, image), orders, strict=True)
+        img.affine @ inv_ornt_aff(order, img.shape[:3])
+        for img, order in zip((drawn, image), orders, strict=True)
     )
     steps, its_steps = mine[:3, :3], its[:3, :3]
     turned = np.linalg.norm(steps - its_steps, axis=0) > 0.05 * np.linalg.norm(its_steps, axis=0)
     apart = np.linalg.norm(mine[:3, 3] - its[:3, 3])
-    axes, its_axes = (nib.aff2axcodes(each.affine) for each in (drawn, image))
+    axes, its_axes = (nib.aff2axcodes(img.affine) for img in (drawn, image))
     mirrored = axes != its_axes and apart > np.linalg.norm(its_steps, axis=0).min() / 2
     drawn_shape = tuple(drawn.shape[axis] for axis in np.argsort(orders[0][:, 0]))
     if drawn_shape != shape or turned.any() or mirrored:

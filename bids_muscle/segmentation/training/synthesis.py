@@ -218,11 +218,11 @@ def paint_body(
     tissue[(cavity < 1) & ~behind] = CAVITY
     paint = _paint_neck if region == 'cervical' else _paint_organs
     paint(_ellipses(generator, tissue, x - column(middle), y), generator)
-    known = labels > 0
+    labelled = labels > 0
     # What may be anything looks like a structure of its own.
     named = (labels >= FIRST_TISSUE) & (labels < UNKNOWN)
     said = torch.where(named, labels - FIRST_TISSUE + AIR, labels.clamp(max=AIR - 1))
-    tissue = torch.where(known & (labels != OUTSIDE), said, tissue)
+    tissue = torch.where(labelled & (labels != OUTSIDE), said, tissue)
     tissue[labels == OUTSIDE] = AIR
     return tissue
 

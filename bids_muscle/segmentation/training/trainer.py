@@ -240,10 +240,10 @@ def _dice(
     with torch.inference_mode():
         for number in range(1, 1 + min(MOST_BATCHES, -(-planes // recipe.batch_size))):
             images, labels, asked = Batches(validation, recipe)[-number]
-            found = network(images.to(device)).argmax(1).cpu()
+            predicted = network(images.to(device)).argmax(1).cpu()
             for label in range(1, classes):
                 known = asked[:, label - 1].eq(label).view(-1, *[1] * (labels.ndim - 1))
-                mine, truth = (found == label) & known, (labels == label) & known
+                mine, truth = (predicted == label) & known, (labels == label) & known
                 both[label - 1] += 2 * (mine & truth).sum()
                 sizes[label - 1] += mine.sum() + truth.sum()
     network.train()
