@@ -100,7 +100,7 @@ clean:
 
 # FOLDER holds the programs; see tests/segmentation/peers.py.
 parity-test: $(VENV)/.installed-test
-	BIDS_MUSCLE_PEERS='$(PEERS)' $(RUN)/pytest -q -rs tests/segmentation/test_parity.py
+	BIDS_MUSCLE_PEERS='$(PEERS)' $(RUN)/pytest -q -rs -s tests/segmentation/test_parity.py
 
 # A venv of its own with the CUDA build of torch, unless VENV has one.
 CUDA_VENV ?= build/venv-cuda

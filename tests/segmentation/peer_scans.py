@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -23,24 +24,33 @@ USUAL = (60, 90, 105, 135, 150)
 
 def images_of(case: Case) -> dict[str, nib.Nifti1Image]:
     """Return the images of a case as they are stored."""
-    return _some_slices(case) if case.scan else _drawn(case)
+    return _some_slices(case.scan, case.channels, case.shape[2]) if case.scan else _drawn(case)
 
 
 def truth_of(case: Case, images: dict[str, nib.Nifti1Image]) -> np.ndarray:
     """Return what the network learns of the images, in RAS order; of real ones our own labels."""
     if not case.scan:
         return np.repeat(_boxes(case)[..., None], case.shape[2], axis=2)
+    return _segmented(case.scan, case.channels, case.shape[2])
+
+
+@cache
+def _segmented(scan: str, channels: tuple[str, ...], n_slices: int) -> np.ndarray:
+    """Return the labels of the packaged model, in RAS order."""
+    images = _some_slices(scan, channels, n_slices)
     canonical = {name: nib.as_closest_canonical(image) for name, image in images.items()}
-    found = Predictor(find_model(None, case.region)).segment(canonical)
+    found = Predictor(find_model(None, REAL[scan].region)).segment(canonical)
     return np.asarray(found.labels.dataobj)
 
 
-def _some_slices(case: Case) -> dict[str, nib.Nifti1Image]:
-    scan = REAL[case.scan]
+def _some_slices(
+    scan: str, channels: tuple[str, ...], n_slices: int
+) -> dict[str, nib.Nifti1Image]:
+    files, first = REAL[scan].files, REAL[scan].first
     images: dict[str, nib.Nifti1Image] = {}
-    for name in case.channels:
-        image = nib.load(Path(os.environ[REAL_DATA]) / scan.files[name])
-        cut = image.slicer[..., scan.first : scan.first + case.shape[2]]
+    for name in channels:
+        image = nib.load(Path(os.environ[REAL_DATA]) / files[name])
+        cut = image.slicer[..., first : first + n_slices]
         if images:
             # Water and fat of one scan may have affines that differ in the last digits.
             cut = nib.Nifti1Image(cut.get_fdata(), next(iter(images.values())).affine)

@@ -1,13 +1,20 @@
-"""Small models in the formats of other programs, and what these programs say of small scans.
+r"""Small models in the formats of other programs, and what these programs say of small scans.
 
 ``python tests/segmentation/peers.py FOLDER [CASE ...]`` trains each model for seconds on boxes,
 runs the program itself and writes ``data/peers/CASE.npz`` here: the weights and its label map.
-Models of real scans are trained when they are first asked for, and kept in ``FOLDER/weights``. It
-needs ``dynamic-network-architectures``, and FOLDER holds
+Models of real scans are trained for some seconds when they are first asked for, and kept in
+``FOLDER/weights``. It needs ``dynamic-network-architectures``, and FOLDER holds the programs::
 
-- ``musclemap/bin/python``, a virtual environment with what MuscleMap 2.0 asks for (MONAI 1.3.2,
-  NumPy below 2), and ``MuscleMap/``, its source;
-- ``nnunet/bin``, a virtual environment with ``nnunetv2`` 2.8.1.
+    git clone https://github.com/MuscleMap/MuscleMap FOLDER/MuscleMap
+    python3.11 -m venv FOLDER/musclemap
+    FOLDER/musclemap/bin/pip install torch==2.13.0 monai==1.3.2 'numpy<2' nibabel==5.2.1 \
+        scikit-learn==1.3.2 pandas==2.0.3 scikit-image==0.21.0 transforms3d tqdm matplotlib \
+        psutil portalocker
+    python3.11 -m venv FOLDER/nnunet
+    FOLDER/nnunet/bin/pip install torch==2.13.0 nnunetv2==2.8.1
+
+These are the versions that MuscleMap 2.0 asks for, but torch, which is that of this package so
+that a convolution gives the same digits, and NumPy, which must go with it.
 """
 
 from __future__ import annotations
@@ -314,7 +321,7 @@ def _weights(path: Path, folds: int) -> list[dict[str, torch.Tensor]]:
 def train(
     case: Case, images: dict[str, nib.Nifti1Image], truth: np.ndarray, seed: int
 ) -> dict[str, torch.Tensor]:
-    """Train the network of a case for about a minute on its own scan, at about its pixel size."""
+    """Train the network of a case for seconds on its own scan, at about its pixel size."""
     torch.manual_seed(seed)
     network = network_of(case)[1]()
     given, wanted = _seen(case, images, truth)
@@ -323,12 +330,12 @@ def train(
     size = wanted.shape[1:]
     # The deeper networks of real scans halve the plane four times.
     step = [4, 16, 16][-len(size) :] if case.scan else [4] * len(size)
-    most = 128 if case.scan else 48 if solid else 96
+    most = 96 if case.scan or not solid else 48
     window = [min(n, most) // s * s for n, s in zip(size, step, strict=True)]
     optimizer = torch.optim.Adam(network.parameters(), 4e-3 if case.scan else 1e-2)
-    # Muscles are small.
-    counts = torch.tensor([0.2] + len(case.muscles) * [1.0])
-    count = 120 if solid else 700 if case.program == 'musclemap' and not case.scan else 250
+    # Muscles are small, in whole scans most of all.
+    counts = torch.tensor([0.05 if case.scan else 0.2] + len(case.muscles) * [1.0])
+    count = 60 if case.scan else 120 if solid else 700 if case.program == 'musclemap' else 250
     for _ in range(count):
         start = [int(torch.randint(n - w + 1, ())) for n, w in zip(size, window, strict=True)]
         box = tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
