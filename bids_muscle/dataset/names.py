@@ -115,6 +115,25 @@ def derivative_path(
     return PurePosixPath(template.format(**fields))
 
 
+def figure_paths(scan: Scan, names: Iterable[str]) -> dict[str, PurePosixPath]:
+    """Return the paths of figures of a scan, as :func:`derivative_path`, by name.
+
+    Examples
+    --------
+    >>> scan = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
+    >>> str(figure_paths(scan, ['slices', 'histograms'])['histograms'])
+    'sub-01/figures/sub-01_acq-dixon_desc-histograms.json'
+    """
+    kinds = {name: io_spec()['figures'][name] for name in names}
+    if not kinds:
+        return {}
+    first, kind = next(iter(kinds.items()))
+    path = derivative_path(scan, 'figure', desc=first)
+    # A cohort has millions of figures: one name is checked, the others differ at its end.
+    stem = path.name.removesuffix(f'{first}.{kind}')
+    return {name: path.parent / f'{stem}{name}.{kind}' for name, kind in kinds.items()}
+
+
 def map_keys(scan: Scan) -> tuple[str, ...]:
     """Return the keys of the label maps of a scan: one of muscles, or two of the spine."""
     return SPINE_MAPS if scan.region == SPINE else ('dseg',)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -266,6 +268,18 @@ def read_records(output_dir: Path, participant: str | None = None) -> list[ScanR
     """
     folder = f'sub-{participant}' if participant else 'sub-*'
     return [_read_record(path) for path in sorted((output_dir / 'logs').glob(f'{folder}/*.json'))]
+
+
+def list_recorded(output_dir: Path) -> list[str]:
+    """Return the labels of the participants that have a scan record, sorted."""
+    found = []
+    with suppress(OSError), os.scandir(output_dir / 'logs') as folders:
+        for folder in folders:
+            if folder.name.startswith('sub-') and folder.is_dir():
+                with os.scandir(folder) as files:
+                    if any(file.name.endswith('.json') for file in files):
+                        found.append(folder.name.removeprefix('sub-'))
+    return sorted(found)
 
 
 def _read_record(path: Path) -> ScanRecord:

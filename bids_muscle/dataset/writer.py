@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BIDS_VERSION = '1.11.0'
 
+#: Rows of a table that are text at a time.
+PIECE = 10_000
 #: Data types in which images are written; others are narrowed to one of these.
 _NARROWED = {'bool': 'uint8', 'float64': 'float32', 'int64': 'int32', 'uint64': 'uint32'}
 
@@ -170,7 +172,7 @@ def write_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]], path: Path) -> 
     path
         Where to; see :func:`write_bytes`.
     """
-    write_bytes((line.encode('utf-8') for line in _tsv_lines(table)), path)
+    write_bytes((line.encode('utf-8') for line in tsv_lines(table)), path)
 
 
 def read_tsv(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
@@ -352,10 +354,11 @@ def format_json(content: Mapping[str, Any]) -> str:
 
 def format_tsv(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> str:
     """Return a table as :func:`write_tsv` writes it."""
-    return ''.join(_tsv_lines(table))
+    return ''.join(tsv_lines(table))
 
 
-def _tsv_lines(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def tsv_lines(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Give a table line by line as :func:`write_tsv` writes it."""
     # pandas need not be imported to know one of its tables.
     frame: Any = table if hasattr(table, 'to_dict') and hasattr(table, 'columns') else None
     if frame is None:
@@ -364,9 +367,21 @@ def _tsv_lines(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[st
         lines: Iterable[Iterable[Any]] = ([row[column] for column in columns] for row in rows)
     else:
         columns = list(frame.columns)
-        lines = zip(*(frame[column].tolist() for column in columns), strict=True)
-    for line in chain([columns], lines):
-        yield '\t'.join(map(_cell, line)) + '\n'
+        pieces = (frame.iloc[start : start + PIECE] for start in range(0, len(frame), PIECE))
+        lines = chain.from_iterable(
+            zip(*(as_list(piece[column]) for column in columns), strict=True) for piece in pieces
+        )
+    yield from map(tsv_line, chain([columns], lines))
+
+
+def as_list(column: pd.Series) -> list[Any]:
+    """Return a column as Python's objects; that of Arrow would make them one by one."""
+    return list(np.asarray(column, dtype=object))
+
+
+def tsv_line(cells: Iterable[Any]) -> str:
+    """Return a line of a table as :func:`write_tsv` writes it."""
+    return '\t'.join(map(_cell, cells)) + '\n'
 
 
 def _plain(value: Any) -> Any:

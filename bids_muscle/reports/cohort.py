@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bids_muscle.dataset.writer import tsv_line
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.outliers import ASYMMETRY
+from bids_muscle.reports.cohort_values import ASYMMETRY, CohortValues, headers
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
 from bids_muscle.reports.ratings import SEPARATOR
+from bids_muscle.reports.rows import cells_of
 from bids_muscle.statistics.cohort import MEASURES
 
 if TYPE_CHECKING:
@@ -21,78 +26,143 @@ SOURCE = 'label_source'
 #: Columns of participants.tsv by participant label.
 People = Mapping[str, Mapping[str, str]]
 
+#: Scans whose cells are put into columns together.
+_PIECE = 5000
 SCAN_COLUMNS = ('participant_id', 'session_id', 'scan', 'region', 'contrast')
+
+
+def measure_names(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Return the columns that say how a muscle is, in the order of the scans."""
+    names = _in_order(name for columns in headers(scans) for name in columns)
+    return [name for name in names if name not in (*IDENTITY, REASON)]
+
+
+def tidy_columns(scans: Sequence[ScanOutputs]) -> tuple[str, ...]:
+    """Return the columns of the table of all muscles, without those of participants.tsv."""
+    return (*SCAN_COLUMNS, *IDENTITY, *measure_names(scans), REASON, SOURCE, *EXCLUSION)
 
 
 def analysed_measures(scans: Sequence[ScanOutputs]) -> list[str]:
     """Return the measures that the statistics look at and the scans have."""
-    present = {name for scan in scans for name in scan.measures}
+    present = set(measure_names(scans))
     return [name for name in MEASURES if name in present]
 
 
-def muscle_table(scans: Sequence[ScanOutputs], people: People) -> pd.DataFrame:
-    """Return one row per scan, muscle and side, joined with the participants' columns.
+def analysis_table(values: CohortValues, people: People, measures: Sequence[str]) -> pd.DataFrame:
+    """Return the rows that count, joined with the participants' columns, for the statistics.
 
-    Values are text, exactly as the participant level wrote them.
+    Parameters
+    ----------
+    values
+        Of all scans.
+    people
+        Rows of ``participants.tsv`` by participant.
+    measures
+        Columns of `values`; they are numbers, all else is text.
     """
     import pandas as pd
 
-    measures = _in_order(name for scan in scans for name in scan.measures)
-    pairs = [(scan, row) for scan in scans for row in scan.rows]
-    reasons = [scan.exclusion(row) for scan, row in pairs]
-    known = [(scan_cells(scan), len(scan.rows)) for scan in scans]
-    columns: dict[str, list[str]] = {
-        name: [cells[name] for cells, count in known for _ in range(count)]
-        for name in SCAN_COLUMNS
+    scans, kept = values.scans, values.kept
+    at, cells = values.scan[kept], [scan_cells(scan) for scan in scans]
+    taken = tidy_columns(scans)
+    named = people_columns([scan for scan in scans if scan.rows], people, taken)
+    known = people_columns(scans, people, taken)
+
+    def of_scans(column: Sequence[str]) -> np.ndarray:
+        spread: np.ndarray = np.array(column, dtype=object)[at]
+        return spread
+
+    columns: dict[str, Any] = {
+        name: of_scans([each[name] for each in cells]) for name in SCAN_COLUMNS
     }
-    for name in (*IDENTITY, *measures, REASON):
-        columns[name] = [row.get(name, MISSING) for _, row in pairs]
-    columns[SOURCE] = [_source(scan) for scan, _ in pairs]
-    columns['excluded'] = ['yes' if reason else 'no' for reason in reasons]
-    columns['exclusion_reason'] = [reason or MISSING for reason in reasons]
-    columns |= _people_columns([scan for scan, _ in pairs], people, columns)
-    return pd.DataFrame(columns, dtype=object)
+    columns |= {name: values.texts(name)[kept] for name in ('name', 'muscle', 'side')}
+    columns |= {name: values.of(name)[kept] for name in measures}
+    columns[REASON] = np.full(len(at), MISSING, object)
+    columns[SOURCE] = of_scans([source_of(scan) for scan in scans])
+    columns |= {name: of_scans(known[name]) for name in named}
+    return pd.DataFrame(columns, dtype=None)
 
 
-def wide_table(
-    scans: Sequence[ScanOutputs], people: People, measures: Sequence[str]
-) -> pd.DataFrame:
+def wide_table(values: CohortValues, people: People, measures: Sequence[str]) -> pd.DataFrame:
     """Return one row per scan, with a column per measure, side and muscle.
 
-    What is excluded is n/a.
+    What is excluded is n/a. Cells are text of Arrow, which takes a fourth of Python's memory.
     """
     import pandas as pd
+    import pyarrow as pa
 
-    names = _wide_names(scans, measures)
-    found = [_wide_cells(scan, measures) for scan in scans]
+    scans, names = values.scans, list(wide_names(values, measures))
     cells = [scan_cells(scan) for scan in scans]
-    columns = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
-    columns |= {name: [each.get(name, MISSING) for each in found] for name in names}
-    columns |= _people_columns(scans, people, columns)
-    return pd.DataFrame(columns, dtype=object)
-
-
-def phenotype_table(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> pd.DataFrame:
-    """Return one row per participant, as BIDS asks for below ``phenotype/``.
-
-    Columns are those of the wide table with session and scan in front: ``ses1_acqdixon_...``.
-    Those in which nobody has a value are left out.
-    """
-    import pandas as pd
-
-    rows: dict[str, dict[str, str]] = {}
-    for scan in (scan for scan in scans if scan.rows):
-        own = rows.setdefault(f'sub-{scan.record.participant}', {})
-        for name, text in _wide_cells(scan, measures).items():
-            own[f'{scan_prefix(scan)}_{name}'] = text
-    names = sorted(
-        {name for row in rows.values() for name, text in row.items() if text != MISSING}
-    )
-    columns = {
-        'participant_id': list(rows),
-        **{name: [row.get(name, MISSING) for row in rows.values()] for name in names},
+    columns: dict[str, Any] = {name: [each[name] for each in cells] for name in SCAN_COLUMNS}
+    rows = wide_rows(scans, measures, names)
+    pieces: list[list[pa.Array]] = [[] for _ in names]
+    while some := list(islice(rows, _PIECE)):
+        for piece, column in zip(pieces, zip(*some, strict=True), strict=True):
+            piece.append(pa.array(column, pa.string()))
+    columns |= {
+        name: pa.chunked_array(piece, pa.string())
+        for name, piece in zip(names, pieces, strict=True)
     }
-    return pd.DataFrame(columns, dtype=object)
+    columns |= people_columns(scans, people, columns)
+    return pd.DataFrame(
+        {
+            name: pd.arrays.ArrowExtensionArray(
+                pa.chunked_array([column], pa.string()) if isinstance(column, list) else column
+            )
+            for name, column in columns.items()
+        }
+    )
+
+
+def phenotype_lines(
+    values: CohortValues, measures: Sequence[str], columns: Sequence[str]
+) -> Iterator[str]:
+    """Give the table of one row per participant, as BIDS asks for below ``phenotype/``.
+
+    Parameters
+    ----------
+    values, measures
+        As for :func:`phenotype_columns`.
+    columns
+        What that returned.
+    """
+    yield tsv_line(['participant_id', *columns])
+    own, place = list(wide_names(values, measures)), {name: at for at, name in enumerate(columns)}
+    known: dict[str, list[tuple[int, int]]] = {}
+    for participant, members in groupby(
+        _measured_rows(values, measures, own), key=lambda pair: pair[0].record.participant
+    ):
+        row = [MISSING] * len(columns)
+        for scan, cells in members:
+            prefix = scan_prefix(scan)
+            if prefix not in known:
+                named = ((at, place.get(f'{prefix}_{name}')) for at, name in enumerate(own))
+                known[prefix] = [(at, to) for at, to in named if to is not None]
+            for at, to in known[prefix]:
+                row[to] = cells[at]
+        yield tsv_line([f'sub-{participant}', *row])
+
+
+def phenotype_columns(values: CohortValues, measures: Sequence[str]) -> list[str]:
+    """Return the columns of the phenotype table, sorted.
+
+    They are those of the wide table with session and scan in front: ``ses1_acqdixon_...``. Those
+    in which nobody has a value are left out.
+    """
+    own = list(wide_names(values, measures))
+    there: dict[str, set[int]] = {}
+    for scan, cells in _measured_rows(values, measures, own):
+        known = there.setdefault(scan_prefix(scan), set())
+        if len(known) < len(own):
+            known.update(place for place, cell in enumerate(cells) if cell != MISSING)
+    return sorted(f'{prefix}_{own[place]}' for prefix, known in there.items() for place in known)
+
+
+def _measured_rows(
+    values: CohortValues, measures: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[ScanOutputs, list[str]]]:
+    scans = [scan for scan in values.scans if scan.rows]
+    return zip(scans, wide_rows(scans, measures, names), strict=True)
 
 
 def scan_prefix(scan: ScanOutputs) -> str:
@@ -101,43 +171,33 @@ def scan_prefix(scan: ScanOutputs) -> str:
 
 
 def wide_definitions(
-    scans: Sequence[ScanOutputs], measures: Sequence[str], definitions: Definitions
+    values: CohortValues, measures: Sequence[str], definitions: Definitions
 ) -> dict[str, dict[str, str]]:
     """Return the data dictionary of the columns of the wide table that hold measures."""
     spread = {}
-    for name, (measure, where) in _wide_names(scans, measures).items():
+    for name, (measure, where) in wide_names(values, measures).items():
         entry = dict(definitions.get(measure, {'Description': measure}))
         spread[name] = {**entry, 'LongName': f'{entry.get("LongName", measure)}, {where}'}
     return spread
 
 
-def _wide_names(
-    scans: Sequence[ScanOutputs], measures: Sequence[str]
-) -> dict[str, tuple[str, str]]:
+def wide_names(values: CohortValues, measures: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return the columns of the wide table, each with its measure and its muscle."""
-    rows = {row['name']: row for scan in scans for row in scan.rows}.values()
-    both = {row['muscle']: row for row in rows}.values()
-    asymmetries = _in_order(name for scan in scans for name in scan.measures if ASYMMETRY in name)
+    rows = {name: muscle for name, muscle, *_ in values.kinds}
+    both = dict.fromkeys(rows.values())
+    asymmetries = [name for name in measure_names(values.scans) if ASYMMETRY in name]
     return {
-        **{
-            _wide_name(name, row['name']): (name, row['name']) for name in measures for row in rows
-        },
-        **{
-            _wide_name(name, row['muscle']): (name, row['muscle'])
-            for name in asymmetries
-            for row in both
-        },
+        **{_wide_name(name, row): (name, row) for name in measures for row in rows},
+        **{_wide_name(name, muscle): (name, muscle) for name in asymmetries for muscle in both},
     }
 
 
-def wide_sides(
-    scans: Sequence[ScanOutputs], measures: Sequence[str]
-) -> dict[str, tuple[str, str, str]]:
+def wide_sides(values: CohortValues, measures: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     """Return measure, muscle and side of the columns of the wide table that have a side."""
-    rows = {row['name']: row for scan in scans for row in scan.rows}
+    rows = {name: (muscle, side) for name, muscle, side, _ in values.kinds}
     return {
-        name: (measure, rows[where]['muscle'], rows[where]['side'])
-        for name, (measure, where) in _wide_names(scans, measures).items()
+        name: (measure, *rows[where])
+        for name, (measure, where) in wide_names(values, measures).items()
         if measure in measures
     }
 
@@ -146,20 +206,41 @@ def _wide_name(measure: str, muscle: str) -> str:
     return f'{measure}_{muscle.replace(" ", "_")}'
 
 
-def _wide_cells(scan: ScanOutputs, measures: Sequence[str]) -> dict[str, str]:
-    cells = {}
-    asymmetries = [name for name in scan.measures if ASYMMETRY in name]
-    for row in scan.kept:
-        for name in measures:
-            cells[_wide_name(name, row['name'])] = row.get(name, MISSING)
-        for name in asymmetries:
-            cells[_wide_name(name, row['muscle'])] = row[name]
-    return cells
+def wide_rows(
+    scans: Sequence[ScanOutputs], measures: Sequence[str], names: Sequence[str]
+) -> Iterator[list[str]]:
+    """Give the cells of the wide table that hold measures, scan by scan.
+
+    Parameters
+    ----------
+    scans, measures
+        The scans, and the measures that the table has.
+    names
+        From :func:`wide_names`, of these scans and perhaps others.
+    """
+    place = {name: at for at, name in enumerate(names)}
+    known: dict[tuple[str, ...], dict[tuple[str, str], list[int]]] = {}
+    for scan in scans:
+        cells = [MISSING] * len(place)
+        places = known.setdefault(scan.columns, {})
+        asymmetries = [name for name in scan.columns if ASYMMETRY in name]
+        kept = scan.kept
+        for name, muscle, *found in (
+            cells_of(kept, ('name', 'muscle', *measures, *asymmetries)) if kept else ()
+        ):
+            if (name, muscle) not in places:
+                own = [_wide_name(measure, name) for measure in measures]
+                both = [_wide_name(measure, muscle) for measure in asymmetries]
+                places[name, muscle] = [place[each] for each in (*own, *both)]
+            for at, cell in zip(places[name, muscle], found, strict=True):
+                cells[at] = cell
+        yield cells
 
 
-def _people_columns(
+def people_columns(
     scans: Sequence[ScanOutputs], people: People, taken: Iterable[str]
 ) -> dict[str, list[str]]:
+    """Return what is known of people, one cell per scan; a name that is taken has a prefix."""
     named = [scan.record.participant for scan in scans]
     extra = _in_order(name for label in named for name in people.get(label, ()))
     taken = set(taken)
@@ -178,36 +259,38 @@ def recorded_people(scans: Sequence[ScanOutputs]) -> People:
     return {scan.record.participant: scan.record.participant_info for scan in scans}
 
 
-def scan_table(scans: Sequence[ScanOutputs]) -> pd.DataFrame:
-    """Return one row per scan: whether it was finished, why not, and what made it."""
-    import pandas as pd
+def scan_columns(scans: Sequence[ScanOutputs]) -> list[str]:
+    """Return the columns of the table of scans, with the figures of image quality."""
+    quality = (name for scan in scans for name in scan.quality)
+    return _in_order([*read_dictionary('group_scans'), *quality])
 
-    rows = []
+
+def scan_rows(scans: Sequence[ScanOutputs]) -> Iterator[dict[str, str]]:
+    """Give one row per scan: whether it was finished, why not, and what made it."""
+    columns = scan_columns(scans)
     for scan in scans:
         record = scan.record
-        rows.append(
-            {
-                **scan_cells(scan),
-                'segmentation': scan.segmentation,
-                SOURCE: _source(scan),
-                'status': record.status,
-                'reason': str(record.problem) if record.problem else MISSING,
-                'warnings': ' '.join(scan.notes) or MISSING,
-                'model': ' '.join(record.model.get(key, '') for key in ('name', 'version')),
-                'model_sha256': record.model.get('sha256', MISSING),
-                'software_version': record.versions.get('bids_muscle', MISSING),
-                'settings_sha256': record.settings_digest or MISSING,
-                'device': record.device or MISSING,
-                **{name: str(value) for name, value in scan.quality.items()},
-                **verdict_cells(scan),
-                **_exclusion_cells(scan.exclusion()),
-            }
-        )
-    columns = _in_order([*read_dictionary('group_scans'), *(c for row in rows for c in row)])
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+        row = {
+            **scan_cells(scan),
+            'segmentation': scan.segmentation,
+            SOURCE: source_of(scan),
+            'status': record.status,
+            'reason': str(record.problem) if record.problem else MISSING,
+            'warnings': ' '.join(scan.notes) or MISSING,
+            'model': ' '.join(record.model.get(key, '') for key in ('name', 'version')),
+            'model_sha256': record.model.get('sha256', MISSING),
+            'software_version': record.versions.get('bids_muscle', MISSING),
+            'settings_sha256': record.settings_digest or MISSING,
+            'device': record.device or MISSING,
+            **{name: str(value) for name, value in scan.quality.items()},
+            **verdict_cells(scan),
+            **_exclusion_cells(scan.exclusion()),
+        }
+        yield {name: row.get(name, MISSING) for name in columns}
 
 
-def _source(scan: ScanOutputs) -> str:
+def source_of(scan: ScanOutputs) -> str:
+    """Return who made the labels: ``'manual'`` or ``'network'``."""
     if not scan.done:
         return MISSING
     return 'manual' if scan.manual else 'network'
@@ -243,8 +326,9 @@ def _exclusion_cells(reason: str) -> dict[str, str]:
 def measure_definitions(scans: Sequence[ScanOutputs]) -> dict[str, Any]:
     """Return the data dictionary of the measures; the first scan that defines one wins."""
     definitions: dict[str, Any] = {}
-    for scan in scans:
-        for name, entry in scan.definitions.items():
+    # Scans share their dictionaries, which need not be looked through again.
+    for shared in {id(scan.definitions): scan.definitions for scan in scans}.values():
+        for name, entry in shared.items():
             definitions.setdefault(name, entry)
     return definitions
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_muscle.dataset.names import dataset_path, io_spec
-from bids_muscle.dataset.writer import write_bytes, write_json, write_text, write_tsv
+from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.writer import tsv_line, tsv_lines, write_bytes, write_json, write_text
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import (
     analysed_measures,
     measure_definitions,
-    phenotype_table,
+    phenotype_columns,
+    phenotype_lines,
     scan_cells,
+    scan_columns,
     scan_prefix,
-    scan_table,
+    scan_rows,
     verdict_cells,
     wide_definitions,
     wide_sides,
@@ -26,7 +29,8 @@ from bids_muscle.reports.cohort import (
 from bids_muscle.reports.cohort_input import Cohort
 from bids_muscle.reports.completeness import cause_table
 from bids_muscle.reports.figures import BACKGROUNDS
-from bids_muscle.reports.interchange import TRUE, type_of, write_for_others
+from bids_muscle.reports.interchange import to_parquet, write_for_others
+from bids_muscle.reports.muscle_table import MuscleTable
 from bids_muscle.reports.outliers import RobustScores, outlier_columns, outlier_table
 from bids_muscle.reports.outputs import MISSING, ScanOutputs
 from bids_muscle.reports.ratings import CohortReview
@@ -59,29 +63,53 @@ def write_cohort_tables(
         ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``,
         ``group_causes`` and ``group_outliers``.
     """
-    scans, people = cohort.scans, cohort.people
+    scans, values, people = cohort.scans, cohort.values, cohort.people
     definitions = measure_definitions(scans)
     measures = analysed_measures(scans)
-    wide = wide_table(scans, people, measures)
-    spread = wide_definitions(scans, measures, definitions)
+    wide = wide_table(values, people, measures)
+    spread = wide_definitions(values, measures, definitions)
     prefixes = {scan_prefix(scan) for scan in scans if scan.rows}
     prefixed = {f'{prefix}_{name}': spread[name] for prefix in prefixes for name in spread}
     outliers = outlier_table(scans, scores.among(outlier_columns(scans, measures)))
+    muscles = MuscleTable(scans, people)
+    phenotype = phenotype_columns(values, measures)
+    of_scans = scan_columns(scans)
     return [
-        *_write(output_dir, 'group_muscles', cohort.muscles, definitions),
-        *_write(output_dir, 'group_wide', wide, spread),
+        *_write(
+            output_dir,
+            'group_muscles',
+            muscles.columns,
+            muscles.tsv(),
+            definitions,
+            muscles.parquet(),
+        ),
+        *_write(
+            output_dir, 'group_wide', wide.columns, tsv_lines(wide), spread, [to_parquet(wide)]
+        ),
         *write_for_others(
             wide,
-            _dictionary('group_wide', wide, spread),
-            wide_sides(scans, measures),
+            _dictionary('group_wide', wide.columns, spread),
+            wide_sides(values, measures),
             cohort.order.names,
             output_dir,
         ),
-        *_write(output_dir, 'phenotype', phenotype_table(scans, measures), prefixed),
-        *_write(output_dir, 'group_scans', scan_table(scans), quality_dictionary()),
-        *_write(output_dir, 'group_completeness', complete),
-        *_write(output_dir, 'group_causes', cause_table(complete)),
-        *_write(output_dir, 'group_outliers', outliers),
+        *_write(
+            output_dir,
+            'phenotype',
+            ['participant_id', *phenotype],
+            phenotype_lines(values, measures, phenotype),
+            prefixed,
+        ),
+        *_write(
+            output_dir,
+            'group_scans',
+            of_scans,
+            chain([tsv_line(of_scans)], (tsv_line(row.values()) for row in scan_rows(scans))),
+            quality_dictionary(),
+        ),
+        *_write_frame(output_dir, 'group_completeness', complete),
+        *_write_frame(output_dir, 'group_causes', cause_table(complete)),
+        *_write_frame(output_dir, 'group_outliers', outliers),
     ]
 
 
@@ -120,8 +148,8 @@ def write_review_tables(
     lines = [f'- {json.dumps(name)}\n' for name in images]
     write_text('FILES_SEG:' + (''.join(['\n', *lines]) if lines else ' []\n'), yaml)
     return [
-        *_write(output_dir, 'group_redo', _redo_table(redo)),
-        *_write(output_dir, 'group_raters', _rater_table(review)),
+        *_write_frame(output_dir, 'group_redo', _redo_table(redo)),
+        *_write_frame(output_dir, 'group_raters', _rater_table(review)),
         yaml,
     ]
 
@@ -154,41 +182,32 @@ def _rater_table(review: CohortReview) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(read_dictionary('group_raters')))
 
 
+def _write_frame(output_dir: Path, key: str, table: pd.DataFrame) -> list[Path]:
+    return _write(output_dir, key, table.columns, tsv_lines(table))
+
+
 def _write(
-    output_dir: Path, key: str, table: pd.DataFrame, definitions: Mapping[str, Any] | None = None
+    output_dir: Path,
+    key: str,
+    columns: Iterable[str],
+    lines: Iterable[str],
+    definitions: Mapping[str, Any] | None = None,
+    parquet: Iterable[bytes] = (),
 ) -> list[Path]:
-    """Write a table, its dictionary, and its Parquet file if it has one."""
+    """Write the lines of a table, its dictionary, and its Parquet file if it has one."""
     path, sidecar = (output_dir / dataset_path(name) for name in (key, f'{key}_json'))
-    write_tsv(table, path)
-    write_json(_dictionary(key, table, definitions or {}), sidecar)
-    if f'{key}_parquet' not in io_spec()['dataset']:
+    write_bytes((line.encode('utf-8') for line in lines), path)
+    write_json(_dictionary(key, columns, definitions or {}), sidecar)
+    if not parquet:
         return [path, sidecar]
-    parquet = output_dir / dataset_path(f'{key}_parquet')
-    write_bytes(to_parquet(table), parquet)
-    return [path, sidecar, parquet]
+    typed = output_dir / dataset_path(f'{key}_parquet')
+    write_bytes(parquet, typed)
+    return [path, sidecar, typed]
 
 
-def to_parquet(table: pd.DataFrame) -> bytes:
-    """Return a table of text as Parquet; columns of numbers and logical columns are typed so."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def typed(column: pd.Series) -> pa.Array:
-        if type_of(column) == 'logical':
-            return pa.array([None if word == MISSING else word in TRUE for word in column])
-        column = column.where(column != MISSING, None)
-        try:
-            return pa.array(pd.to_numeric(column), from_pandas=True)
-        except (ValueError, TypeError):
-            return pa.array(column, pa.string(), from_pandas=True)
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: typed(table[name]) for name in table}), sink)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _dictionary(key: str, table: pd.DataFrame, definitions: Mapping[str, Any]) -> dict[str, Any]:
+def _dictionary(
+    key: str, columns: Iterable[str], definitions: Mapping[str, Any]
+) -> dict[str, Any]:
     known = {**definitions, **read_dictionary(key)}
     other = {'Description': 'Column of participants.tsv of the raw dataset.'}
-    return {column: known.get(column, other) for column in table.columns}
+    return {column: known.get(column, other) for column in columns}

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.errors import BadDataError
-from bids_muscle.reports.cohort import People, muscle_table, recorded_people
+from bids_muscle.reports.cohort import People, recorded_people
+from bids_muscle.reports.cohort_values import CohortValues, read_values
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
-from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
+from bids_muscle.reports.outputs import ScanOutputs, segmentations
 from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import (
     CohortReview,
@@ -29,9 +28,6 @@ from bids_muscle.statistics.sessions import (
     Visits,
     order_sessions,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -123,9 +119,9 @@ class Cohort:
     unknown: Sequence[str]
 
     @cached_property
-    def muscles(self) -> pd.DataFrame:
-        """One row per scan, muscle and side; :func:`~bids_muscle.reports.cohort.muscle_table`."""
-        return muscle_table(self.scans, self.people)
+    def values(self) -> CohortValues:
+        """The numbers of all muscles of all scans."""
+        return read_values(self.scans)
 
     @property
     def order_text(self) -> str:
@@ -149,31 +145,27 @@ class Cohort:
             )
 
 
-def read_cohort(
-    output_dir: Path,
-    options: GroupOptions,
-    raw: RawTables,
-    records: Sequence[ScanRecord] | None = None,
+def settle_cohort(
+    scans: Sequence[ScanOutputs], output_dir: Path, options: GroupOptions, raw: RawTables
 ) -> Cohort:
-    """Read the scans of a derivatives dataset and what excludes them.
+    """Put the scans of a derivatives dataset together with what excludes them.
 
     Parameters
     ----------
+    scans
+        All scans of the dataset.
     output_dir
         The derivatives dataset; participants without a result have their place as well.
     options
         The ratings, the exclusions and the order of sessions of the user.
     raw
         What the raw dataset says.
-    records
-        Of all scans of `output_dir`, where they have been read already.
 
     Raises
     ------
     MissingInputError, BadDataError, UsageError
         If the ratings or the list of exclusions cannot be used.
     """
-    scans = read_scans(output_dir, records=records)
     people = recorded_people(scans) if raw.people is None else raw.people
     unknown: list[str] = []
     if options.exclude:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_muscle.dataset.names import derivative_path
+from bids_muscle.dataset.names import derivative_path, figure_paths
 from bids_muscle.dataset.scan import Scan
 
 
@@ -41,7 +41,7 @@ def read_figures(
     output_dir: Path, scan: Scan, names: Iterable[str]
 ) -> tuple[dict[str, Path], dict[str, Path | Packed]]:
     """Return where each figure would be as a file of its own, and those that are there."""
-    places = {name: output_dir / derivative_path(scan, 'figure', desc=name) for name in names}
+    places = {name: output_dir / path for name, path in figure_paths(scan, names).items()}
     found: dict[str, Path | Packed] = {
         name: path for name, path in places.items() if path.is_file()
     }

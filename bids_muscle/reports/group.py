@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
-from bids_muscle.dataset.records import ScanRecord
-from bids_muscle.dataset.writer import write_text
+from bids_muscle.dataset.writer import write_bytes, write_text
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
 from bids_muscle.reports.cohort import People, analysed_measures
 from bids_muscle.reports.cohort_files import write_cohort_tables, write_review_tables
-from bids_muscle.reports.cohort_input import Cohort, GroupOptions, RawTables, read_cohort
+from bids_muscle.reports.cohort_input import Cohort, GroupOptions, RawTables, settle_cohort
+from bids_muscle.reports.cohort_values import CohortValues
 from bids_muscle.reports.completeness import cause_table, completeness
 from bids_muscle.reports.detectable import read_detectable
 from bids_muscle.reports.flow import Flow, flow_of, flow_svg
 from bids_muscle.reports.group_charts import sentence_by_variable
 from bids_muscle.reports.group_notes import by_series, mixed, models_of
+from bids_muscle.reports.kept_scans import kept_scans
 from bids_muscle.reports.norms import Norms, read_norms
 from bids_muscle.reports.outliers import OUTLIER_Z, outlier_columns, robust_scores
 from bids_muscle.reports.outputs import ScanOutputs
-from bids_muscle.reports.page import environment, format_value, heading, page_link
+from bids_muscle.reports.page import (
+    SCANS_HERE,
+    environment,
+    format_value,
+    heading,
+    page_link,
+    page_pieces,
+)
 from bids_muscle.reports.paper import Paper, write_paper
 from bids_muscle.reports.published import published_context
 from bids_muscle.reports.ratings import RATINGS, CohortReview
@@ -51,7 +59,7 @@ def write_group(
     output_dir: Path,
     options: GroupOptions | None = None,
     raw: RawTables | None = None,
-    records: Sequence[ScanRecord] | None = None,
+    scans: Sequence[ScanOutputs] | None = None,
 ) -> list[Path]:
     """Write the cohort tables, the statistics, the review page and ``group.html``.
 
@@ -63,8 +71,8 @@ def write_group(
         What the user asks for; None for the defaults.
     raw
         What the raw dataset says of its participants; None where it is not here.
-    records
-        Of all scans of `output_dir`, where they have been read already.
+    scans
+        All scans of `output_dir`, where they have been read already.
 
     Returns
     -------
@@ -80,15 +88,18 @@ def write_group(
         written then. Also, once all is written, if the user gave ratings and none is about a
         segmentation that is here.
     """
+    if scans is None:
+        with kept_scans(output_dir) as scans:
+            return write_group(output_dir, options, raw, scans)
     options, raw = options or GroupOptions(), raw or RawTables()
     norms = read_norms(options.norms) if options.norms else None
-    cohort = read_cohort(output_dir, options, raw, records)
-    scans, people = cohort.scans, cohort.people
+    cohort = settle_cohort(scans, output_dir, options, raw)
+    scans, values, people = cohort.scans, cohort.values, cohort.people
     meanings = read_meanings(output_dir)
-    analyses = analyse_cohort(cohort.muscles, _plan(cohort, options, meanings))
+    analyses = analyse_cohort(values, people, _plan(cohort, options, meanings))
     complete = completeness(scans, people, cohort.unusable)
-    columns = dict.fromkeys([*analysed_measures(scans), *shown_measures(scans)])
-    scores = robust_scores(scans, outlier_columns(scans, list(columns)))
+    columns = dict.fromkeys([*analysed_measures(scans), *shown_measures(values)])
+    scores = robust_scores(values, outlier_columns(scans, list(columns)))
     tables = write_cohort_tables(cohort, complete, scores, output_dir)
     tables += write_statistics(analyses, output_dir)
     tables += write_review_tables(scans, cohort.review, output_dir)
@@ -99,10 +110,10 @@ def write_group(
     else:
         remove_centiles(output_dir)
     shown = shown_variables(scans, people, options.groups, meanings)
-    data = scan_data(scans, people, scores, shown)
+    data = scan_data(values, people, scores, shown)
     review_page = write_review(scans, data, output_dir)
     series = [
-        _series_context(number, *each, analyses, norms, centiles)
+        _series_context(number, *each, values, analyses, norms, centiles)
         for number, each in enumerate(by_series(scans), 1)
     ]
     flow = flow_of(scans, people, cohort.unusable, _tested(shown, analyses, options.groups))
@@ -118,6 +129,7 @@ def write_group(
     paper, paper_files = _write_paper(output_dir, flow, text)
     page = _write_page(
         output_dir,
+        data.scans(),
         **_cohort_context(cohort, raw.remarks),
         causes=cause_table(complete).to_dict('records'),
         tables=[path.relative_to(output_dir).as_posix() for path in tables],
@@ -125,11 +137,12 @@ def write_group(
         series=series,
         **paper,
         data={
-            **data,
+            **data.shared,
+            'scans': SCANS_HERE,
             'sessions': cohort.order.names,
-            'measure_names': shown_measures(scans),
+            'measure_names': shown_measures(values),
             'tests': _tests(analyses),
-            'outliers': outlier_data(scans, scores),
+            'outliers': outlier_data(values, scores),
             'completeness': completeness_data(complete, cohort.unusable),
         },
     )
@@ -169,7 +182,7 @@ def _cohort_context(cohort: Cohort, remarks: Sequence[str]) -> dict[str, Any]:
     scans = cohort.scans
     return {
         'summary': _summary(scans, cohort.people, cohort.unusable),
-        'notes': [*remarks, *cohort.unknown, *mixed(scans), *cohort.order.notes],
+        'notes': [*remarks, *cohort.unknown, *mixed(cohort.values), *cohort.order.notes],
         'models': models_of(scans),
         'order': cohort.order_text,
         'unusable': name_some(cohort.unusable),
@@ -179,12 +192,11 @@ def _cohort_context(cohort: Cohort, remarks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_page(output_dir: Path, **context: Any) -> Path:
+def _write_page(output_dir: Path, rows: Iterator[dict[str, Any]], **context: Any) -> Path:
     page = output_dir / dataset_path('group_report')
     template = environment().get_template('group.html.j2')
-    write_text(
-        template.render(title='Cohort', outlier_z=OUTLIER_Z, min_df=MIN_DF, **context), page
-    )
+    text = template.render(title='Cohort', outlier_z=OUTLIER_Z, min_df=MIN_DF, **context)
+    write_bytes((piece.encode('utf-8') for piece in page_pieces(text, rows)), page)
     return page
 
 
@@ -269,6 +281,7 @@ def _series_context(
     region: str,
     contrast: str,
     scans: Sequence[ScanOutputs],
+    values: CohortValues,
     analyses: Mapping[str, CohortAnalysis],
     norms: Norms | None,
     centiles: pd.DataFrame | None,
@@ -291,7 +304,7 @@ def _series_context(
         'excluded': sum(len(scan.rows) - len(scan.kept) for scan in scans if not scan.part_of),
         'definitions': [
             (heading(name, definitions), definitions[name])
-            for name in shown_measures(scans)
+            for name in shown_measures(values, scans)
             if name in definitions
         ],
     }

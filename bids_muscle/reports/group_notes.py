@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from bids_muscle.anatomy.labels import REGIONS, load_label_table
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.measurement.muscle import SCAN
-from bids_muscle.reports.outputs import MISSING, ScanOutputs
+from bids_muscle.reports.cohort_values import CohortValues
+from bids_muscle.reports.outputs import ScanOutputs
 
 
 def models_of(scans: Sequence[ScanOutputs]) -> list[str]:
@@ -18,8 +20,9 @@ def models_of(scans: Sequence[ScanOutputs]) -> list[str]:
     return sorted(set(named))
 
 
-def mixed(scans: Sequence[ScanOutputs]) -> list[str]:
+def mixed(values: CohortValues) -> list[str]:
     """Return what was not the same for all scans, since it may change the numbers."""
+    scans = values.scans
     done = [scan.record for scan in scans if scan.done]
     found = {
         'versions of bids_muscle': {record.made_with.version for record in done},
@@ -32,7 +35,7 @@ def mixed(scans: Sequence[ScanOutputs]) -> list[str]:
         f'The scans were processed with {count} different {what}; see group_scans.tsv.'
         for what, count in counts.items()
         if count > 1
-    ] + [*_mixed_models(done), *_mixed_extents(scans)]
+    ] + [*_mixed_models(done), *_mixed_extents(values)]
 
 
 def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
@@ -58,16 +61,18 @@ def _mixed_models(done: Sequence[ScanRecord]) -> list[str]:
     return sentences
 
 
-def _mixed_extents(scans: Sequence[ScanOutputs]) -> list[str]:
+def _mixed_extents(values: CohortValues) -> list[str]:
     """Return where scans that are compared show different parts of their muscles."""
     sentences = []
     # Structures that only models of other programs know have no such levels.
     known = {label.muscle for region in REGIONS for label in load_label_table(region)}
-    for region, contrast, members in by_series(scans):
-        extents = [
-            {row.get('extent', MISSING) for row in scan.kept if row['muscle'] in known}
-            for scan in members
-        ]
+    of_scan: dict[str, set[str]] = {}
+    for scan, (first, last) in zip(values.scans, pairwise(values.starts), strict=True):
+        kinds = set(values.kind[first:last][values.kept[first:last]].tolist())
+        own = (values.kinds[kind] for kind in kinds)
+        of_scan[scan.record.scan] = {extent for _, muscle, _, extent in own if muscle in known}
+    for region, contrast, members in by_series(values.scans):
+        extents = [of_scan[scan.record.scan] for scan in members]
         whole = sum(SCAN in each for each in extents)
         if 0 < whole < sum(map(bool, extents)):
             sentences.append(

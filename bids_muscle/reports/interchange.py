@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.people import find_column
 from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.writer import write_text
+from bids_muscle.dataset.writer import PIECE, as_list, write_bytes, write_text
 from bids_muscle.reports.outputs import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 #: Words of logical columns: those of bids_muscle, and those of people.
 LOGICAL = ({'true', 'false'}, {'True', 'False'}, {'yes', 'no'})
@@ -54,15 +55,44 @@ def write_for_others(
         output_dir / dataset_path(f'group_{name}') for name in ('wide_csv', 'codebook', 'models_r')
     )
     rows = _codebook(wide, definitions, places, sessions)
-    write_text(_csv(wide.replace(MISSING, '')), table)
-    write_text(_csv(pd.DataFrame(rows, columns=list(_COLUMNS)).fillna('')), book)
+    write_bytes(_csv(wide), table)
+    write_bytes(_csv(pd.DataFrame(rows, columns=list(_COLUMNS)).fillna('')), book)
     source = resources.files('bids_muscle') / 'data/r/group_models.R'
     write_text(source.read_text(encoding='utf-8'), script)
     return [table, book, script]
 
 
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator='\n')
+def _csv(table: pd.DataFrame) -> Iterator[bytes]:
+    """Give a table with commas, and nothing where it is n/a, in pieces."""
+    for start in range(0, max(len(table), 1), PIECE):
+        some = table.iloc[start : start + PIECE].astype(object).replace(MISSING, '')
+        text = some.to_csv(index=False, lineterminator='\n', header=not start)
+        yield text.encode('utf-8')
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Return a table of text as Parquet; columns of numbers and logical columns are typed so."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    columns = {name: typed(as_list(table[name])) for name in table}
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def typed(cells: Sequence[str]) -> pa.Array:
+    """Return a column of text as what all of its cells are; n/a becomes null."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if type_of(cells) == 'logical':
+        return pa.array([None if word == MISSING else word in TRUE for word in cells])
+    column = pd.Series([None if word == MISSING else word for word in cells], dtype=object)
+    try:
+        return pa.array(pd.to_numeric(column), from_pandas=True)
+    except (ValueError, TypeError):
+        return pa.array(column, pa.string(), from_pandas=True)
 
 
 def _codebook(
@@ -76,8 +106,9 @@ def _codebook(
     for name in map(str, wide.columns):
         entry = definitions.get(name, {})
         measure, muscle, side = places.get(name, ('', '', ''))
-        kind = type_of(wide[name])
-        levels = ' < '.join(sessions) if name == 'session_id' else _levels(entry, wide[name], kind)
+        cells = as_list(wide[name])
+        kind = type_of(cells)
+        levels = ' < '.join(sessions) if name == 'session_id' else _levels(entry, cells, kind)
         rows.append(
             {
                 'column': name,
@@ -95,7 +126,7 @@ def _codebook(
     return rows
 
 
-def _levels(entry: Mapping[str, Any], column: pd.Series, kind: str) -> str:
+def _levels(entry: Mapping[str, Any], column: Iterable[str], kind: str) -> str:
     """Return the levels that a column of few words has, as in its dictionary or as they occur."""
     if isinstance(entry.get('Levels'), dict):
         return '; '.join(f'{level} = {text}' for level, text in entry['Levels'].items())

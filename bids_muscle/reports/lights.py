@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bids_muscle.anatomy.labels import MUSCLE
 from bids_muscle.reports.outputs import ScanOutputs, number
 from bids_muscle.reports.page import main_measures
+from bids_muscle.reports.rows import cells_of
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ def scan_light(scan: ScanOutputs) -> Light:
     main = main_measures(scan.rows)
     # Fat by thresholds is known of muscles alone.
     others = {label.name for label in scan.table or () if label.kind != MUSCLE}
-    muscles = [row for row in scan.rows if row['name'] not in others]
-    unknown = sum(any(number(row[name]) is None for name in main) for row in muscles)
+    muscles = (
+        [cells for name, *cells in cells_of(scan.rows, ('name', *main)) if name not in others]
+        if main
+        else []
+    )
+    unknown = sum(any(number(cell) is None for cell in cells) for cells in muscles)
     reasons = []
     if scan.notes:
         reasons.append(_plural(len(scan.notes), 'warning'))

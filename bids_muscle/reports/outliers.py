@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
+import numpy as np
+
+from bids_muscle.reports.cohort_values import ASYMMETRY, CohortValues, headers
+from bids_muscle.reports.outputs import MISSING, ScanOutputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
 OUTLIER_Z = 3.5
 #: Fewer values than this have no outlier.
 LEAST_VALUES = 5
-#: What is in the name of a column that compares left with right; both sides have the same value.
-ASYMMETRY = '_asymmetry_'
 COLUMNS = (
     'participant_id', 'session_id', 'scan', 'region', 'contrast', 'kind', 'name', 'measure',
     'value', 'robust_z',
@@ -56,18 +57,18 @@ class RobustScores:
     outliers
         Values with a robust z beyond :data:`OUTLIER_Z`, the farthest first.
     farthest
-        The largest absolute robust z of a column in a scan, by scan and column.
+        (n_scans,) largest absolute robust z of each scan, by column; NaN where it has none.
     """
 
     outliers: tuple[Outlier, ...]
-    farthest: Mapping[tuple[str, str], float]
+    farthest: Mapping[str, np.ndarray]
 
     def among(self, columns: Collection[str]) -> list[Outlier]:
         """Return the outliers of these columns."""
         return [outlier for outlier in self.outliers if outlier.column in columns]
 
 
-def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> RobustScores:
+def robust_scores(values: CohortValues, columns: Sequence[str]) -> RobustScores:
     """Compute how far each value lies from those of the same muscle, side and contrast.
 
     The robust z is 0.6745 (value - median) / MAD, with MAD the median absolute deviation from the
@@ -78,34 +79,70 @@ def robust_scores(scans: Sequence[ScanOutputs], columns: Sequence[str]) -> Robus
     ----------
     .. [1] Iglewicz B, Hoaglin DC. How to detect and handle outliers. ASQC Quality Press, 1993.
     """
-    import numpy as np
-
-    groups: dict[tuple[str, ...], list[tuple[ScanOutputs, float]]] = {}
-    for scan in scans:
-        alike = str(scan.record.region), scan.contrast
-        for name, column, value in _values(scan, columns):
-            groups.setdefault((*alike, name, column), []).append((scan, value))
+    scans = values.scans
+    series: dict[tuple[str, str], int] = {}
+    alike = np.array(
+        [
+            series.setdefault((str(scan.record.region), scan.contrast), len(series))
+            for scan in scans
+        ],
+        dtype=int,
+    )
     outliers: list[Outlier] = []
-    farthest: dict[tuple[str, str], float] = {}
-    for (_, _, name, column), members in groups.items():
-        values = np.array([value for _, value in members])
-        distance = values - np.median(values)
-        mad = np.median(np.abs(distance))
-        if len(members) < LEAST_VALUES or mad == 0:
-            continue
-        for (scan, value), z in zip(members, (0.6745 * distance / mad).tolist(), strict=True):
-            record = scan.record
-            key = record.scan, column
-            farthest[key] = max(farthest.get(key, 0.0), abs(z))
-            if abs(z) > OUTLIER_Z:
-                outliers.append(Outlier(record.participant, record.scan, name, column, value, z))
+    farthest: dict[str, np.ndarray] = {}
+    for column in columns:
+        farthest[column] = np.full(len(scans), np.nan)
+        for names, at, numbers in (_muscles(values, column), _quality(scans, column)):
+            for members in _groups(alike[at], names):
+                distance = numbers[members] - np.median(numbers[members])
+                mad = np.median(np.abs(distance))
+                if len(members) < LEAST_VALUES or mad == 0:
+                    continue
+                z = 0.6745 * distance / mad
+                np.fmax.at(farthest[column], at[members], np.abs(z))
+                for place in np.flatnonzero(np.abs(z) > OUTLIER_Z):
+                    row = members[place]
+                    record = scans[at[row]].record
+                    where = record.participant, record.scan, str(names[row]), column
+                    outliers.append(Outlier(*where, float(numbers[row]), float(z[place])))
     outliers.sort(key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
     return RobustScores(tuple(outliers), farthest)
 
 
+def _groups(alike: np.ndarray, names: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the places of values that are compared: those alike, of one name."""
+    known: dict[str, int] = {}
+    codes = np.array([known.setdefault(name, len(known)) for name in names], dtype=int)
+    codes += alike * len(known)
+    order = np.argsort(codes, kind='stable')
+    ends = np.flatnonzero(np.diff(codes[order])) + 1
+    if len(order):
+        yield from np.split(order, ends)
+
+
+def _muscles(values: CohortValues, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return names, places of the scans and numbers of the muscles that have a number."""
+    if column not in values.columns:
+        return np.empty(0, object), np.empty(0, int), np.empty(0)
+    counted = values.kept & np.isfinite(values.of(column))
+    if ASYMMETRY in column:
+        counted &= values.texts('side') == 'left'
+    names = values.texts('muscle' if ASYMMETRY in column else 'name')
+    return names[counted], values.scan[counted], values.of(column)[counted]
+
+
+def _quality(
+    scans: Sequence[ScanOutputs], column: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the same of a figure of image quality, which has no name."""
+    at = [k for k, scan in enumerate(scans) if column in scan.quality and not scan.exclusion()]
+    numbers = np.array([scans[k].quality[column] for k in at], dtype=float)
+    return np.full(len(at), '', object), np.array(at, dtype=int), numbers
+
+
 def outlier_columns(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> list[str]:
     """Return these measures and all asymmetries and figures of image quality."""
-    asymmetries = (name for scan in scans for name in scan.measures if ASYMMETRY in name)
+    asymmetries = (name for columns in headers(scans) for name in columns if ASYMMETRY in name)
     quality = (name for scan in scans for name in scan.quality)
     return list(dict.fromkeys([*measures, *asymmetries, *quality]))
 
@@ -142,17 +179,3 @@ def outlier_table(scans: Sequence[ScanOutputs], outliers: Sequence[Outlier]) -> 
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-
-
-def _values(scan: ScanOutputs, columns: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """Give name, column and value of all that a scan has."""
-    for row in scan.kept:
-        for column in columns:
-            value = number(row.get(column, MISSING))
-            if value is None or (ASYMMETRY in column and row['side'] != 'left'):
-                continue
-            yield row['muscle'] if ASYMMETRY in column else row['name'], column, value
-    if not scan.exclusion():
-        for column in columns:
-            if column in scan.quality:
-                yield '', column, scan.quality[column]

@@ -6,12 +6,11 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from bids_muscle.anatomy.labels import BODY, SPINE, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.structures import read_published_table
@@ -28,6 +27,7 @@ from bids_muscle.errors import PARSE_ERRORS, BadDataError, UsageError
 from bids_muscle.reports.alignment import AlignmentFacts, read_alignment
 from bids_muscle.reports.figure_files import Packed, read_figures
 from bids_muscle.reports.ratings import RatedMap, Verdict
+from bids_muscle.reports.rows import Row, columns_of, places_of
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 from bids_muscle.tables import MISSING, number, read_rows
 
@@ -40,29 +40,6 @@ _TRANSFER = re.compile(r'(?:_mt-|_acq-[a-zA-Z0-9]*MT)(on|off)', re.IGNORECASE)
 _ALONE = 'Its chunk label calls it a part of a larger image, and no other part was found.'
 
 Definitions = Mapping[str, Mapping[str, str]]
-
-
-class Row(Mapping[str, str]):
-    """One row of a table; rows share the names of their columns, so that cohorts fit in memory."""
-
-    __slots__ = ('_cells', '_places')
-
-    def __init__(self, places: Mapping[str, int], cells: Sequence[str]) -> None:
-        self._places, self._cells = places, cells
-
-    def __getitem__(self, name: str) -> str:
-        return self._cells[self._places[name]]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a cell; a cohort asks millions of times, so without an exception on the way."""
-        place = self._places.get(name)
-        return default if place is None else self._cells[place]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 def read_output_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
@@ -111,7 +88,7 @@ class ScanOutputs:
     """
 
     record: ScanRecord
-    rows: tuple[Mapping[str, str], ...] = ()
+    rows: Sequence[Mapping[str, str]] = ()
     definitions: Definitions = field(default_factory=dict)
     figures: Mapping[str, Path | Packed] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -165,7 +142,7 @@ class ScanOutputs:
         return min(self.predicted_dice.items(), key=lambda each: each[1], default=None)
 
     @property
-    def kept(self) -> tuple[Mapping[str, str], ...]:
+    def kept(self) -> Sequence[Mapping[str, str]]:
         """The rows that count in the cohort."""
         if not (self._has_exclusions or self.part_of):
             return self.rows
@@ -193,10 +170,14 @@ class ScanOutputs:
         return '+'.join(self.record.inputs) + fitted + mt or MISSING
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the muscle table; none where it has no rows."""
+        return columns_of(self.rows)
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """Columns that say how a muscle is, in the order of the table."""
-        columns = self.rows[0] if self.rows else ()
-        return tuple(name for name in columns if name not in (*IDENTITY, REASON))
+        return tuple(name for name in self.columns if name not in (*IDENTITY, REASON))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -223,10 +204,15 @@ def read_scans(
     """
     known = read_records(output_dir, participant) if records is None else records
     records = sorted(known, key=lambda record: (record.participant, record.scan))
-    whole = {name: record.scan for record in records for name in record.parts}
+    return mark_parts([read_scan(output_dir, record) for record in records])
+
+
+def mark_parts(scans: Sequence[ScanOutputs]) -> list[ScanOutputs]:
+    """Say of each scan which joined scan it is a part of."""
+    whole = {name: scan.record.scan for scan in scans for name in scan.record.parts}
     return [
-        replace(_read_scan(output_dir, record), part_of=whole.get(record.scan, ''))
-        for record in records
+        replace(scan, part_of=whole[scan.record.scan]) if scan.record.scan in whole else scan
+        for scan in scans
     ]
 
 
@@ -266,7 +252,8 @@ def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, RatedMap]:
     }
 
 
-def _read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
+def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
+    """Read what a run left of one scan, but for what it is a part of."""
     entities = tuple(
         (key, label) for key, _, label in (part.partition('-') for part in record.scan.split('_'))
     )
@@ -358,15 +345,10 @@ def _spine_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
     return LabelTable(SPINE, tuple(labels)) if labels else None
 
 
-@cache
-def _places(header: tuple[str, ...]) -> Mapping[str, int]:
-    return {name: place for place, name in enumerate(header)}
-
-
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
     rows = read_output_table(path, IDENTITY)
     if rows:
-        places = _places(tuple(rows[0]))
+        places = places_of(tuple(rows[0]))
         # One copy of names and reasons, which are the same in all scans.
         share = sys.intern
         return tuple(

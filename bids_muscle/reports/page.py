@@ -6,16 +6,18 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import MISSING, REASON, Definitions, number
+from bids_muscle.reports.rows import StoredRows, cells_of, columns_of
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def environment() -> jinja2.Environment:
     return env
 
 
+#: Where the scans of a cohort belong in the data of a page; no text of a dataset is equal to it.
+SCANS_HERE = secrets.token_hex(16)
 #: With more links than this the menu of contents has no subsections.
 _LONG_MENU = 24
 _HEADING = re.compile(r'<h([23]) id="([^"]+)"[^>]*>(.*?)</h[23]>', re.DOTALL)
@@ -166,15 +170,54 @@ def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     >>> main_measures([{'mfi_ratio_of_means_pct': 'n/a', 'volume_ml': '3', 'length_mm': '9'}])
     ('volume_ml',)
     """
-    present = [name for name in MAIN_MEASURES if any(name in row for row in rows)]
+    if not rows:
+        return ()
+    there = set(columns_of(rows)).union(*([] if isinstance(rows, StoredRows) else rows))
+    present = [name for name in MAIN_MEASURES if name in there]
+    _, *columns = zip(*cells_of(rows, ('name', *present)), strict=True)
     valued = [
-        name for name in present if any(number(row.get(name, MISSING)) is not None for row in rows)
+        name
+        for name, cells in zip(present, columns, strict=True)
+        if any(number(cell) is not None for cell in set(cells))
     ]
-    shown = valued or present
+    return first_measures(valued or present)
+
+
+def first_measures(names: Sequence[str]) -> tuple[str, ...]:
+    """Return these measures, but of MFI and of thresholds the first one each.
+
+    Examples
+    --------
+    >>> first_measures(['mfi_ratio_of_means_pct', 'mfi_mean_of_voxels_pct', 'volume_ml'])
+    ('mfi_ratio_of_means_pct', 'volume_ml')
+    """
+    shown = list(names)
     for kind in ('mfi_', 'fat_'):
         for other in [name for name in shown if name.startswith(kind)][1:]:
             shown.remove(other)
     return tuple(shown)
+
+
+def page_pieces(page: str, scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Give a page with the data of its scans, of which not all fit into memory at once.
+
+    Parameters
+    ----------
+    page
+        With :data:`SCANS_HERE` as the value of ``scans`` in its data.
+    scans
+        In their order.
+    """
+    from jinja2.utils import htmlsafe_json_dumps
+
+    front, mark, back = page.partition(f'"{SCANS_HERE}"')
+    if not mark:  # the page of a cohort without scans has no data
+        yield page
+        return
+    yield f'{front}['
+    for place, scan in enumerate(scans):
+        yield f'{", " if place else ""}{htmlsafe_json_dumps(scan, sort_keys=True)}'
+    yield f']{back}'
 
 
 def heading(column: str, definitions: Definitions) -> str:

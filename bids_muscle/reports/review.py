@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.writer import write_text
+from bids_muscle.dataset.writer import write_bytes
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
-from bids_muscle.reports.page import data_uri, environment
+from bids_muscle.reports.page import SCANS_HERE, data_uri, environment, page_pieces
 from bids_muscle.reports.ratings import FORMAT, SEPARATOR
+from bids_muscle.reports.scan_data import ScanData
 
 
-def write_review(scans: Sequence[ScanOutputs], data: Mapping[str, Any], output_dir: Path) -> Path:
+def write_review(scans: Sequence[ScanOutputs], data: ScanData, output_dir: Path) -> Path:
     """Write the review page of a cohort; its pictures are files beside it.
 
     Parameters
@@ -28,17 +29,18 @@ def write_review(scans: Sequence[ScanOutputs], data: Mapping[str, Any], output_d
         The derivatives dataset.
     """
     path = output_dir / dataset_path('group_review')
-    write_text(review_page(scans, data, output_dir), path)
+    pieces = review_page(scans, data, output_dir)
+    write_bytes((piece.encode('utf-8') for piece in pieces), path)
     return path
 
 
 def review_page(
     scans: Sequence[ScanOutputs],
-    data: Mapping[str, Any],
+    data: ScanData,
     output_dir: Path,
     served: Mapping[str, Any] | None = None,
-) -> str:
-    """Return the review page.
+) -> Iterator[str]:
+    """Give the review page in pieces.
 
     Parameters
     ----------
@@ -47,11 +49,11 @@ def review_page(
     served
         If it comes from the server: ``rater``, ``readonly``, and the ``ratings`` that are kept.
     """
-    rows = [
+    rows = (
         {**row, **_pictures(scan, output_dir), 'edited': edited_scans(scan)}
-        for scan, row in zip(scans, data['scans'], strict=True)
-    ]
-    return (
+        for scan, row in zip(scans, data.scans(), strict=True)
+    )
+    page = (
         environment()
         .get_template('review.html.j2')
         .render(
@@ -61,14 +63,15 @@ def review_page(
             scans=len(scans),
             cohort=str(dataset_path('group_report')),
             data={
-                **data,
+                **data.shared,
                 'format': FORMAT,
                 'separator': SEPARATOR,
-                'scans': rows,
+                'scans': SCANS_HERE,
                 'served': served,
             },
         )
     )
+    return page_pieces(page, rows)
 
 
 def _pictures(scan: ScanOutputs, output_dir: Path) -> dict[str, str]:
@@ -76,9 +79,10 @@ def _pictures(scan: ScanOutputs, output_dir: Path) -> dict[str, str]:
 
     A picture within an archive is its own address.
     """
+    figures = dict(scan.figures)
 
     def address(*names: str) -> str:
-        found = next((scan.figures[name] for name in names if name in scan.figures), None)
+        found = next((figures[name] for name in names if name in figures), None)
         if isinstance(found, Packed):
             return data_uri(found)
         return quote(found.relative_to(output_dir).as_posix()) if found else ''

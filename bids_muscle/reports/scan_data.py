@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.anatomy.people import find_column
+from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import People, measure_definitions
+from bids_muscle.reports.cohort_values import DICE, CohortValues
 from bids_muscle.reports.completeness import STATUSES, cause_of
-from bids_muscle.reports.lights import scan_light
+from bids_muscle.reports.lights import Light, scan_light
 from bids_muscle.reports.measures import UNKNOWN_COLOUR
 from bids_muscle.reports.outliers import OUTLIER_Z, Outlier, RobustScores, outlier_columns
-from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
-from bids_muscle.reports.page import heading, main_measures, page_link
+from bids_muscle.reports.outputs import MISSING, ScanOutputs
+from bids_muscle.reports.page import first_measures, heading, page_link
 from bids_muscle.statistics.cohort import COVARIATES, participants
 from bids_muscle.statistics.variables import Variable, ask_variables, explore_variables
 
@@ -25,53 +30,87 @@ if TYPE_CHECKING:
 
 #: Significant digits of a value; enough to sort and to draw by.
 DIGITS = 4
-#: A measure of the outlines rather than of the muscles: it is shown, and sorted by.
-DICE = 'dice_predicted'
+
+
+@dataclass(frozen=True)
+class ScanData:
+    """What the filters, the wall and the charts of a cohort need.
+
+    Parameters
+    ----------
+    shared
+        ``measures``, ``muscles``, ``quality``, ``series``, ``columns`` and ``flags``: the lists of
+        which the scans name places.
+    scans
+        Gives a dictionary for each scan, one after the other: those of a large cohort do not fit
+        into memory. Its ``values`` are those of the first of ``measures`` for all ``muscles``,
+        then those of the second and so on, its ``quality`` is in the order of ``quality``; what is
+        not there is None. ``counts`` has the places in ``values`` of the muscles that no rating or
+        list excludes, and ``columns`` the level or number of each of ``columns``.
+    """
+
+    shared: Mapping[str, Any]
+    scans: Callable[[], Iterator[dict[str, Any]]]
 
 
 def scan_data(
-    scans: Sequence[ScanOutputs],
+    values: CohortValues,
     people: People,
     scores: RobustScores,
     variables: Sequence[Variable] = (),
-) -> dict[str, Any]:
+) -> ScanData:
     """Return what the filters, the wall and the charts of a cohort need.
 
     Parameters
     ----------
-    scans
-        All scans of the dataset.
+    values
+        Of all scans of the dataset.
     people
         Rows of ``participants.tsv`` by participant.
     scores
         Of the main measures at least.
     variables
         Columns of ``participants.tsv``, from :func:`shown_variables`.
-
-    Returns
-    -------
-    dict
-        ``scans`` has a dictionary for each scan. Its ``values`` are those of the first of
-        ``measures`` for all ``muscles``, then those of the second and so on, its ``quality`` is
-        in the order of ``quality``; what is not there is None. ``counts`` has the places in
-        ``values`` of the muscles that no rating or list excludes, and ``columns`` the level or
-        number of each of ``columns``. ``series`` and ``flags`` of a
-        scan are places in the lists of that name.
     """
-    measures = shown_measures(scans)
-    muscles = _muscles(scans)
+    scans, measures = values.scans, shown_measures(values)
+    muscles = _muscles(values)
     definitions = measure_definitions(scans)
-    qualities = [
-        name for name in quality_dictionary() if any(name in scan.quality for scan in scans)
-    ]
+    there = {name for scan in scans for name in scan.quality}
+    qualities = [name for name in quality_dictionary() if name in there]
     series = sorted({_series(scan) for scan in scans})
-    kinds = _kinds(scans)
-    farthest: dict[str, float] = {}
-    for (scan_name, column), z in scores.farthest.items():
-        if column in measures and column != DICE:
-            farthest[scan_name] = max(farthest.get(scan_name, 0.0), round(z, 2))
+    lights = [scan_light(scan) for scan in scans]
+    kinds = _kinds(scans, lights)
+    farthest = np.full(len(scans), np.nan)
+    for column in set(measures) - {DICE}:
+        if column in scores.farthest:
+            farthest = np.fmax(farthest, scores.farthest[column])
     who = people_of(scans, people)
-    return {
+
+    def rows() -> Iterator[dict[str, Any]]:
+        shown = _values(values, measures, list(muscles))
+        for scan, light, far, numbers in zip(scans, lights, farthest, shown, strict=True):
+            yield {
+                'scan': scan.record.scan,
+                'participant': scan.record.participant,
+                'page': page_link(scan.record.participant),
+                'series': series.index(_series(scan)),
+                'segmentation': scan.segmentation,
+                'labels': ('person' if scan.manual else 'network') if scan.done else None,
+                **_result(scan, light),
+                'flags': sorted({kinds[cause_of(note)] for note in _remarks(scan, light)}),
+                **who[scan.record.participant],
+                'columns': [
+                    (each.values or {}).get(scan.record.participant) for each in variables
+                ],
+                'verdict': scan.verdict.rating if scan.verdict else '',
+                'excluded': scan.exclusion(),
+                'score': None if np.isnan(far) else round(float(far), 2),
+                'sure': _short(scan.least_sure[1]) if scan.least_sure else None,
+                **numbers,
+                'quality': [_short(scan.quality.get(name)) for name in qualities],
+            }
+
+    shared = {
         'outlier_z': OUTLIER_Z,
         'measures': [heading(name, definitions) for name in measures],
         'muscles': [_drawn(label) for label in muscles.values()],
@@ -81,30 +120,8 @@ def scan_data(
             {'name': each.name, 'kind': each.kind, 'levels': each.levels} for each in variables
         ],
         'flags': list(kinds),
-        'scans': [
-            {
-                'scan': scan.record.scan,
-                'participant': scan.record.participant,
-                'page': page_link(scan.record.participant),
-                'series': series.index(_series(scan)),
-                'segmentation': scan.segmentation,
-                'labels': ('person' if scan.manual else 'network') if scan.done else None,
-                **_result(scan),
-                'flags': sorted({kinds[cause_of(note)] for note in _remarks(scan)}),
-                **who[scan.record.participant],
-                'columns': [
-                    (each.values or {}).get(scan.record.participant) for each in variables
-                ],
-                'verdict': scan.verdict.rating if scan.verdict else '',
-                'excluded': scan.exclusion(),
-                'score': farthest.get(scan.record.scan),
-                'sure': _short(scan.least_sure[1]) if scan.least_sure else None,
-                **_values(scan, measures, list(muscles)),
-                'quality': [_short(scan.quality.get(name)) for name in qualities],
-            }
-            for scan in scans
-        ],
     }
+    return ScanData(shared, rows)
 
 
 def shown_variables(
@@ -152,8 +169,9 @@ def shown_variables(
     ]
 
 
-def outlier_data(scans: Sequence[ScanOutputs], scores: RobustScores) -> list[list[Any]]:
+def outlier_data(values: CohortValues, scores: RobustScores) -> list[list[Any]]:
     """Return the outliers: place of the scan, muscle, measure, value, robust z."""
+    scans = values.scans
     definitions = {**quality_dictionary(), **measure_definitions(scans)}
     places = {scan.record.scan: place for place, scan in enumerate(scans)}
 
@@ -162,7 +180,7 @@ def outlier_data(scans: Sequence[ScanOutputs], scores: RobustScores) -> list[lis
         z = round(outlier.robust_z, 1)
         return [places[outlier.scan], outlier.name, what, _short(outlier.value), z]
 
-    columns = outlier_columns(scans, shown_measures(scans))
+    columns = outlier_columns(scans, shown_measures(values))
     return [row(outlier) for outlier in scores.among([name for name in columns if name != DICE])]
 
 
@@ -200,29 +218,37 @@ def completeness_data(table: pd.DataFrame, unusable: Sequence[str] = ()) -> dict
     }
 
 
-def shown_measures(scans: Sequence[ScanOutputs]) -> tuple[str, ...]:
-    """Return the measures that people look at first, and the predicted Dice where it is known."""
-    rows = [row for scan in scans for row in scan.rows]
-    known = any(number(row.get(DICE, MISSING)) is not None for row in rows)
-    return (*main_measures(rows), DICE) if known else main_measures(rows)
+def shown_measures(
+    values: CohortValues, scans: Sequence[ScanOutputs] | None = None
+) -> tuple[str, ...]:
+    """Return the measures that people look at first, and the predicted Dice where it is known.
+
+    Parameters
+    ----------
+    values
+        Of all scans of the dataset.
+    scans
+        Some of them; None for all.
+    """
+    some = values.among(scans) if scans is not None else values
+    present = [name for name in MAIN_MEASURES if name in some.columns]
+    main = first_measures([name for name in present if some.has(name)] or present)
+    return (*main, DICE) if some.has(DICE) else main
 
 
-def _muscles(scans: Sequence[ScanOutputs]) -> dict[str, Label]:
+def _muscles(values: CohortValues) -> dict[str, Label]:
     """Return the labels of all regions by name, and those that no label table knows."""
-    tables = {id(scan.table): scan.table for scan in scans if scan.rows}
-    rows = {row['name'] for scan in scans for row in scan.rows}
+    tables = {id(scan.table): scan.table for scan in values.scans if scan.rows}
+    rows = {name for name, *_ in values.kinds}
     known = {
         label.name: label
         for table in tables.values()
         for label in table or ()
         if label.name in rows
     }
-    for scan in scans:
-        for row in scan.rows:
-            if row['name'] not in known:
-                known[row['name']] = Label(
-                    0, row['name'], row['muscle'], '', row['side'], UNKNOWN_COLOUR
-                )
+    for name, muscle, side, _ in values.kinds:
+        if name not in known:
+            known[name] = Label(0, name, muscle, '', side, UNKNOWN_COLOUR)
     return known
 
 
@@ -240,8 +266,8 @@ def _series(scan: ScanOutputs) -> str:
     return f'{scan.record.region or MISSING}, {scan.contrast}'
 
 
-def _result(scan: ScanOutputs) -> dict[str, str]:
-    light, problem = scan_light(scan), scan.record.problem
+def _result(scan: ScanOutputs, light: Light) -> dict[str, str]:
+    problem = scan.record.problem
     return {
         'light': light.level,
         'word': light.word,
@@ -250,13 +276,14 @@ def _result(scan: ScanOutputs) -> dict[str, str]:
     }
 
 
-def _remarks(scan: ScanOutputs) -> Iterable[str]:
-    return scan.notes if scan.done else (scan_light(scan).reason,)
+def _remarks(scan: ScanOutputs, light: Light) -> Iterable[str]:
+    return scan.notes if scan.done else (light.reason,)
 
 
-def _kinds(scans: Sequence[ScanOutputs]) -> dict[str, int]:
+def _kinds(scans: Sequence[ScanOutputs], lights: Sequence[Light]) -> dict[str, int]:
     """Return the kinds of remark and their places, the most frequent one first."""
-    counts = Counter(cause_of(note) for scan in scans for note in _remarks(scan))
+    pairs = zip(scans, lights, strict=True)
+    counts = Counter(cause_of(note) for scan, light in pairs for note in _remarks(scan, light))
     ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
     return {kind: place for place, kind in enumerate(ordered)}
 
@@ -273,35 +300,41 @@ def people_of(scans: Sequence[ScanOutputs], people: People) -> dict[str, dict[st
     if not rows:
         return {}
     table = participants(pd.DataFrame(rows, dtype=object).fillna(MISSING))
-    return {label: _person(row) for label, row in table.iterrows()}
+    columns = [table[name].tolist() for name in ('sex', 'site', *COVARIATES)]
+    return {
+        label: {
+            'sex': sex if isinstance(sex, str) else None,
+            'site': site if isinstance(site, str) else None,
+            **{name: _known(cell) for name, cell in zip(COVARIATES, numbers, strict=True)},
+        }
+        for label, sex, site, *numbers in zip(table.index, *columns, strict=True)
+    }
 
 
 def _only_text(info: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in info.items() if name not in ('participant_id', 'reason')}
 
 
-def _person(row: pd.Series) -> dict[str, Any]:
-    known = row.notna()
-    return {
-        **{name: str(row[name]) if known[name] else None for name in ('sex', 'site')},
-        **{name: _short(row[name]) if known[name] else None for name in COVARIATES},
-    }
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else _short(value)
 
 
 def _values(
-    scan: ScanOutputs, measures: Sequence[str], names: Sequence[str]
-) -> dict[str, list[Any]]:
-    by_name = {row['name']: row for row in scan.rows}
-    kept = {row['name'] for row in scan.kept}
-    return {
-        'values': [
-            _short(number(by_name[name].get(measure, MISSING))) if name in by_name else None
-            for measure in measures
-            for name in names
-        ],
-        'rows': [place for place, name in enumerate(names) if name in by_name],
-        'counts': [place for place, name in enumerate(names) if name in kept],
-    }
+    values: CohortValues, measures: Sequence[str], names: Sequence[str]
+) -> Iterator[dict[str, list[Any]]]:
+    """Give the numbers of each scan, with the places of its muscles and of those that count."""
+    at = {name: place for place, name in enumerate(names)}
+    place = np.array([at[name] for name, *_ in values.kinds], dtype=int)
+    columns = [values.columns[name] for name in measures]
+    for first, last in pairwise(values.starts.tolist()):
+        own = place[values.kind[first:last]]
+        cells = np.full((len(measures), len(names)), np.nan)
+        cells[:, own] = values.numbers[first:last, columns].T
+        yield {
+            'values': [None if each != each else _short(each) for each in cells.ravel().tolist()],
+            'rows': sorted(set(own.tolist())),
+            'counts': sorted(set(own[values.kept[first:last]].tolist())),
+        }
 
 
 def _short(value: float | None) -> float | None:

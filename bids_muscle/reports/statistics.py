@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import forest_chart
-from bids_muscle.reports.cohort import EXCLUSION, SCAN_COLUMNS
+from bids_muscle.reports.cohort import People, analysis_table, measure_names
+from bids_muscle.reports.cohort_values import CohortValues, read_values
 from bids_muscle.reports.group_charts import group_blocks
-from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions
+from bids_muscle.reports.outputs import MISSING, Definitions
 from bids_muscle.reports.page import heading
 from bids_muscle.reports.statistics_figures import (
     FIGURES,
@@ -28,9 +29,6 @@ from bids_muscle.reports.statistics_panels import agreement_panels, change_panel
 from bids_muscle.statistics.analysis import analysis_dictionary
 from bids_muscle.statistics.cohort import MEASURES, AnalysisPlan, CohortAnalysis, analyse
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 #: Analyses of measured values, also where the others are of harmonised ones.
 MEASURED = (
     'site_differences',
@@ -40,17 +38,19 @@ MEASURED = (
     'detectable',
     'individual_change',
 )
-#: Columns in front of the reason that the statistics look at.
-KEPT = {*SCAN_COLUMNS, *IDENTITY, *MEASURES}
 
 
-def analyse_cohort(muscles: pd.DataFrame, plan: AnalysisPlan) -> dict[str, CohortAnalysis]:
-    """Analyse the rows of :func:`~bids_muscle.reports.cohort.muscle_table` that count.
+def analyse_cohort(
+    values: CohortValues, people: People, plan: AnalysisPlan
+) -> dict[str, CohortAnalysis]:
+    """Analyse the rows of a cohort that count.
 
     Parameters
     ----------
-    muscles
-        All rows.
+    values
+        Of all scans.
+    people
+        Rows of ``participants.tsv`` by participant.
     plan
         See :func:`~bids_muscle.statistics.cohort.analyse`.
 
@@ -59,11 +59,11 @@ def analyse_cohort(muscles: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Cohor
     UsageError
         If the formula cannot be used, or a column is not there.
     """
-    measures = muscles.columns[: muscles.columns.get_loc(REASON)]
-    # A formula may ask for any measure; otherwise most are not copied.
-    unused = [name for name in measures if name not in KEPT] if plan.formula is None else []
-    kept, counted = muscles.drop(columns=[*unused, *EXCLUSION]), muscles['excluded'] == 'no'
-    return analyse(kept if counted.all() else kept[counted], plan)
+    measures: Sequence[str] = [name for name in values.columns if name in MEASURES]
+    if plan.formula is not None:  # it may ask for any measure; otherwise most are not read
+        measures = measure_names(values.scans)
+        values = read_values(values.scans, measures)
+    return analyse(analysis_table(values, people, measures), plan)
 
 
 def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from bids_muscle.dataset.corrections import rater_label
 from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
 from bids_muscle.errors import UsageError
 from bids_muscle.reports.cohort import recorded_people
+from bids_muscle.reports.cohort_values import read_values
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outliers import robust_scores
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
@@ -109,9 +110,10 @@ def _add_pages(app: Flask, review: ReviewState) -> None:
             'readonly': review.readonly,
             'ratings': review.ratings_of(rater) if rater else {},
         }
-        scores = robust_scores(scans, shown_measures(scans))
-        data = scan_data(scans, recorded_people(scans), scores)
-        return review_page(scans, data, review.output_dir, served)
+        values = read_values(scans)
+        scores = robust_scores(values, shown_measures(values))
+        data = scan_data(values, recorded_people(scans), scores)
+        return ''.join(review_page(scans, data, review.output_dir, served))
 
     @app.get('/favicon.ico')
     def favicon() -> Response:

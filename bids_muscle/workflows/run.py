@@ -17,7 +17,7 @@ from bids_muscle.dataset.folders import list_unusable
 from bids_muscle.dataset.names import dataset_path, participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_counts, format_plan
-from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.records import ScanRecord, list_recorded, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.writer import check_still_there, remove_torn, write_dataset_files
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from bids_muscle.engine.nipype_plugin import NipypePlugin
     from bids_muscle.engine.resources import Resources
+    from bids_muscle.reports.outputs import ScanOutputs
     from bids_muscle.settings import Settings
 
 
@@ -186,12 +187,34 @@ def _find_machine(inputs: RunInputs, participants: Sequence[str], progress: Prog
 
 def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
+    from bids_muscle.reports.kept_scans import kept_scans
+
+    _require_records(settings)
+    for folder in (settings.output_dir, settings.output_dir / 'phenotype'):
+        remove_torn(folder, below=False)
+    gc.disable()  # what a cohort holds is kept to the end; looking at it took a tenth of the time
+    try:
+        with kept_scans(settings.output_dir) as scans:
+            written = _write_group(settings, scans)
+    finally:
+        gc.enable()
+    tables = sum(path.suffix == '.tsv' for path in written)
+    print(f'{tables} tables, each with its data dictionary, in {settings.output_dir}')
+    for what, key in (
+        ('Text for a paper', 'group_text'),
+        ('Review page', 'group_review'),
+        ('Cohort page', 'group_report'),
+    ):
+        print(f'{what}: {settings.output_dir / dataset_path(key)}')
+    return ExitCode.OK
+
+
+def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]:
+    """Read what the raw dataset says of the people of the scans, and write the outputs."""
     from bids_muscle.reports.cohort_input import GroupOptions, RawTables
     from bids_muscle.reports.group import write_group
 
-    records = _require_records(settings)
-    for folder in (settings.output_dir, settings.output_dir / 'phenotype'):
-        remove_torn(folder, below=False)
+    records = [scan.record for scan in scans]
     recorded = {record.participant for record in records}
     named = ' '.join((settings.formula or '', *settings.group))
     table = keep_participants(settings.bids_dir, settings.output_dir, recorded, named)
@@ -208,50 +231,37 @@ def run_group(settings: Settings) -> ExitCode:
         remarks.append(f'There are {more} more remarks about tables of sessions and scans.')
     unusable = list_unusable(settings.bids_dir) if settings.bids_dir.is_dir() else []
     say_all([*folder_remarks(settings.bids_dir), *remarks])
-    gc.disable()  # what a cohort holds is kept to the end; looking at it took a tenth of the time
-    try:
-        written = write_group(
-            settings.output_dir,
-            GroupOptions(
-                ratings=settings.qc_ratings,
-                exclude=settings.exclude,
-                formula=settings.formula,
-                groups=settings.group,
-                harmonise_sites=settings.harmonise_sites,
-                session_order=settings.session_order,
-                norms=settings.norms,
-                detectable=settings.sdc,
-            ),
-            RawTables(table.rows if table else None, unusable, visits, remarks),
-            records,
-        )
-    finally:
-        gc.enable()
-    tables = sum(path.suffix == '.tsv' for path in written)
-    print(f'{tables} tables, each with its data dictionary, in {settings.output_dir}')
-    for what, key in (
-        ('Text for a paper', 'group_text'),
-        ('Review page', 'group_review'),
-        ('Cohort page', 'group_report'),
-    ):
-        print(f'{what}: {settings.output_dir / dataset_path(key)}')
-    return ExitCode.OK
+    return write_group(
+        settings.output_dir,
+        GroupOptions(
+            ratings=settings.qc_ratings,
+            exclude=settings.exclude,
+            formula=settings.formula,
+            groups=settings.group,
+            harmonise_sites=settings.harmonise_sites,
+            session_order=settings.session_order,
+            norms=settings.norms,
+            detectable=settings.sdc,
+        ),
+        RawTables(table.rows if table else None, unusable, visits, remarks),
+        scans,
+    )
 
 
-def _require_records(settings: Settings) -> list[ScanRecord]:
-    """Return the scan records of the output folder, at least one."""
+def _require_records(settings: Settings) -> list[str]:
+    """Return the participants of whom the output folder has a scan record, at least one."""
     if not settings.output_dir.is_dir():
         raise MissingInputError(
             f'The output folder {settings.output_dir} does not exist.',
             'Run the participant level first.',
         )
-    records = read_records(settings.output_dir)
-    if not records:
+    participants = list_recorded(settings.output_dir)
+    if not participants:
         raise NothingSelectedError(
             f'{settings.output_dir} has no scan of the participant level.',
             'Run the participant level first, with the same output folder.',
         )
-    return records
+    return participants
 
 
 def _begin(
@@ -370,7 +380,7 @@ def _run_graphs(
 def _report_again(settings: Settings) -> ExitCode:
     """Make the pages again from the outputs alone."""
     code = ExitCode.OK
-    known = sorted({record.participant for record in _require_records(settings)})
+    known = _require_records(settings)
     wanted = [label for label in known if label in (settings.participants or known)]
     if not wanted:
         raise NothingSelectedError(

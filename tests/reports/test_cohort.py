@@ -11,8 +11,9 @@ import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.errors import GridMismatchError
+from bids_muscle.reports.cohort_values import read_values
 from bids_muscle.reports.group import write_group
-from bids_muscle.reports.outliers import robust_scores
+from bids_muscle.reports.outliers import Outlier, robust_scores
 from bids_muscle.reports.outputs import read_scans
 
 AddScan = Callable[..., Path]
@@ -25,6 +26,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(stream, delimiter='\t', strict=True))
     assert all(None not in row and None not in row.values() for row in rows)
     return rows
+
+
+def outliers_of(output_dir: Path) -> tuple[Outlier, ...]:
+    values = read_values(read_scans(output_dir))
+    return robust_scores(values, ['mfi_ratio_of_means_pct']).outliers
 
 
 def muscles(mfi_pct: float) -> list[dict[str, object]]:
@@ -110,7 +116,7 @@ def test_a_far_value_is_found_and_only_that(add_scan: AddScan) -> None:
     far = muscles(12.0)
     far[0]['mfi_ratio_of_means_pct'] = 60.0
     output_dir = add_scan('09', rows=far)
-    found = robust_scores(read_scans(output_dir), ['mfi_ratio_of_means_pct']).outliers
+    found = outliers_of(output_dir)
     assert [(each.participant, each.name) for each in found] == [('09', 'right multifidus')]
     # Six values 10 11 12 13 14 60: median 12.5, MAD 1.5.
     assert found[0].robust_z == pytest.approx(0.6745 * 47.5 / 1.5)
@@ -120,7 +126,9 @@ def test_contrasts_are_not_compared(add_scan: AddScan) -> None:
     for number in range(6):
         add_scan(f'0{number}', rows=muscles(10.0 + number))
     output_dir = add_scan('09', rows=muscles(60.0), inputs={'T2w': 'x.nii.gz'})
-    assert not robust_scores(read_scans(output_dir), ['mfi_ratio_of_means_pct']).outliers
+    assert not robust_scores(
+        read_values(read_scans(output_dir)), ['mfi_ratio_of_means_pct']
+    ).outliers
     page = write_group(output_dir)[-1].read_text()
     assert 'lumbar region, water+fat' in page
     assert 'lumbar region, T2w' in page
@@ -129,4 +137,6 @@ def test_contrasts_are_not_compared(add_scan: AddScan) -> None:
 def test_few_values_have_no_outlier(add_scan: AddScan) -> None:
     for number, mfi_pct in enumerate((10.0, 11.0, 12.0, 90.0)):
         output_dir = add_scan(f'0{number}', rows=muscles(mfi_pct))
-    assert not robust_scores(read_scans(output_dir), ['mfi_ratio_of_means_pct']).outliers
+    assert not robust_scores(
+        read_values(read_scans(output_dir)), ['mfi_ratio_of_means_pct']
+    ).outliers

@@ -1,0 +1,124 @@
+"""Rows of muscle tables: as they are in memory, or in a file that keeps those of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any, TypeVar, overload
+
+from bids_muscle.tables import MISSING
+
+Cell = TypeVar('Cell')
+
+
+class Row(Mapping[str, Cell]):
+    """One row of a table; rows share the names of their columns, so that cohorts fit in memory."""
+
+    __slots__ = ('_cells', '_places')
+
+    def __init__(self, places: Mapping[str, int], cells: Sequence[Cell]) -> None:
+        self._places, self._cells = places, cells
+
+    def __getitem__(self, name: str) -> Cell:
+        return self._cells[self._places[name]]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a cell; a cohort asks millions of times, so without an exception on the way."""
+        place = self._places.get(name)
+        return default if place is None else self._cells[place]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class StoredRows(Sequence[Row[str]]):
+    """Rows that are taken from where they are kept whenever they are asked for.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns; scans of one kind share them.
+    count
+        How many rows there are, at least one.
+    load, place
+        What gives their text for a place: lines of cells between tabs.
+    """
+
+    __slots__ = ('_count', '_load', '_place', 'columns')
+
+    def __init__(
+        self, columns: tuple[str, ...], count: int, load: Callable[[int], str], place: int
+    ) -> None:
+        self.columns, self._count, self._load, self._place = columns, count, load, place
+
+    @property
+    def lines(self) -> list[str]:
+        """The rows as text."""
+        return self._load(self._place).split('\n')
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row[str]]:
+        places = places_of(self.columns)
+        for line in self.lines:
+            yield Row(places, line.split('\t'))
+
+    @overload
+    def __getitem__(self, place: int) -> Row[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Row[str], ...]: ...
+    def __getitem__(self, place: int | slice) -> Row[str] | tuple[Row[str], ...]:
+        return tuple(self)[place]
+
+
+@cache
+def places_of(columns: tuple[str, ...]) -> Mapping[str, int]:
+    """Return the place of each column."""
+    return {name: place for place, name in enumerate(columns)}
+
+
+def columns_of(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Return the columns of a table; none where it has no rows."""
+    if isinstance(rows, StoredRows):
+        return rows.columns
+    return tuple(rows[0]) if rows else ()
+
+
+def cells_of(
+    rows: Sequence[Mapping[str, str]], names: tuple[str, ...]
+) -> Iterable[tuple[str, ...]]:
+    """Return some cells of each row, n/a where there is no such column.
+
+    Parameters
+    ----------
+    rows
+        Of one table.
+    names
+        Two columns or more.
+
+    Examples
+    --------
+    >>> list(cells_of([{'a': '1', 'b': '2'}], ('b', 'c')))
+    [('2', 'n/a')]
+    """
+    if not isinstance(rows, StoredRows):
+        return [tuple([row.get(name, MISSING) for name in names]) for row in rows]
+    get = _getter(rows.columns, names)
+    # A missing column is the cell behind the last one.
+    return [get(f'{line}\t{MISSING}'.split('\t')) for line in rows.lines]
+
+
+@cache
+def _getter(
+    columns: tuple[str, ...], names: tuple[str, ...]
+) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    places = places_of(columns)
+    return itemgetter(*(places.get(name, len(columns)) for name in names))
