@@ -262,11 +262,11 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
     """Bring the images to one grid and to RAS+ voxel order; say what is odd about them."""
     from bids_muscle.imaging.prepare import prepare_scan
 
-    known = [str(contrast) for contrast in Contrast]
-    unknown = [name for name in images if name not in known]
+    contrasts = [str(contrast) for contrast in Contrast]
+    unknown = [name for name in images if name not in contrasts]
     if unknown or not images:
         what = f'The contrast {unknown[0]!r} is unknown.' if unknown else 'There is no image.'
-        raise UsageError(what, f'Give images by one of: {", ".join(known)}.')
+        raise UsageError(what, f'Give images by one of: {", ".join(contrasts)}.')
     loaded = {name: _loaded(image) for name, image in images.items()}
     for name, image in loaded.items():
         if len(image.shape) != 3:

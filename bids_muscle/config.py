@@ -90,12 +90,12 @@ def read_config(path: Path) -> dict[str, Any]:
                 f'The settings file {path} has an unknown {what} at the top level.',
                 _closest(table, tables) if is_table else _nearest(table, tables),
             )
-        known = list(MODEL_KEYS) if table == 'models' else names_of(table)
+        keys = list(MODEL_KEYS) if table == 'models' else names_of(table)
         for key in content:
-            if key not in known:
+            if key not in keys:
                 raise UsageError(
                     f"The settings file {path} has an unknown key '{key}' in [{table}].",
-                    _nearest(key, known),
+                    _nearest(key, keys),
                 )
         try:
             fields = {'models': content} if table == 'models' else content

@@ -267,17 +267,17 @@ def _table(
         )
     kept = [row for n, row in enumerate(records) if n and n not in set(long)]
     if is_of_use and len(names) > MOST_COLUMNS:
-        places = [place for place, name in enumerate(names) if is_of_use(name)]
+        places = [number for number, name in enumerate(names) if is_of_use(name)]
         left_out.append(
             f'{len(names) - len(places)} of its {len(names)} columns are not read. '
             f'A table of at most {MOST_COLUMNS} columns is read as a whole.'
         )
-        names = [names[place] for place in places]
-        kept = [[row[place] for place in places if place < len(row)] for row in kept]
+        names = [names[number] for number in places]
+        kept = [[row[number] for number in places if number < len(row)] for row in kept]
     columns: dict[str, list[str]] = {}
     doubled = set()
-    for place, name in enumerate(names):
-        cells = [_cell(row[place]) if place < len(row) else MISSING for row in kept]
+    for number, name in enumerate(names):
+        cells = [_cell(row[number]) if number < len(row) else MISSING for row in kept]
         if name and columns.setdefault(name, cells) != cells:
             doubled.add(name)
     for name in sorted(doubled):

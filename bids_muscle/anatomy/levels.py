@@ -123,18 +123,18 @@ class SliceLevels:
         sides = np.sign((places < first) * 1 - (places > last))
         table = np.stack(list(shares.values()))
         by_side = np.stack([table[sides == side].sum(axis=0) for side in (-1, 0, 1)])
-        known = np.flatnonzero(table.sum(axis=0) >= 0.5)
-        if not known.size:
+        with_level = np.flatnonzero(table.sum(axis=0) >= 0.5)
+        if not with_level.size:
             return None
         slices = np.arange(table.shape[1])
-        nearest = known[np.abs(known[:, None] - slices).argmin(axis=0)]
-        found = (by_side.argmax(axis=0) - 1)[nearest].astype(np.int8)
+        nearest = with_level[np.abs(with_level[:, None] - slices).argmin(axis=0)]
+        own_side = (by_side.argmax(axis=0) - 1)[nearest].astype(np.int8)
         unfinished = self.source == 'file'
         for side, beyond, finished in (
-            (1, slices > known[-1], places.min() <= first - unfinished),
-            (-1, slices < known[0], places.max() >= last + unfinished),
+            (1, slices > with_level[-1], places.min() <= first - unfinished),
+            (-1, slices < with_level[0], places.max() >= last + unfinished),
         ):
             if beyond.any() and not finished:
                 return None
-            found[beyond] = side
-        return found
+            own_side[beyond] = side
+        return own_side

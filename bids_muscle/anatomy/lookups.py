@@ -32,14 +32,16 @@ def bids_lookup(table: LabelTable) -> str:
     """
     sides = {'right': '-R', 'left': '-L'}
     lines = [
-        f'{each.index}\t{each.name}\t{each.abbreviation}{sides.get(each.side, "")}\t{each.color}'
-        for each in table
+        f'{label.index}\t{label.name}\t'
+        f'{label.abbreviation}{sides.get(label.side, "")}\t{label.color}'
+        for label in table
     ]
     header = 'index\tname\tabbreviation\tcolor'
     if table.seg:
         header += '\tkind\tsource_name'
         lines = [
-            f'{line}\t{each.kind}\t{each.source}' for line, each in zip(lines, table, strict=True)
+            f'{line}\t{label.kind}\t{label.source}'
+            for line, label in zip(lines, table, strict=True)
         ]
     return '\n'.join([header, *lines]) + '\n'
 

@@ -94,9 +94,9 @@ def model_table(names: Mapping[int, str]) -> LabelTable:
     >>> [(label.index, label.name, label.abbreviation) for label in table]
     [(5101, 'left multifidus', 'MF'), (7132, 'right rectus femoris', 'RectusFemoris')]
     """
-    found = {index: identify(names[index]) for index in sorted(names)}
+    structures = {index: identify(names[index]) for index in sorted(names)}
     own = {label.muscle: label for region in REGIONS for label in load_label_table(region)}
-    colours = _colours({structure.name: structure.kind for _, structure in found.values()})
+    colours = _colours({structure.name: structure.kind for _, structure in structures.values()})
 
     def label(index: int, side: str, structure: Structure) -> Label:
         muscle = structure.name or f'structure {index}'
@@ -114,7 +114,7 @@ def model_table(names: Mapping[int, str]) -> LabelTable:
             source=' '.join(names[index].split()),
         )
 
-    return LabelTable(BODY, tuple(label(index, *each) for index, each in found.items()))
+    return LabelTable(BODY, tuple(label(index, *each) for index, each in structures.items()))
 
 
 def for_region(table: LabelTable, region: str) -> LabelTable | None:
@@ -182,16 +182,16 @@ def _colours(kinds: Mapping[str, str]) -> dict[str, dict[str, str]]:
     packaged: dict[str, dict[str, str]] = {}
     for label in (label for region in REGIONS for label in load_label_table(region)):
         packaged.setdefault(label.muscle, {})[label.side] = label.color
-    found: dict[str, dict[str, str]] = {}
+    colours: dict[str, dict[str, str]] = {}
     used: set[str] = set()
     for rank, (name, kind) in enumerate(kinds.items()):
         made = {side: _colour(rank, light, kind) for side, light in _LIGHTNESS.items()}
         own = packaged.get(name, {})
         if own and used.isdisjoint(own.values()):
             made |= own
-        found[name] = made
+        colours[name] = made
         used.update(made.values())
-    return found
+    return colours
 
 
 def _colour(rank: int, lightness: float, kind: str) -> str:

@@ -161,16 +161,16 @@ def parse(argv: Sequence[str], *, both_levels: bool = False) -> Settings:
 def _check_level(parser: argparse.ArgumentParser, flags: Mapping[str, Any]) -> None:
     """Raise UsageError where an option has no effect at the level that is to run."""
     level = flags['level']
-    other = {'participant': 'group', 'group': 'participant'}.get(level, '')
+    other_level = {'participant': 'group', 'group': 'participant'}.get(level, '')
     foreign = [
         action.option_strings[-1]
         for action in parser._actions
-        if flags.get(action.dest) is not None and action.dest in only_at(other)
+        if flags.get(action.dest) is not None and action.dest in only_at(other_level)
     ]
     if foreign:
         names = ', '.join(foreign)
         raise UsageError(
-            f'At the {level} level {names} would have no effect.', f'Use it with {other}.'
+            f'At the {level} level {names} would have no effect.', f'Use it with {other_level}.'
         )
 
 

@@ -103,13 +103,13 @@ def _named(word: str) -> tuple[str, Path]:
     if equals and contrast in list(Contrast):
         return contrast, Path(path)
     entities, suffix = _entities(Path(word))
-    found = classify(load_contrast_rules(), suffix, entities, _sidecar(Path(word)))
-    if found is None or found.contrast is None or found.unclear:
+    match = classify(load_contrast_rules(), suffix, entities, _sidecar(Path(word)))
+    if match is None or match.contrast is None or match.unclear:
         raise UsageError(
             f'The contrast of {word} is not in its name or sidecar.',
             f'Give CONTRAST={word} with one of: {_CONTRASTS}.',
         )
-    return str(found.contrast), Path(word)
+    return str(match.contrast), Path(word)
 
 
 def _region(paths: Sequence[Path] | Any) -> str:

@@ -216,10 +216,10 @@ def _group_script(job: JobArray, folder: Path) -> Iterator[str]:
 
 def _header(job: JobArray, name: str, log: Path, *more: str) -> Iterator[str]:
     # In the name of a log, Slurm replaces what follows a % sign.
-    place = str(log.parent).replace('%', '%%')
+    folder = str(log.parent).replace('%', '%%')
     options = [
         f'--job-name={name}',
-        f'--output="{place}/{log.name}"',
+        f'--output="{folder}/{log.name}"',
         f'--cpus-per-task={job.cpus}',
         f'--mem={math.ceil(job.memory_gb * 1e9 / 2**20)}M',
         f'--time={job.time_limit}',

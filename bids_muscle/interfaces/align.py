@@ -163,38 +163,38 @@ class AlignScan(SimpleInterface):
         if source is None:
             return {}
         other = load_image(Path(source))
-        found = find_movement(list(images.values())[:2], other, load_image(path))
+        movement = find_movement(list(images.values())[:2], other, load_image(path))
         frames = self.inputs.frame_of_reference, self.inputs.sagittal_frames.get(str(path))
         return {
             'MovementFrom': Path(source).name,
             'MovementSpine': path.name.split('_seg-')[0],
-            'MovementMm': list(found.shift_mm) if found.shift_mm else None,
-            'MovementSdMm': list(found.sd_mm) if found.sd_mm else None,
-            'MovementRemarks': remarks(found, Path(source).name, frames),
+            'MovementMm': list(movement.shift_mm) if movement.shift_mm else None,
+            'MovementSdMm': list(movement.sd_mm) if movement.sd_mm else None,
+            'MovementRemarks': remarks(movement, Path(source).name, frames),
         }
 
 
-def _facts(found: Alignment, atlas: Atlas) -> dict[str, Any]:
+def _facts(aligned: Alignment, atlas: Atlas) -> dict[str, Any]:
     from bids_muscle.imaging.alignment import volume_factor
 
     return {
         'Atlas': atlas.name,
         'AtlasSHA256': atlas.sha256,
-        'Transform': 'affine and SyN' if found.warp else 'affine',
-        'Contrast': found.contrasts[0],
-        'AtlasContrast': found.contrasts[1],
-        'MuscleDice': round(found.overlap, 4),
-        'InformationNats': round(found.information_nats, 4),
-        'DiscsSeen': len(found.counts[0].discs_mm) if found.counts else 0,
-        'NamesProbability': round(found.counts[0].probability, 4) if found.counts else None,
-        'VolumeFactor': round(volume_factor(found.matrix), 4),
-        'Trusted': found.trusted,
-        'Reasons': list(found.reasons),
+        'Transform': 'affine and SyN' if aligned.warp else 'affine',
+        'Contrast': aligned.contrasts[0],
+        'AtlasContrast': aligned.contrasts[1],
+        'MuscleDice': round(aligned.overlap, 4),
+        'InformationNats': round(aligned.information_nats, 4),
+        'DiscsSeen': len(aligned.counts[0].discs_mm) if aligned.counts else 0,
+        'NamesProbability': round(aligned.counts[0].probability, 4) if aligned.counts else None,
+        'VolumeFactor': round(volume_factor(aligned.matrix), 4),
+        'Trusted': aligned.trusted,
+        'Reasons': list(aligned.reasons),
     }
 
 
 def _write(
-    found: Alignment, atlas: Atlas, image: nib.Nifti1Image, labels: nib.Nifti1Image, cwd: Path
+    aligned: Alignment, atlas: Atlas, image: nib.Nifti1Image, labels: nib.Nifti1Image, cwd: Path
 ) -> dict[str, Path]:
     """Write the transform, and the scan in the atlas; return the paths by key."""
     from bids_muscle.imaging.alignment import image_in_atlas
@@ -205,11 +205,11 @@ def _write(
         'atlas_image': cwd / 'image.nii.gz',
         'atlas_dseg': cwd / 'dseg.nii.gz',
     }
-    write_text(itk_affine(found.matrix), files['xfm'])
-    write_image(image_in_atlas(found, atlas, image), files['atlas_image'])
-    write_image(image_in_atlas(found, atlas, labels, order=0), files['atlas_dseg'])
-    if found.warp:
+    write_text(itk_affine(aligned.matrix), files['xfm'])
+    write_image(image_in_atlas(aligned, atlas, image), files['atlas_image'])
+    write_image(image_in_atlas(aligned, atlas, labels, order=0), files['atlas_dseg'])
+    if aligned.warp:
         files['xfm_field'] = cwd / 'field.nii.gz'
-        field = itk_field(found, atlas).to_bytes()
+        field = itk_field(aligned, atlas).to_bytes()
         write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
     return files

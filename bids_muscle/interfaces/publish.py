@@ -107,69 +107,69 @@ class PublishScan(SimpleInterface):
         from bids_muscle.measurement.rows import morph_dictionary
         from bids_muscle.segmentation.catalogue import find_model
 
-        given = self.inputs
-        bids_dir = Path(given.bids_dir)
-        orientation = given.settings.get('model_orientation')
-        model = find_model(given.model, given.scan.region, orientation)
-        native = load(given.native)
-        place = Places(given.scan, given.output_dir, given.level)
+        inputs = self.inputs
+        bids_dir = Path(inputs.bids_dir)
+        orientation = inputs.settings.get('model_orientation')
+        model = find_model(inputs.model, inputs.scan.region, orientation)
+        native = load(inputs.native)
+        places = Places(inputs.scan, inputs.output_dir, inputs.level)
 
         def image(path: str, key: str, sidecar: dict[str, Any], **fields: Any) -> None:
-            if place.keeps(key):
-                write_image(to_native(load(path), native), place(key, **fields))
-            if place.keeps(f'{key}_json'):
-                write_json(sidecar, place(f'{key}_json', **fields))
+            if places.keeps(key):
+                write_image(to_native(load(path), native), places(key, **fields))
+            if places.keeps(f'{key}_json'):
+                write_json(sidecar, places(f'{key}_json', **fields))
 
-        for contrast, path in given.corrected.items():
+        for contrast, path in inputs.corrected.items():
             if contrast != 'fatfraction':
                 sidecar = sidecars.preproc_sidecar(
-                    given.scan,
+                    inputs.scan,
                     bids_dir,
                     contrast,
-                    bias_correction=given.settings['bias_correction'],
+                    bias_correction=inputs.settings['bias_correction'],
                 )
                 image(path, 'preproc', sidecar, contrast=contrast)
-        image(given.body_mask, 'body_mask', sidecars.mask_sidecar(given.scan, bids_dir))
-        if given.swap:
-            fixed = given.settings['fix_swaps']
-            sidecar = sidecars.swap_sidecar(given.scan, bids_dir, fixed=fixed)
-            image(given.swap, 'swap_mask', sidecar)
-        if given.fat_fraction:
-            sidecar = sidecars.fat_fraction_sidecar(given.scan, bids_dir)
-            image(given.fat_fraction, 'fat_fraction', sidecar)
+        image(inputs.body_mask, 'body_mask', sidecars.mask_sidecar(inputs.scan, bids_dir))
+        if inputs.swap:
+            fixed = inputs.settings['fix_swaps']
+            sidecar = sidecars.swap_sidecar(inputs.scan, bids_dir, fixed=fixed)
+            image(inputs.swap, 'swap_mask', sidecar)
+        if inputs.fat_fraction:
+            sidecar = sidecars.fat_fraction_sidecar(inputs.scan, bids_dir)
+            image(inputs.fat_fraction, 'fat_fraction', sidecar)
         quality = None
-        if not given.scan.manual:
-            quality = json.loads(Path(given.quality).read_text(encoding='utf-8'))
+        if not inputs.scan.manual:
+            quality = json.loads(Path(inputs.quality).read_text(encoding='utf-8'))
             image(
-                given.confidence, 'confidence', sidecars.confidence_sidecar(given.scan, bids_dir)
+                inputs.confidence, 'confidence', sidecars.confidence_sidecar(inputs.scan, bids_dir)
             )
-        kept = keep_network_maps(given.scan, Path(given.output_dir), native)
-        sidecar = sidecars.dseg_sidecar(given.scan, bids_dir, model, given.settings, quality)
-        image(given.labels, 'dseg', sidecar)
+        kept = keep_network_maps(inputs.scan, Path(inputs.output_dir), native)
+        sidecar = sidecars.dseg_sidecar(inputs.scan, bids_dir, model, inputs.settings, quality)
+        image(inputs.labels, 'dseg', sidecar)
         for kind, text in lookups(model.labels).items():
-            if place.keeps(f'dseg_{kind}'):
-                write_text(text, place(f'dseg_{kind}'))
-        for name, path in given.tables.items():
-            if place.keeps(name):
-                write_bytes(Path(path).read_bytes(), place(name))
-            if place.keeps(f'{name}_json'):
+            if places.keeps(f'dseg_{kind}'):
+                write_text(text, places(f'dseg_{kind}'))
+        for name, path in inputs.tables.items():
+            if places.keeps(name):
+                write_bytes(Path(path).read_bytes(), places(name))
+            if places.keeps(f'{name}_json'):
                 sidecar = sidecars.morph_sidecar(
-                    given.scan, bids_dir, morph_dictionary(name), model, given.settings
+                    inputs.scan, bids_dir, morph_dictionary(name), model, inputs.settings
                 )
-                write_json(sidecar, place(f'{name}_json'))
-        write_bytes(Path(given.iqm).read_bytes(), place('iqm'))
-        if given.fat_map:
-            sidecar = sidecars.fat_map_sidecar(given.scan, bids_dir, model, given.settings)
-            image(given.fat_map, 'fat_map', sidecar)
-        atlas = given.alignment.get('Atlas')
-        sidecar = sidecars.alignment_sidecar(given.scan, bids_dir, given.alignment)
-        for key, path in given.aligned.items():
-            if not place.keeps(key):
+                write_json(sidecar, places(f'{name}_json'))
+        write_bytes(Path(inputs.iqm).read_bytes(), places('iqm'))
+        if inputs.fat_map:
+            sidecar = sidecars.fat_map_sidecar(inputs.scan, bids_dir, model, inputs.settings)
+            image(inputs.fat_map, 'fat_map', sidecar)
+        atlas = inputs.alignment.get('Atlas')
+        sidecar = sidecars.alignment_sidecar(inputs.scan, bids_dir, inputs.alignment)
+        for key, path in inputs.aligned.items():
+            if not places.keeps(key):
                 continue
-            write_bytes(Path(path).read_bytes(), place(key, atlas=atlas))
+            write_bytes(Path(path).read_bytes(), places(key, atlas=atlas))
             write_json(
-                sidecar | sidecars.aligned(given.scan, key), place(f'{key}_json', atlas=atlas)
+                sidecar | sidecars.aligned(inputs.scan, key), places(f'{key}_json', atlas=atlas)
             )
-        write_figures(given.figures, place, given.level)
-        self._results = {'paths': [*place.paths, *kept]}
+        write_figures(inputs.figures, places, inputs.level)
+        self._results = {'paths': [*places.paths, *kept]}
         return runtime

@@ -62,7 +62,7 @@ class SegmentScan(SimpleInterface):
             from bids_muscle.imaging.atlas import read_atlas
             from bids_muscle.segmentation.atlas_space import segment_in_atlas
 
-            found = segment_in_atlas(
+            segmented = segment_in_atlas(
                 predictor,
                 Predictor(find_model(None, self.inputs.region), device=device),
                 images,
@@ -70,20 +70,20 @@ class SegmentScan(SimpleInterface):
                 read_atlas(Path(self.inputs.atlas_card).parent),
             )
         else:
-            found = predictor.segment(images)
+            segmented = predictor.segment(images)
         folder = Path(runtime.cwd)
-        nib.save(found.labels, folder / 'labels.nii')
-        nib.save(found.confidence, folder / 'confidence.nii')
-        expected = predicted_dice(found.agreement, bundle.card.get('quality'))
+        nib.save(segmented.labels, folder / 'labels.nii')
+        nib.save(segmented.confidence, folder / 'confidence.nii')
+        expected = predicted_dice(segmented.agreement, bundle.card.get('quality'))
         quality = {
             'predicted_dice': {label.name: expected.get(label.index) for label in bundle.labels},
-            'computed': found.record(),
+            'computed': segmented.record(),
         }
         (folder / 'quality.json').write_text(json.dumps(quality), encoding='utf-8')
         self._results = {
             'labels': str(folder / 'labels.nii'),
             'confidence': str(folder / 'confidence.nii'),
             'quality': str(folder / 'quality.json'),
-            'device': found.compute.device,
+            'device': segmented.compute.device,
         }
         return runtime

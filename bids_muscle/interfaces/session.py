@@ -98,11 +98,11 @@ class JoinPlanes(_Session):
             'SoftwareVersion': f'bids_muscle {__version__}',
         }
         write = {'morph_joined': joined, 'morph_joined_json': sidecar}
-        place = (inputs.participant, inputs.session)
+        session = (inputs.participant, inputs.session)
         self._publish(
             {}
             if joined.empty
-            else {session_path(*place, key): value for key, value in write.items()}
+            else {session_path(*session, key): value for key, value in write.items()}
         )
         return runtime
 

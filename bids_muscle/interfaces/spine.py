@@ -111,10 +111,10 @@ class SegmentSpine(SimpleInterface):
         contrast = next(iter(self.inputs.images))
         predictor = Predictor(find_model(self.inputs.model, SPINE), device=device)
         try:
-            found = predictor.segment({contrast: image})
-            device = found.compute.device
+            segmented = predictor.segment({contrast: image})
+            device = segmented.compute.device
             classes, confidence = (
-                np.asarray(each.dataobj) for each in (found.labels, found.confidence)
+                np.asarray(each.dataobj) for each in (segmented.labels, segmented.confidence)
             )
         except SegmentationError as error:  # a scan beside the spine is no failure
             warnings.append(f'No vertebrae were found. {error.remedy}')
@@ -217,28 +217,28 @@ class PublishSpine(SimpleInterface):
         model = find_model(inputs.model, SPINE)
         native = load(inputs.native)
         names, _, _ = _read_found(inputs.found)
-        place = Places(inputs.scan, inputs.output_dir, inputs.level)
+        places = Places(inputs.scan, inputs.output_dir, inputs.level)
         kept = keep_network_maps(inputs.scan, Path(inputs.output_dir), native)
         for name in SPINE_MAPS:
             labels = load(inputs.labels[name])
             numbers = set(np.unique(np.asarray(labels.dataobj)).tolist())
             table = spine_labels({n: text for n, text in names.items() if n in numbers})
-            write_image(to_native(labels, native), place(name))
-            if place.keeps(f'{name}_json'):
+            write_image(to_native(labels, native), places(name))
+            if places.keeps(f'{name}_json'):
                 sidecar = sidecars.spine_sidecar(
                     inputs.scan, bids_dir, name, model, inputs.settings
                 )
-                write_json(sidecar, place(f'{name}_json'))
+                write_json(sidecar, places(f'{name}_json'))
             for kind, text in lookups(table).items():
-                if place.keeps(f'{name}_{kind}'):
-                    write_text(text, place(f'{name}_{kind}'))
-        write_bytes(Path(inputs.table).read_bytes(), place('morph_spine'))
+                if places.keeps(f'{name}_{kind}'):
+                    write_text(text, places(f'{name}_{kind}'))
+        write_bytes(Path(inputs.table).read_bytes(), places('morph_spine'))
         sidecar = sidecars.morph_sidecar(
             inputs.scan, bids_dir, morph_dictionary('morph_spine'), model, inputs.settings
         )
-        write_json(sidecar, place('morph_spine_json'))
-        write_figures(inputs.figures, place, inputs.level)
-        self._results = {'paths': [*place.paths, *kept]}
+        write_json(sidecar, places('morph_spine_json'))
+        write_figures(inputs.figures, places, inputs.level)
+        self._results = {'paths': [*places.paths, *kept]}
         return runtime
 
 

@@ -104,10 +104,10 @@ def _place(
     radius_mm: tuple[float, float],
 ) -> FloatImage:
     """Draw a wobbly ball in the middle of the body; returns the distance over its radius."""
-    found = np.argwhere(body)
+    inside = np.argwhere(body)
     low, high = (
-        (found.min(axis=0), found.max(axis=0))
-        if found.size
+        (inside.min(axis=0), inside.max(axis=0))
+        if inside.size
         else (np.zeros(3), np.array(grid.shape) - 1.0)
     )
     centre = low + (high - low) * rng.uniform(0.3, 0.7, 3)

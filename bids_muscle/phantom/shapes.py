@@ -148,15 +148,15 @@ def _expand(entry: dict) -> list[ClosedSurface]:
     points = centre + (points - centre) * entry.get('scale', 1.0)
     vertebrae = entry.get('repeat', [None])
     scales = entry.get('repeat_scale', [1.0] * len(vertebrae))
-    found = []
+    structures = []
     for vertebra, scale in zip(vertebrae, scales, strict=True):
         for side in sides:
             mirrored = points * (-1, 1) if side == 'left' else points
             offset = 0 if vertebra is None else vertebra
-            found.append(
+            structures.append(
                 ClosedSurface(levels=levels + offset, outlines=mirrored * scale, side=side, **base)
             )
-    return found
+    return structures
 
 
 def closed_spline(points: Array, per_segment: int = 6) -> Array:

@@ -68,7 +68,7 @@ def _spans(rows: Sequence[Mapping[str, str]]) -> tuple[Span, ...]:
     spans = []
     for level, group in itertools.groupby(reversed(rows), key=lambda row: row['level']):
         own = list(group)[::-1]
-        known = [float(row['confidence']) for row in own if row['confidence'] != 'n/a']
+        confidences = [float(row['confidence']) for row in own if row['confidence'] != 'n/a']
         spans.append(
             Span(
                 level,
@@ -76,7 +76,7 @@ def _spans(rows: Sequence[Mapping[str, str]]) -> tuple[Span, ...]:
                 int(own[-1]['slice']),
                 float(own[0]['z_mm']),
                 float(own[-1]['z_mm']),
-                sum(known) / len(known) if known else None,
+                sum(confidences) / len(confidences) if confidences else None,
             )
         )
     return tuple(spans)

@@ -72,23 +72,26 @@ def write_comparison(
     anova = factorial_anova(table, OUTCOMES[0], [*factors, 'label'], 'scan')
     compared = [compare_levels(table, value, 'model', 'label', 'scan') for value in OUTCOMES]
     pairs = pd.concat(
-        [each.table.assign(outcome=value) for value, each in zip(OUTCOMES, compared, strict=True)],
+        [
+            frame.table.assign(outcome=value)
+            for value, frame in zip(OUTCOMES, compared, strict=True)
+        ],
         ignore_index=True,
     )[['outcome', *COMPARED_COLUMNS]]
     own = [(model, table[table['model'] == model]) for model in models]
     summary = pd.concat([summarise(rows).assign(model=model) for model, rows in own])
     agreed = pd.concat([agreements(rows).assign(model=model) for model, rows in own])
     summary, agreed = (
-        each[['model', *(name for name in each.columns if name != 'model')]]
-        for each in (summary, agreed)
+        frame[['model', *(name for name in frame.columns if name != 'model')]]
+        for frame in (summary, agreed)
     )
-    for name, each in (
+    for name, frame in (
         (SUMMARY, summary),
         (AGREEMENT, agreed),
         (ANOVA, anova.table),
         (PAIRS, pairs),
     ):
-        write_table(each, output / name, analysis.analysis_dictionary() | evaluation_dictionary())
+        write_table(frame, output / name, analysis.analysis_dictionary() | evaluation_dictionary())
     best = str(table.groupby('model')['dice'].mean().idxmax())
     of_best = pairs[(pairs['level'] == best) | (pairs['other_level'] == best)]
     of_best = of_best.assign(pair=of_best['level'] + '\xa0−\xa0' + of_best['other_level'])

@@ -40,14 +40,14 @@ def read_detectable(path: Path, measures: Collection[str]) -> list[GivenSdc]:
         )
     if table.left_out:  # what is not understood must not be another limit
         raise BadDataError(f'{path}: {" ".join(table.left_out)}', 'Correct the list.')
-    found = []
+    given = []
     for number, row in enumerate(table.rows, 1):
-        place = f'{path}, row {number}'
+        where_read = f'{path}, row {number}'
         cells = {name: row.get(name, MISSING) for name in COLUMNS}
         cells = {name: '' if text == MISSING else text for name, text in cells.items()}
         if cells['measure'] not in measures:
             raise BadDataError(
-                f'{place}: {cells["measure"] or "nothing"} is not a measure of this cohort.',
+                f'{where_read}: {cells["measure"] or "nothing"} is not a measure of this cohort.',
                 f'Use one of: {", ".join(measures)}.',
             )
         try:
@@ -56,8 +56,8 @@ def read_detectable(path: Path, measures: Collection[str]) -> list[GivenSdc]:
             sdc = math.nan
         if not (math.isfinite(sdc) and sdc > 0):
             raise BadDataError(
-                f'{place}: sdc is {cells["sdc"] or "missing"}.', 'Give a number above zero.'
+                f'{where_read}: sdc is {cells["sdc"] or "missing"}.', 'Give a number above zero.'
             )
         where = (cells['muscle'], cells['region'], cells['contrast'])
-        found.append(GivenSdc(cells['measure'], sdc, *where, source=path.name))
-    return found
+        given.append(GivenSdc(cells['measure'], sdc, *where, source=path.name))
+    return given

@@ -160,10 +160,10 @@ def _write_sections(
     figures: dict[str, tuple[str, Figure]],
 ) -> pd.DataFrame:
     """Write what is measured slice by slice, and add its figures."""
-    known = read_dictionary(SLICES)
+    dictionary = read_dictionary(SLICES)
     sections = summarise_slices(slices, table)
-    write_table(slices, output / SLICES, known)
-    write_table(sections, output / SECTIONS, known)
+    write_table(slices, output / SLICES, dictionary)
+    write_table(sections, output / SECTIONS, dictionary)
     columns = ('csa_test_cm2', 'csa_reference_cm2')
     areas = pairs_of(slices.sort_values('index'), 'muscle', 'side', *columns)
     name = 'Area (cm²)'

@@ -52,13 +52,13 @@ def dice_plot(table: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(table.sort_values('index')['name']))
     figure = Figure(figsize=(8, 1 + 0.35 * len(names)), layout='constrained')
     axes = figure.subplots()
-    for place, name in enumerate(names):
+    for row, name in enumerate(names):
         rows = table[table['name'] == name]
         values = rows['dice'].dropna()
         colour = COLOURS[rows['side'].iloc[0]]
-        axes.plot(values, [place] * len(values), 'o', color=colour, alpha=0.6, markersize=4)
+        axes.plot(values, [row] * len(values), 'o', color=colour, alpha=0.6, markersize=4)
         if len(values):
-            axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color='black')
+            axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color='black')
     lowest = table['dice'].min()
     axes.set(xlim=(max(0, lowest - 0.05) if isfinite(lowest) else 0, 1), xlabel='Dice (bar: mean)')
     axes.set_yticks(range(len(names)), names)
@@ -85,14 +85,14 @@ def agreement_plots(table: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
         test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
         # As in the table: a muscle that one of them lacks has no measure to agree on.
         there = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
-        known = table[there].dropna(subset=[test, reference])
-        muscles = list(dict.fromkeys(known.sort_values('index')['muscle']))
+        complete = table[there].dropna(subset=[test, reference])
+        muscles = list(dict.fromkeys(complete.sort_values('index')['muscle']))
         if not muscles:
             continue
         figure = Figure(figsize=(8, 3 * len(muscles)), layout='constrained')
         panels = figure.subplots(len(muscles), 2, squeeze=False)
         for (scatter, bland), muscle in zip(panels, muscles, strict=True):
-            rows = known[known['muscle'] == muscle]
+            rows = complete[complete['muscle'] == muscle]
             sides = {
                 side: (each[test].to_numpy(), each[reference].to_numpy())
                 for side, each in rows.groupby('side')
@@ -143,11 +143,11 @@ def draw_bland_altman(
 
     for group, (test, reference) in groups.items():
         axes.plot((test + reference) / 2, test - reference, 'o', markersize=4, **_look(group))
-    found = agreement(*(np.concatenate(each) for each in zip(*groups.values(), strict=True)))
+    agreed = agreement(*(np.concatenate(each) for each in zip(*groups.values(), strict=True)))
     for level, colour in (
-        (found.bias, 'black'),
-        (found.loa_low, 'grey'),
-        (found.loa_high, 'grey'),
+        (agreed.bias, 'black'),
+        (agreed.loa_low, 'grey'),
+        (agreed.loa_high, 'grey'),
     ):
         if isfinite(level):
             axes.axhline(level, color=colour, linestyle='--', linewidth=1)

@@ -72,9 +72,9 @@ def read_exclusions(path: Path) -> list[Exclusion]:
     for number, row in enumerate(table.rows, 1):
         cells = {name: row.get(name, MISSING) for name in COLUMNS}
         cells = {name: '' if text == MISSING else text for name, text in cells.items()}
-        place = f'{path}, row {number}'
+        source = f'{path}, row {number}'
         if not cells['participant_id']:
-            raise BadDataError(f'{place} names no participant.', 'Write a participant_id there.')
+            raise BadDataError(f'{source} names no participant.', 'Write a participant_id there.')
         exclusions.append(
             Exclusion(
                 cells['participant_id'].removeprefix('sub-'),
@@ -82,7 +82,7 @@ def read_exclusions(path: Path) -> list[Exclusion]:
                 cells['scan'],
                 cells['muscle'],
                 cells['reason'] or _UNSAID,
-                place,
+                source,
             )
         )
     return exclusions
@@ -106,15 +106,15 @@ def apply_exclusions(
         If a muscle is not in the tables of the scans it is excluded from.
     """
     labels = {scan.record.participant for scan in scans}
-    fitting = fit_labels({each.participant for each in exclusions}, 'sub-', labels)
+    fitting = fit_labels({rule.participant for rule in exclusions}, 'sub-', labels)
     notes = [
-        f'{each.place}: {each.participant} is read as sub-{fitting[each.participant]}.'
-        for each in exclusions
-        if fitting.get(each.participant, each.participant) != each.participant
+        f'{rule.place}: {rule.participant} is read as sub-{fitting[rule.participant]}.'
+        for rule in exclusions
+        if fitting.get(rule.participant, rule.participant) != rule.participant
     ]
     exclusions = [
-        replace(each, participant=fitting.get(each.participant, each.participant))
-        for each in exclusions
+        replace(rule, participant=fitting.get(rule.participant, rule.participant))
+        for rule in exclusions
     ]
     by_participant: dict[str, list[Exclusion]] = {}
     for exclusion in exclusions:
@@ -131,9 +131,9 @@ def apply_exclusions(
                     reasons[name] = f'{known}; {exclusion.reason}' if known else exclusion.reason
         marked.append(replace(scan, excluded=reasons) if reasons else scan)
     notes += [
-        f'{each.place} excludes sub-{each.participant}, of whom there is no such scan.'
-        for each in exclusions
-        if each not in used
+        f'{rule.place} excludes sub-{rule.participant}, of whom there is no such scan.'
+        for rule in exclusions
+        if rule not in used
     ]
     return marked, notes
 
@@ -145,10 +145,10 @@ def _names(exclusion: Exclusion, scan: ScanOutputs) -> list[str]:
     wanted = exclusion.muscle
     names = [row['name'] for row in scan.rows if wanted in (row['name'], row['muscle'])]
     if scan.rows and not names:
-        known = ', '.join(row['name'] for row in scan.rows)
+        muscles = ', '.join(row['name'] for row in scan.rows)
         raise BadDataError(
             f'{exclusion.place}: {wanted!r} is not a muscle of {scan.record.scan}.',
-            f'Use names of its table: {known}.',
+            f'Use names of its table: {muscles}.',
         )
     return names
 

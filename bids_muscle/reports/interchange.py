@@ -101,7 +101,7 @@ def _codebook(
     places: Mapping[str, tuple[str, str, str]],
     sessions: Sequence[str],
 ) -> list[dict[str, Any]]:
-    found = {find_column(map(str, wide.columns), role): role for role in ROLES}
+    role_of = {find_column(map(str, wide.columns), role): role for role in ROLES}
     rows = []
     for name in map(str, wide.columns):
         entry = definitions.get(name, {})
@@ -116,7 +116,7 @@ def _codebook(
                 'description': entry.get('Description', ''),
                 'units': entry.get('Units', ''),
                 'type': kind,
-                'role': found.get(name, ''),
+                'role': role_of.get(name, ''),
                 'measure': measure,
                 'muscle': muscle,
                 'side': side,

@@ -76,11 +76,11 @@ def _histograms(scan: ScanOutputs, colours: Mapping[str, str]) -> list[dict[str,
         return []
     muscles: dict[str, list[SideHistogram]] = {}
     for row in scan.rows:
-        found = counts.get(row['index'], [])
-        if sum(found):
+        histogram = counts.get(row['index'], [])
+        if sum(histogram):
             colour = colours.get(row['index'], UNKNOWN_COLOUR)
             muscles.setdefault(row['muscle'], []).append(
-                SideHistogram(row['side'], colour, tuple(found))
+                SideHistogram(row['side'], colour, tuple(histogram))
             )
     return histogram_charts(muscles)
 

@@ -284,11 +284,11 @@ def _cited(key: str) -> tuple[str, str]:
         'et al.' if 'literal' in person else f'{person["family"]} {_initials(person["given"])}'
         for person in entry['author']
     )
-    place = entry.get('container-title') or entry['publisher']
+    published_in = entry.get('container-title') or entry['publisher']
     volume = f';{entry["volume"]}' if 'volume' in entry else ''
     page = f':{entry["page"]}' if 'page' in entry else ''
     year = entry['issued']['date-parts'][0][0]
-    text = f'{authors.rstrip(".")}. {entry["title"]}. {place}. {year}{volume}{page}.'
+    text = f'{authors.rstrip(".")}. {entry["title"]}. {published_in}. {year}{volume}{page}.'
     return text, entry.get('DOI', '')
 
 

@@ -136,24 +136,26 @@ class Norms:
         """Return the series of the norms that a scan belongs to, or None and why there is none."""
         if series in self.made:
             return series, ''
-        region = [each for each in self.made if each.region == series.region]
-        contrast = [each for each in region if each.contrast == series.contrast]
-        alike = [each for each in contrast if each.processing == series.processing]
+        region = [candidate for candidate in self.made if candidate.region == series.region]
+        contrast = [candidate for candidate in region if candidate.contrast == series.contrast]
+        alike = [candidate for candidate in contrast if candidate.processing == series.processing]
         if not region:
             return None, f'the norms are not of the {series.region} region'
         if not contrast:
-            known = name_some(sorted({each.contrast for each in region}))
-            return None, f'the norms are of {known} images, and this scan is {series.contrast}'
+            listed = name_some(sorted({candidate.contrast for candidate in region}))
+            return None, f'the norms are of {listed} images, and this scan is {series.contrast}'
         if not alike:
-            known = name_some(sorted({each.processing or 'neither' for each in contrast}))
+            listed = name_some(
+                sorted({candidate.processing or 'neither' for candidate in contrast})
+            )
             return None, (
-                f'the norms are of scans with {known}, and this one has '
+                f'the norms are of scans with {listed}, and this one has '
                 f'{series.processing or "neither"}, of bias correction and a bounded fat fraction'
             )
         if series.model == MANUAL and len(alike) == 1:
             return alike[0], ''
-        known = name_some(sorted(self.made[each].model for each in alike))
-        return None, f'the norms are of another model: {known}'
+        listed = name_some(sorted(self.made[candidate].model for candidate in alike))
+        return None, f'the norms are of another model: {listed}'
 
     def remark(self, scan: ScanOutputs) -> str:
         """Return the differences between the norms and a scan that is compared with them."""
@@ -334,13 +336,13 @@ def _kept(path: Path, changed_ns: int) -> Norms:
 def _parse(content: Mapping[str, Any]) -> Norms:
     made: dict[NormSeries, Made] = {}
     curves: dict[tuple[NormSeries, NormGroup], Curve] = {}
-    for each in content['series']:
-        model = each['model']
-        place = [each['region'], each['contrast'], each['processing'], model['sha256']]
+    for entry in content['series']:
+        model = entry['model']
+        place = [entry['region'], entry['contrast'], entry['processing'], model['sha256']]
         series = NormSeries(*map(str, place))
         name = f'{model["name"]} {model["version"]}'.strip()
-        made[series] = Made(name, tuple(each['settings']), tuple(each['versions']))
-        for row in each['curves']:
+        made[series] = Made(name, tuple(entry['settings']), tuple(entry['versions']))
+        for row in entry['curves']:
             group = NormGroup(*(str(row[key]) for key in NormGroup._fields))
             curves[series, group] = Curve.from_dict(row)
     return Norms(str(content['population']), int(content['people']), made, curves)

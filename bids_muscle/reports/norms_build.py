@@ -59,10 +59,10 @@ def build_norms(
     tables: list[pd.DataFrame] = []
     made: dict[Any, tuple[NormSeries, dict[str, str]]] = {}
     for at, folder in enumerate(output_dirs):
-        table, known = _read(folder)
+        table, scans = _read(folder)
         table['participant_id'] = f'{at} ' + table['participant_id']
         tables.append(table)
-        made |= {(at, name): each for name, each in known.items()}
+        made |= {(at, name): each for name, each in scans.items()}
         table['scan_key'] = [(at, name) for name in table['scan']]
     return norms_of(pd.concat(tables, ignore_index=True), made, population, [], example)
 
@@ -96,19 +96,18 @@ def norms_of(
     values = values.assign(sex=sex, age=age, bmi=bmi)[known]
     remarks += _left_out(people, by_bmi)
     series, behind = _fit_all(values, by_bmi)
-    if not any(each['curves'] for each in series.values()):
-        reasons = Counter(r['reason'] for each in series.values() for r in each['not_made'])
+    if not any(fitted['curves'] for fitted in series.values()):
+        reasons = Counter(r['reason'] for fitted in series.values() for r in fitted['not_made'])
         why = reasons.most_common(1)[0][0] if reasons else 'nobody has an age and a sex'
         raise BadDataError(
             f'No curve could be made: {why}.',
             f'Give more outputs: each curve needs {MIN_PEOPLE} people of one sex with age.',
         )
-    used = {where: each for where, each in series.items() if each['curves']}
-    for where, each in series.items():
-        if not each['curves']:
-            remarks.append(
-                f'No curves of {where.region}, {where.contrast}: {each["not_made"][0]["reason"]}.'
-            )
+    used = {where: fitted for where, fitted in series.items() if fitted['curves']}
+    for where, fitted in series.items():
+        if not fitted['curves']:
+            reason = fitted['not_made'][0]['reason']
+            remarks.append(f'No curves of {where.region}, {where.contrast}: {reason}.')
     content = {
         'format': FORMAT,
         'population': population,
@@ -117,7 +116,7 @@ def norms_of(
         'people': len(behind),
         'by': ['sex', 'age', *(['bmi'] if by_bmi else [])],
         'min_people': MIN_PEOPLE,
-        'series': [{**_described(where, made), **each} for where, each in used.items()],
+        'series': [{**_described(where, made), **fitted} for where, fitted in used.items()],
     }
     return content, remarks
 
@@ -136,18 +135,18 @@ def _fit_all(
             whole = whole[whole['bmi'].notna()] if by_bmi else whole
             if whole.empty:
                 continue
-            found = fit_curve(
+            curve = fit_curve(
                 whole[measure].to_numpy(float),
                 whole['age'].to_numpy(float),
                 whole['bmi'].to_numpy(float) if by_bmi else None,
             )
             row = {'name': name, 'measure': measure, 'extent': extent, 'sex': one}
             kept = series.setdefault(where, {'curves': [], 'not_made': []})
-            if isinstance(found, Curve):
+            if isinstance(curve, Curve):
                 behind.update(whole['participant_id'])
-                kept['curves'].append({**row, **found.as_dict()})
+                kept['curves'].append({**row, **curve.as_dict()})
             else:
-                kept['not_made'].append({**row, 'reason': found})
+                kept['not_made'].append({**row, 'reason': curve})
     return series, behind
 
 
@@ -184,12 +183,12 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, tuple[NormSeries, dict[
         *behind,
     ]
     table = table[[name for name in dict.fromkeys(kept) if name in table]]
-    known = {
+    scans = {
         record.scan: (series_of(record, contrasts[record.scan]), _made(record))
         for record in read_records(folder)
         if record.scan in contrasts
     }
-    return table[table['scan'].isin(known)].copy(), known
+    return table[table['scan'].isin(scans)].copy(), scans
 
 
 def _made(record: Any) -> dict[str, str]:

@@ -161,21 +161,21 @@ def outlier_table(scans: Sequence[ScanOutputs], outliers: Sequence[Outlier]) -> 
 
     by_name = {scan.record.scan: scan for scan in scans}
     rows = []
-    for each in outliers:
-        scan = by_name[each.scan]
-        kind = 'image quality' if not each.name else 'muscle'
+    for outlier in outliers:
+        scan = by_name[outlier.scan]
+        kind = 'image quality' if not outlier.name else 'muscle'
         rows.append(
             {
-                'participant_id': f'sub-{each.participant}',
+                'participant_id': f'sub-{outlier.participant}',
                 'session_id': f'ses-{scan.record.session}' if scan.record.session else MISSING,
-                'scan': each.scan,
+                'scan': outlier.scan,
                 'region': scan.record.region or MISSING,
                 'contrast': scan.contrast,
-                'kind': 'asymmetry' if ASYMMETRY in each.column else kind,
-                'name': each.name or MISSING,
-                'measure': each.column,
-                'value': each.value,
-                'robust_z': each.robust_z,
+                'kind': 'asymmetry' if ASYMMETRY in outlier.column else kind,
+                'name': outlier.name or MISSING,
+                'measure': outlier.column,
+                'value': outlier.value,
+                'robust_z': outlier.robust_z,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)

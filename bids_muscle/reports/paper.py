@@ -215,11 +215,11 @@ def _statistics_sentences(
             ('holm',),
         )
     )
-    found = [f'{name} {number}' for name in _PACKAGES if (number := _version(name))]
+    packages = [f'{name} {number}' for name in _PACKAGES if (number := _version(name))]
     sentences.append(
         Sentence(
             f'Statistics were computed by bids_muscle {_version("bids_muscle")} with '
-            f'{", ".join(found)}.'
+            f'{", ".join(packages)}.'
         )
     )
     return sentences

@@ -304,21 +304,21 @@ def _json_rows(text: str, path: Path) -> Sequence[Mapping[str, Any]]:
 
 def _rating(row: Any, file: str, number: int) -> Rating:
     """Check one rating and build it."""
-    place = f'{file}, rating {number}'
+    source = f'{file}, rating {number}'
     texts = [name for name in COLUMNS if name != 'muscles']
     whole = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
     muscles = row.get('muscles') if whole else None
     if not isinstance(muscles, list) or not all(isinstance(name, str) for name in muscles):
         raise BadDataError(
-            f'{place}: it lacks one of {", ".join(COLUMNS)}.',
+            f'{source}: it lacks one of {", ".join(COLUMNS)}.',
             'Correct it, or export the ratings again.',
         )
     if row['rating'] not in RATINGS:
         raise BadDataError(
-            f'{place}: {row["rating"]!r} is not a rating.', f'Use one of {", ".join(RATINGS)}.'
+            f'{source}: {row["rating"]!r} is not a rating.', f'Use one of {", ".join(RATINGS)}.'
         )
     cells = {name: row[name] for name in texts}
-    return Rating(**cells, muscles=tuple(muscles), file=file, place=place)
+    return Rating(**cells, muscles=tuple(muscles), file=file, place=source)
 
 
 def _check_muscles(rating: Rating, known: Sequence[str]) -> None:

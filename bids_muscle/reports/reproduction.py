@@ -164,7 +164,7 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
     {('psoas', 'Dice'): '0.91'}
     """
     only, rename = spec.get('only', {}), spec.get('rename', {})
-    found: dict[tuple[str, str], str] = {}
+    cells: dict[tuple[str, str], str] = {}
     for row in rows:
         if any(row.get(key) not in values for key, values in only.items()):
             continue
@@ -173,8 +173,8 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
         for column in spec['columns']:
             where = column.get('where', {})
             if all(row.get(key) == value for key, value in where.items()):
-                found[name, column['heading']] = _cell(column['cell'], row)
-    return found
+                cells[name, column['heading']] = _cell(column['cell'], row)
+    return cells
 
 
 class _Number(float):

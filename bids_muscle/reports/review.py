@@ -82,10 +82,10 @@ def _pictures(scan: ScanOutputs, output_dir: Path) -> dict[str, str]:
     figures = dict(scan.figures)
 
     def address(*names: str) -> str:
-        found = next((figures[name] for name in names if name in figures), None)
-        if isinstance(found, Packed):
-            return data_uri(found)
-        return quote(found.relative_to(output_dir).as_posix()) if found else ''
+        picture = next((figures[name] for name in names if name in figures), None)
+        if isinstance(picture, Packed):
+            return data_uri(picture)
+        return quote(picture.relative_to(output_dir).as_posix()) if picture else ''
 
     return {
         'thumbnail': address('thumbnail', 'segmentation'),

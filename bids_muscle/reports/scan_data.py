@@ -198,10 +198,10 @@ def completeness_data(table: pd.DataFrame, unusable: Sequence[str] = ()) -> dict
     """
     columns = list(dict.fromkeys(zip(table['session_id'], table['kind'], strict=True)))
     cells: dict[str, list[list[int]]] = {}
-    found = zip(
+    rows = zip(
         table['participant_id'], table['session_id'], table['kind'], table['status'], strict=True
     )
-    for participant, session, kind, status in found:
+    for participant, session, kind, status in rows:
         row = cells.setdefault(participant, [[] for _ in columns])
         row[columns.index((session, kind))].append(STATUSES.index(status))
     return {

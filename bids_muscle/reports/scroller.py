@@ -128,13 +128,13 @@ def draw_sheet(background: nib.Nifti1Image, view: cuts.View, sheet: Sheet) -> by
     (x0, x1), (y0, y1), _ = view.box
     window = panels.robust_window(data[x0:x1, y0:y1])
     picture = Image.new('L', (sheet.columns * sheet.width, rows * sheet.height))
-    for place, index in enumerate(sheet.slices):
+    for number, index in enumerate(sheet.slices):
         part = cuts.cut(data, sheet.plane, index, view)
         if sheet.plane == 'axial':
             # Of its own for each slice: coils see the ends of a scan less.
             window = view.windows.get(index) or panels.robust_window(part)
         panel = panels.grey_panel(part, window, size)[:, :, 0]
-        row, column = divmod(place, sheet.columns)
+        row, column = divmod(number, sheet.columns)
         picture.paste(Image.fromarray(panel), (column * sheet.width, row * sheet.height))
     return panels.to_webp(picture, QUALITY)
 
@@ -243,7 +243,7 @@ def _contours(pictures: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.nda
     from scipy.ndimage import find_objects
     from skimage.measure import find_contours
 
-    for place, picture in enumerate(pictures):
+    for number, picture in enumerate(pictures):
         for label, box in enumerate(find_objects(picture), start=1):
             if box is None:
                 continue
@@ -251,7 +251,7 @@ def _contours(pictures: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.nda
             for contour in find_contours(mask, 0.5):
                 # The centre of the first voxel lies half a voxel inside; the padding is one voxel.
                 corner = np.array([each.start for each in box])
-                yield place, label, contour + corner - 0.5
+                yield number, label, contour + corner - 0.5
 
 
 def _main(numbers: np.ndarray, index: int | None, across: int) -> np.ndarray:

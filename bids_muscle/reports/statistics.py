@@ -73,19 +73,19 @@ def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -
     """
     import pandas as pd
 
-    known = read_dictionary('evaluation') | analysis_dictionary()
+    dictionary = read_dictionary('evaluation') | analysis_dictionary()
     tables = {
         (
             dataset_path('group_stats', analysis=name),
             dataset_path('group_stats_json', analysis=name),
-        ): (each.table, {column: known[column] for column in each.table.columns})
-        for name, each in analyses.items()
+        ): (result.table, {column: dictionary[column] for column in result.table.columns})
+        for name, result in analyses.items()
     }
     definitions = read_dictionary('group_findings')
     findings = [
-        (name, each.region, each.contrast, each.measure or MISSING, each.sentence)
+        (name, result.region, result.contrast, result.measure or MISSING, result.sentence)
         for name, analysis in analyses.items()
-        for each in analysis.findings
+        for result in analysis.findings
     ]
     tables[dataset_path('group_findings'), dataset_path('group_findings_json')] = (
         pd.DataFrame(findings, columns=list(definitions)),

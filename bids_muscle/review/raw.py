@@ -49,7 +49,7 @@ def raw_images(output_dir: Path, record: ScanRecord) -> dict[str, Path]:
         As :func:`raw_dataset`; also if an image lies elsewhere, or is not there.
     """
     raw = raw_dataset(output_dir)
-    found = {}
+    images = {}
     for contrast, name in record.inputs.items():
         parts, path = PurePosixPath(name).parts, raw / name
         if (
@@ -67,5 +67,5 @@ def raw_images(output_dir: Path, record: ScanRecord) -> dict[str, Path]:
                 f'{path}, the image of {record.scan}, does not exist.',
                 'Put it there, or run the participant level again.',
             )
-        found[contrast] = path
-    return found
+        images[contrast] = path
+    return images

@@ -160,10 +160,10 @@ def withdraw_correction(output_dir: Path, scan: EditorScan, rater: str) -> None:
     with writing_in(next(iter(paths.values())).parent):
         files = {}
         for path in paths.values():
-            place = _beside(output_dir, path)
+            sidecar_path = _beside(output_dir, path)
             try:
-                sidecar = json.loads(read_small(place))
-                files[place] = [_text({**sidecar, 'Passed': False, 'Withdrawn': True})]
+                sidecar = json.loads(read_small(sidecar_path))
+                files[sidecar_path] = [_text({**sidecar, 'Passed': False, 'Withdrawn': True})]
             except (OSError, *PARSE_ERRORS, TypeError) as error:
                 raise MissingInputError(
                     f'{rater or "Nobody"} has no correction of {scan.scan.name}.',

@@ -191,7 +191,7 @@ def open_scan(output_dir: Path, name: str) -> EditorScan:
     for path in labels.values():
         read_grid(path)  # raises where it is missing or broken
     whole = every.get(outputs.part_of)
-    found = EditorScan(
+    editor_scan = EditorScan(
         outputs,
         scan,
         labels,
@@ -200,11 +200,11 @@ def open_scan(output_dir: Path, name: str) -> EditorScan:
         _maps(output_dir, scan),
         tuple(part for part in whole.record.parts if part != name) if whole else (),
     )
-    if len(found.table) > _MOST_LABELS:
+    if len(editor_scan.table) > _MOST_LABELS:
         raise BadDataError(
             f'{name} has more than {_MOST_LABELS} labels.', 'Correct it in another program.'
         )
-    return found
+    return editor_scan
 
 
 def _entities(name: str) -> tuple[tuple[str, str], ...]:
@@ -239,10 +239,10 @@ def _tables(output_dir: Path, scan: Scan, outputs: ScanOutputs) -> dict[str, Lab
     for key in map_keys(scan):
         path = inside(output_dir, derivative_path(scan, f'{key}_tsv'))
         try:
-            known = read_published_table(path, SPINE, '').by_index
+            published = read_published_table(path, SPINE, '').by_index
         except (OSError, KeyError, ValueError):
-            known = {}
-        offered = spine_labels(spine_names(key)).by_index | known
+            published = {}
+        offered = spine_labels(spine_names(key)).by_index | published
         tables[key] = LabelTable(SPINE, tuple(offered[number] for number in sorted(offered)))
     return tables
 
@@ -279,19 +279,19 @@ def starts(output_dir: Path, scan: EditorScan) -> dict[str, StartMaps]:
         key: inside(output_dir, kept_path(scan.scan, key)) if manual[key] else path
         for key, path in scan.labels.items()
     }
-    found: dict[str, StartMaps] = {}
+    by_key: dict[str, StartMaps] = {}
     if all(path.is_file() for path in network.values()):
-        found[NETWORK] = StartMaps(network, manual=False)
+        by_key[NETWORK] = StartMaps(network, manual=False)
     if any(manual.values()):
-        found[PUBLISHED] = StartMaps(scan.labels, manual=True)
-    for each in corrections_of(output_dir, scan):
+        by_key[PUBLISHED] = StartMaps(scan.labels, manual=True)
+    for correction in corrections_of(output_dir, scan):
         paths = {
-            key: inside(output_dir, correction_path(scan.scan, each.rater, key))
+            key: inside(output_dir, correction_path(scan.scan, correction.rater, key))
             for key in scan.labels
         }
         if all(path.is_file() for path in paths.values()):
-            found[each.path.name] = StartMaps(paths, manual=True, correction=each)
-    return found
+            by_key[correction.path.name] = StartMaps(paths, manual=True, correction=correction)
+    return by_key
 
 
 def corrections_of(output_dir: Path, scan: EditorScan) -> list[Correction]:
@@ -328,9 +328,9 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
     """
     grid = read_grid(scan.like)
     affine, shape = canonical_affine(grid.affine, grid.shape)
-    given = starts(output_dir, scan)
-    own = next((key for key, each in given.items() if each.rater == rater != ''), '')
-    withdrawn = bool(own) and given[own].correction.withdrawn  # type: ignore[union-attr]
+    choices = starts(output_dir, scan)
+    own = next((key for key, choice in choices.items() if choice.rater == rater != ''), '')
+    withdrawn = bool(own) and choices[own].correction.withdrawn  # type: ignore[union-attr]
     first = next(iter(scan.labels))
     counting = choose_correction(find_corrections(scan.scan, output_dir, first), scan.scan.name)
     return {
@@ -356,15 +356,15 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
         'starts': [
             {
                 'key': key,
-                'rater': each.rater,
-                'savedAt': each.correction.saved_at if each.correction else '',
-                'state': _state_of(each, counting),
+                'rater': choice.rater,
+                'savedAt': choice.correction.saved_at if choice.correction else '',
+                'state': _state_of(choice, counting),
             }
-            for key, each in given.items()
+            for key, choice in choices.items()
         ],
-        'begin': own if own and not withdrawn else next((k for k in _FIRST if k in given), ''),
+        'begin': own if own and not withdrawn else next((k for k in _FIRST if k in choices), ''),
         'own': own,
-        'revision': given[own].digest if own else '',
+        'revision': choices[own].digest if own else '',
     }
 
 

@@ -190,12 +190,12 @@ def _add_editor(app: Flask, review: ReviewState) -> None:
         return jsonify(_facts(review.open(name), request.args.get('rater', review.rater)))
 
     def _facts(scan: EditorScan, rater: str) -> dict[str, Any]:
-        known = scan_facts(review.output_dir, scan, rater)
+        editor_facts = scan_facts(review.output_dir, scan, rater)
         rating = review.ratings_of(rater).get(scan.scan.name) if rater else None
         return {
-            **known,
+            **editor_facts,
             'rating': rating
-            if rating and rating['segmentation'] == known['segmentation']
+            if rating and rating['segmentation'] == editor_facts['segmentation']
             else None,
             'measuring': review.measurements.state(scan.scan.name),
         }
@@ -256,14 +256,14 @@ def _add_changes(app: Flask, review: ReviewState) -> None:
     def correct(name: str) -> Any:
         review.require_writing()
         scan = review.open(name)
-        given = request.args
-        digest = given.get('startSha256', '')
+        asked = request.args
+        digest = asked.get('startSha256', '')
         work = ReaderWork(
-            rater=given.get('rater', ''),
+            rater=asked.get('rater', ''),
             drawn=request.get_data(),
-            passed=given.get('passed') == 'true',
-            revision=given.get('revision', ''),
-            start=find_start_map(review.output_dir, scan, given.get('start', '')),
+            passed=asked.get('passed') == 'true',
+            revision=asked.get('revision', ''),
+            start=find_start_map(review.output_dir, scan, asked.get('start', '')),
             start_sha256=digest,
             started=review.kept_start(digest),
         )

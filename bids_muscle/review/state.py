@@ -94,16 +94,16 @@ class ReviewState:
     def ratings_of(self, rater: str) -> dict[str, dict[str, Any]]:
         """Return the ratings of one person by scan."""
         return {
-            each.scan: {
-                'segmentation': each.segmentation,
-                'rating': each.rating,
-                'muscles': list(each.muscles),
-                'comment': each.comment,
-                'rater': each.rater,
-                'rated_at': each.rated_at,
+            rating.scan: {
+                'segmentation': rating.segmentation,
+                'rating': rating.rating,
+                'muscles': list(rating.muscles),
+                'comment': rating.comment,
+                'rater': rating.rater,
+                'rated_at': rating.rated_at,
             }
-            for each in self.ratings()
-            if each.rater == rater
+            for rating in self.ratings()
+            if rating.rater == rater
         }
 
     def require_writing(self) -> None:

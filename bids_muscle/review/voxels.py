@@ -91,7 +91,7 @@ def label_positions(paths: Iterable[Path], table: LabelTable) -> np.ndarray:
     """
     numbers = np.array([0, *(label.index for label in table)])
     order = np.argsort(numbers)
-    found: np.ndarray | None = None
+    merged: np.ndarray | None = None
     for path in paths:
         data = np.asarray(to_canonical(load_image(path, may_be_empty=True)).dataobj)
         places = np.minimum(np.searchsorted(numbers, data, sorter=order), len(numbers) - 1)
@@ -101,9 +101,9 @@ def label_positions(paths: Iterable[Path], table: LabelTable) -> np.ndarray:
                 f'{path} has numbers that are not in the label table.',
                 'Run the participant level.',
             )
-        found = positions if found is None else np.where(positions > 0, positions, found)
-    assert found is not None  # noqa: S101 - every scan has a map
-    return found
+        merged = positions if merged is None else np.where(positions > 0, positions, merged)
+    assert merged is not None  # noqa: S101 - every scan has a map
+    return merged
 
 
 def native_labels(

@@ -183,16 +183,16 @@ def _woman(
         frames=frames,
         fascicles=tuple(
             replace(
-                each,
-                area_mm2=each.area_mm2 * size**2 * muscle_area,
+                fascicle,
+                area_mm2=fascicle.area_mm2 * size**2 * muscle_area,
                 points_mm=np.stack(
                     [
                         moved(point, body)
-                        for point, body in zip(each.points_mm, each.bodies, strict=True)
+                        for point, body in zip(fascicle.points_mm, fascicle.bodies, strict=True)
                     ]
                 ),
             )
-            for each in man.fascicles
+            for fascicle in man.fascicles
         ),
         masses=tuple(
             replace(mass, centre_mm=moved(mass.centre_mm, mass.body)) for mass in man.masses

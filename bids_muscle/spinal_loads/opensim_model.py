@@ -181,16 +181,16 @@ def build_model(trunk: Trunk, sex: str, weight_kg: float, task: Task) -> opensim
             reserve.setName(f'reserve_{joint.get_coordinates(axis).getName()}')
             reserve.setOptimalForce(1)
             model.addForce(reserve)
-    for each in trunk.fascicles:
+    for fascicle in trunk.fascicles:
         actuator = osim.PathActuator()
-        actuator.setName(each.name)
-        actuator.setOptimalForce(each.area_mm2 / 100 * SPECIFIC_TENSION_N_CM2)
+        actuator.setName(fascicle.name)
+        actuator.setOptimalForce(fascicle.area_mm2 / 100 * SPECIFIC_TENSION_N_CM2)
         actuator.setMinControl(0)
         actuator.setMaxControl(1)
-        points = enumerate(zip(each.bodies, each.points_mm, strict=True), start=1)
+        points = enumerate(zip(fascicle.bodies, fascicle.points_mm, strict=True), start=1)
         for place, (name, point) in points:
             local = trunk.frames[name].local(point) / 1000
-            actuator.addNewPathPoint(f'{each.name}_{place}', bodies[name], _vec(osim, local))
+            actuator.addNewPathPoint(f'{fascicle.name}_{place}', bodies[name], _vec(osim, local))
         model.addForce(actuator)
     model.finalizeConnections()
     return model
@@ -240,14 +240,14 @@ def solve(model: opensim.Model, coactivation: float = 0.0) -> Solution:
         each.setOverrideActuation(state, float(moment))
     model.realizeAcceleration(state)
     loads = []
-    for place, joint in enumerate(joints):
+    for number, joint in enumerate(joints):
         # The force from below on the part above; what presses the disc is its counterpart.
         force = joint.calcReactionOnChildExpressedInGround(state).get(1).to_numpy()
         forward, up, right = _disc_axes(joint, state).T
-        mine = slice(3 * place, 3 * place + 3)
+        mine = slice(3 * number, 3 * number + 3)
         loads.append(
             JointLoad(
-                joint=MOVING[place],
+                joint=MOVING[number],
                 compression_n=float(force @ up),
                 shear_n=float(-force @ forward),
                 lateral_n=float(-force @ right),

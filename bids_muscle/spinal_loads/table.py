@@ -209,11 +209,13 @@ def _sections(
     named = [name for name in AREAS[lean] if name in usable and usable[name].notna().any()]
     if not named:
         return {}, ['fat was not measured, so no lean area'] if lean else []
-    found: dict[tuple[str, str, str], MuscleSection] = {}
+    sections: dict[tuple[str, str, str], MuscleSection] = {}
     pairs = []
     for row in usable[usable[named[0]] > 0].to_dict('records'):
         place = np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
-        found[row['muscle'], row['side'], row['level']] = MuscleSection(100 * row[named[0]], place)
+        sections[row['muscle'], row['side'], row['level']] = MuscleSection(
+            100 * row[named[0]], place
+        )
         bone = zip('xyz', vertebrae[row['level']], strict=True)
         pairs.append(row | {f'vertebra_{axis}_ras_mm': float(value) for axis, value in bone})
     if pairs and (
@@ -222,8 +224,10 @@ def _sections(
         or max(away_mm(row) for row in pairs) > NEAR_MM
         or (moved(shift_mm) if shift_mm else abs(aside_mm(pairs)) > ASIDE_MM)
     ):
-        return {key: MuscleSection(each.area_mm2, None) for key, each in found.items()}, [_APART]
-    return found, []
+        return {key: MuscleSection(each.area_mm2, None) for key, each in sections.items()}, [
+            _APART
+        ]
+    return sections, []
 
 
 def _load_columns(load: JointLoad | None, reasons: list[str]) -> dict[str, Any]:
