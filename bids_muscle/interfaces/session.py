@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.base import Bunch, File, SimpleInterface, traits
 
-from bids_muscle import __version__
 from bids_muscle.dataset.names import session_path, spine_path
+from bids_muscle.dataset.provenance import SOFTWARE
 from bids_muscle.dataset.writer import read_tsv, write_bytes, write_json, write_tsv
 from bids_muscle.interfaces.base import ScanInput
 from bids_muscle.interfaces.publish import PublishOutput
@@ -65,7 +65,7 @@ class MeasureMaps(_Session):
         sidecar = {
             **morph_dictionary('morph_spine'),
             'SourceFiles': inputs.sources,
-            'SoftwareVersion': f'bids_muscle {__version__}',
+            'SoftwareVersion': SOFTWARE,
         }
         write = {'morph_spine': table, 'morph_spine_json': sidecar}
         self._publish({spine_path(inputs.stem, key): value for key, value in write.items()})
@@ -95,7 +95,7 @@ class JoinPlanes(_Session):
         joined = join_levels(spines, muscles, inputs.alignments)
         sidecar = {
             **morph_dictionary('morph_joined'),
-            'SoftwareVersion': f'bids_muscle {__version__}',
+            'SoftwareVersion': SOFTWARE,
         }
         write = {'morph_joined': joined, 'morph_joined_json': sidecar}
         session = (inputs.participant, inputs.session)
@@ -136,7 +136,7 @@ class ComputeLoads(_Session):
             **read_dictionary('loading'),
             **loads.made_from,
             'SourceFiles': inputs.sources,
-            'SoftwareVersion': f'bids_muscle {__version__}',
+            'SoftwareVersion': SOFTWARE,
         }
         write: dict[str, Any] = {'loads': loads.rows, 'loads_json': sidecar}
         if loads.model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from bids_muscle.phantom import bids, dicom, truth
@@ -18,6 +19,15 @@ TRUTH = Path('derivatives/truth')
 DICOM = Path('sourcedata')
 
 Entities = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """One region of a person, sampled on the grid of the scan."""
+
+    person: Person
+    anatomy: Anatomy
+    samples: Samples
 
 
 def write_participant(root: Path, person: Person, options: Options) -> list[truth.Row]:
@@ -39,25 +49,21 @@ def write_participant(root: Path, person: Person, options: Options) -> list[trut
         in_plane_mm, slice_mm = grid.detail_mm
         anatomy = build_anatomy(region, person, in_plane_mm=in_plane_mm, slice_mm=slice_mm)
         samples = sample_grid(anatomy, make_pattern(anatomy, person), grid)
+        body = _Body(person, anatomy, samples)
         for session in range(options.sessions):
             entities: Entities = {
                 'sub': person.label,
                 'ses': str(session + 1) if options.sessions > 1 else None,
                 'chunk': str(number) if len(options.regions) > 1 else None,
             }
-            rows += _write_session(root, entities, person, anatomy, samples, session, options)
+            rows += _write_session(root, entities, body, session, options)
     return rows
 
 
 def _write_session(
-    root: Path,
-    entities: Entities,
-    person: Person,
-    anatomy: Anatomy,
-    samples: Samples,
-    session: int,
-    options: Options,
+    root: Path, entities: Entities, body: _Body, session: int, options: Options
 ) -> list[truth.Row]:
+    person, anatomy, samples = body.person, body.anatomy, body.samples
     field_strength_t = options.field_strength_t
     planted = options.effects.planted_mfi(person, anatomy.region, options.seed, session)
     fat = plant_fat(anatomy, samples, planted, field_strength_t)
@@ -81,9 +87,9 @@ def _write_session(
                     folder, scan.images, samples.grid, visit, anatomy.region, options.plane
                 )
             else:
-                _write_images(root, name, scan, anatomy, samples, person, options)
+                _write_images(root, name, scan, body, options)
             name['acq'] = bids.scan_acq(kinds)
-            _write_truth(root, name, scan, anatomy, samples, muscles)
+            _write_truth(root, name, scan, body, muscles)
             head: truth.Row = {
                 'participant_id': f'sub-{person.label}',
                 'session_id': f'ses-{name["ses"]}' if name['ses'] else 'n/a',
@@ -114,19 +120,13 @@ def _folder(root: Path, entities: Entities) -> Path:
 
 
 def _write_images(
-    root: Path,
-    entities: Entities,
-    scan: SimulatedScan,
-    anatomy: Anatomy,
-    samples: Samples,
-    person: Person,
-    options: Options,
+    root: Path, entities: Entities, scan: SimulatedScan, body: _Body, options: Options
 ) -> None:
     folder = _folder(root, entities)
     for image in scan.images:
         stem = bids.image_name(entities, image.kind, options.naming)
-        bids.write_nifti(folder / f'{stem}.nii.gz', image.data, samples.grid)
-        content = bids.sidecar(image, anatomy.region, options, person.site)
+        bids.write_nifti(folder / f'{stem}.nii.gz', image.data, body.samples.grid)
+        content = bids.sidecar(image, body.anatomy.region, options, body.person.site)
         bids.write_json(folder / f'{stem}.json', content)
 
 
@@ -134,10 +134,10 @@ def _write_truth(
     root: Path,
     entities: Entities,
     scan: SimulatedScan,
-    anatomy: Anatomy,
-    samples: Samples,
+    body: _Body,
     muscle_rows: list[truth.Row],
 ) -> None:
+    anatomy, samples = body.anatomy, body.samples
     folder = _folder(root / TRUTH, entities)
     muscles = entities | {'seg': anatomy.table.segmentation}
     spine = entities | {'seg': f'{anatomy.region}spine'}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle import __version__
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.provenance import SOFTWARE
 from bids_muscle.dataset.records import read_records
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError
 from bids_muscle.reports.norms import FORMAT, NormSeries, series_of
@@ -112,7 +112,7 @@ def norms_of(
         'format': FORMAT,
         'population': population,
         'example': example,
-        'made_with': f'bids_muscle {__version__}',
+        'made_with': SOFTWARE,
         'people': len(behind),
         'by': ['sex', 'age', *(['bmi'] if by_bmi else [])],
         'min_people': MIN_PEOPLE,

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from bids_muscle import __version__
 from bids_muscle.anatomy.labels import LabelTable
 from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.corrections import correction_path, find_corrections, sha256_of
 from bids_muscle.dataset.names import lookup_of, sidecar_of
+from bids_muscle.dataset.provenance import SOFTWARE
 from bids_muscle.dataset.writer import format_json, image_bytes, write_together
 from bids_muscle.errors import (
     PARSE_ERRORS,
@@ -213,7 +213,7 @@ def _facts(work: ReaderWork) -> dict[str, Any]:
         'StartedFromManual': work.start.manual,
         'StartedFromRater': work.start.rater or MISSING,
         'VoxelsChanged': changed,
-        'SoftwareVersion': f'bids_muscle {__version__}',
+        'SoftwareVersion': SOFTWARE,
     }
 
 
