@@ -1,17 +1,19 @@
 """Fit how the Dice that a model promises relates to the true one, on people it has not seen.
 
+    python benchmarks/quality_calibration.py --data ../shared/data --output model.json \
+        --held-out dixon-lumbar=MODEL oblique-lumbar=MODEL [--plot predicted.png]
+    python benchmarks/quality_calibration.py --data DIR/neck-outlined --region cervical \
+        --held-out sub-01=MODEL sub-03=MODEL sub-ms=MODEL --output model.json
     bids_muscle-phantom PHANTOM --participants 4 --region lumbar --seed 7
-    python benchmarks/quality_calibration.py PHANTOM [--model NAME_OR_PATH] --output model.json
-    python benchmarks/quality_calibration.py --outlined DIR/neck-outlined --people sub-03 \
-        --region cervical --model FOLDER --output model.json
+    python benchmarks/quality_calibration.py --data PHANTOM --held-out sub-01 sub-02 --output CARD
 
-The second form takes real people with outlines, as benchmarks/neck_training.py writes them.
-
-The people must not be in the training. Every sixth slice of water, fat and both is segmented as it
-is, noisier, blurred, and with another contrast, so that good and bad outlines are seen. A straight
-line between logits is fitted; its error is measured on the person left out of the fit (with one
-person on the same). The field ``quality`` is added to the card of the model, which is written to
-``--output``.
+Each scan or person left out is segmented by a model that was trained without it, else by that of
+the package: a labelled scan of ``segmentation_accuracy.py``, a neck with outlines as
+``neck_training.py`` writes it, or every sixth slice of a simulated person. The images are shown as
+they are, noisier, blurred, and with another contrast, so that good and bad outlines are seen;
+water and fat alone and together. A straight line between logits is fitted; its error is that on
+the person left out of the fit (with one person on the same). The field ``quality`` is added to the
+card of the model of the package, which is written to ``--output``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 from neck_training import UNKNOWN
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
+from segmentation_accuracy import SCANS, Labelled, read_images, read_reference
 
 from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.prepare import prepare_scan
@@ -56,42 +59,58 @@ WORSE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def observe(predictor: Predictor, folder: Path, person: str, region: str) -> list[tuple]:
+def observe(predictor: Predictor, data: Path, name: str, region: str) -> list[tuple]:
     """Promised and true Dice of every muscle of one person under every degradation."""
-    stem = f'{person}/anat/{person}_acq-dixon'
+    labelled = [scan for scan in SCANS if scan.name.startswith(f'{name} ')]
+    if labelled:
+        return _observe_labelled(predictor, data, labelled[0])
+    if (data / 'derivatives/outlines').is_dir():
+        return _observe_outlined(predictor, data, name)
+    return _observe_simulated(predictor, data, name, region)
+
+
+def _observe_labelled(predictor: Predictor, data: Path, scan: Labelled) -> list[tuple]:
+    """Real scans with a label map, in the slices that it has."""
+    labels = read_reference(data, scan)
+    slices = np.flatnonzero(labels.any((0, 1)))
+    corrected = read_images(data, scan)['corrected']
+    images = {k: np.asarray(v.dataobj, np.float32)[..., slices] for k, v in corrected.items()}
+    shown = [(key,) for key in images] + [tuple(images)][: len(images) - 1]
+    affine = next(iter(corrected.values())).affine
+    return _compare(predictor, labels[..., slices], images, affine, shown)
+
+
+def _observe_simulated(predictor: Predictor, data: Path, name: str, region: str) -> list[tuple]:
+    stem = f'{name}/anat/{name}_acq-dixon'
     truth = nib.as_closest_canonical(
-        nib.load(folder / f'derivatives/truth/{stem}_seg-{region}muscles_dseg.nii.gz')
+        nib.load(data / f'derivatives/truth/{stem}_seg-{region}muscles_dseg.nii.gz')
     )
     labels = np.asarray(truth.dataobj)[:, :, ::STEP]
     images = {}
-    for name in ('water', 'fat'):
-        image = nib.as_closest_canonical(nib.load(folder / f'{stem}{name}_T1w.nii.gz'))
-        images[name] = image.get_fdata(dtype=np.float32)[:, :, ::STEP]
+    for key in ('water', 'fat'):
+        image = nib.as_closest_canonical(nib.load(data / f'{stem}{key}_T1w.nii.gz'))
+        images[key] = image.get_fdata(dtype=np.float32)[:, :, ::STEP]
     affine = image.affine @ np.diag([1, 1, STEP, 1])
-    shown = (('water',), ('fat',), ('water', 'fat'))
-    return _compare(predictor, person, labels, images, affine, shown)
+    return _compare(predictor, labels, images, affine, (('water',), ('fat',), ('water', 'fat')))
 
 
-def observe_outlined(predictor: Predictor, folder: Path, person: str) -> list[tuple]:
-    """Do the same in the slices of real scans in which every muscle is known."""
+def _observe_outlined(predictor: Predictor, data: Path, name: str) -> list[tuple]:
+    """Real scans in the slices in which every muscle is known."""
     rows = []
-    for path in sorted((folder / 'derivatives/outlines' / person / 'anat').glob('*_dseg.nii.gz')):
+    for path in sorted((data / 'derivatives/outlines' / name / 'anat').glob('*_dseg.nii.gz')):
         labels = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
         slices = np.flatnonzero((labels > 0).any((0, 1)) & (labels != UNKNOWN).all((0, 1)))
         stem = path.name.removesuffix('_seg-outlines_dseg.nii.gz')
-        scan = next((folder / person / 'anat').glob(f'{stem}_*.nii.gz'))
+        scan = next((data / name / 'anat').glob(f'{stem}_*.nii.gz'))
         contrast = scan.name.removesuffix('.nii.gz').rsplit('_', 1)[1]
         image = prepare_scan({contrast: nib.load(scan)}).corrected[contrast]
         images = {contrast: np.asarray(image.dataobj, np.float32)[..., slices]}
-        rows += _compare(
-            predictor, person, labels[..., slices], images, image.affine, ((contrast,),)
-        )
+        rows += _compare(predictor, labels[..., slices], images, image.affine, ((contrast,),))
     return rows
 
 
 def _compare(
     predictor: Predictor,
-    person: str,
     labels: np.ndarray,
     images: dict[str, np.ndarray],
     affine: np.ndarray,
@@ -110,7 +129,7 @@ def _compare(
                 continue
             counts = overlap(np.asarray(found.labels.dataobj), labels, list(found.agreement))
             rows += [
-                (person, promised, counts[label].dice)
+                (promised, counts[label].dice)
                 for label, promised in found.agreement.items()
                 if np.isfinite(counts[label].dice)
             ]
@@ -127,41 +146,59 @@ def apply(line: np.ndarray, promised: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-line[0] - line[1] * np.array([logit(value) for value in promised])))
 
 
+def leave_one_out(who: np.ndarray, promised: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Predicted Dice of each person by the fit to all others; to the same where there are none."""
+    predicted = np.empty_like(true)
+    for person in np.unique(who):
+        mine = who == person
+        others = mine if mine.all() else ~mine
+        predicted[mine] = apply(fit(promised[others], true[others]), promised[mine])
+    return predicted
+
+
+def plot(path: Path, who: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> None:
+    """Predicted against true Dice, one point a muscle and view."""
+    import matplotlib as mpl
+
+    mpl.use('agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(4.2, 4), layout='constrained')
+    axes.plot([0, 1], [0, 1], color='0.6', linewidth=1)
+    for person in np.unique(who):
+        mine = who == person
+        axes.scatter(predicted[mine], true[mine], s=9, alpha=0.6, linewidths=0, label=person)
+    axes.set(xlabel='predicted Dice', ylabel='Dice with the reference', xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect('equal')
+    axes.legend(frameon=False, title='held out')
+    figure.savefig(path, dpi=110, metadata={'Software': None})
+
+
 def main() -> None:
     """Fit, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('phantom', type=Path, nargs='?')
-    parser.add_argument('--outlined', type=Path, help='real scans with outlines')
-    parser.add_argument('--people', nargs='+', help='who of them was not in the training')
-    parser.add_argument('--model', help='name or folder')
+    parser.add_argument('--data', type=Path, default=Path('../shared/data'))
+    parser.add_argument('--held-out', nargs='+', required=True, metavar='NAME[=MODEL]')
     parser.add_argument('--region', default='lumbar')
     parser.add_argument('--output', type=Path, required=True, help='card to write')
+    parser.add_argument('--plot', type=Path, help='picture of predicted against true')
     options = parser.parse_args()
-    bundle = find_model(options.model, options.region)
-    predictor = Predictor(bundle)
-    if options.outlined:
-        people = options.people
-        rows = [row for p in people for row in observe_outlined(predictor, options.outlined, p)]
-    else:
-        people = sorted(path.name for path in options.phantom.glob('sub-*'))
-        rows = [
-            row
-            for person in people
-            for row in observe(predictor, options.phantom, person, options.region)
-        ]
+    rows: list[tuple] = []
+    for item in options.held_out:
+        name, _, model = item.partition('=')
+        predictor = Predictor(find_model(model or None, options.region))
+        found = observe(predictor, options.data, name, options.region)
+        print(f'{name}: {len(found)} muscles', flush=True)
+        rows += [(name, *row) for row in found]
     who = np.array([row[0] for row in rows])
     promised, true = np.array([row[1:] for row in rows], dtype=float).T
-    predicted = np.empty_like(true)
-    for person in people:
-        others = who != person if len(people) > 1 else who == person
-        predicted[who == person] = apply(
-            fit(promised[others], true[others]), promised[who == person]
-        )
+    predicted = leave_one_out(who, promised, true)
+    if options.plot:
+        plot(options.plot, who, predicted, true)
     intercept, slope = fit(promised, true)
     error = predicted - true
     quality = {
-        'command': 'python benchmarks/quality_calibration.py',
-        'people': len(people),
+        'held_out': [item.partition('=')[0] for item in options.held_out],
         'muscles': len(rows),
         'intercept': round(float(intercept), 4),
         'slope': round(float(slope), 4),
@@ -171,7 +208,7 @@ def main() -> None:
         'rmse_uncalibrated': round(float(np.sqrt(np.mean((promised - true) ** 2))), 3),
     }
     print(json.dumps(quality, indent=2))
-    card = {**bundle.card, 'quality': quality}
+    card = {**find_model(None, options.region).card, 'quality': quality}
     options.output.write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
 
 
