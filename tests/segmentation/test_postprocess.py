@@ -163,3 +163,21 @@ def test_both_psoas_are_kept_in_front_of_the_sacrum() -> None:
     cleaned = keep_muscles(labels, (1, 1, 4))
     labels[64, 70] = 0
     assert np.array_equal(cleaned, labels)
+
+
+@pytest.mark.parametrize(('away_mm', 'kept'), [(69, True), (71, False)])
+@pytest.mark.parametrize('front', [False, True])
+def test_a_muscle_far_in_front_of_the_back_or_behind_it_goes(
+    away_mm: int, kept: bool, front: bool
+) -> None:
+    labels = np.zeros((100, 300, 1), np.uint8)
+    labels[30:50, 120:161], labels[50:70, 120:161] = 3, 4
+    middle = 160 + away_mm if front else 120 - away_mm
+    labels[45:56, middle - 5 : middle + 6] = 5
+    assert (keep_muscles(labels, ZOOMS) == 5).any() == kept
+
+
+def test_a_speck_that_touches_another_muscle_is_no_part_of_it() -> None:
+    labels = muscles()
+    labels[84:86, 25:27] = 1  # on the far side of label 4, away from its own muscle
+    assert np.array_equal(keep_muscles(labels, ZOOMS), muscles())
