@@ -181,3 +181,11 @@ def test_a_speck_that_touches_another_muscle_is_no_part_of_it() -> None:
     labels = muscles()
     labels[84:86, 25:27] = 1  # on the far side of label 4, away from its own muscle
     assert np.array_equal(keep_muscles(labels, ZOOMS), muscles())
+
+
+def test_several_small_muscles_do_not_outweigh_a_large_one() -> None:
+    labels = np.zeros((200, 60, 1), np.uint8)
+    labels[10:40, 10:50] = 1  # 1200 voxels of one label
+    for number in (2, 3, 4):
+        labels[100 + 8 * number : 105 + 8 * number, 20:30] = number  # 50 each
+    assert (keep_muscles(labels, ZOOMS) == 1).sum() == 1200
