@@ -34,7 +34,7 @@ from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.segmentation.catalogue import find_model
 from bids_muscle.segmentation.predictor import Predictor
-from bids_muscle.segmentation.quality import logit
+from bids_muscle.segmentation.quality import UNUSABLE_DICE, logit
 from bids_muscle.statistics.overlap import overlap
 
 STEP = 6
@@ -208,6 +208,13 @@ def main() -> None:
         'rmse_uncalibrated': round(float(np.sqrt(np.mean((promised - true) ** 2))), 3),
     }
     print(json.dumps(quality, indent=2))
+    flagged, bad = predicted < UNUSABLE_DICE, true < UNUSABLE_DICE
+    print(
+        f'below {UNUSABLE_DICE:g}: predicted {flagged.sum()}, true {bad.sum()}, both '
+        f'{(flagged & bad).sum()}; true Dice of the best flagged '
+        f'{max(true[flagged], default=0):.2f}, of the worst of the others '
+        f'{min(true[~flagged], default=1):.2f}'
+    )
     card = {**find_model(None, options.region).card, 'quality': quality}
     options.output.write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
 
