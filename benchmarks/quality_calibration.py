@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -77,7 +77,8 @@ def _observe_labelled(predictor: Predictor, data: Path, scan: Labelled) -> list[
     images = {k: np.asarray(v.dataobj, np.float32)[..., slices] for k, v in corrected.items()}
     shown = [(key,) for key in images] + [tuple(images)][: len(images) - 1]
     affine = next(iter(corrected.values())).affine
-    return _compare(predictor, labels[..., slices], images, affine, shown)
+    annotated = set(scan.codes.values())
+    return _compare(predictor, labels[..., slices], images, affine, shown, annotated)
 
 
 def _observe_simulated(predictor: Predictor, data: Path, name: str, region: str) -> list[tuple]:
@@ -115,6 +116,7 @@ def _compare(
     images: dict[str, np.ndarray],
     affine: np.ndarray,
     shown: Sequence[tuple[str, ...]],
+    annotated: Collection[int] | None = None,
 ) -> list[tuple]:
     rows = []
     for worse in WORSE.values():
@@ -127,10 +129,15 @@ def _compare(
                 found = predictor.segment({name: degraded[name] for name in names})
             except SegmentationError:
                 continue
-            counts = overlap(np.asarray(found.labels.dataobj), labels, list(found.agreement))
+            agreement = {
+                label: promised
+                for label, promised in found.agreement.items()
+                if annotated is None or label in annotated
+            }
+            counts = overlap(np.asarray(found.labels.dataobj), labels, list(agreement))
             rows += [
                 (promised, counts[label].dice)
-                for label, promised in found.agreement.items()
+                for label, promised in agreement.items()
                 if np.isfinite(counts[label].dice)
             ]
     return rows
