@@ -24,7 +24,7 @@ from bids_muscle.errors import Problem
 from bids_muscle.reports.alignment import AlignmentFacts, Span
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import ScanOutputs, mark_parts, read_scan
-from bids_muscle.reports.rows import Row, StoredRows, places_of
+from bids_muscle.reports.rows import Row, StoredRows, places_of, text_of
 
 #: A file that changed so shortly before it was read may change again and look the same (s).
 SETTLED_S = 2.0
@@ -96,6 +96,7 @@ class _Store:
         self._path = path or ''
         self._database = sqlite3.connect(':memory:')
         self._texts: dict[str, int] = {}
+        self._objects: dict[int, tuple[Any, int]] = {}
         self._made: dict[tuple[int, Callable[[Any], Any]], Any] = {}
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class _Store:
             scan = read_scan(self._output_dir, record)
             facts = json.dumps(self._facts(scan))
             figures = json.dumps(_figures(scan, self._output_dir))
-            body = '\n'.join('\t'.join(row.values()) for row in scan.rows).encode('utf-8')
+            body = text_of(scan.rows).encode('utf-8')
             self._database.execute(
                 'INSERT INTO scan (person, facts, body, figures, checksum) VALUES (?, ?, ?, ?, ?)',
                 (label, facts, body, figures, _checksum(facts, body, figures)),
@@ -174,12 +175,12 @@ class _Store:
         facts = {
             'record': record,
             'columns': self._share(scan.columns),
-            'definitions': self._share(scan.definitions),
+            'definitions': self._share_once(scan.definitions, dict),
             'missing': scan.missing,
             'segmentation': scan.segmentation,
             'flags': scan.flags,
             'alignment': _alignment(scan.alignment),
-            'table': self._share(scan.table and asdict(scan.table)),
+            'table': self._share_once(scan.table, lambda table: table and asdict(table)),
         }
         for name in ('predicted_dice', 'quality'):
             numbers = getattr(scan, name)
@@ -236,6 +237,13 @@ class _Store:
             )
             self._texts[text] = int(added.lastrowid or 0)
         return self._texts[text]
+
+    def _share_once(self, content: Any, plain: Callable[[Any], Any]) -> int:
+        """Return the same of an object that many scans have, made plain for the first of them."""
+        if id(content) not in self._objects:
+            # It is held, so that no other object gets its id.
+            self._objects[id(content)] = content, self._share(plain(content))
+        return self._objects[id(content)][1]
 
     def _shared(self, place: int, make: Callable[[Any], Any]) -> Any:
         """Return the one copy of what has a number."""

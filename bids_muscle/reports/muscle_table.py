@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Rows of a row group of the Parquet file, at most.
 MOST_ROWS = 131_072
+#: Rows that are text at a time, at most; text takes many times the memory of numbers.
+_PIECE = 8192
 
 
 class MuscleTable:
@@ -81,23 +83,35 @@ class MuscleTable:
         types['excluded'] = pa.bool_()
         types['exclusion_reason'] = pa.string() if excluded else pa.float64()
         schema = pa.schema([(name, types[name]) for name in self.columns])
-        pipe = _Pipe()
+        pipe, ready, rows = _Pipe(), [], 0
         with pq.ParquetWriter(pipe, schema) as writer:
             for which, table in self._pieces():
-                at = np.repeat(which, [len(self._scans[k].rows) for k in which])
-                reasons = [reason or None for k in which for reason in _reasons(self._scans[k])]
-                columns = {name: column.take(pa.array(at)) for name, column in scans.items()}
-                columns |= {
-                    name: _as(column, types[name])
-                    for name, column in zip(self._own, table.columns, strict=True)
-                }
-                columns['excluded'] = pa.array([bool(reason) for reason in reasons])
-                columns['exclusion_reason'] = pa.array(reasons, types['exclusion_reason'])
-                writer.write_table(
-                    pa.table([columns[name] for name in self.columns], schema), MOST_ROWS
-                )
-                yield pipe.drain()
+                if rows + len(table) > MOST_ROWS:
+                    writer.write_table(pa.concat_tables(ready).combine_chunks(), MOST_ROWS)
+                    yield pipe.drain()
+                    ready, rows = [], 0
+                ready.append(self._typed(which, table, scans, schema))
+                rows += len(table)
+            if ready:
+                writer.write_table(pa.concat_tables(ready).combine_chunks(), MOST_ROWS)
         yield pipe.drain()
+
+    def _typed(
+        self, which: list[int], table: pa.Table, scans: Mapping[str, pa.Array], schema: pa.Schema
+    ) -> pa.Table:
+        """Return rows of text as rows of all columns, each of its type."""
+        import pyarrow as pa
+
+        at = pa.array(np.repeat(which, [len(self._scans[place].rows) for place in which]))
+        columns = {name: column.take(at) for name, column in scans.items()}
+        columns |= {
+            name: _as(column, schema.field(name).type)
+            for name, column in zip(self._own, table.columns, strict=True)
+        }
+        reasons = [reason or None for place in which for reason in _reasons(self._scans[place])]
+        columns['excluded'] = pa.array([bool(reason) for reason in reasons])
+        columns['exclusion_reason'] = pa.array(reasons, schema.field('exclusion_reason').type)
+        return pa.table([columns[name] for name in self.columns], schema)
 
     def _lines(self, scan: ScanOutputs) -> list[str]:
         """Return the rows of a scan as text: the columns that its own table has."""
@@ -110,7 +124,7 @@ class MuscleTable:
         which: list[int] = []
         lines: list[str] = []
         for place, scan in enumerate(self._scans):
-            if lines and len(lines) + len(scan.rows) > MOST_ROWS:
+            if lines and len(lines) + len(scan.rows) > _PIECE:
                 yield which, self._text(lines)
                 which, lines = [], []
             which.append(place)

@@ -289,12 +289,11 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     if 'segmentation' not in figures:
         name = places['segmentation'].name
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
+    written = {output.rpartition('/')[2] for output in record.outputs}
     gone = [
         path.name
         for name, path in places.items()
-        if name not in ('segmentation', *figures)
-        and path.relative_to(output_dir).as_posix() in record.outputs
-        and not path.exists()
+        if path.name in written and name not in ('segmentation', *figures) and not path.exists()
     ]
     if gone:
         missing.append(f'Pictures that were made are gone: {", ".join(gone)}.')
@@ -350,11 +349,10 @@ def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]
     if rows:
         places = places_of(tuple(rows[0]))
         # One copy of names and reasons, which are the same in all scans.
-        share = sys.intern
-        return tuple(
-            Row(places, tuple([share(c) if c[:1].isalpha() else c for c in row.values()]))
-            for row in rows
-        )
+        alike = [name for name in (*IDENTITY, REASON) if name in places]
+        for row in rows:
+            row.update((name, sys.intern(row[name])) for name in alike)
+        return tuple(Row(places, tuple(row.values())) for row in rows)
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
 

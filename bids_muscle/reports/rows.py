@@ -7,6 +7,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any, TypeVar, overload
 
+from bids_muscle.dataset.writer import tsv_line
 from bids_muscle.tables import MISSING
 
 Cell = TypeVar('Cell')
@@ -19,6 +20,11 @@ class Row(Mapping[str, Cell]):
 
     def __init__(self, places: Mapping[str, int], cells: Sequence[Cell]) -> None:
         self._places, self._cells = places, cells
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """Its cells in the order of the columns."""
+        return self._cells
 
     def __getitem__(self, name: str) -> Cell:
         return self._cells[self._places[name]]
@@ -90,6 +96,23 @@ def columns_of(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     if isinstance(rows, StoredRows):
         return rows.columns
     return tuple(rows[0]) if rows else ()
+
+
+def text_of(rows: Sequence[Mapping[str, str]]) -> str:
+    r"""Return rows as lines of cells between tabs, as :func:`tsv_line` writes cells.
+
+    Examples
+    --------
+    >>> text_of([{'a': 'one  blank', 'b': ''}])
+    'one blank\tn/a'
+    """
+    lines = ['\t'.join(row.cells if isinstance(row, Row) else row.values()) for row in rows]
+    text = '\n'.join(lines)
+    # Cells have single blanks alone; a look at all of them at once is quicker than at each.
+    blanks = text.replace('\t', ' ').replace('\n', ' ')
+    if ' '.join(blanks.split()) == blanks:
+        return text
+    return ''.join(tsv_line(line.split('\t')) for line in lines).removesuffix('\n')
 
 
 def cells_of(
