@@ -335,7 +335,11 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), 4e-3 if case.scan else 1e-2)
     # Muscles are small, in whole scans most of all.
     counts = torch.tensor([0.05 if case.scan else 0.2] + len(case.muscles) * [1.0])
-    count = 60 if case.scan else 120 if solid else 700 if case.program == 'musclemap' else 250
+    if case.scan:
+        # In planes, nnU-Net's network without residual units learns more slowly.
+        count = 60 if solid or case.program != 'nnunet' else 150
+    else:
+        count = 120 if solid else 700 if case.program == 'musclemap' else 250
     for _ in range(count):
         start = [int(torch.randint(n - w + 1, ())) for n, w in zip(size, window, strict=True)]
         box = tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
