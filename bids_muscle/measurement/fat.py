@@ -145,7 +145,7 @@ def bootstrap_se(parts: np.ndarray, wholes: np.ndarray) -> float:
     >>> round(bootstrap_se(np.full(8, 2.0), np.full(8, 10.0)), 9)
     0.0
     """
-    if len(parts) < MIN_SLICES or not wholes.sum() > 0:
+    if len(parts) < MIN_SLICES:
         return np.nan
     order = np.lexsort((parts, wholes))
     draws = np.random.default_rng(_SEED).integers(len(parts), size=(_RESAMPLES, len(parts)))
