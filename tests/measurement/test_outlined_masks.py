@@ -63,6 +63,15 @@ def test_a_fifth_of_the_other_side_is_not_almost_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    ('area', 'jumps'), [(24.9, False), (25.1, True), (4.1, False), (3.9, True)]
+)
+def test_an_area_jumps_by_a_factor_of_two_and_a_half(area: float, jumps: bool) -> None:
+    both = {f'{side}_psoas_major': {9: area} for side in ('left', 'right')}
+    doubts = outline_doubts(slices(**both), TABLE)
+    assert any('jumps in slice 9' in doubt for doubt in doubts) == jumps
+
+
+@pytest.mark.parametrize(
     ('changed', 'said'),
     [
         (
