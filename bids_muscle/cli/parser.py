@@ -215,7 +215,7 @@ def _action(name: str) -> dict[str, Any]:
         described['type'] = memory_gb
     elif kind is bool:
         described |= {'action': 'store_const', 'const': not _FIELDS[name].default}
-    elif kind in (int, Path):
+    elif kind in (int, float, Path):
         described['type'] = kind
     return described
 

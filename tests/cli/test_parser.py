@@ -55,6 +55,7 @@ BASE = ['/in', '/out', 'participant']
         ('--contrast-rules /r.tsv', 'contrast_rules', Path('/r.tsv')),
         ('--region cervical', 'region', 'cervical'),
         ('--model mine', 'model', 'mine'),
+        ('--model mine --model-overlap 0', 'model_overlap', 0.0),
         ('--no-bias-correction', 'bias_correction', False),
         ('--device cuda:1', 'device', 'cuda:1'),
         ('--reports-only', 'reports_only', True),
