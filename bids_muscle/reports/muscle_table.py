@@ -83,7 +83,8 @@ class MuscleTable:
         types['excluded'] = pa.bool_()
         types['exclusion_reason'] = pa.string() if excluded else pa.float64()
         schema = pa.schema([(name, types[name]) for name in self.columns])
-        pipe, ready, rows = _Pipe(), [], 0
+        pipe, rows = _Pipe(), 0
+        ready: list[pa.Table] = []
         with pq.ParquetWriter(pipe, schema) as writer:
             for which, table in self._pieces():
                 if rows + len(table) > MOST_ROWS:
