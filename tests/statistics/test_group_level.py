@@ -180,10 +180,15 @@ def test_the_same_outputs_give_the_same_bytes_and_leave_nothing_stale(weber: Pat
 
 
 def test_a_formula_that_cannot_be_used_changes_nothing(weber: Path, capsys: Any) -> None:
-    before = {path: path.stat().st_mtime_ns for path in weber.rglob('*')}
+    def outputs() -> dict[Path, int]:
+        # What was read of the scans is kept in logs, whatever the formula.
+        paths = (path for path in weber.rglob('*') if path.relative_to(weber).parts[0] != 'logs')
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    before = outputs()
     assert group(weber, '--formula', 'nothing ~ age') == ExitCode.USAGE
     assert MEASURE in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in weber.rglob('*')} == before
+    assert outputs() == before
 
 
 def test_what_a_list_excludes_does_not_count(tmp_path: Path) -> None:
