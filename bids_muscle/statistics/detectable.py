@@ -138,7 +138,8 @@ def detectable_changes(
     for muscle in muscles:
         fitting = sorted((g for g in given if g.fits(place, muscle)), key=lambda g: g.precision)
         if fitting:
-            cells = {'sdc': fitting[-1].sdc, 'sdc_source': fitting[-1].source}
+            closest = fitting[-1]
+            cells = {'sdc': closest.sdc, 'sdc_source': closest.source}
         elif repeats is not None:
             cells = measurement_error(repeats[repeats['muscle'] == muscle])
         else:
