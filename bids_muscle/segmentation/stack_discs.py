@@ -21,6 +21,8 @@ _PLANES, _APART_MM, _PIXEL_MM = 9, 4.0, 1.2
 _ENLARGED = {'lumbar': 1.0, 'cervical': 1.7}
 #: How far the planes reach behind the muscles and before them, mm as enlarged.
 _BEHIND_MM, _BEFORE_MM = 10.0, 60.0
+#: Share of the labelled voxels in front and behind that may be stray.
+_STRAY = 0.02
 #: A stack lower than this, mm as enlarged, shows no two discs.
 _LEAST_MM = 30.0
 
@@ -60,7 +62,7 @@ def find_discs(
     line = middle_line(drawn, table)
     if line is None or (drawn.shape[2] - 1) * spacing[2] * zoom < _LEAST_MM:
         return none
-    rows = np.flatnonzero((drawn > 0).any((0, 2)))
+    rows = np.quantile(np.nonzero(drawn)[1], [_STRAY, 1 - _STRAY])
     step = np.array([_APART_MM, _PIXEL_MM, _PIXEL_MM]) / zoom / spacing
     low = max(rows[0] - _BEHIND_MM / zoom / spacing[1], 0)
     high = min(rows[-1] + _BEFORE_MM / zoom / spacing[1], drawn.shape[1] - 1)
@@ -107,6 +109,9 @@ def find_discs(
 def middle_line(drawn: np.ndarray, table: LabelTable) -> Polynomial | None:
     """Return where the middle between left and right muscles lies, as a parabola over slices.
 
+    Each pair of muscles counts in each slice as the root of the area of the smaller side: stray
+    pieces lie anywhere.
+
     Parameters
     ----------
     drawn
@@ -120,16 +125,18 @@ def middle_line(drawn: np.ndarray, table: LabelTable) -> Polynomial | None:
         First voxel index over the third; None where no muscle is on both sides of any slice.
     """
     columns = np.arange(drawn.shape[0])
-    points = []
+    points: list[tuple[int, float, float]] = []
     for left, right in table.mirrored.items():
         if left >= right:
             continue
         sides = [(drawn == number).sum(axis=1) for number in (left, right)]
         both = np.flatnonzero((sides[0].sum(0) > 0) & (sides[1].sum(0) > 0))
         means = [columns @ side[:, both] / side[:, both].sum(0) for side in sides]
-        points += list(zip(both, (means[0] + means[1]) / 2, strict=True))
+        smaller = np.minimum(sides[0].sum(0), sides[1].sum(0))
+        points += list(zip(both, (means[0] + means[1]) / 2, np.sqrt(smaller[both]), strict=True))
     if not points:
         return None
-    slices, middles = np.array(points, float).T
+    slices, middles, weights = np.array(points, float).T
     degree = min(2, len(np.unique(slices)) - 1)
-    return Polynomial.fit(slices, middles, degree, domain=[0, max(drawn.shape[2] - 1, 1)])
+    domain = [0, max(drawn.shape[2] - 1, 1)]
+    return Polynomial.fit(slices, middles, degree, domain=domain, w=weights)
