@@ -95,8 +95,8 @@ def test_an_area_jumps_by_a_factor_of_two_and_a_half(area: float, jumps: bool) -
             '116 mm. Check the segmentation.',
         ),
         (
-            {'right_psoas_major': {9: 3}},
-            'The area of right psoas major jumps in slice 9 (slice 9: 3.0 cm2, beside it 10.0 and '
+            {'right_psoas_major': {8: 9, 9: 3}},
+            'The area of right psoas major jumps in slice 9 (slice 9: 3.0 cm2, beside it 9.0 and '
             '10.0). Check the segmentation there.',
         ),
         (

@@ -58,6 +58,7 @@ def test_height_depth_tilt_and_place_of_a_disc() -> None:
     assert lps == pytest.approx([-4, -5, 80], abs=0.1)
     assert rows.loc['L1-S1', 'kind'] == 'lordosis'
     assert rows.loc['L1-S1', 'tilt_deg'] == pytest.approx(25, abs=1.5)
+    assert rows['reason'].isna().all()
 
 
 def test_pixel_corners_count_in_mm() -> None:

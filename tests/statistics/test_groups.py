@@ -135,6 +135,10 @@ def test_the_published_example_of_r() -> None:
     np.testing.assert_allclose(pairs['difference'].to_numpy(float), [-0.371, 0.494], atol=5e-4)
     np.testing.assert_allclose(pairs['t'].to_numpy(float), [-1.331, 1.772], atol=5e-4)
     np.testing.assert_allclose(pairs['p'].to_numpy(float), [0.1944, 0.0877], atol=5e-4)
+    residual = 0.6234  # standard error of the residuals in that summary
+    np.testing.assert_allclose(
+        pairs['cohen_d'].to_numpy(float), np.array([-0.371, 0.494]) / residual, atol=1e-3
+    )
 
 
 def test_two_groups_with_covariates_agree_with_pingouin() -> None:

@@ -136,3 +136,16 @@ def test_what_is_kept_is_the_curve_and_nobody_in_it(curve: Curve) -> None:
         assert min((own <= low).sum(), (own >= high).sum()) >= 5
     with pytest.raises(ValueError, match='do not fit'):
         Curve.from_dict({**curve.as_dict(), 'knots_years': [20, 80]})
+
+
+def test_curves_are_straight_and_smooth_beyond_the_outer_knots() -> None:
+    knots = (20.0, 35.0, 50.0, 65.0, 80.0)
+    step = 0.5
+    age = np.arange(0, 110, step)
+    design, _ = norms._designs(knots, None, age, np.full(age.size, np.nan))
+    bend = np.diff(design, 2, axis=0) / step**2
+    middle = age[1:-1]
+    outside = (middle < knots[0] - step) | (middle > knots[-1] + step)
+    np.testing.assert_allclose(bend[outside], 0, atol=1e-10)
+    # A cubic spline: the second derivative has no jumps.
+    assert np.abs(np.diff(bend, axis=0)).max() < 0.1 * np.abs(bend).max()
