@@ -43,6 +43,7 @@ def test_models_pass(formula: str) -> None:
         'volume_ml ~ np.log(age, out=age)',
         "volume_ml ~ Q(open('{path}', 'w'))",
         "volume_ml ~ C(sex, Treatment(open('{path}', 'w')))",
+        "volume_ml ~ C(sex, Treatment(base='F'))",
         'volume_ml ~ [x for x in age]',
         'volume_ml ~ (lambda: age)()',
         "volume_ml ~ f'{{age}}'",
