@@ -147,6 +147,8 @@ def test_a_training_starts_from_the_weights_of_a_model(
     second = train(still, [plane_set], tmp_path / 'second', report=silent)
     assert second.sha256 == first.sha256
     assert second.card['training']['start']['sha256'] == first.sha256
+    assert second.card['training']['recipe']['start'] == first.name
+    assert str(tmp_path) not in (second.path / 'model.json').read_text()
     assert f'from the weights of {first.name}' in model_card(second)
     with pytest.raises(ModelError, match='spacing_mm is 2'):
         train(replace(still, spacing_mm=2.0), [plane_set], tmp_path / 'third', report=silent)

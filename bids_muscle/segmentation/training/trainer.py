@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -409,7 +409,8 @@ def _card(
     card = {
         'iterations': state.iteration,
         'data': _described(sets),
-        'recipe': recipe.as_dict(),
+        # A card is passed on: it names the model of the start, not a folder of this machine.
+        'recipe': replace(recipe, start=state.start.get('name', '')).as_dict(),
     }
     if state.start:
         card['start'] = state.start
