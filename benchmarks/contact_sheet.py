@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageColor
-from pseudo_labels import read_slice
+from pseudo_labels import read_slices
 
 from bids_muscle.errors import SegmentationError
-from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.predictor import Predictor
 
@@ -52,19 +51,17 @@ def main() -> None:
     bundle = find_model(options.model, 'lumbar')
     colours = {label.index: label.color for label in bundle.labels}
     predictor = Predictor(load_model(bundle))
-    paths = sorted(options.folder.glob('*.png'))
-    rows = -(-len(paths) // COLUMNS)
-    sheet = Image.new('RGB', (COLUMNS * TILE_PX, rows * TILE_PX))
-    for k, path in enumerate(paths):
-        image = read_slice(path, options.pixel_mm)
-        corrected = prepare_scan({'T2w': image}).corrected['T2w']
+    tiles = []
+    for _, _, corrected in read_slices(options.folder, options.pixel_mm):
         try:
             labels = np.asarray(predictor.segment({'T2w': corrected}).labels.dataobj)[..., 0]
         except SegmentationError:
             labels = np.zeros(corrected.shape[:2], np.uint8)
         plane = np.asarray(corrected.dataobj, np.float32)[..., 0]
-        where = (k % COLUMNS * TILE_PX, k // COLUMNS * TILE_PX)
-        sheet.paste(tile(plane, labels, colours), where)
+        tiles.append(tile(plane, labels, colours))
+    sheet = Image.new('RGB', (COLUMNS * TILE_PX, -(-len(tiles) // COLUMNS) * TILE_PX))
+    for k, picture in enumerate(tiles):
+        sheet.paste(picture, (k % COLUMNS * TILE_PX, k // COLUMNS * TILE_PX))
     sheet.save(options.output, quality=60, method=6)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +54,15 @@ def read_slice(path: Path, pixel_mm: float) -> nib.Nifti1Image:
     """Read a slice as on screen into RAS+ order."""
     screen = np.asarray(Image.open(path).convert('L'))
     return as_image(screen[::-1, ::-1].T.astype(np.float32), pixel_mm)
+
+
+def read_slices(
+    folder: Path, pixel_mm: float
+) -> Iterator[tuple[Path, nib.Nifti1Image, nib.Nifti1Image]]:
+    """Give each slice of a folder, as it is and bias-corrected."""
+    for path in sorted(folder.glob('*.png')):
+        image = read_slice(path, pixel_mm)
+        yield path, image, prepare_scan({'T2w': image}).corrected['T2w']
 
 
 def as_image(plane: np.ndarray, pixel_mm: float) -> nib.Nifti1Image:
@@ -106,9 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     bundle = replace(find_model(options.model, 'lumbar'), background_weight=1.0)
     predictor = Predictor(replace(load_model(bundle), postprocess=()))
-    for path in sorted(options.folder.glob('*.png')):
-        image = read_slice(path, options.pixel_mm)
-        corrected = prepare_scan({'T2w': image}).corrected['T2w']
+    for path, image, corrected in read_slices(options.folder, options.pixel_mm):
         plane = np.asarray(corrected.dataobj, np.float32)[..., 0]
         labels = label(predictor, plane, options.pixel_mm)
         name = f'sub-{path.stem.replace("-", "")}'
