@@ -130,9 +130,12 @@ def middle_line(drawn: np.ndarray, table: LabelTable) -> Polynomial | None:
         if left >= right:
             continue
         sides = [(drawn == number).sum(axis=1) for number in (left, right)]
-        both = np.flatnonzero((sides[0].sum(0) > 0) & (sides[1].sum(0) > 0))
-        means = [columns @ side[:, both] / side[:, both].sum(0) for side in sides]
-        smaller = np.minimum(sides[0].sum(0), sides[1].sum(0))
+        areas = [side.sum(0) for side in sides]
+        smaller = np.minimum(*areas)
+        both = np.flatnonzero(smaller)
+        means = [
+            columns @ side[:, both] / area[both] for side, area in zip(sides, areas, strict=True)
+        ]
         points += list(zip(both, (means[0] + means[1]) / 2, np.sqrt(smaller[both]), strict=True))
     if not points:
         return None
