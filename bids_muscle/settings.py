@@ -321,13 +321,13 @@ class Settings:
 
     output_level: str = _setting(
         'execution',
-        'full',
+        'standard',
         'How much of each scan is kept. `full`: everything. `standard`: without tables of labels '
         'for other programs, images in atlas space and fat maps, figures in few files. `minimal`: '
         'at most eight files a scan, namely label map, measures, image quality, record and page; '
         'no levels, no parts joined, no correction in the browser.',
-        'Numbers of files and bytes are in [large cohorts](scale.md#files). A scan is processed '
-        'again when this changes.',
+        'Numbers of files and bytes are in [large cohorts](scale.md#files). A finished scan is '
+        'processed again if it lacks files of this level; one of a fuller level keeps its files.',
         choices=OUTPUT_LEVELS,
     )
     work_dir: Path | None = _setting(
@@ -532,6 +532,17 @@ def only_at(level: str) -> frozenset[str]:
     tables = {'participant': ('input', 'science'), 'group': ('group',)}.get(level, ())
     names = {name for table in tables for name in names_of(table)} - _BOTH_LEVELS
     return frozenset(names | _PARTICIPANT_EXECUTION if level == 'participant' else names)
+
+
+def levels_from(output_level: str) -> tuple[str, ...]:
+    """Return the output levels that keep at least as much as one.
+
+    Examples
+    --------
+    >>> levels_from('standard')
+    ('standard', 'full')
+    """
+    return OUTPUT_LEVELS[OUTPUT_LEVELS.index(output_level) :]
 
 
 def names_of(table: str) -> list[str]:

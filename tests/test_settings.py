@@ -55,7 +55,7 @@ EVERYTHING: dict[str, Any] = {
     'dry_run': True,
     'reports_only': True,
     'write_graph': True,
-    'output_level': 'standard',
+    'output_level': 'full',
     'use_plugin': 'SGE',
     'verbosity': 2,
     'quiet': True,

@@ -111,6 +111,8 @@ class ScanRecord:
     prepared
         SHA-256 of all that decides the prepared images, with which they are used again where only
         the label map has changed.
+    output_level
+        How much of it was kept: ``'minimal'``, ``'standard'`` or ``'full'``.
     steps
         The steps that ran, in order.
     """
@@ -138,6 +140,7 @@ class ScanRecord:
     fingerprint: str = ''
     light: str = ''
     prepared: str = ''
+    output_level: str = ''
     steps: tuple[StepCost, ...] = ()
 
     @property

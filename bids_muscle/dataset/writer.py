@@ -23,7 +23,7 @@ import numpy as np
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
-from bids_muscle.anatomy.lookups import bids_lookup
+from bids_muscle.anatomy.lookups import lookups
 from bids_muscle.dataset.names import dataset_path, io_spec
 from bids_muscle.errors import PARSE_ERRORS, FullDiskError, OutputError, OutputGoneError
 
@@ -253,8 +253,8 @@ def write_dataset_files(
     Returns
     -------
     list of Path
-        ``dataset_description.json``, ``.bidsignore``, ``descriptions.tsv`` and one table of labels
-        for each segmentation.
+        ``dataset_description.json``, ``.bidsignore``, ``descriptions.tsv`` and, for each
+        segmentation, the tables of its labels.
     """
     remove_torn(output_dir, below=False)
     spec = io_spec()
@@ -272,8 +272,9 @@ def write_dataset_files(
     for model in models:
         if model.region == SPINE:  # its maps have tables of their own
             continue
-        lookup = dataset_path('lookup', seg=model.labels.segmentation)
-        texts[lookup] = bids_lookup(model.labels)
+        for kind, text in lookups(model.labels).items():
+            key = 'lookup' if kind == 'tsv' else f'lookup_{kind}'
+            texts[dataset_path(key, seg=model.labels.segmentation)] = text
     for relative, text in texts.items():
         path = output_dir / relative
         if not _holds(path, text):

@@ -87,7 +87,7 @@ class ParticipantRun:
         records = [] if settings.overwrite else read_records(settings.output_dir, participant)
         asked = not only_recorded or any(record.status == 'done' for record in records)
         prints = fingerprints(settings, scans, inputs.models) if asked else {}
-        finished = finished_scans(settings.output_dir, records, scans, prints)
+        finished = finished_scans(settings, records, scans, prints)
         return cls(inputs, participant, tuple(scans), prints, finished)
 
     @property
@@ -99,6 +99,12 @@ class ParticipantRun:
     def is_finished(self) -> bool:
         """Whether no scan is left to run."""
         return not self.left
+
+    @property
+    def fuller(self) -> int:
+        """Number of finished scans that have more files than this run would keep."""
+        level = self.inputs.settings.output_level
+        return sum(record.output_level != level for record in self.finished.values())
 
     def published_spines(self, report: RunReport) -> list[Scan]:
         """Return the sagittal scans whose outputs are there, of an earlier run or of this one."""

@@ -38,6 +38,7 @@ from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_external, find_model
 from bids_muscle.segmentation.external import bundle_for
+from bids_muscle.settings import levels_from
 from bids_muscle.tables import MISSING, name_some
 from bids_muscle.user_tables import read_table
 from bids_muscle.workflows.resume import settings_digest
@@ -77,12 +78,17 @@ class RunInputs:
         return cls(settings, models, refusals, find_atlases(settings))
 
     def fits(self, record: ScanRecord) -> bool:
-        """Return whether a scan was processed with these settings, this model and this version."""
+        """Return whether a scan was processed with these settings, this model and this version.
+
+        It may have more files than these settings keep.
+        """
         model = self.models.get(record.region or '')
         found = record.made_with
         # A scan that a person outlined has no model.
         wanted = model.sha256 if model and found.model else ''
-        return found == MadeWith(__version__, settings_digest(self.settings), wanted)
+        return found == MadeWith(
+            __version__, settings_digest(self.settings), wanted
+        ) and record.output_level in levels_from(self.settings.output_level)
 
 
 def find_models(settings: Settings) -> tuple[dict[str, ModelBundle], dict[str, Problem]]:
@@ -236,6 +242,17 @@ def say_all(remarks: Iterable[str]) -> None:
     """Print sentences on standard error."""
     for remark in remarks:
         print(f'bids_muscle: {remark}', file=sys.stderr)
+
+
+def say_fuller(count: int) -> None:
+    """Say of how many finished scans there are more files than this run would keep."""
+    if count:
+        say_all(
+            [
+                f'Finished scans that keep the files of a fuller --output-level: {count}. '
+                'To have fewer files, run with --overwrite.'
+            ]
+        )
 
 
 def left_out(bids_dir: Path) -> str:

@@ -191,6 +191,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         left_out=scan.left_out,
         seg=scan.seg,
         settings_digest=settings_digest(settings),
+        output_level=settings.output_level,
         prepared='' if problem or scan.region == SPINE else preparation(settings, scan),
         steps=tuple(
             StepCost(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb)

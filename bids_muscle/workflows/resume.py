@@ -25,6 +25,7 @@ from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.errors import BidsMuscleError
 from bids_muscle.files import file_sha256
 from bids_muscle.imaging.atlas import CARD, find_atlas
+from bids_muscle.settings import levels_from
 
 if TYPE_CHECKING:
     from bids_muscle.segmentation.bundle import ModelBundle
@@ -38,7 +39,7 @@ DrawnMap = tuple[str, str, dict[int, str]]
 def fingerprint(
     settings: Settings, scan: Scan, model: ModelBundle, drawn: Sequence[DrawnMap]
 ) -> str:
-    """Return the SHA-256 (hex) of all that decides the outputs of a scan.
+    """Return the SHA-256 (hex) of all that decides the outputs of a scan but how many are kept.
 
     That is the content of its images and of a corrected label map, the maps of vertebrae and discs
     (`drawn`, from :func:`drawn_maps`), what names and sidecars say
@@ -59,7 +60,6 @@ def fingerprint(
     parts = {
         'version': __version__,
         'settings': settings.science(),
-        'output_level': settings.output_level,
         'model': model.card,
         'weights': model.sha256,
         'atlas': _sha256_once(find_atlas(settings.atlas, model.region) / CARD)
@@ -188,14 +188,15 @@ def fingerprints(
 
 
 def finished_scans(
-    output_dir: Path,
+    settings: Settings,
     records: Sequence[ScanRecord],
     scans: Sequence[Scan],
     prints: Mapping[str, str],
 ) -> dict[str, ScanRecord]:
     """Return the records of the scans that need not run, by scan name.
 
-    Their files are all there, and they were made from what there is now. Muscles wait for the
+    Their files are all there, and they were made from what there is now; more files than asked for
+    do no harm. Muscles wait for the
     sagittal scans of their session, which tell their levels and may have failed before.
     """
     planned = {scan.name for scan in scans}
@@ -205,7 +206,8 @@ def finished_scans(
         if record.scan in planned
         and record.status == 'done'
         and record.fingerprint == prints.get(record.scan)
-        and all((output_dir / name).is_file() for name in record.outputs)
+        and record.output_level in levels_from(settings.output_level)
+        and all((settings.output_dir / name).is_file() for name in record.outputs)
     }
     awaited = {
         scan.session

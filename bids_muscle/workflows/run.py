@@ -39,6 +39,7 @@ from bids_muscle.workflows.planning import (
     folder_remarks,
     left_out,
     say_all,
+    say_fuller,
 )
 from bids_muscle.workflows.progress import Progress
 from bids_muscle.workflows.records import finish_page, is_empty, make_page
@@ -60,13 +61,14 @@ def print_plan(settings: Settings) -> None:
     inputs = RunInputs.find(settings)
     atlases = {region: atlas_name(folder) for region, folder in inputs.atlases.items()}
     participants, _ = choose_participants(settings)
-    count = ready = finished = 0
+    count = ready = finished = fuller = 0
     every: list[Scan] = []
     for participant in participants:
         run = ParticipantRun.plan(inputs, participant, only_recorded=True)
         count += len(run.scans)
         ready += sum(scan.problem is None for scan in run.scans)
         finished += len(run.finished)
+        fuller += run.fuller
         if settings.quiet:
             every += run.scans
             continue
@@ -91,6 +93,7 @@ def print_plan(settings: Settings) -> None:
         f'{finished} of them finished before; {left_out(settings.bids_dir)}outputs go to '
         f'{settings.output_dir}. Nothing was computed.'
     )
+    say_fuller(fuller)
 
 
 def run_participants(settings: Settings) -> ExitCode:
@@ -124,12 +127,14 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
     records: list[ScanRecord] = []
     problems: list[Problem] = []
     spoken_of: set[str | None] = set()
+    fuller = 0
     # As many participants in one graph as there are CPUs keep all of them busy.
     for start in range(0, len(participants), machine.resources.nprocs):
         runs, refused = _begin(
             inputs, participants[start : start + machine.resources.nprocs], progress
         )
         _say_remarks(inputs, runs, spoken_of)
+        fuller += sum(run.fuller for run in runs)
         with work_folder(settings.work_dir) as work_dir:
             report, ended = _run_scans(machine, runs, work_dir)
             run_graphs = partial(_run_graphs, machine, settings, work_dir)
@@ -155,6 +160,7 @@ def _run_participants(settings: Settings, progress: Progress) -> ExitCode:
         if settings.stop_on_first_crash and not report.ok:
             break
     progress.end(records, problems)
+    say_fuller(fuller)
     code = _exit_code(records, problems)
     # Who is asked for by name is missed; of all, some may have other scans only.
     complete = complete and not (settings.participants and any(map(is_empty, records)))

@@ -172,12 +172,15 @@ def test_every_output_that_bids_does_not_know_is_ignored() -> None:
     assert ignored(participant_path('01', 'report'))
     for key in io_spec()['dataset']:
         path = dataset_path(key, seg='x', rater='x')
-        assert ignored(path) == key.startswith(('group', 'ratings'))
+        assert ignored(path) == key.startswith(('group', 'ratings', 'lookup_'))
 
 
 def test_the_tree_in_the_docs_is_true() -> None:
     text = (Path(__file__).parents[2] / 'docs/outputs.md').read_text(encoding='utf-8')
-    listed = text.split('```')[1].split()
+    _, default, _, fuller, _ = text.split('```', 4)
     images = tuple(ScanImage(contrast, Path()) for contrast in (Contrast.WATER, Contrast.FAT))
     scan = Scan((('sub', 'TUM01'), ('acq', 'dixon')), 'T1w', 'lumbar', images)
-    assert sorted(listed) == sorted(str(path) for path in expected_outputs(scan))
+    kept = {str(path) for path in expected_outputs(scan, level='standard')}
+    assert sorted(default.split()) == sorted(kept)
+    every = {str(path) for path in expected_outputs(scan, level='full')}
+    assert sorted(fuller.split()) == sorted(every - kept)

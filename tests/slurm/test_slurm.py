@@ -281,11 +281,12 @@ def test_finished_means_all_scans_with_these_settings_and_this_version(
     now = settings(dataset, out, participants=labels)
     good = {
         'status': 'done',
+        'output_level': 'standard',
         'settings_digest': settings_digest(now),
         'versions': {'bids_muscle': __version__},
     }
     for label, changes in (
-        ('0001', [{}, {}]),
+        ('0001', [{}, {'output_level': 'full'}]),
         ('0002', [{}, {'status': 'failed'}]),
         ('0003', [{'settings_digest': 'x'}]),
         ('0004', [{'versions': {'bids_muscle': '0'}}]),
@@ -319,6 +320,7 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
         region='lumbar',
         status='done',
         model={'sha256': find_models(now)[0]['lumbar'].sha256},
+        output_level=now.output_level,
         settings_digest=settings_digest(now),
         versions={'bids_muscle': __version__},
     )
@@ -354,6 +356,7 @@ def test_another_model_levels_or_maps_leave_nobody_finished(
         {'atlas': atlas},
         {'loading': True},
         {'fat_method': 'kmeans2'},
+        {'output_level': 'full'},
         {'derivatives': (maps,)},
     ):
         assert unfinished(replace(now, **change)) == (['0001'], 0), change
@@ -375,6 +378,7 @@ def test_a_record_of_other_settings_is_not_the_end_of_a_job(
         scan='sub-0001_acq-dixon',
         region='lumbar',
         status='done',
+        output_level=now.output_level,
         settings_digest=digest or settings_digest(now),
         versions={'bids_muscle': __version__},
     )

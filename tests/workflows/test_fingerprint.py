@@ -204,7 +204,8 @@ def test_scans_that_will_fail_have_no_fingerprint(
 def finished(output_dir: Path, scans: Iterable[Scan], records: Iterable[ScanRecord]) -> set[str]:
     scans = list(scans)
     found = {scan.name: scan.name for scan in scans if scan.problem is None}
-    names = resume.finished_scans(output_dir, list(records), scans, found)
+    settings = Settings(bids_dir=output_dir, output_dir=output_dir, level='participant')
+    names = resume.finished_scans(settings, list(records), scans, found)
     return {name.rpartition('acq-')[2] for name in names}
 
 
@@ -217,6 +218,7 @@ def record_of(scan: Scan) -> ScanRecord:
         status='done',
         outputs=(f'{scan.name}.txt',),
         fingerprint=scan.name,
+        output_level='standard',
     )
 
 
@@ -230,7 +232,15 @@ def test_a_scan_is_finished_where_its_record_says_so(
     scans = list(several.values())
     assert finished(tmp_path, scans, records.values()) == several.keys()
     assert finished(tmp_path, scans[:1], records.values()) == {'axial'}
-    for change in ({'status': 'failed'}, {'fingerprint': 'x'}, {'outputs': ('gone.txt',)}):
+    fuller = {**records, 'axialc': replace(records['axialc'], output_level='full')}
+    assert finished(tmp_path, scans, fuller.values()) == several.keys()
+    for change in (
+        {'status': 'failed'},
+        {'fingerprint': 'x'},
+        {'outputs': ('gone.txt',)},
+        {'output_level': 'minimal'},
+        {'output_level': ''},  # of a version that did not write it
+    ):
         others = {**records, 'axialc': replace(records['axialc'], **change)}
         assert finished(tmp_path, scans, others.values()) == several.keys() - {'axialc'}
         # Muscles wait for the sagittal scan of their session alone.

@@ -118,15 +118,16 @@ def test_another_setting_or_the_user_asks_for_the_scan_again(
 def test_muscles_wait_for_the_sagittal_scan_that_tells_their_levels(
     again: tuple[Path, Path],
 ) -> None:
-    _, output_dir = again
+    bids_dir, output_dir = again
     (record,) = read_records(output_dir, '01')
     axial = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
     sagittal = Scan((('sub', '01'), ('acq', 'sag')), 'T2w', 'spine', ())
     elsewhere = Scan((('sub', '01'), ('ses', '2'), ('acq', 'sag')), 'T2w', 'spine', ())
     prints = {axial.name: record.fingerprint, sagittal.name: 'a', elsewhere.name: 'b'}
+    settings = Settings(bids_dir=bids_dir, output_dir=output_dir, level='participant')
 
     def finished(*scans: Scan) -> list[str]:
-        return list(resume.finished_scans(output_dir, [record], scans, prints))
+        return list(resume.finished_scans(settings, [record], scans, prints))
 
     assert finished(axial, elsewhere) == [axial.name]
     assert finished(axial, sagittal) == []
@@ -184,6 +185,28 @@ def test_redone_scans_are_the_same_bytes(again: tuple[Path, Path]) -> None:
     assert call(bids_dir, output_dir, 'participant').returncode == ExitCode.OK
     assert (output_dir / MAP).read_bytes() == content
     assert (output_dir / 'sub-01.html').is_file()
+
+
+def test_files_of_a_fuller_level_are_made_and_then_kept(
+    again: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, output_dir = again
+    anat = output_dir / 'sub-01/anat'
+    in_atlas = anat / 'sub-01_acq-dixon_space-phantomlumbar_seg-lumbarmuscles_dseg.nii.gz'
+    archive = output_dir / 'sub-01/figures/sub-01_acq-dixon_figures.zip'
+    _, content, _ = stamp(output_dir)
+    assert (in_atlas.exists(), archive.exists()) == (False, True)
+    assert call(*again, 'participant', '--output-level', 'full').returncode == ExitCode.OK
+    assert (in_atlas.exists(), archive.exists()) == (True, False)
+    before = stamp(output_dir)
+    assert before[1] == content
+    assert finished(capsys, *again, 'participant', '--output-level', 'minimal') == '1'
+    result = call(*again, 'participant')
+    assert (result.returncode, stamp(output_dir)) == (ExitCode.OK, before)
+    assert 'keep the files of a fuller --output-level: 1.' in result.stderr
+    assert call(*again, 'participant', '--overwrite').returncode == ExitCode.OK
+    assert (in_atlas.exists(), archive.exists()) == (False, True)
+    assert stamp(output_dir)[1] == content
 
 
 def test_a_page_that_a_killed_run_left_out_is_made(again: tuple[Path, Path]) -> None:
