@@ -315,8 +315,11 @@ def test_fifty_jobs_may_race(raw: Path, models: Models, tmp_path: Path) -> None:
             '.bidsignore',
             'dataset_description.json',
             'descriptions.tsv',
-            'seg-cervicalmuscles_dseg.tsv',
-            'seg-lumbarmuscles_dseg.tsv',
+            *(
+                f'seg-{region}muscles_dseg.{kind}'
+                for region in ('cervical', 'lumbar')
+                for kind in ('ctbl', 'label.txt', 'lut', 'tsv')
+            ),
         ]
     )
 
