@@ -16,8 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bids_muscle.anatomy.labels import Label
 
 
 def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = (), *, first: int = 0) -> None:
@@ -37,23 +41,14 @@ def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = (), *, first:
     rng = np.random.default_rng(first)
     columns, table = morph_dictionary('morph'), list(load_label_table('cervical'))
     definitions, qualities = json.dumps(columns), list(quality_dictionary())
-    identity = ('index', 'name', 'muscle', 'side', 'reason')
+    rows = [_row_format(muscle, columns) for muscle in table]
+    numbers = rows[0].count('%')
     for i in range(first, first + n):
         label = f'{i:06d}'
         scan = Scan((('sub', label), ('acq', 'dixon')), 'T1w', 'cervical', ())
-        person = rng.normal()
-        lines = ['\t'.join(columns)]
-        for muscle in table:
-            known = {name: str(getattr(muscle, name)) for name in identity[:-1]}
-            known['reason'] = 'n/a'
-            values = 10 + person + rng.normal(size=len(columns))
-            cells = [
-                known.get(
-                    name, 'n/a' if name.startswith(('fat_', 'threshold_')) else f'{value:.8g}'
-                )
-                for name, value in zip(columns, values, strict=True)
-            ]
-            lines.append('\t'.join(cells))
+        values = 10 + rng.normal() + rng.normal(size=(len(rows), numbers))
+        of_rows = zip(rows, values.tolist(), strict=True)
+        lines = ['\t'.join(columns), *(row % tuple(cells) for row, cells in of_rows)]
         path = output_dir / derivative_path(scan, 'morph')
         path.parent.mkdir(parents=True)
         path.write_text('\n'.join(lines) + '\n')
@@ -81,6 +76,16 @@ def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = (), *, first:
         path = output_dir / derivative_path(scan, 'record')
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record.as_dict()))
+
+
+def _row_format(muscle: Label, columns: Iterable[str]) -> str:
+    """Return a row of a muscle table with places for its numbers."""
+    known = {name: str(getattr(muscle, name)) for name in ('index', 'name', 'muscle', 'side')}
+    known['reason'] = 'n/a'
+    # No scan has both thresholds and water and fat.
+    cells = ('n/a' if name.startswith(('fat_', 'threshold_')) else '%.8g' for name in columns)
+    pairs = zip(columns, cells, strict=True)
+    return '\t'.join(known.get(name, cell) for name, cell in pairs)
 
 
 def measure(what: str, folder: Path) -> None:

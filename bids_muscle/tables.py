@@ -28,6 +28,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(parse_rows(stream))
 
 
+def read_cells(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Read the names of the columns and the cells of each row; see :func:`read_rows`."""
+    with path.open(encoding='utf-8-sig', newline='') as stream:
+        lines = _parse(stream)
+        return tuple(next(lines, ())), list(lines)
+
+
 def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Give the rows of a table that keeps to BIDS, one by one; see :func:`read_rows`.
 
@@ -39,6 +46,14 @@ def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
         If it is not such a table: a row has more or fewer cells than the header, or two columns
         have one name.
     """
+    rows = _parse(lines)
+    header = next(rows, [])
+    for cells in rows:
+        yield dict(zip(header, cells, strict=True))
+
+
+def _parse(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Give the header and the rows of a table; see :func:`parse_rows`."""
     reader = csv.reader(lines, delimiter='\t', quoting=csv.QUOTE_NONE)
     try:
         header: list[str] = []
@@ -47,12 +62,11 @@ def parse_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
                 header = cells
                 if len(set(header)) < len(header):
                     raise ValueError(f'line {reader.line_num} repeats the name of a column')
-                continue
-            if len(cells) != len(header):
+            elif len(cells) != len(header):
                 raise ValueError(
                     f'line {reader.line_num} has {len(cells)} cells, not {len(header)}'
                 )
-            yield dict(zip(header, cells, strict=True))
+            yield cells
     except csv.Error as error:
         raise ValueError(str(error)) from error
 

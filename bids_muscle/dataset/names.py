@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -88,14 +88,8 @@ def derivative_path(
     'sub-01/ses-a/anat/sub-01_ses-a_acq-dixonfat_desc-preproc_T1w.nii.gz'
     """
     template = _templates(scan)[key]
-    labels = {name: _checked(label) for name, label in scan.entities}
-    folder = f'sub-{labels["sub"]}' + (f'/ses-{labels["ses"]}' if 'ses' in labels else '')
-    fields = {
-        'sub': f'sub-{labels["sub"]}',
-        'anat': f'{folder}/anat',
-        'scan': scan.name,
-        'stem': scan.name,
-    }
+    sub, anat = _folders(scan.entities)
+    fields = {'sub': sub, 'anat': anat, 'scan': scan.name, 'stem': scan.name}
     if '{suffix}' in template:
         fields['suffix'] = _checked(scan.suffix)
     if '{image}' in template:
@@ -115,23 +109,30 @@ def derivative_path(
     return PurePosixPath(template.format(**fields))
 
 
-def figure_paths(scan: Scan, names: Iterable[str]) -> dict[str, PurePosixPath]:
-    """Return the paths of figures of a scan, as :func:`derivative_path`, by name.
+@lru_cache(maxsize=64)  # many paths of one scan are asked for, one after the other
+def _folders(entities: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Return the names of the folders of a participant and of the images; labels are checked."""
+    labels = {name: _checked(label) for name, label in entities}
+    sub = f'sub-{labels["sub"]}'
+    return sub, f'{sub}/ses-{labels["ses"]}/anat' if 'ses' in labels else f'{sub}/anat'
+
+
+def figure_names(scan: Scan, names: Iterable[str]) -> tuple[PurePosixPath, dict[str, str]]:
+    """Return the folder of the figures of a scan, and the names of their files by name.
 
     Examples
     --------
     >>> scan = Scan((('sub', '01'), ('acq', 'dixon')), 'T1w', 'lumbar', ())
-    >>> str(figure_paths(scan, ['slices', 'histograms'])['histograms'])
-    'sub-01/figures/sub-01_acq-dixon_desc-histograms.json'
+    >>> folder, names = figure_names(scan, ['slices', 'histograms'])
+    >>> str(folder), names['histograms']
+    ('sub-01/figures', 'sub-01_acq-dixon_desc-histograms.json')
     """
-    kinds = {name: io_spec()['figures'][name] for name in names}
-    if not kinds:
-        return {}
-    first, kind = next(iter(kinds.items()))
+    kinds = io_spec()['figures']
+    first, *_ = kinds
     path = derivative_path(scan, 'figure', desc=first)
     # A cohort has millions of figures: one name is checked, the others differ at its end.
-    stem = path.name.removesuffix(f'{first}.{kind}')
-    return {name: path.parent / f'{stem}{name}.{kind}' for name, kind in kinds.items()}
+    stem = path.name.removesuffix(f'{first}.{kinds[first]}')
+    return path.parent, {name: f'{stem}{name}.{kinds[name]}' for name in names}
 
 
 def map_keys(scan: Scan) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -202,11 +203,6 @@ class SessionRecord:
     step: StepCost | None = None
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value, and all in it, is of a type as annotations name it.
 
@@ -217,17 +213,30 @@ def _fits(value: Any, kind: Any) -> bool:
     >>> _fits({'a': True}, Mapping[str, bool]), _fits(('a', None), tuple[str, ...])
     (True, False)
     """
+    return _check_of(kind)(value)
+
+
+@cache
+def _check_of(kind: Any) -> Callable[[Any], bool]:
+    """Return what tells whether a value is of a type; a cohort has millions of values."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return any(_fits(value, each) for each in inner)
+        first, *others = map(_check_of, inner)
+        return lambda value: first(value) or any(check(value) for check in others)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(each, inner[0]) for each in value)
+        of_item = _check_of(inner[0])
+        return lambda value: isinstance(value, tuple) and all(map(of_item, value))
     if origin is Mapping:
-        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
-    if not isinstance(value, int | float if kind is float else kind):
-        return False
-    hints = _hints(kind) if is_dataclass(kind) else {}  # type: ignore[arg-type]
-    return all(_fits(getattr(value, name), hint) for name, hint in hints.items())
+        of_value = _check_of(inner[1])
+        return lambda value: isinstance(value, dict) and all(map(of_value, value.values()))
+    plain = (int, float) if kind is float else kind
+    if not is_dataclass(kind):
+        return lambda value: isinstance(value, plain)
+    hints = get_type_hints(kind)  # type: ignore[arg-type]
+    checks = [(attrgetter(name), _check_of(hint)) for name, hint in hints.items()]
+    return lambda value: isinstance(value, plain) and all(
+        check(get(value)) for get, check in checks
+    )
 
 
 def write_record(record: ScanRecord, scan: Scan, output_dir: Path) -> None:
@@ -269,8 +278,15 @@ def read_records(output_dir: Path, participant: str | None = None) -> list[ScanR
     A record that cannot be read comes back as a failed scan that says so: it does not stop the
     others.
     """
-    folder = f'sub-{participant}' if participant else 'sub-*'
-    return [_read_record(path) for path in sorted((output_dir / 'logs').glob(f'{folder}/*.json'))]
+    logs = output_dir / 'logs'
+    if participant is None:
+        return [_read_record(path) for path in sorted(logs.glob('sub-*/*.json'))]
+    folder = logs / f'sub-{participant}'
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith('.json'))
+    except OSError:
+        return []
+    return [_read_record(folder / name) for name in names]
 
 
 def list_recorded(output_dir: Path) -> list[str]:

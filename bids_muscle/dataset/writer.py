@@ -368,11 +368,15 @@ def tsv_lines(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[str
         lines: Iterable[Iterable[Any]] = ([row[column] for column in columns] for row in rows)
     else:
         columns = list(frame.columns)
-        pieces = (frame.iloc[start : start + PIECE] for start in range(0, len(frame), PIECE))
-        lines = chain.from_iterable(
-            zip(*(as_list(piece[column]) for column in columns), strict=True) for piece in pieces
-        )
+        lines = table_rows(frame)
     yield from map(tsv_line, chain([columns], lines))
+
+
+def table_rows(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Give the cells of each row of a table, of which a piece at a time becomes objects."""
+    for start in range(0, len(table), PIECE):
+        piece = table.iloc[start : start + PIECE]
+        yield from zip(*(as_list(piece[column]) for column in piece.columns), strict=True)
 
 
 def as_list(column: pd.Series) -> list[Any]:

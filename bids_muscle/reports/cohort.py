@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_muscle.dataset.writer import tsv_line
+from bids_muscle.dataset.writer import table_rows, tsv_line
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.cohort_values import ASYMMETRY, CohortValues, headers
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
@@ -115,22 +115,24 @@ def wide_table(values: CohortValues, people: People, measures: Sequence[str]) ->
 
 
 def phenotype_lines(
-    values: CohortValues, measures: Sequence[str], columns: Sequence[str]
+    scans: Sequence[ScanOutputs], wide: pd.DataFrame, own: Sequence[str], columns: Sequence[str]
 ) -> Iterator[str]:
     """Give the table of one row per participant, as BIDS asks for below ``phenotype/``.
 
     Parameters
     ----------
-    values, measures
+    scans, wide, own
         As for :func:`phenotype_columns`.
     columns
         What that returned.
     """
     yield tsv_line(['participant_id', *columns])
-    own, place = list(wide_names(values, measures)), {name: at for at, name in enumerate(columns)}
+    place = {name: at for at, name in enumerate(columns)}
     known: dict[str, list[tuple[int, int]]] = {}
+    rows = zip(scans, table_rows(wide[list(own)]), strict=True)
     for participant, members in groupby(
-        _measured_rows(values, measures, own), key=lambda pair: pair[0].record.participant
+        ((scan, cells) for scan, cells in rows if scan.rows),
+        key=lambda pair: pair[0].record.participant,
     ):
         row = [MISSING] * len(columns)
         for scan, cells in members:
@@ -143,26 +145,31 @@ def phenotype_lines(
         yield tsv_line([f'sub-{participant}', *row])
 
 
-def phenotype_columns(values: CohortValues, measures: Sequence[str]) -> list[str]:
+def phenotype_columns(
+    scans: Sequence[ScanOutputs], wide: pd.DataFrame, own: Sequence[str]
+) -> list[str]:
     """Return the columns of the phenotype table, sorted.
 
     They are those of the wide table with session and scan in front: ``ses1_acqdixon_...``. Those
     in which nobody has a value are left out.
+
+    Parameters
+    ----------
+    scans, wide
+        All scans, and their wide table.
+    own
+        Its columns that hold measures, from :func:`wide_names`.
     """
-    own = list(wide_names(values, measures))
-    there: dict[str, set[int]] = {}
-    for scan, cells in _measured_rows(values, measures, own):
-        known = there.setdefault(scan_prefix(scan), set())
-        if len(known) < len(own):
-            known.update(place for place, cell in enumerate(cells) if cell != MISSING)
-    return sorted(f'{prefix}_{own[place]}' for prefix, known in there.items() for place in known)
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-
-def _measured_rows(
-    values: CohortValues, measures: Sequence[str], names: Sequence[str]
-) -> Iterator[tuple[ScanOutputs, list[str]]]:
-    scans = [scan for scan in values.scans if scan.rows]
-    return zip(scans, wide_rows(scans, measures, names), strict=True)
+    prefixes = pa.array([scan_prefix(scan) for scan in scans]).dictionary_encode()
+    found = []
+    for name in own:
+        known = pc.not_equal(pa.chunked_array(wide[name]).combine_chunks(), MISSING)
+        for prefix in prefixes.filter(known).unique():
+            found.append(f'{prefix}_{name}')
+    return sorted(found)
 
 
 def scan_prefix(scan: ScanOutputs) -> str:

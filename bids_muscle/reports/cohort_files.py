@@ -23,6 +23,7 @@ from bids_muscle.reports.cohort import (
     scan_rows,
     verdict_cells,
     wide_definitions,
+    wide_names,
     wide_sides,
     wide_table,
 )
@@ -72,7 +73,8 @@ def write_cohort_tables(
     prefixed = {f'{prefix}_{name}': spread[name] for prefix in prefixes for name in spread}
     outliers = outlier_table(scans, scores.among(outlier_columns(scans, measures)))
     muscles = MuscleTable(scans, people)
-    phenotype = phenotype_columns(values, measures)
+    own = list(wide_names(values, measures))
+    phenotype = phenotype_columns(scans, wide, own)
     of_scans = scan_columns(scans)
     return [
         *_write(
@@ -97,7 +99,7 @@ def write_cohort_tables(
             output_dir,
             'phenotype',
             ['participant_id', *phenotype],
-            phenotype_lines(values, measures, phenotype),
+            phenotype_lines(scans, wide, own, phenotype),
             prefixed,
         ),
         *_write(

@@ -86,10 +86,17 @@ class CohortValues:
 
     def texts(self, what: str) -> np.ndarray:
         """Return name, muscle, side or extent of each row; equal ones are one object."""
-        place = _WHICH.index(what)
-        texts = np.array([kind[place] for kind in self.kinds], dtype=object)
-        found: np.ndarray = texts[self.kind]
+        names, codes = self.codes(what)
+        found: np.ndarray = np.array(names, dtype=object)[codes]
         return found
+
+    def codes(self, what: str) -> tuple[list[str], np.ndarray]:
+        """Return the different texts of :meth:`texts`, and the place of that of each row."""
+        place = _WHICH.index(what)
+        names = list(dict.fromkeys(kind[place] for kind in self.kinds))
+        codes = np.array([names.index(kind[place]) for kind in self.kinds], dtype=int)
+        found: np.ndarray = codes[self.kind]
+        return names, found
 
 
 def read_values(scans: Sequence[ScanOutputs], further: Collection[str] = ()) -> CohortValues:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_muscle.dataset.names import derivative_path, figure_paths
+from bids_muscle.dataset.names import derivative_path, figure_names
 from bids_muscle.dataset.scan import Scan
 
 
@@ -39,15 +40,26 @@ class Packed:
 
 def read_figures(
     output_dir: Path, scan: Scan, names: Iterable[str]
-) -> tuple[dict[str, Path], dict[str, Path | Packed]]:
-    """Return where each figure would be as a file of its own, and those that are there."""
-    places = {name: output_dir / path for name, path in figure_paths(scan, names).items()}
+) -> tuple[Path, dict[str, str], dict[str, Path | Packed]]:
+    """Return the folder of the figures, the names of their files, and those that are there."""
+    relative, files = figure_names(scan, names)
+    folder = output_dir / relative
+    there = _list_files(folder)
     found: dict[str, Path | Packed] = {
-        name: path for name, path in places.items() if path.is_file()
+        name: folder / file for name, file in files.items() if file in there
     }
     archive = output_dir / derivative_path(scan, 'packed_figures')
-    if archive.is_file():
+    if archive.name in there:
         with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as packed:
             inside = {name.partition('.')[0]: Packed(archive, name) for name in packed.namelist()}
-            found |= {name: inside[name] for name in places if name in inside}
-    return places, found
+            found |= {name: inside[name] for name in files if name in inside}
+    return folder, files, found
+
+
+def _list_files(folder: Path) -> set[str]:
+    """Return the names of the files of a folder: a cohort has too many to ask for each."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()

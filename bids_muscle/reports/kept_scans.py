@@ -24,6 +24,7 @@ from bids_muscle.errors import Problem
 from bids_muscle.reports.alignment import AlignmentFacts, Span
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import ScanOutputs, mark_parts, read_scan
+from bids_muscle.reports.page import main_measures
 from bids_muscle.reports.rows import Row, StoredRows, places_of, text_of
 
 #: A file that changed so shortly before it was read may change again and look the same (s).
@@ -31,7 +32,7 @@ SETTLED_S = 2.0
 #: Participants between two commits: what a killed run has read until then is not lost.
 _BATCH = 1000
 #: To be raised with each change of what is kept, or how.
-_FORMAT = 1
+_FORMAT = 2
 #: What of a record the group level does not use; lists of files make up most of it.
 _UNUSED = ('outputs', 'steps', 'fingerprint', 'prepared')
 #: Fields of a record that are the same for many scans.
@@ -175,6 +176,7 @@ class _Store:
         facts = {
             'record': record,
             'columns': self._share(scan.columns),
+            'main': self._share(main_measures(scan.rows)),
             'definitions': self._share_once(scan.definitions, dict),
             'missing': scan.missing,
             'segmentation': scan.segmentation,
@@ -198,10 +200,11 @@ class _Store:
             record[name] = tuple(record[name])
         record['problem'] = record['problem'] and Problem(**record['problem'])
         columns = self._shared(facts['columns'], tuple)
+        main = self._shared(facts['main'], tuple)
         count = body.count(b'\n') + 1
         return ScanOutputs(
             ScanRecord(**record),
-            StoredRows(columns, count, self._body, place) if columns else (),
+            StoredRows(columns, count, self._body, place, main) if columns else (),
             self._shared(facts['definitions'], dict),
             _StoredFigures(self._figures, place) if figures != '{}' else {},
             tuple(facts['missing']),

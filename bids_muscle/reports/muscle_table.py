@@ -60,12 +60,13 @@ class MuscleTable:
             front = tsv_line(scan_cells(scan).values()).rstrip('\n')
             people = tsv_line(['', *(column[place] for column in self._people.values())])
             behind = people.removeprefix(MISSING)
-            pieces = [
-                f'{front}\t{line}\t{source_of(scan)}\t{"yes" if reason else "no"}\t'
-                f'{reason or MISSING}{behind}'
-                for line, reason in zip(self._lines(scan), _reasons(scan), strict=True)
-            ]
-            yield ''.join(pieces)
+            source, reasons = source_of(scan), _reasons(scan)
+            ends = {
+                reason: f'\t{source}\t{"yes" if reason else "no"}\t{reason or MISSING}{behind}'
+                for reason in set(reasons)
+            }
+            pieces = zip(self._lines(scan), reasons, strict=True)
+            yield ''.join([f'{front}\t{line}{ends[reason]}' for line, reason in pieces])
 
     def parquet(self) -> Iterator[bytes]:
         """Give the table as Parquet: numbers and logical columns typed, in row groups."""

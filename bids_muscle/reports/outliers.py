@@ -24,6 +24,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
+#: Names, and of each value the place of its name, that of its scan, and itself.
+_Named = tuple[Sequence[str], np.ndarray, np.ndarray, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Outlier:
     """A value and its distance from those of the same muscle, side and contrast.
@@ -92,8 +96,8 @@ def robust_scores(values: CohortValues, columns: Sequence[str]) -> RobustScores:
     farthest: dict[str, np.ndarray] = {}
     for column in columns:
         farthest[column] = np.full(len(scans), np.nan)
-        for names, at, numbers in (_muscles(values, column), _quality(scans, column)):
-            for members in _groups(alike[at], names):
+        for names, which, at, numbers in (_muscles(values, column), _quality(scans, column)):
+            for members in _groups(alike[at], which):
                 distance = numbers[members] - np.median(numbers[members])
                 mad = np.median(np.abs(distance))
                 if len(members) < LEAST_VALUES or mad == 0:
@@ -103,7 +107,7 @@ def robust_scores(values: CohortValues, columns: Sequence[str]) -> RobustScores:
                 for place in np.flatnonzero(np.abs(z) > OUTLIER_Z):
                     row = members[place]
                     record = scans[at[row]].record
-                    where = record.participant, record.scan, str(names[row]), column
+                    where = record.participant, record.scan, names[which[row]], column
                     outliers.append(Outlier(*where, float(numbers[row]), float(z[place])))
     outliers.sort(key=lambda o: (-abs(o.robust_z), o.scan, o.name, o.column))
     return RobustScores(tuple(outliers), farthest)
@@ -111,33 +115,29 @@ def robust_scores(values: CohortValues, columns: Sequence[str]) -> RobustScores:
 
 def _groups(alike: np.ndarray, names: np.ndarray) -> Iterator[np.ndarray]:
     """Give the places of values that are compared: those alike, of one name."""
-    known: dict[str, int] = {}
-    codes = np.array([known.setdefault(name, len(known)) for name in names], dtype=int)
-    codes += alike * len(known)
+    codes = names + alike * (names.max(initial=0) + 1)
     order = np.argsort(codes, kind='stable')
     ends = np.flatnonzero(np.diff(codes[order])) + 1
     if len(order):
         yield from np.split(order, ends)
 
 
-def _muscles(values: CohortValues, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return names, places of the scans and numbers of the muscles that have a number."""
+def _muscles(values: CohortValues, column: str) -> _Named:
+    """Return names, and name, place of the scan and number of the muscles that have a number."""
     if column not in values.columns:
-        return np.empty(0, object), np.empty(0, int), np.empty(0)
+        return [], np.empty(0, int), np.empty(0, int), np.empty(0)
     counted = values.kept & np.isfinite(values.of(column))
     if ASYMMETRY in column:
         counted &= values.texts('side') == 'left'
-    names = values.texts('muscle' if ASYMMETRY in column else 'name')
-    return names[counted], values.scan[counted], values.of(column)[counted]
+    names, which = values.codes('muscle' if ASYMMETRY in column else 'name')
+    return names, which[counted], values.scan[counted], values.of(column)[counted]
 
 
-def _quality(
-    scans: Sequence[ScanOutputs], column: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _quality(scans: Sequence[ScanOutputs], column: str) -> _Named:
     """Return the same of a figure of image quality, which has no name."""
     at = [k for k, scan in enumerate(scans) if column in scan.quality and not scan.exclusion()]
     numbers = np.array([scans[k].quality[column] for k in at], dtype=float)
-    return np.full(len(at), '', object), np.array(at, dtype=int), numbers
+    return [''], np.zeros(len(at), int), np.array(at, dtype=int), numbers
 
 
 def outlier_columns(scans: Sequence[ScanOutputs], measures: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from bids_muscle.reports.figure_files import Packed, read_figures
 from bids_muscle.reports.ratings import RatedMap, Verdict
 from bids_muscle.reports.rows import Row, columns_of, places_of
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
-from bids_muscle.tables import MISSING, number, read_rows
+from bids_muscle.tables import MISSING, number, read_cells, read_rows
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
@@ -274,7 +274,7 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         iqm = output_dir / derivative_path(scan, 'iqm')
     except (BadDataError, KeyError):
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
-    places, figures = read_figures(output_dir, scan, io_spec()['figures'])
+    folder, files, figures = read_figures(output_dir, scan, io_spec()['figures'])
     if not record.processing.get('bias_correction', True):
         for name in ('uncorrected', 'corrected', 'bias'):
             figures.pop(name, None)
@@ -287,13 +287,16 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         known = {name: value for name, value in dice.items() if value is not None}
         return ScanOutputs(record, rows, definitions, {}, tuple(missing), known, table=table)
     if 'segmentation' not in figures:
-        name = places['segmentation'].name
+        name = files['segmentation']
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
     written = {output.rpartition('/')[2] for output in record.outputs}
     gone = [
-        path.name
-        for name, path in places.items()
-        if path.name in written and name not in ('segmentation', *figures) and not path.exists()
+        file
+        for name, file in files.items()
+        if file in written
+        and name not in figures
+        and name != 'segmentation'
+        and not (folder / file).exists()
     ]
     if gone:
         missing.append(f'Pictures that were made are gone: {", ".join(gone)}.')
@@ -320,14 +323,14 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
 def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:
     """Read a sagittal scan; its tables are a section of the page of their own."""
     try:
-        places, figures = read_figures(output_dir, scan, io_spec()['sagittal_figures'])
+        _, files, figures = read_figures(output_dir, scan, io_spec()['sagittal_figures'])
         labels = [output_dir / derivative_path(scan, key) for key in SPINE_MAPS]
     except BadDataError:
         return ScanOutputs(record, missing=(f'{record.scan} is not the name of a scan.',))
     packed = any(isinstance(each, Packed) for each in figures.values())
     missing = tuple(
-        f'{path.name} is missing.'
-        for name, path in places.items()
+        f'{file} is missing.'
+        for name, file in files.items()
         if name not in figures and not (packed and name != 'spine')
     )
     table = _spine_table(output_dir, record)
@@ -345,14 +348,19 @@ def _spine_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
-    rows = read_output_table(path, IDENTITY)
-    if rows:
-        places = places_of(tuple(rows[0]))
-        # One copy of names and reasons, which are the same in all scans.
-        alike = [name for name in (*IDENTITY, REASON) if name in places]
-        for row in rows:
-            row.update((name, sys.intern(row[name])) for name in alike)
-        return tuple(Row(places, tuple(row.values())) for row in rows)
+    try:
+        columns, rows = read_cells(path)
+    except (OSError, ValueError):
+        columns, rows = (), []
+    places = places_of(columns)
+    if rows and all(name in places for name in IDENTITY):
+        known = [places[name] for name in IDENTITY]
+        if all(row[place] for row in rows for place in known):
+            # One copy of names and reasons, which are the same in all scans.
+            for place in (*known, *([places[REASON]] if REASON in places else [])):
+                for row in rows:
+                    row[place] = sys.intern(row[place])
+            return tuple(Row(places, tuple(row)) for row in rows)
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
 

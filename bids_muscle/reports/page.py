@@ -170,9 +170,11 @@ def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     >>> main_measures([{'mfi_ratio_of_means_pct': 'n/a', 'volume_ml': '3', 'length_mm': '9'}])
     ('volume_ml',)
     """
+    if isinstance(rows, StoredRows):
+        return rows.main
     if not rows:
         return ()
-    there = set(columns_of(rows)).union(*([] if isinstance(rows, StoredRows) else rows))
+    there = set(columns_of(rows)).union(*rows)
     present = [name for name in MAIN_MEASURES if name in there]
     _, *columns = zip(*cells_of(rows, ('name', *present)), strict=True)
     valued = [

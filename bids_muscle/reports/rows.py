@@ -55,14 +55,22 @@ class StoredRows(Sequence[Row[str]]):
         How many rows there are, at least one.
     load, place
         What gives their text for a place: lines of cells between tabs.
+    main
+        Their :func:`~bids_muscle.reports.page.main_measures`.
     """
 
-    __slots__ = ('_count', '_load', '_place', 'columns')
+    __slots__ = ('_count', '_load', '_place', 'columns', 'main')
 
     def __init__(
-        self, columns: tuple[str, ...], count: int, load: Callable[[int], str], place: int
+        self,
+        columns: tuple[str, ...],
+        count: int,
+        load: Callable[[int], str],
+        place: int,
+        main: tuple[str, ...],
     ) -> None:
         self.columns, self._count, self._load, self._place = columns, count, load, place
+        self.main = main
 
     @property
     def lines(self) -> list[str]:

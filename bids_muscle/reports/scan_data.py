@@ -331,10 +331,16 @@ def _values(
         cells = np.full((len(measures), len(names)), np.nan)
         cells[:, own] = values.numbers[first:last, columns].T
         yield {
-            'values': [None if each != each else _short(each) for each in cells.ravel().tolist()],
+            'values': _shortened(cells.ravel().tolist()),
             'rows': sorted(set(own.tolist())),
             'counts': sorted(set(own[values.kept[first:last]].tolist())),
         }
+
+
+def _shortened(values: Sequence[float]) -> list[float | None]:
+    """Return numbers as :func:`_short`, NaN as None; all at once, since a cohort has millions."""
+    text = f'%.{DIGITS}g ' * len(values) % tuple(values)
+    return [None if value != value else value for value in map(float, text.split())]
 
 
 def _short(value: float | None) -> float | None:

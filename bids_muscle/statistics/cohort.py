@@ -248,7 +248,7 @@ def _individual(
 
 def _which_first(sample: Sample) -> str:
     """Return which sessions count as the first ones, where there are several."""
-    if len(set(sample.values.index.get_level_values(1))) < 2:
+    if len(sample.values.index.unique(1)) < 2:
         return ''
     counts = sample.first.index.get_level_values(1).value_counts(sort=False)
     names = sample.order.present(counts.index)

@@ -48,14 +48,15 @@ def compare_pairs(
         for (region, contrast), part in known.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast), 'measure': measure}
             of_first = part[part['repeat'] == 1]
+            sessions, repeats = part['session_id'].unique(), part['repeat'].unique()
             for some, people, levels, ordered in (
-                (of_first, ['participant_id'], 'session_id', order.present(part['session_id'])),
-                (part, session, 'repeat', sorted(set(part['repeat']))),
+                (of_first, ['participant_id'], 'session_id', order.present(sessions)),
+                (part, session, 'repeat', sorted(repeats)),
             ):
                 for _, analysis in _with_first(some, people, levels, ordered, measure):
                     yield key, analysis
         for region, part in first.groupby('region', sort=True):
-            contrasts = sorted(set(part['contrast']))
+            contrasts = sorted(part['contrast'].unique())
             for contrast, analysis in _with_first(part, session, 'contrast', contrasts, measure):
                 yield {'region': str(region), 'contrast': contrast, 'measure': measure}, analysis
 
@@ -64,7 +65,9 @@ def _with_first(
     part: pd.DataFrame, people: list[str], levels: str, ordered: Sequence[Any], measure: str
 ) -> Iterator[tuple[str, Analysis]]:
     """Compare each further level with the first; gives the first and the agreement with it."""
-    muscles = list(dict.fromkeys(part['muscle']))
+    if len(ordered) < 2:
+        return
+    muscles = list(part['muscle'].unique())
     wide = part.set_index([*people, levels, 'muscle'])[measure].unstack('muscle')[muscles]
     for test in ordered[1:]:
         reference = ordered[0]

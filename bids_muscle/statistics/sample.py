@@ -53,7 +53,7 @@ class Sample:
     @property
     def sessions(self) -> dict[str, pd.DataFrame]:
         """Values by session, in the order of time; without those of scans without a session."""
-        names = self.order.present(self.values.index.get_level_values(1))
+        names = self.order.present(self.values.index.unique(1))
         return {name: self.values.xs(name, level=1) for name in names}
 
     @property
@@ -217,7 +217,7 @@ def samples_of(
 ) -> Iterator[Sample]:
     """Give each measure of each region and contrast; see :class:`Sample`."""
     for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
-        muscles = list(dict.fromkeys(part['muscle']))
+        muscles = list(part['muscle'].unique())
         wide = part.set_index(['participant_id', 'session_id', 'muscle'])
         for measure in measures:
             values = wide[measure].unstack('muscle')[muscles]
