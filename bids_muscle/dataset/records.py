@@ -232,10 +232,10 @@ def _check_of(kind: Any) -> Callable[[Any], bool]:
     plain = (int, float) if kind is float else kind
     if not is_dataclass(kind):
         return lambda value: isinstance(value, plain)
-    hints = get_type_hints(kind)  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
     checks = [(attrgetter(name), _check_of(hint)) for name, hint in hints.items()]
-    return lambda value: isinstance(value, plain) and all(
-        check(get(value)) for get, check in checks
+    return lambda value: (
+        isinstance(value, plain) and all(check(get(value)) for get, check in checks)
     )
 
 
@@ -283,7 +283,8 @@ def read_records(output_dir: Path, participant: str | None = None) -> list[ScanR
         return [_read_record(path) for path in sorted(logs.glob('sub-*/*.json'))]
     folder = logs / f'sub-{participant}'
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith('.json'))
+        with os.scandir(folder) as files:
+            names = sorted(file.name for file in files if file.name.endswith('.json'))
     except OSError:
         return []
     return [_read_record(folder / name) for name in names]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
+from itertools import compress, groupby, islice, repeat
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.reports.outputs import ScanOutputs
-from bids_muscle.reports.rows import cells_of
+from bids_muscle.reports.rows import lines_of, text_table
 from bids_muscle.statistics.cohort import MEASURES
 from bids_muscle.tables import MISSING, number
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Scans whose cells are text at a time.
+_PIECE = 500
 #: What is in the name of a column that compares left with right; both sides have the same value.
 ASYMMETRY = '_asymmetry_'
 #: A measure of the outlines rather than of the muscles: it is shown, and sorted by.
@@ -113,26 +118,46 @@ def read_values(scans: Sequence[ScanOutputs], further: Collection[str] = ()) -> 
     wanted = {*MAIN_MEASURES, *MEASURES, DICE, *further}
     columns = tuple(name for name in present if name in wanted or ASYMMETRY in name)
     kinds: dict[tuple[str, ...], int] = {}
-    numbers, kind, kept, starts = array('d'), array('i'), array('b'), [0]
-    for scan in scans:
-        # Most scans exclude nothing, and need not be asked row by row.
-        whole = scan.kept is scan.rows
-        for cells in cells_of(scan.rows, (*_WHICH, *columns)) if scan.rows else ():
-            kind.append(kinds.setdefault(cells[:4], len(kinds)))
-            numbers.extend(map(_number, cells[4:]))
-        starts.append(len(kind))
-        kept.extend(
-            [True] * len(scan.rows) if whole else [not scan.exclusion(r) for r in scan.rows]
+    starts = np.cumsum([0, *(len(scan.rows) for scan in scans)])
+    numbers = np.full((starts[-1], len(columns)), np.nan)
+    kind, kept = np.zeros(starts[-1], dtype=np.int32), np.ones(starts[-1], dtype=bool)
+    first = 0
+    for header, some in _pieces(scans):
+        table = text_table([line for scan in some for line in lines_of(scan.rows)], header)
+        last = first + len(table)
+        which = (
+            table[name].fill_null(MISSING).to_pylist() if name in header else repeat(MISSING)
+            for name in _WHICH
         )
+        kind[first:last] = [
+            kinds.setdefault(each, len(kinds)) for each in zip(*which, strict=False)
+        ]
+        for place, name in enumerate(columns):
+            if name in header:
+                numbers[first:last, place] = _numbers(table[name])
+        first = last
+    for scan, start in zip(scans, starts[:-1].tolist(), strict=True):
+        if scan.kept is not scan.rows:  # most scans exclude nothing: they are not asked by row
+            kept[start : start + len(scan.rows)] = [not scan.exclusion(row) for row in scan.rows]
     return CohortValues(
         scans,
         {name: place for place, name in enumerate(columns)},
-        np.array(numbers).reshape(len(kind), len(columns)),
-        np.array(starts),
-        np.array(kind, dtype=np.int32),
+        numbers,
+        starts,
+        kind,
         list(kinds),
-        np.array(kept, dtype=bool),
+        kept,
     )
+
+
+def _pieces(
+    scans: Iterable[ScanOutputs],
+) -> Iterator[tuple[tuple[str, ...], list[ScanOutputs]]]:
+    """Give some scans at a time, all with rows of the same columns, and these."""
+    measured = (scan for scan in scans if scan.rows)
+    for header, group in groupby(measured, key=lambda scan: scan.columns):
+        while some := list(islice(group, _PIECE)):
+            yield header, some
 
 
 def headers(scans: Iterable[ScanOutputs]) -> list[tuple[str, ...]]:
@@ -140,8 +165,13 @@ def headers(scans: Iterable[ScanOutputs]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(scan.columns for scan in scans if scan.rows))
 
 
-def _number(cell: str) -> float:
-    if cell == MISSING:
-        return math.nan
-    value = number(cell)
-    return math.nan if value is None else value
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of text as numbers, NaN where there is none."""
+    import pyarrow as pa
+
+    try:
+        found = column.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:  # a word among the numbers
+        cells = (number(cell) if cell else None for cell in column.to_pylist())
+        found = np.array([math.nan if value is None else value for value in cells])
+    return np.where(np.isfinite(found), found, math.nan)

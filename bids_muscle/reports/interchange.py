@@ -76,16 +76,19 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    columns = {name: typed(as_list(table[name])) for name in table}
+    columns = {name: typed(table[name]) for name in table}
     pq.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue().to_pybytes())
 
 
-def typed(cells: Sequence[str]) -> pa.Array:
+def typed(cells: Sequence[str] | pd.Series) -> pa.Array:
     """Return a column of text as what all of its cells are; n/a becomes null."""
     import pandas as pd
     import pyarrow as pa
 
+    if (numbers := _numbers(cells)) is not None:
+        return numbers
+    cells = list(cells)
     if type_of(cells) == 'logical':
         return pa.array([None if word == MISSING else word in TRUE for word in cells])
     column = pd.Series([None if word == MISSING else word for word in cells], dtype=object)
@@ -93,6 +96,30 @@ def typed(cells: Sequence[str]) -> pa.Array:
         return pa.array(pd.to_numeric(column), from_pandas=True)
     except (ValueError, TypeError):
         return pa.array(column, pa.string(), from_pandas=True)
+
+
+def _numbers(cells: Sequence[str] | pd.Series) -> pa.Array | None:
+    """Return a column of text as numbers, or None where it may hold anything else.
+
+    Almost all columns hold numbers, and to look at each cell takes many times as long.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pa.array(cells, pa.string())
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    known = pc.if_else(pc.equal(column, MISSING), pa.scalar(None, pa.string()), column)
+    if known.null_count == len(known):
+        return None
+    for kind in (pa.int64(), pa.float64()) if not known.null_count else (pa.float64(),):
+        try:
+            numbers = known.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        # The word nan is no number.
+        return None if kind == pa.float64() and pc.any(pc.is_nan(numbers)).as_py() else numbers
+    return None
 
 
 def _codebook(
@@ -106,8 +133,9 @@ def _codebook(
     for name in map(str, wide.columns):
         entry = definitions.get(name, {})
         measure, muscle, side = places.get(name, ('', '', ''))
-        cells = as_list(wide[name])
-        kind = type_of(cells)
+        numeric = _numbers(wide[name]) is not None
+        cells = [] if numeric else as_list(wide[name])
+        kind = 'number' if numeric else type_of(cells)
         levels = ' < '.join(sessions) if name == 'session_id' else _levels(entry, cells, kind)
         rows.append(
             {

@@ -10,7 +10,7 @@ import sys
 import time
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -272,6 +272,10 @@ class _StoredFigures(Mapping[str, Path | Packed]):
 
     def __len__(self) -> int:
         return len(self._load(self._place))
+
+    def items(self) -> ItemsView[str, Path | Packed]:
+        """Return all, looked up once."""
+        return self._load(self._place).items()
 
 
 def _made_with(output_dir: Path) -> str:

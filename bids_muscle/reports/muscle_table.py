@@ -22,7 +22,7 @@ from bids_muscle.reports.cohort import (
 )
 from bids_muscle.reports.interchange import LOGICAL, TRUE, typed
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, ScanOutputs
-from bids_muscle.reports.rows import StoredRows, cells_of
+from bids_muscle.reports.rows import StoredRows, cells_of, text_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,30 +127,12 @@ class MuscleTable:
         lines: list[str] = []
         for place, scan in enumerate(self._scans):
             if lines and len(lines) + len(scan.rows) > _PIECE:
-                yield which, self._text(lines)
+                yield which, text_table(lines, self._own)
                 which, lines = [], []
             which.append(place)
             lines += self._lines(scan)
         if lines:
-            yield which, self._text(lines)
-
-    def _text(self, lines: Sequence[str]) -> pa.Table:
-        import pyarrow as pa
-        from pyarrow import csv
-
-        content = '\n'.join(lines).encode('utf-8')
-        return csv.read_csv(
-            pa.BufferReader(content),
-            csv.ReadOptions(
-                use_threads=False, block_size=len(content) + 1, column_names=self._own
-            ),
-            csv.ParseOptions(delimiter='\t', quote_char=False, double_quote=False),
-            csv.ConvertOptions(
-                column_types=dict.fromkeys(self._own, pa.string()),
-                null_values=[MISSING],
-                strings_can_be_null=True,
-            ),
-        )
+            yield which, text_table(lines, self._own)
 
     def _scan_columns(self) -> dict[str, pa.Array]:
         """Return the columns that are the same in all rows of a scan, one value a scan."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from bids_muscle.dataset.writer import tsv_line
 from bids_muscle.tables import MISSING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Cell = TypeVar('Cell')
 
@@ -121,6 +124,31 @@ def text_of(rows: Sequence[Mapping[str, str]]) -> str:
     if ' '.join(blanks.split()) == blanks:
         return text
     return ''.join(tsv_line(line.split('\t')) for line in lines).removesuffix('\n')
+
+
+def lines_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return rows as :func:`text_of`, each a line; none where there are no rows."""
+    if isinstance(rows, StoredRows):
+        return rows.lines
+    return text_of(rows).split('\n') if rows else []
+
+
+def text_table(lines: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Return lines of one table as columns of text, null where they are n/a."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    content = '\n'.join(lines).encode('utf-8')
+    return csv.read_csv(
+        pa.BufferReader(content),
+        csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=columns),
+        csv.ParseOptions(delimiter='\t', quote_char=False, double_quote=False),
+        csv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=[MISSING],
+            strings_can_be_null=True,
+        ),
+    )
 
 
 def cells_of(

@@ -19,6 +19,7 @@ from bids_muscle.dataset.names import dataset_path, io_spec, participant_path
 from bids_muscle.errors import UsageError
 from bids_muscle.reports.cohort import recorded_people
 from bids_muscle.reports.cohort_values import read_values
+from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outliers import robust_scores
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
@@ -137,9 +138,12 @@ def _add_pages(app: Flask, review: ReviewState) -> None:
         if kind.startswith('text/html') and not _is_page(name):
             return refuse('This is not a page of bids_muscle.', 404)
         path = inside(review.output_dir, name)
-        if not path.is_file():
+        try:
+            packed = path.parent.suffix == '.zip' and path.parent.is_file()
+            content = (Packed(path.parent, path.name) if packed else path).read_bytes()
+        except OSError:
             return refuse('There is no such file.', 404)
-        answer = Response(path.read_bytes(), content_type=kind)
+        answer = Response(content, content_type=kind)
         if not kind.startswith('text/html'):  # pages have their own
             answer.headers['Content-Security-Policy'] = _FILE_POLICY
         return answer

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,21 @@ def test_nothing_outside_is_written(
     answer = client.post('/rating', json=RATING, headers=ORIGIN)
     assert answer.status_code == (422 if where == 'ratings' else 200)
     assert files(outside) == before
+
+
+def test_pictures_within_an_archive_have_addresses(output: Path, admitted: Admitted) -> None:
+    _, client = admitted(output)
+    archive = derivative_path(SCAN, 'packed_figures')
+    (output / archive).parent.mkdir(parents=True)
+    with zipfile.ZipFile(output / archive, 'w') as content:
+        content.writestr('thumbnail.webp', b'a picture')
+        content.writestr('group.html', b'a page')
+    answer = client.get(f'/{archive}/thumbnail.webp')
+    assert (answer.data, answer.content_type) == (b'a picture', 'image/webp')
+    for name in ('slices.webp', 'group.html'):
+        assert client.get(f'/{archive}/{name}').status_code == 404
+    (output / archive).write_bytes(b'no archive')
+    assert client.get(f'/{archive}/thumbnail.webp').status_code == 404
 
 
 def test_names_that_are_no_scans_are_refused(output: Path, admitted: Admitted) -> None:
