@@ -81,7 +81,7 @@ def write_outputs(output_dir: Path, n: int, sites: Sequence[str] = (), *, first:
 def _row_format(muscle: Label, columns: Iterable[str]) -> str:
     """Return a row of a muscle table with places for its numbers."""
     known = {name: str(getattr(muscle, name)) for name in ('index', 'name', 'muscle', 'side')}
-    known['reason'] = 'n/a'
+    known |= {'reason': 'n/a', 'extent': 'scan'}
     # No scan has both thresholds and water and fat.
     cells = ('n/a' if name.startswith(('fat_', 'threshold_')) else '%.8g' for name in columns)
     pairs = zip(columns, cells, strict=True)

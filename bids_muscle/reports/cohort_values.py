@@ -115,15 +115,17 @@ def read_values(scans: Sequence[ScanOutputs], further: Collection[str] = ()) -> 
         Columns to read besides.
     """
     present = dict.fromkeys(name for names in headers(scans) for name in names)
-    wanted = {*MAIN_MEASURES, *MEASURES, DICE, *further}
-    columns = tuple(name for name in present if name in wanted or ASYMMETRY in name)
+    known = {*MAIN_MEASURES, *MEASURES, DICE, *further}
+    columns = tuple(name for name in present if name in known or ASYMMETRY in name)
+    wanted = {*_WHICH, *columns}
     kinds: dict[tuple[str, ...], int] = {}
     starts = np.cumsum([0, *(len(scan.rows) for scan in scans)])
     numbers = np.full((starts[-1], len(columns)), np.nan)
     kind, kept = np.zeros(starts[-1], dtype=np.int32), np.ones(starts[-1], dtype=bool)
     first = 0
     for header, some in _pieces(scans):
-        table = text_table([line for scan in some for line in lines_of(scan.rows)], header)
+        lines = [line for scan in some for line in lines_of(scan.rows)]
+        table = text_table(lines, header, [n for n in header if n in wanted])
         last = first + len(table)
         which = (
             table[name].fill_null(MISSING).to_pylist() if name in header else repeat(MISSING)

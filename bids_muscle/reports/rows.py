@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -36,6 +36,10 @@ class Row(Mapping[str, Cell]):
         """Return a cell; a cohort asks millions of times, so without an exception on the way."""
         place = self._places.get(name)
         return default if place is None else self._cells[place]
+
+    def items(self) -> ItemsView[str, Cell]:
+        """Return names and cells; those of a mapping would look up each name."""
+        return dict(zip(self._places, self._cells, strict=True)).items()
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -133,8 +137,10 @@ def lines_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return text_of(rows).split('\n') if rows else []
 
 
-def text_table(lines: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """Return lines of one table as columns of text, null where they are n/a."""
+def text_table(
+    lines: Sequence[str], columns: Sequence[str], some: Sequence[str] | None = None
+) -> pa.Table:
+    """Return lines of a table as columns of text, null where they are n/a; all columns or some."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -145,6 +151,7 @@ def text_table(lines: Sequence[str], columns: Sequence[str]) -> pa.Table:
         csv.ParseOptions(delimiter='\t', quote_char=False, double_quote=False),
         csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
+            include_columns=columns if some is None else some,
             null_values=[MISSING],
             strings_can_be_null=True,
         ),
