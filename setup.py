@@ -33,6 +33,7 @@ INSTALL = [
     'pillow>=11',
     'safetensors>=0.5,<1',
     'tomli-w>=1.2,<2',
+    'isal>=1.7,<2',
     'rich>=14,<16',
     'tensorboard>=2.20,<3',
 ]

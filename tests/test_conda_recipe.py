@@ -16,7 +16,7 @@ from bids_muscle import __version__
 
 ROOT = Path(__file__).parents[1]
 #: Name on PyPI of what conda-forge calls otherwise.
-ON_PYPI = {'pytorch': 'torch', 'matplotlib-base': 'matplotlib'}
+ON_PYPI = {'pytorch': 'torch', 'matplotlib-base': 'matplotlib', 'python-isal': 'isal'}
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import errno
 import fcntl
-import gzip
 import io
 import json
 import math
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import SPINE
@@ -231,7 +231,15 @@ def image_bytes(img: nib.Nifti1Image) -> bytes:
     if not np.allclose(out.get_qform(), img.affine, atol=1e-3):
         out.header['qform_code'] = 0
     out.header.set_xyzt_units('mm')
-    return gzip.compress(out.to_bytes(), compresslevel=6, mtime=0)
+    return gzipped(out.to_bytes())
+
+
+def gzipped(content: bytes) -> bytes:
+    """Return bytes as a gzip file without a date.
+
+    Of the levels of ISA-L, only those up to 2 give the same bytes on each processor of a kind.
+    """
+    return igzip.compress(content, compresslevel=2, mtime=0)
 
 
 def write_dataset_files(
