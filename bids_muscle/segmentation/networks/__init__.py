@@ -23,6 +23,16 @@ RESIDUAL_UNET = {
     'num_res_units': 2,
 }
 
+#: Arguments of a U-Net that is built without MONAI, which takes a second to import.
+_PLAIN = {
+    'spatial_dims',
+    'in_channels',
+    'out_channels',
+    'channels',
+    'strides',
+    'num_res_units',
+}
+
 
 def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from its configuration.
@@ -96,10 +106,16 @@ def divisor(config: Mapping[str, Any]) -> int:
 
 
 def _unet(arguments: dict[str, Any]) -> nn.Module:
-    from monai.networks.nets import UNet
-
     if len(arguments['strides']) != len(arguments['channels']) - 1:
         raise ValueError('there must be one stride fewer than channels')
+    if not arguments['strides']:
+        raise ValueError('there must be two channels or more')
+    if arguments.keys() == _PLAIN and arguments['num_res_units'] > 0:
+        from bids_muscle.segmentation.networks.unet import ResidualUNet
+
+        return ResidualUNet(**arguments)
+    from monai.networks.nets import UNet
+
     return UNet(**{'act': 'LEAKYRELU', 'norm': ('INSTANCE', {'affine': True}), **arguments})
 
 
