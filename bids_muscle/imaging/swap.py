@@ -89,7 +89,7 @@ def find_swaps(
         nearly absent.
     """
     shrink = np.maximum(1, np.round(_GRID_MM / np.asarray(spacing_mm))).astype(int)
-    coarse = tuple(block_mean(np.nan_to_num(image), shrink) for image in (water, fat))
+    coarse = tuple(block_mean(_defined(image), shrink) for image in (water, fat))
     body = block_mean(body_mask.astype(np.float32), shrink) > 0.5
     if not body.any():
         return None
@@ -112,6 +112,11 @@ def find_swaps(
     if mask.any() and shrink.max() > 1:
         mask = _refine(mask, water, fat, body_mask, slope, shrink, np.asarray(spacing_mm))
     return Swaps((mask != everywhere) & body_mask, everywhere)
+
+
+def _defined(image: np.ndarray) -> np.ndarray:
+    """Return an image with 0 where it is undefined; most have no such voxel."""
+    return image if np.isfinite(image).all() else np.nan_to_num(image)
 
 
 def exchange(

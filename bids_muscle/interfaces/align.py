@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_muscle.anatomy.labels import LabelTable
-from bids_muscle.dataset.writer import write_bytes, write_image, write_text, write_tsv
+from bids_muscle.dataset.writer import gzipped, write_bytes, write_image, write_text, write_tsv
 from bids_muscle.interfaces.base import ScanInput, load, load_all, sentence
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ class _AlignInput(ScanInput):
     atlas_card = traits.Either(File(exists=True), None, usedefault=True)
     table = traits.Instance(LabelTable, mandatory=True, desc='what the labels mean')
     deformable = traits.Bool(False, usedefault=True)
+    in_atlas = traits.Bool(mandatory=True, desc='whether the scan in the atlas is kept')
     levels_file = traits.Either(File(exists=True), None, usedefault=True)
     vertebrae = traits.List(
         File(exists=True), usedefault=True, desc='their label maps, of any region'
@@ -106,7 +106,8 @@ class AlignScan(SimpleInterface):
         }
         warnings = [sentence(text) for text in movement.get('MovementRemarks', ())]
         if atlas and found:
-            files = _write(found, atlas, images[found.contrasts[0]], labels, cwd) | files
+            image = images[found.contrasts[0]]
+            files |= _write(found, atlas, image, labels, cwd, in_atlas=inputs.in_atlas)
             carried = {
                 'labels': alignment.labels_in_scan(found, atlas, labels),
                 'image': alignment.template_in_scan(found, atlas, labels),
@@ -194,22 +195,26 @@ def _facts(aligned: Alignment, atlas: Atlas) -> dict[str, Any]:
 
 
 def _write(
-    aligned: Alignment, atlas: Atlas, image: nib.Nifti1Image, labels: nib.Nifti1Image, cwd: Path
+    aligned: Alignment,
+    atlas: Atlas,
+    image: nib.Nifti1Image,
+    labels: nib.Nifti1Image,
+    cwd: Path,
+    *,
+    in_atlas: bool,
 ) -> dict[str, Path]:
-    """Write the transform, and the scan in the atlas; return the paths by key."""
+    """Write the transform, and the scan in the atlas if asked; return the paths by key."""
     from bids_muscle.imaging.alignment import image_in_atlas
     from bids_muscle.imaging.itk import itk_affine, itk_field
 
-    files = {
-        'xfm': cwd / 'xfm.txt',
-        'atlas_image': cwd / 'image.nii.gz',
-        'atlas_dseg': cwd / 'dseg.nii.gz',
-    }
+    files = {'xfm': cwd / 'xfm.txt'}
     write_text(itk_affine(aligned.matrix), files['xfm'])
-    write_image(image_in_atlas(aligned, atlas, image), files['atlas_image'])
-    write_image(image_in_atlas(aligned, atlas, labels, order=0), files['atlas_dseg'])
+    if in_atlas:
+        files |= {'atlas_image': cwd / 'image.nii.gz', 'atlas_dseg': cwd / 'dseg.nii.gz'}
+        write_image(image_in_atlas(aligned, atlas, image), files['atlas_image'])
+        write_image(image_in_atlas(aligned, atlas, labels, order=0), files['atlas_dseg'])
     if aligned.warp:
         files['xfm_field'] = cwd / 'field.nii.gz'
         field = itk_field(aligned, atlas).to_bytes()
-        write_bytes(gzip.compress(field, mtime=0), files['xfm_field'])
+        write_bytes(gzipped(field), files['xfm_field'])
     return files

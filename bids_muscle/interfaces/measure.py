@@ -38,6 +38,7 @@ class _MeasureInput(ScanInput):
     fat_method = traits.Str('auto', usedefault=True)
     quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
+    keep_fat_map = traits.Bool(mandatory=True)
     height_m = traits.Either(traits.Float, None, usedefault=True)
     table = traits.Instance(LabelTable, mandatory=True, desc='what the numbers mean')
     contrast = traits.Str(mandatory=True, desc='dixon, T1w, T2w or PDw')
@@ -83,11 +84,12 @@ class MeasureScan(SimpleInterface):
         }
         for name, table in tables.items():
             write_tsv(table, cwd / f'{name}.tsv')
-        if measures.fat_map:
+        keep_map = inputs.keep_fat_map and measures.fat_map is not None
+        if keep_map:
             nib.save(measures.fat_map, cwd / 'fat_map.nii')
         self._results = {
             'tables': {name: str(cwd / f'{name}.tsv') for name in tables},
-            'fat_map': str(cwd / 'fat_map.nii') if measures.fat_map else None,
+            'fat_map': str(cwd / 'fat_map.nii') if keep_map else None,
             'warnings': [
                 *implausible_extents(measures.muscles),
                 *outline_doubts(measures.slices, inputs.table, inputs.unlabelled),

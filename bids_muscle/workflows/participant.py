@@ -15,6 +15,7 @@ from nipype.interfaces.base import BaseInterface
 from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.names import left_out
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
@@ -261,6 +262,7 @@ def _align(
         atlas_card=atlas_card,
         table=model.labels,
         deformable=settings.register == 'deformable',
+        in_atlas='atlas_image' not in left_out(settings.output_level),
         levels_file=settings.levels,
         vertebrae=[str(path) for path in vertebrae],
         sagittal={path: str(spine_scan.images[0].path) for path, spine_scan in seen.items()},
@@ -284,6 +286,7 @@ def _measure(scan: Scan, model: ModelBundle, settings: Settings) -> MeasureScan:
         fat_doubt=scan.fat_doubt,
         fix_swaps=settings.fix_swaps,
         fat_method=settings.fat_method,
+        keep_fat_map='fat_map' not in left_out(settings.output_level),
         height_m=height_m(read_participant_info(settings.bids_dir, scan.participant)),
         unlabelled=[]
         if scan.manual or model.labels.seg

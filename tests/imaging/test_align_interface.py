@@ -47,6 +47,7 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
         **sources: object,
     ) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
         step = AlignScan(
+            in_atlas=True,
             corrected={'water': paths['corrected']},
             body_mask=paths['mask'],
             labels=paths['labels'],
@@ -95,6 +96,7 @@ def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path
     names = {304: 'vertebrae_L4', 305: 'vertebrae_L5', 7131: 'rectus femoris left'}
     made = (
         AlignScan(
+            in_atlas=True,
             corrected={'T2w': paths['image']},
             body_mask=paths['mask'],
             labels=paths['labels'],

@@ -337,6 +337,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
     expected = {'predicted_dice': {'right psoas major': 0.91, 'left psoas major': 0.5}}
     (tmp_path / 'quality.json').write_text(json.dumps(expected))
     step = MeasureScan(
+        keep_fat_map=True,
         labels=str(tmp_path / 'labels.nii'),
         raw={'T2w': str(tmp_path / 'raw.nii')},
         corrected={'T2w': str(tmp_path / 'corrected.nii')},

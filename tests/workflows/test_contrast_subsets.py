@@ -98,6 +98,7 @@ def publish(
         write_tsv(slice_level_rows(levels, {}, AFFINE), Path(path))
     table = load_label_table(region)
     measure = MeasureScan(
+        keep_fat_map=True,
         levels=aligned['levels'],
         labels=labels,
         raw=made.raw,
