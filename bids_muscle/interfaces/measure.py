@@ -84,12 +84,12 @@ class MeasureScan(SimpleInterface):
         }
         for name, table in tables.items():
             write_tsv(table, cwd / f'{name}.tsv')
-        keep_map = inputs.keep_fat_map and measures.fat_map is not None
-        if keep_map:
-            nib.save(measures.fat_map, cwd / 'fat_map.nii')
+        fat_map = measures.fat_map if inputs.keep_fat_map else None
+        if fat_map:
+            nib.save(fat_map, cwd / 'fat_map.nii')
         self._results = {
             'tables': {name: str(cwd / f'{name}.tsv') for name in tables},
-            'fat_map': str(cwd / 'fat_map.nii') if keep_map else None,
+            'fat_map': str(cwd / 'fat_map.nii') if fat_map else None,
             'warnings': [
                 *implausible_extents(measures.muscles),
                 *outline_doubts(measures.slices, inputs.table, inputs.unlabelled),

@@ -119,8 +119,11 @@ def _convolution(
 ) -> nn.Sequential:
     """Return a convolution of 3 voxels, with its norm and activation unless it is bare."""
     plain, transposed, norm = _CONVOLUTIONS[dims]
-    more = {'output_padding': stride - 1} if up else {}
-    conv = (transposed if up else plain)(n_in, n_out, 3, stride, padding=1, **more)
+    conv: nn.Module
+    if up:
+        conv = transposed(n_in, n_out, 3, stride, padding=1, output_padding=stride - 1)
+    else:
+        conv = plain(n_in, n_out, 3, stride, padding=1)
     parts: list[tuple[str, nn.Module]] = [('conv', conv)]
     if not bare:
         ends = [('N', norm(n_out, affine=True)), ('A', nn.LeakyReLU(inplace=True))]
