@@ -15,8 +15,8 @@ from bids_muscle.temporary import temporary_folder
 if TYPE_CHECKING:
     import opensim
 
-#: Muscle force per area at full activation; Bruno 2015. Burkhart 2018 found 40 to 130 in people
-#: over 65, 75 on average.
+#: Muscle force per area at full activation, with which Burkhart 2018 starts and finds 40 to 130 in
+#: people over 65, 75 on average.
 SPECIFIC_TENSION_N_CM2 = 100.0
 #: Of 60 degrees, 34 come from the lumbar spine (Esola 1996: 1.9 times as much as from the hips up
 #: to 30 degrees, then 0.9 times).
