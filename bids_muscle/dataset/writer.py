@@ -13,7 +13,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -384,7 +384,9 @@ def table_rows(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     """Give the cells of each row of a table, of which a piece at a time becomes objects."""
     for start in range(0, len(table), PIECE):
         piece = table.iloc[start : start + PIECE]
-        yield from zip(*(as_list(piece[column]) for column in piece.columns), strict=True)
+        cells = [as_list(piece[column]) for column in piece.columns]
+        # A cohort in which every scan failed has rows without a column.
+        yield from zip(*cells, strict=True) if cells else repeat((), len(piece))
 
 
 def as_list(column: pd.Series) -> list[Any]:
