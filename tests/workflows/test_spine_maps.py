@@ -160,7 +160,8 @@ def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     names = [f'sub-01_ses-a_acq-T2w{end}' for end in ('_chunk-1', '_chunk-2')]
     joined = 'sub-01_ses-a_acq-T2wjoined'
     for name in (*names, joined):
-        scan = Scan(tuple(part.split('-') for part in name.split('_')), 'T2w', 'lumbar', ())
+        entities = tuple(tuple(part.split('-')) for part in name.split('_'))
+        scan = Scan(entities, 'T2w', 'lumbar', ())
         paths = [derivative_path(scan, key) for key in ('levels_json', 'morph_levels')]
         alignment = {
             'LevelSource': 'segmentation',
