@@ -29,7 +29,7 @@ from bids_muscle.reports.figure_files import Packed, read_figures
 from bids_muscle.reports.ratings import RatedMap, Verdict
 from bids_muscle.reports.rows import Row, columns_of, places_of
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
-from bids_muscle.tables import MISSING, number, read_cells, read_rows
+from bids_muscle.tables import MISSING, number, read_cells
 
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
@@ -44,11 +44,24 @@ Definitions = Mapping[str, Mapping[str, str]]
 
 def read_output_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
     """Read a table in which each row has something in each of the columns; None if it has not."""
+    found = _read_filled(path, columns)
+    if found is None:
+        return None
+    header, rows = found
+    return [dict(zip(header, cells, strict=True)) for cells in rows]
+
+
+def _read_filled(
+    path: Path, columns: Iterable[str]
+) -> tuple[tuple[str, ...], list[list[str]]] | None:
+    """Read the header and the cells of a table as :func:`read_output_table`."""
     try:
-        rows = read_rows(path)
+        header, rows = read_cells(path)
     except (OSError, ValueError):
         return None
-    return rows if all(row.get(name) for row in rows for name in columns) else None
+    places = places_of(header)
+    filled = all(name in places and cells[places[name]] for cells in rows for name in columns)
+    return (header, rows) if filled else None
 
 
 @dataclass(frozen=True)
@@ -348,19 +361,14 @@ def _spine_table(output_dir: Path, record: ScanRecord) -> LabelTable | None:
 
 
 def _read_table(path: Path, missing: list[str]) -> tuple[Mapping[str, str], ...]:
-    try:
-        columns, rows = read_cells(path)
-    except (OSError, ValueError):
-        columns, rows = (), []
-    places = places_of(columns)
-    if rows and all(name in places for name in IDENTITY):
-        known = [places[name] for name in IDENTITY]
-        if all(row[place] for row in rows for place in known):
-            # One copy of names and reasons, which are the same in all scans.
-            for place in (*known, *([places[REASON]] if REASON in places else [])):
-                for row in rows:
-                    row[place] = sys.intern(row[place])
-            return tuple(Row(places, tuple(row)) for row in rows)
+    columns, rows = _read_filled(path, IDENTITY) or ((), [])
+    if rows:
+        places = places_of(columns)
+        # One copy of names and reasons, which are the same in all scans.
+        for place in [places[name] for name in (*IDENTITY, REASON) if name in places]:
+            for row in rows:
+                row[place] = sys.intern(row[place])
+        return tuple(Row(places, tuple(row)) for row in rows)
     missing.append(f'{path.name} is missing or not a muscle table, so there are no measures.')
     return ()
 

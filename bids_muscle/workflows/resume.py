@@ -196,8 +196,8 @@ def finished_scans(
     """Return the records of the scans that need not run, by scan name.
 
     Their files are all there, and they were made from what there is now; more files than asked for
-    do no harm. Muscles wait for the
-    sagittal scans of their session, which tell their levels and may have failed before.
+    do no harm. Muscles wait for the sagittal scans of their session, which tell their levels and
+    may have failed before.
     """
     planned = {scan.name for scan in scans}
     finished = {
