@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
-import multiprocessing.util
 import os
 import re
 import resource
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_muscle import processes
 from bids_muscle.engine.outcome import NodeOutcome, Status, outcome_of_node, problem_of_step
-from bids_muscle.processes import end_with_parent
+from bids_muscle.processes import THREAD_VARIABLES, end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,70 +27,11 @@ if TYPE_CHECKING:
 
 #: Module that the server loads, and with it all that steps need.
 PRELOAD = ('bids_muscle.engine.preload',)
-_THREAD_VARIABLES = (
-    'OMP_NUM_THREADS',
-    'OPENBLAS_NUM_THREADS',
-    'MKL_NUM_THREADS',
-    'NUMEXPR_NUM_THREADS',
-    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
-)
-#: Have glibc keep freed memory, up to a limit, where images come and go by the second. By default
-#: each large array is given back to the system and its pages are filled with zeros anew, which
-#: took a third of the time of a network.
-_MEMORY_VARIABLES = {
-    'MALLOC_MMAP_THRESHOLD_': str(64 << 20),
-    'MALLOC_TRIM_THRESHOLD_': str(128 << 20),
-}
-#: Characters of TMPDIR beyond which multiprocessing's sockets may not fit.
-_LONGEST_TMPDIR = 60
 
 
 def start_forkserver(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
-    """Start the server from which workers are forked, unless it runs.
-
-    Called early, it loads its modules while this process does something else. The modules are
-    those of the first call.
-
-    Parameters
-    ----------
-    preload
-        Modules to be loaded by the server.
-
-    Returns
-    -------
-    ForkServerContext
-        Context whose processes come from the server.
-    """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(list(preload))
-    _keep_sockets_short()
-    # The libraries must not start threads in the server: a fork copies only one of them.
-    one_thread = dict.fromkeys(_THREAD_VARIABLES, '1')
-    multiprocessing.resource_tracker.ensure_running()  # it would let interrupts in again
-    with _environment({**_MEMORY_VARIABLES, **os.environ, **one_thread}), _without_interrupts():
-        multiprocessing.forkserver.ensure_running()
-    return context
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Block Ctrl-C, also in processes started meanwhile: it is for this one, which stops them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _keep_sockets_short() -> None:
-    """Let multiprocessing put its sockets into /tmp where TMPDIR is long, as on clusters.
-
-    The path of a socket has at most some 100 characters, and multiprocessing adds 30.
-    """
-    if len(tempfile.gettempdir()) > _LONGEST_TMPDIR:
-        before, tempfile.tempdir = tempfile.tempdir, '/tmp'  # noqa: S108 - a private folder in it
-        multiprocessing.util.get_temp_dir()
-        tempfile.tempdir = before
+    """Start the server of :func:`~bids_muscle.processes.start_forkserver` with what steps need."""
+    return processes.start_forkserver(preload)
 
 
 def run_node(
@@ -200,7 +137,7 @@ def peak_mb() -> float:
 
 def limit_threads(threads: int) -> None:
     """Let the libraries of this process use so many threads."""
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     # A library that is loaded already does not read its variable again.
     if 'torch' in sys.modules:
         sys.modules['torch'].set_num_threads(threads)
@@ -241,14 +178,3 @@ def _plain_outputs(outputs: Any) -> dict[str, Any]:
     # A MapNode has a Bunch, any other node a traited specification.
     free = getattr(outputs, 'get_traitsfree', None)
     return dict(free() if free else outputs.items())
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

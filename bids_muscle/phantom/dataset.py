@@ -7,10 +7,8 @@ import glob
 import os
 import shutil
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from bids_muscle.phantom.options import Options
 from bids_muscle.phantom.participant import TRUTH, write_participant
 from bids_muscle.phantom.person import Person, draw_person
 from bids_muscle.phantom.shapes import load_atlas
-from bids_muscle.processes import end_with_parent
+from bids_muscle.processes import map_in_processes
 from bids_muscle.temporary import locked, locked_unused
 
 #: The sample dataset: settings of :func:`write_dataset` that are the same for everybody.
@@ -205,20 +203,8 @@ def _run_all(jobs: list[tuple[Path, Person, Options]], n_procs: int) -> list[lis
     workers = min(n_procs, len(jobs))
     if workers <= 1:
         return [_run_job(job) for job in jobs]
-    # A forked child could inherit locks of the caller's threads; forkserver starts clean.
     try:
-        pool = ProcessPoolExecutor(
-            workers, mp_context=get_context('forkserver'), initializer=end_with_parent
-        )
-        try:
-            return list(pool.map(_run_job, jobs))
-        except BaseException:  # also Ctrl-C, after which nobody waits for the others
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown()
+        return list(map_in_processes(_run_job, jobs, workers))
     except BrokenProcessPool as error:
         raise WorkerDiedError(
             'A process that simulated a participant was killed, most likely for lack of memory.',

@@ -4,55 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import sys
-import time
 import zlib
 from array import array
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import Label, LabelTable
 from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.records import ScanRecord, list_recorded, read_records
-from bids_muscle.errors import Problem
+from bids_muscle.dataset.records import ScanRecord, list_recorded
+from bids_muscle.errors import Problem, WorkerDiedError
+from bids_muscle.processes import map_in_processes
 from bids_muscle.reports.alignment import AlignmentFacts, Span
 from bids_muscle.reports.figure_files import Packed
-from bids_muscle.reports.outputs import ScanOutputs, mark_parts, read_scan
-from bids_muscle.reports.page import main_measures
-from bids_muscle.reports.rows import Row, StoredRows, places_of, text_of
+from bids_muscle.reports.outputs import ScanOutputs, mark_parts
+from bids_muscle.reports.rows import Row, StoredRows, places_of
+from bids_muscle.reports.scan_texts import COMMON, FORMAT, Texts, read_texts, signature_of
 
-#: A file that changed so shortly before it was read may change again and look the same (s).
-SETTLED_S = 2.0
-#: Participants between two commits: what a killed run has read until then is not lost.
-_BATCH = 1000
-#: To be raised with each change of what is kept, or how.
-_FORMAT = 2
-#: What of a record the group level does not use; lists of files make up most of it.
-_UNUSED = ('outputs', 'steps', 'fingerprint', 'prepared')
-#: Fields of a record that are the same for many scans.
-_COMMON = ('model', 'versions', 'processing')
-#: Endings of files whose content is read; of others it matters that they are there.
-_READ = ('.json', '.tsv', '_dseg.nii.gz', '.zip')
-#: The figures that the review page shows.
-_SHOWN = ('thumbnail', 'segmentation', 'slices', 'extent')
+#: Participants that are read before they are kept: what a killed run has kept is not lost.
+_BATCH = 500
+#: With fewer participants to read, processes take longer to start than they save.
+_MANY = 1000
+#: More processes would wait for this one, which keeps what they have read.
+_MOST_PROCESSES = 4
 _TABLES = """
 CREATE TABLE person (label TEXT PRIMARY KEY, signature TEXT);
 CREATE TABLE scan (
   id INTEGER PRIMARY KEY, person TEXT, facts TEXT, body BLOB, figures TEXT, checksum INTEGER
 );
 CREATE INDEX scan_of_person ON scan (person);
-CREATE TABLE common (id INTEGER PRIMARY KEY, content TEXT UNIQUE, checksum INTEGER);
+CREATE TABLE common (id INTEGER PRIMARY KEY, content TEXT, checksum INTEGER);
 """
 
 
 @contextmanager
-def kept_scans(output_dir: Path) -> Iterator[list[ScanOutputs]]:
+def kept_scans(output_dir: Path, n_procs: int = 1) -> Iterator[list[ScanOutputs]]:
     """Give all scans of a derivatives dataset, as :func:`read_scans` does, with less in memory.
 
     Scans whose participant has the same files as at the last run, by name, size and times, come
@@ -67,10 +59,17 @@ def kept_scans(output_dir: Path) -> Iterator[list[ScanOutputs]]:
     ----------
     output_dir
         The derivatives dataset.
+    n_procs
+        Processes that may read; what they give does not depend on it.
+
+    Raises
+    ------
+    WorkerDiedError
+        If one of them is killed.
     """
     path = output_dir / dataset_path('kept_scans')
     for place in (path, path, None):
-        store = _Store(output_dir, place)
+        store = _Store(output_dir, place, n_procs)
         try:
             scans = store.scans()
             break
@@ -91,13 +90,12 @@ def kept_scans(output_dir: Path) -> Iterator[list[ScanOutputs]]:
 class _Store:
     """The scans of a dataset in an SQLite file, which one run has for itself."""
 
-    def __init__(self, output_dir: Path, path: Path | None) -> None:
-        self._output_dir = output_dir
+    def __init__(self, output_dir: Path, path: Path | None, n_procs: int) -> None:
+        self._output_dir, self._n_procs = output_dir, n_procs
         # Without a name, SQLite makes a temporary file that is gone when it is closed.
         self._path = path or ''
         self._database = sqlite3.connect(':memory:')
-        self._texts: dict[str, int] = {}
-        self._objects: dict[int, tuple[Any, int]] = {}
+        self._common: dict[int, str] = {}
         self._made: dict[tuple[int, Callable[[Any], Any]], Any] = {}
 
     def close(self) -> None:
@@ -108,16 +106,18 @@ class _Store:
         self._open()
         known = dict(self._database.execute('SELECT label, signature FROM person'))
         found: list[ScanOutputs] = []
-        for number, label in enumerate(list_recorded(self._output_dir), 1):
-            signature, settled = _signature(self._output_dir, label)
-            if known.pop(label, None) != signature:
-                self._read(label, signature if settled else None)
-            found += self._load(label)
-            if number % _BATCH == 0:
-                self._database.execute('COMMIT')
-                self._database.execute('BEGIN')
+        changed: list[str] = []
+        for label in list_recorded(self._output_dir):
+            signature = known.pop(label, None)
+            if signature and signature == signature_of(self._output_dir, label)[0]:
+                found += self._load(label)
+            else:
+                changed.append(label)
         for label in known:
             self._forget(label)
+        for texts in self._read(changed):
+            self._keep(texts)
+            found += chain.from_iterable(self._load(person.label) for person in texts.people)
         self._database.execute('COMMIT')
         found.sort(key=lambda scan: (scan.record.participant, scan.record.scan))
         return mark_parts(found)
@@ -137,27 +137,49 @@ class _Store:
                 database.execute(statement)
             database.execute('DELETE FROM made_with')
             database.execute('INSERT INTO made_with VALUES (?)', (made_with,))
-        for text, place, checksum in database.execute('SELECT content, id, checksum FROM common'):
+        for place, text, checksum in database.execute('SELECT * FROM common'):
             _check(checksum, text)
-            self._texts[text] = place
+            self._common[place] = text
 
     def _forget(self, label: str) -> None:
         self._database.execute('DELETE FROM scan WHERE person = ?', (label,))
         self._database.execute('DELETE FROM person WHERE label = ?', (label,))
 
-    def _read(self, label: str, signature: str | None) -> None:
-        """Read the scans of a participant from their files and keep them."""
-        self._forget(label)
-        self._database.execute('INSERT INTO person VALUES (?, ?)', (label, signature))
-        for record in read_records(self._output_dir, label):
-            scan = read_scan(self._output_dir, record)
-            facts = json.dumps(self._facts(scan))
-            figures = json.dumps(_figures(scan, self._output_dir))
-            body = text_of(scan.rows).encode('utf-8')
-            self._database.execute(
-                'INSERT INTO scan (person, facts, body, figures, checksum) VALUES (?, ?, ?, ?, ?)',
-                (label, facts, body, figures, _checksum(facts, body, figures)),
+    def _read(self, labels: Sequence[str]) -> Iterator[Texts]:
+        """Read participants from their files, in several processes if they are many."""
+        pieces = [labels[at : at + _BATCH] for at in range(0, len(labels), _BATCH)]
+        jobs = [(self._output_dir, piece) for piece in pieces]
+        n_procs = min(self._n_procs, _MOST_PROCESSES, len(jobs))
+        if n_procs < 2 or len(labels) < _MANY:
+            yield from map(read_texts, jobs)
+            return
+        try:
+            yield from map_in_processes(read_texts, jobs, n_procs)
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                'A process that read scans was killed, most likely for lack of memory.',
+                'Run again with --nprocs 1. What has been read until then is kept.',
+            ) from error
+
+    def _keep(self, texts: Texts) -> None:
+        """Put what was read into the file, and make it stay there."""
+        execute = self._database.execute
+        for place, text in texts.common.items():
+            execute(
+                'INSERT OR IGNORE INTO common VALUES (?, ?, ?)', (place, text, _checksum(text))
             )
+        self._common |= texts.common
+        for label, signature, scans in texts.people:
+            self._forget(label)
+            execute('INSERT INTO person VALUES (?, ?)', (label, signature))
+            for scan in scans:
+                execute(
+                    'INSERT INTO scan (person, facts, body, figures, checksum) '
+                    'VALUES (?, ?, ?, ?, ?)',
+                    (label, *scan, _checksum(*scan)),
+                )
+        execute('COMMIT')
+        execute('BEGIN')
 
     def _load(self, label: str) -> Iterator[ScanOutputs]:
         """Give the scans of a participant as they are kept."""
@@ -166,33 +188,10 @@ class _Store:
             _check(checksum, facts, body, figures)
             yield self._scan(place, json.loads(facts), body, figures)
 
-    def _facts(self, scan: ScanOutputs) -> dict[str, Any]:
-        """Return all but rows and figures; what many scans have alike is a number."""
-        record = scan.record.as_dict()
-        for name in _UNUSED:
-            del record[name]
-        for name in _COMMON:
-            record[name] = self._share(record[name])
-        facts = {
-            'record': record,
-            'columns': self._share(scan.columns),
-            'main': self._share(main_measures(scan.rows)),
-            'definitions': self._share_once(scan.definitions, dict),
-            'missing': scan.missing,
-            'segmentation': scan.segmentation,
-            'flags': scan.flags,
-            'alignment': _alignment(scan.alignment),
-            'table': self._share_once(scan.table, lambda table: table and asdict(table)),
-        }
-        for name in ('predicted_dice', 'quality'):
-            numbers = getattr(scan, name)
-            facts[name] = [self._share(list(numbers)), list(numbers.values())]
-        return facts
-
     def _scan(self, place: int, facts: dict[str, Any], body: bytes, figures: str) -> ScanOutputs:
-        """Return what :meth:`_facts` was made from."""
+        """Return a scan as it was read."""
         record = facts['record']
-        for name in _COMMON:
+        for name in COMMON:
             record[name] = self._shared(record[name], dict)
         for name in ('participant_info', 'session_info'):
             record[name] = {sys.intern(k): sys.intern(v) for k, v in record[name].items()}
@@ -231,28 +230,10 @@ class _Store:
             for name, (where, inside) in json.loads(text).items()
         }
 
-    def _share(self, content: Any) -> int:
-        """Return the number of what many scans have alike."""
-        text = json.dumps(content)
-        if text not in self._texts:
-            added = self._database.execute(
-                'INSERT INTO common (content, checksum) VALUES (?, ?)', (text, _checksum(text))
-            )
-            self._texts[text] = int(added.lastrowid or 0)
-        return self._texts[text]
-
-    def _share_once(self, content: Any, plain: Callable[[Any], Any]) -> int:
-        """Return the same of an object that many scans have, made plain for the first of them."""
-        if id(content) not in self._objects:
-            # It is held, so that no other object gets its id.
-            self._objects[id(content)] = content, self._share(plain(content))
-        return self._objects[id(content)][1]
-
     def _shared(self, place: int, make: Callable[[Any], Any]) -> Any:
         """Return the one copy of what has a number."""
         if (place, make) not in self._made:
-            [(text,)] = self._database.execute('SELECT content FROM common WHERE id = ?', (place,))
-            self._made[place, make] = make(json.loads(text))
+            self._made[place, make] = make(json.loads(self._common[place]))
         return self._made[place, make]
 
 
@@ -283,40 +264,7 @@ def _made_with(output_dir: Path) -> str:
     tables = sorted(output_dir.glob(str(dataset_path('lookup', seg='x')).replace('x', '*')))
     digest = hashlib.sha256(b''.join(table.read_bytes() for table in tables)).hexdigest()
     # Sentences about files that cannot be read name the folder.
-    return f'{__version__} {_FORMAT} {digest} {output_dir}'
-
-
-def _signature(output_dir: Path, label: str) -> tuple[str, bool]:
-    """Return a digest of all files of a participant, and whether they can be trusted to stay."""
-    now_ns = time.time_ns()
-    files: list[str] = []
-    newest_ns = max(
-        _list_files(f'{output_dir}/{folder}sub-{label}', files) for folder in ('logs/', '')
-    )
-    digest = hashlib.sha256('\n'.join(sorted(files)).encode('utf-8', 'surrogateescape'))
-    return digest.hexdigest(), newest_ns < now_ns - SETTLED_S * 1e9
-
-
-def _list_files(folder: str, files: list[str]) -> int:
-    """Add names, and sizes and times where content is read; return the newest time (ns)."""
-    newest_ns = 0
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return 0
-    for entry in entries:
-        if entry.is_dir():
-            newest_ns = max(newest_ns, _list_files(entry.path, files))
-        elif entry.name.endswith(_READ):
-            try:
-                stat = entry.stat()
-            except OSError:  # a link to nothing
-                continue
-            files.append(f'{entry.path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}')
-            newest_ns = max(newest_ns, stat.st_mtime_ns, stat.st_ctime_ns)
-        else:
-            files.append(entry.path)
-    return newest_ns
+    return f'{__version__} {FORMAT} {digest} {output_dir}'
 
 
 def _checksum(*contents: str | bytes) -> int:
@@ -329,25 +277,6 @@ def _checksum(*contents: str | bytes) -> int:
 def _check(checksum: int, *contents: str | bytes) -> None:
     if _checksum(*contents) != checksum:
         raise sqlite3.DatabaseError('what was kept has changed')
-
-
-def _figures(scan: ScanOutputs, output_dir: Path) -> dict[str, tuple[str, str]]:
-    """Return where the figures are: a file, and the name within it where it is an archive."""
-    found = {}
-    for name in _SHOWN:
-        if figure := scan.figures.get(name):
-            path = figure.archive if isinstance(figure, Packed) else figure
-            inside = figure.name if isinstance(figure, Packed) else ''
-            found[name] = (path.relative_to(output_dir).as_posix(), inside)
-    return found
-
-
-def _alignment(facts: AlignmentFacts | None) -> list[Any] | None:
-    """Return what is said of the alignment; one level with a confidence stands for all."""
-    if facts is None:
-        return None
-    sure = [list(vars(span).values()) for span in facts.spans if span.confidence][:1]
-    return [facts.atlas, facts.overlap, facts.reasons, facts.source, sure]
 
 
 def _tuples(alignment: list[Any]) -> list[Any]:

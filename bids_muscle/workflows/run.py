@@ -193,6 +193,7 @@ def _find_machine(inputs: RunInputs, participants: Sequence[str], progress: Prog
 
 def run_group(settings: Settings) -> ExitCode:
     """Run the group level, from the outputs of the participant level alone."""
+    from bids_muscle.engine.resources import allowed_cpus
     from bids_muscle.reports.kept_scans import kept_scans
 
     _require_records(settings)
@@ -200,7 +201,8 @@ def run_group(settings: Settings) -> ExitCode:
         remove_torn(folder, below=False)
     gc.disable()  # what a cohort holds is kept to the end; looking at it took a tenth of the time
     try:
-        with kept_scans(settings.output_dir) as scans:
+        n_procs = settings.nprocs or allowed_cpus()
+        with kept_scans(settings.output_dir, n_procs) as scans:
             written = _write_group(settings, scans)
     finally:
         gc.enable()

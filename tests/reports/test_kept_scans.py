@@ -16,9 +16,11 @@ from bids_muscle.dataset.names import dataset_path, derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json
 from bids_muscle.reports import kept_scans as module
+from bids_muscle.reports import scan_texts
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.kept_scans import kept_scans
 from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.scan_texts import SHOWN
 
 AddScan = Callable[..., Path]
 
@@ -26,7 +28,7 @@ AddScan = Callable[..., Path]
 @pytest.fixture
 def cohort(add_scan: AddScan, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six scans of three people; their files are new, and trusted to stay nevertheless."""
-    monkeypatch.setattr(module, 'SETTLED_S', -1)
+    monkeypatch.setattr(scan_texts, 'SETTLED_S', -1)
     for number in range(3):
         info = {'participant_id': f'sub-0{number}', 'age': str(30 + number), 'sex': 'F'}
         for session in ('a', 'b'):
@@ -51,8 +53,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(record.scan)  # type: ignore[attr-defined]
         return read_scan(output_dir, record)  # type: ignore[arg-type]
 
-    read_scan = module.read_scan
-    monkeypatch.setattr(module, 'read_scan', noted)
+    read_scan = scan_texts.read_scan
+    monkeypatch.setattr(scan_texts, 'read_scan', noted)
     return names
 
 
@@ -90,7 +92,7 @@ def test_what_is_kept_is_what_was_read(cohort: Path) -> None:
             assert (one.flags, one.missing) == (other.flags, other.missing)
             assert (one.definitions, one.table) == (other.definitions, other.table)
             assert one.segmentation == other.segmentation
-            shown = {name: path for name, path in other.figures.items() if name in module._SHOWN}
+            shown = {name: path for name, path in other.figures.items() if name in SHOWN}
             assert dict(one.figures) == shown
 
 
@@ -130,7 +132,7 @@ def test_files_that_have_just_changed_are_read_again(
     cohort: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a tick of the clock a file can change and keep its size and its time."""
-    monkeypatch.setattr(module, 'SETTLED_S', 1000)
+    monkeypatch.setattr(scan_texts, 'SETTLED_S', 1000)
     assert sums(cohort) == sums(cohort)
     assert len(read) == 12
 
@@ -164,14 +166,43 @@ def test_a_killed_run_leaves_what_it_had_read(
     monkeypatch.setattr(module, '_BATCH', 1)
     read.clear()
     if not (child := os.fork()):  # killed while it reads the third participant
-        read_scan = module.read_scan
-        module.read_scan = lambda folder, record: (  # type: ignore[assignment]
+        read_scan = scan_texts.read_scan
+        scan_texts.read_scan = lambda folder, record: (  # type: ignore[assignment]
             os._exit(9) if record.participant == '02' else read_scan(folder, record)
         )
         write_group(cohort)
     os.waitpid(child, 0)
     assert sums(cohort) == first
     assert {name[:6] for name in read} == {'sub-02'}
+
+
+def in_processes(output_dir: Path, n_procs: int) -> tuple[dict[str, str], list[str]]:
+    """Run the group level with nothing kept; return digests, and the texts that it kept."""
+    kept = output_dir / dataset_path('kept_scans')
+    kept.unlink(missing_ok=True)
+    with kept_scans(output_dir, n_procs) as scans:
+        written = write_group(output_dir, scans=scans)
+    with sqlite3.connect(kept) as database:
+        texts = sorted(line for line in database.iterdump() if 'INTO "person"' not in line)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}, texts
+
+
+@pytest.mark.parametrize('broken', [False, True])
+def test_several_processes_read_the_same(
+    cohort: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    if broken:
+        next((cohort / 'logs/sub-00').glob('*.json')).write_text('{')
+        next((cohort / 'sub-01').rglob('*_morph.tsv')).write_bytes(b'\xff')
+        shutil.rmtree(cohort / 'sub-02')
+    one = in_processes(cohort, 1)
+    assert len(read) == 6
+    monkeypatch.setattr(module, '_BATCH', 1)
+    monkeypatch.setattr(module, '_MANY', 1)
+    assert in_processes(cohort, 2) == one
+    assert len(read) == 6
+    scans = (cohort / 'group_scans.tsv').read_text()
+    assert ('cannot be read' in scans) == ('not a muscle table' in scans) == broken
 
 
 def test_a_file_in_use_is_not_waited_for(cohort: Path, read: list[str]) -> None:
