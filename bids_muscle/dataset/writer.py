@@ -13,7 +13,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, repeat, zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -66,7 +66,8 @@ def write_together(contents: Mapping[Path, Iterable[bytes]]) -> None:
     Parameters
     ----------
     contents
-        What each file shall hold, in pieces; missing folders are made.
+        What each file shall hold, in pieces that are taken of all files in turn; missing folders
+        are made.
 
     Raises
     ------
@@ -76,12 +77,17 @@ def write_together(contents: Mapping[Path, Iterable[bytes]]) -> None:
     written: dict[Path, Path] = {}
     path = next(iter(contents))
     try:
-        with contextlib.ExitStack() as streams:
-            for path, pieces in contents.items():
+        with contextlib.ExitStack() as stack:
+            streams = {}
+            for path in contents:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                written[path], stream = _create_beside(path)
-                streams.enter_context(stream)  # its lock lasts until the file is in its place
-                stream.writelines(pieces)
+                written[path], streams[path] = _create_beside(path)
+                stack.enter_context(streams[path])  # its lock lasts until the file is in its place
+            for pieces in zip_longest(*contents.values(), fillvalue=b''):
+                # The error names the path.
+                for (path, stream), piece in zip(streams.items(), pieces, strict=True):  # noqa: B007
+                    stream.write(piece)
+            for path, stream in streams.items():  # noqa: B007
                 stream.flush()
                 os.fsync(stream.fileno())
             for path, temporary in written.items():

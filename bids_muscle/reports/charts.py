@@ -301,12 +301,12 @@ def panel_grid(
 
     drawn = []
     for panel in panels:
-        pixels = np.unique(np.rint(place(panel.points)).astype(int), axis=0)
+        pixels = set(zip(*np.rint(place(panel.points)).astype(int).T.tolist(), strict=True))
         drawn.append(
             {
                 'title': wrap_name(panel.title, 30),
                 'text': panel.text,
-                'path': ''.join(f'M{x} {y}h0' for x, y in pixels.tolist()),
+                'path': ''.join(f'M{x} {y}h0' for x, y in sorted(pixels)),
                 'lines': [
                     (style, *place(np.array(line)).round(1).ravel().tolist())
                     for style, *line in panel.lines

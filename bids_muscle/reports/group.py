@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
-from bids_muscle.dataset.writer import write_bytes, write_text
+from bids_muscle.dataset.writer import write_text, write_together
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
 from bids_muscle.reports.cohort import People, analysed_measures
 from bids_muscle.reports.cohort_files import write_cohort_tables, write_review_tables
@@ -35,7 +37,7 @@ from bids_muscle.reports.page import (
 from bids_muscle.reports.paper import Paper, write_paper
 from bids_muscle.reports.published import published_context
 from bids_muscle.reports.ratings import RATINGS, CohortReview
-from bids_muscle.reports.review import write_review
+from bids_muscle.reports.review import review_page
 from bids_muscle.reports.scan_data import (
     completeness_data,
     outlier_data,
@@ -111,7 +113,8 @@ def write_group(
         remove_centiles(output_dir)
     shown = shown_variables(scans, people, options.groups, meanings)
     data = scan_data(values, people, scores, shown)
-    review_page = write_review(scans, data, output_dir)
+    review = output_dir / dataset_path('group_review')
+    page = output_dir / dataset_path('group_report')
     series = [
         _series_context(number, *each, values, analyses, norms, centiles)
         for number, each in enumerate(by_series(scans), 1)
@@ -127,13 +130,11 @@ def write_group(
         formula=options.formula,
     )
     paper, paper_files = _write_paper(output_dir, flow, text)
-    page = _write_page(
-        output_dir,
-        data.scans(),
+    text_of_page = _render(
         **_cohort_context(cohort, raw.remarks),
         causes=cause_table(complete).to_dict('records'),
         tables=[path.relative_to(output_dir).as_posix() for path in tables],
-        wall=review_page.name,
+        wall=review.name,
         series=series,
         **paper,
         data={
@@ -146,9 +147,18 @@ def write_group(
             'completeness': completeness_data(complete, cohort.unusable),
         },
     )
+    # Both pages are written at once, since all rows do not fit into memory.
+    rows, again = tee(data.scans())
+    pages = {
+        review: review_page(scans, replace(data, scans=lambda: again), output_dir),
+        page: page_pieces(text_of_page, rows),
+    }
+    write_together(
+        {path: (piece.encode('utf-8') for piece in pieces) for path, pieces in pages.items()}
+    )
     if options.ratings:
         cohort.check_ratings()
-    return [*tables, *paper_files, review_page, page]
+    return [*tables, *paper_files, *pages]
 
 
 def _plan(
@@ -192,12 +202,9 @@ def _cohort_context(cohort: Cohort, remarks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_page(output_dir: Path, rows: Iterator[dict[str, Any]], **context: Any) -> Path:
-    page = output_dir / dataset_path('group_report')
+def _render(**context: Any) -> str:
     template = environment().get_template('group.html.j2')
-    text = template.render(title='Cohort', outlier_z=OUTLIER_Z, min_df=MIN_DF, **context)
-    write_bytes((piece.encode('utf-8') for piece in page_pieces(text, rows)), page)
-    return page
+    return template.render(title='Cohort', outlier_z=OUTLIER_Z, min_df=MIN_DF, **context)
 
 
 def _write_paper(output_dir: Path, flow: Flow, paper: Paper) -> tuple[dict[str, Any], list[Path]]:

@@ -113,7 +113,7 @@ def _numbers(cells: Sequence[str] | pd.Series) -> pa.Array | None:
         column = column.combine_chunks()
     known = pc.if_else(pc.equal(column, MISSING), pa.scalar(None, pa.string()), column)
     if known.null_count == len(known):
-        return None
+        return pa.nulls(len(known), pa.float64()) if len(known) else None
     try:
         numbers = known.cast(pa.float64())
     except pa.ArrowInvalid:

@@ -92,11 +92,15 @@ def robust_scores(values: CohortValues, columns: Sequence[str]) -> RobustScores:
         ],
         dtype=int,
     )
+    counted = [place for place, scan in enumerate(scans) if not scan.exclusion()]
     outliers: list[Outlier] = []
     farthest: dict[str, np.ndarray] = {}
     for column in columns:
         farthest[column] = np.full(len(scans), np.nan)
-        for names, which, at, numbers in (_muscles(values, column), _quality(scans, column)):
+        for names, which, at, numbers in (
+            _muscles(values, column),
+            _quality(scans, counted, column),
+        ):
             for members in _groups(alike[at], which):
                 distance = numbers[members] - np.median(numbers[members])
                 mad = np.median(np.abs(distance))
@@ -133,9 +137,9 @@ def _muscles(values: CohortValues, column: str) -> _Named:
     return names, which[counted], values.scan[counted], values.of(column)[counted]
 
 
-def _quality(scans: Sequence[ScanOutputs], column: str) -> _Named:
-    """Return the same of a figure of image quality, which has no name."""
-    at = [k for k, scan in enumerate(scans) if column in scan.quality and not scan.exclusion()]
+def _quality(scans: Sequence[ScanOutputs], counted: Sequence[int], column: str) -> _Named:
+    """Return the same of a figure of image quality, which has no name, of scans that count."""
+    at = [k for k in counted if column in scans[k].quality]
     numbers = np.array([scans[k].quality[column] for k in at], dtype=float)
     return [''], np.zeros(len(at), int), np.array(at, dtype=int), numbers
 

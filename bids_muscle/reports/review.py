@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from bids_muscle.dataset.names import dataset_path
-from bids_muscle.dataset.writer import write_bytes
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans
 from bids_muscle.reports.page import SCANS_HERE, data_uri, environment, page_pieces
@@ -20,8 +19,13 @@ from bids_muscle.reports.scan_data import ScanData
 MOST_EMBEDDED = 500
 
 
-def write_review(scans: Sequence[ScanOutputs], data: ScanData, output_dir: Path) -> Path:
-    """Write the review page of a cohort; its pictures are files beside it.
+def review_page(
+    scans: Sequence[ScanOutputs],
+    data: ScanData,
+    output_dir: Path,
+    served: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Give the review page in pieces; its pictures are files beside it.
 
     Parameters
     ----------
@@ -31,25 +35,6 @@ def write_review(scans: Sequence[ScanOutputs], data: ScanData, output_dir: Path)
         From :func:`~bids_muscle.reports.scan_data.scan_data`.
     output_dir
         The derivatives dataset.
-    """
-    path = output_dir / dataset_path('group_review')
-    pieces = review_page(scans, data, output_dir)
-    write_bytes((piece.encode('utf-8') for piece in pieces), path)
-    return path
-
-
-def review_page(
-    scans: Sequence[ScanOutputs],
-    data: ScanData,
-    output_dir: Path,
-    served: Mapping[str, Any] | None = None,
-) -> Iterator[str]:
-    """Give the review page in pieces.
-
-    Parameters
-    ----------
-    scans, data, output_dir
-        As for :func:`write_review`.
     served
         If it comes from the server: ``rater``, ``readonly``, and the ``ratings`` that are kept.
     """

@@ -17,7 +17,7 @@ from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort import People, measure_definitions
 from bids_muscle.reports.cohort_values import DICE, CohortValues
 from bids_muscle.reports.completeness import STATUSES, cause_of
-from bids_muscle.reports.lights import Light, scan_light
+from bids_muscle.reports.lights import Light, scan_lights
 from bids_muscle.reports.measures import UNKNOWN_COLOUR
 from bids_muscle.reports.outliers import OUTLIER_Z, Outlier, RobustScores, outlier_columns
 from bids_muscle.reports.outputs import MISSING, ScanOutputs
@@ -78,7 +78,7 @@ def scan_data(
     there = {name for scan in scans for name in scan.quality}
     qualities = [name for name in quality_dictionary() if name in there]
     series = sorted({_series(scan) for scan in scans})
-    lights = [scan_light(scan) for scan in scans]
+    lights = scan_lights(values)
     kinds = _kinds(scans, lights)
     farthest = np.full(len(scans), np.nan)
     for column in set(measures) - {DICE}:
@@ -89,6 +89,7 @@ def scan_data(
     def rows() -> Iterator[dict[str, Any]]:
         shown = _values(values, measures, list(muscles))
         for scan, light, far, numbers in zip(scans, lights, farthest, shown, strict=True):
+            least_sure = scan.least_sure
             yield {
                 'scan': scan.record.scan,
                 'participant': scan.record.participant,
@@ -105,9 +106,9 @@ def scan_data(
                 'verdict': scan.verdict.rating if scan.verdict else '',
                 'excluded': scan.exclusion(),
                 'score': None if np.isnan(far) else round(float(far), 2),
-                'sure': _short(scan.least_sure[1]) if scan.least_sure else None,
+                'sure': _short(least_sure[1]) if least_sure else None,
                 **numbers,
-                'quality': [_short(scan.quality.get(name)) for name in qualities],
+                'quality': _shortened([scan.quality.get(name, np.nan) for name in qualities]),
             }
 
     shared = {

@@ -32,6 +32,7 @@ from bids_muscle.statistics.effect_size import (
 )
 from bids_muscle.statistics.linear_model import (
     SEX_CODE,
+    Design,
     complete,
     fit,
     make_design,
@@ -142,7 +143,9 @@ def sex_differences(
     """
     mean = values.mean(axis=1, skipna=False).rename(ALL_MUSCLES)
     outcomes = [mean, *(values[muscle] for muscle in values.columns)]
-    table = tested_table([_sex_row(y, people, covariates) for y in outcomes], SEX_COLUMNS)
+    designs: dict[bytes, Design] = {}
+    rows = [_sex_row(y, people, covariates, designs) for y in outcomes]
+    table = tested_table(rows, SEX_COLUMNS)
     # The mean of all muscles is no further test of its own.
     table['p_holm'] = [nan, *holm(table['p'].to_numpy(dtype=float)[1:])]
     return Analysis(table, (_sex_sentence(table),))
@@ -177,7 +180,13 @@ def paired_test(one: pd.Series, other: pd.Series) -> dict[str, Any]:
     }
 
 
-def _sex_row(y: pd.Series, people: pd.DataFrame, covariates: Sequence[str]) -> dict[str, Any]:
+def _sex_row(
+    y: pd.Series,
+    people: pd.DataFrame,
+    covariates: Sequence[str],
+    designs: dict[bytes, Design],
+) -> dict[str, Any]:
+    """Return a row of the table; the design of the same people is made once."""
     from scipy import stats
 
     terms = ['sex', *covariates]
@@ -190,7 +199,10 @@ def _sex_row(y: pd.Series, people: pd.DataFrame, covariates: Sequence[str]) -> d
         'n_male': int((who['sex'] == 'M').sum()),
         'n_excluded': int((~known).sum()),
     }
-    design = make_design(people, known.to_numpy(), terms)
+    of_whom = known.to_numpy().tobytes()
+    if of_whom not in designs:
+        designs[of_whom] = make_design(people, known.to_numpy(), terms)
+    design = designs[of_whom]
     reason = design.left_out.get('sex') or design.reason
     if reason:
         return row | {'reason': reason}

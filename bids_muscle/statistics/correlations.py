@@ -62,8 +62,9 @@ def partial_correlations(
     """
     rows, points = [], {}
     for variable in variables:
+        known = _Known(people, variable, control)
         for muscle in values.columns:
-            row, residuals = _correlation(values[muscle], people, variable, control, method)
+            row, residuals = _correlation(values[muscle], known, variable, method)
             rows.append(row)
             if residuals is not None and method == 'pearson':
                 points[str(muscle), variable] = residuals[:, ::-1]
@@ -84,24 +85,30 @@ def partial_correlations(
     return Analysis(table, (f'{text}{"; ".join(parts)}.',), points)
 
 
+class _Known:
+    """What is known of people for the correlations with a variable, whatever the muscle."""
+
+    def __init__(self, people: pd.DataFrame, variable: str, control: Sequence[str]) -> None:
+        others = [name for name in control if name != variable]
+        self.lacking = unknown(people, others)
+        self.others = [name for name in others if name not in self.lacking]
+        coded = people[[variable, *self.others]].copy()
+        if 'sex' in coded:
+            coded['sex'] = coded['sex'].map(SEX_CODE)
+        self.numbers = coded.to_numpy(dtype=float)
+        self.all_known = ~np.isnan(self.numbers).any(axis=1)
+        self.no_variable = bool(unknown(people, [variable]))
+
+
 def _correlation(
-    y: pd.Series,
-    people: pd.DataFrame,
-    variable: str,
-    control: Sequence[str],
-    method: str,
+    y: pd.Series, people: _Known, variable: str, method: str
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Return a row of the table, and the (n, 2) residuals of muscle and variable."""
     from scipy import stats
 
-    others = [name for name in control if name != variable]
-    lacking = unknown(people, others)
-    others = [name for name in others if name not in lacking]
-    coded = people[[variable, *others]].copy()
-    if 'sex' in coded:
-        coded['sex'] = coded['sex'].map(SEX_CODE)
-    known = y.notna() & coded.notna().all(axis=1)
-    data = np.column_stack([y[known], coded[known]]).astype(float)
+    others = people.others
+    known = y.notna().to_numpy() & people.all_known
+    data = np.column_stack([y[known], people.numbers[known]]).astype(float)
     n = len(data)
     row = {
         'muscle': y.name,
@@ -110,7 +117,7 @@ def _correlation(
         'n': n,
         'n_excluded': int((~known).sum()),
     }
-    if unknown(people, [variable]):
+    if people.no_variable:
         return row | {'reason': f'no participant has {variable}'}, None
     if reason := too_few(n, 2 + len(others)):
         return row | {'reason': reason}, None
@@ -145,7 +152,7 @@ def _correlation(
         'reason': '; '.join(
             [
                 *(f'{name} is the same in all participants' for name in constant),
-                *(f'no participant has {name}' for name in lacking),
+                *(f'no participant has {name}' for name in people.lacking),
             ]
         )
         or None,
