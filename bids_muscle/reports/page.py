@@ -17,7 +17,7 @@ from urllib.parse import quote
 from bids_muscle.dictionaries import MAIN_MEASURES
 from bids_muscle.reports.figure_files import Packed
 from bids_muscle.reports.outputs import MISSING, REASON, Definitions, number
-from bids_muscle.reports.rows import StoredRows, cells_of, columns_of
+from bids_muscle.reports.rows import StoredRows, cells_of, columns_of, of_one_table
 from bids_muscle.segmentation.quality import UNUSABLE_DICE
 
 if TYPE_CHECKING:
@@ -174,7 +174,9 @@ def main_measures(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
         return rows.main
     if not rows:
         return ()
-    there = set(columns_of(rows)).union(*rows)
+    there = set(columns_of(rows))
+    if not of_one_table(rows):
+        there = there.union(*rows)
     present = [name for name in MAIN_MEASURES if name in there]
     _, *columns = zip(*cells_of(rows, ('name', *present)), strict=True)
     valued = [

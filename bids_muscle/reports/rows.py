@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 from bids_muscle.dataset.writer import tsv_line
 from bids_muscle.tables import MISSING
@@ -23,6 +23,11 @@ class Row(Mapping[str, Cell]):
 
     def __init__(self, places: Mapping[str, int], cells: Sequence[Cell]) -> None:
         self._places, self._cells = places, cells
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """The places of the columns, which rows of one table share."""
+        return self._places
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -113,6 +118,12 @@ def columns_of(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(rows[0]) if rows else ()
 
 
+def of_one_table(rows: Sequence[Mapping[str, Cell]]) -> TypeGuard[Sequence[Row[Cell]]]:
+    """Return whether all rows are :class:`Row` and share their columns."""
+    tables = {id(row.places) if isinstance(row, Row) else None for row in rows}
+    return len(tables) == 1 and None not in tables
+
+
 def text_of(rows: Sequence[Mapping[str, str]]) -> str:
     r"""Return rows as lines of cells between tabs, as :func:`tsv_line` writes cells.
 
@@ -175,11 +186,14 @@ def cells_of(
     >>> list(cells_of([{'a': '1', 'b': '2'}], ('b', 'c')))
     [('2', 'n/a')]
     """
-    if not isinstance(rows, StoredRows):
-        return [tuple([row.get(name, MISSING) for name in names]) for row in rows]
-    get = _getter(rows.columns, names)
     # A missing column is the cell behind the last one.
-    return [get(f'{line}\t{MISSING}'.split('\t')) for line in rows.lines]
+    if isinstance(rows, StoredRows):
+        get = _getter(rows.columns, names)
+        return [get(f'{line}\t{MISSING}'.split('\t')) for line in rows.lines]
+    if of_one_table(rows):
+        get = _getter(columns_of(rows), names)
+        return [get((*row.cells, MISSING)) for row in rows]
+    return [tuple([row.get(name, MISSING) for name in names]) for row in rows]
 
 
 @cache
