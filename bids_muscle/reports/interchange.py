@@ -89,6 +89,8 @@ def typed(cells: Sequence[str] | pd.Series) -> pa.Array:
 
     if (numbers := _numbers(cells)) is not None:
         return numbers
+    if _text(cells).unique().to_pylist() == [MISSING]:
+        return pa.nulls(len(cells), pa.float64())
     cells = list(cells)
     if type_of(cells) == 'logical':
         return pa.array([None if word == MISSING else word in TRUE for word in cells])
@@ -99,6 +101,14 @@ def typed(cells: Sequence[str] | pd.Series) -> pa.Array:
         return pa.array(column, pa.string(), from_pandas=True)
 
 
+def _text(cells: Sequence[str] | pd.Series) -> pa.Array:
+    """Return text as Arrow has it; that of a column of a table need not be copied."""
+    import pyarrow as pa
+
+    column = pa.array(getattr(cells, 'array', cells), pa.string())
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
 def _numbers(cells: Sequence[str] | pd.Series) -> pa.Array | None:
     """Return a column of text as numbers, or None where it may hold anything else.
 
@@ -107,13 +117,10 @@ def _numbers(cells: Sequence[str] | pd.Series) -> pa.Array | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    # Of a column of a table, its text need not be copied.
-    column = pa.array(getattr(cells, 'array', cells), pa.string())
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+    column = _text(cells)
     known = pc.if_else(pc.equal(column, MISSING), pa.scalar(None, pa.string()), column)
     if known.null_count == len(known):
-        return pa.nulls(len(known), pa.float64()) if len(known) else None
+        return None
     try:
         numbers = known.cast(pa.float64())
     except pa.ArrowInvalid:
