@@ -23,6 +23,8 @@ _ENLARGED = {'lumbar': 1.0, 'cervical': 1.7}
 _BEHIND_MM, _BEFORE_MM = 10.0, 60.0
 #: Share of the labelled voxels in front and behind that may be stray.
 _STRAY = 0.02
+#: Voxels farther away do not reach a point of a cubic spline, but for the rounding of its numbers.
+_REACH = 32
 #: A stack lower than this, mm as enlarged, shows no two discs.
 _LEAST_MM = 30.0
 
@@ -71,10 +73,14 @@ def find_discs(
     x, y, z = np.broadcast_arrays(
         line(up)[None, None] + sides[:, None, None], forward[:, None], up[None, None]
     )
+    near = [slice(max(int(at.min()) - _REACH, 0), int(at.max()) + _REACH + 1) for at in (x, y)]
+    places = [x - near[0].start, y - near[1].start, z]
     affine = np.diag([_APART_MM, _PIXEL_MM, _PIXEL_MM, 1])
     planes = {
         name: Nifti1Image(
-            map_coordinates(np.asarray(image.dataobj, np.float32), [x, y, z], order=3).clip(0),
+            map_coordinates(
+                np.asarray(np.asanyarray(image.dataobj)[*near], np.float32), places, order=3
+            ).clip(0),
             affine,
         )
         for name, image in images.items()
