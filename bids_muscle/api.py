@@ -317,8 +317,9 @@ def _levels(prepared: PreparedScan, labels: Nifti1Image, table: LabelTable) -> S
 
     atlas = read_atlas(find_atlas(None, table.region))
     labels = renumbered(labels, table, atlas.table)
-    discs = find_discs(prepared.corrected, labels, atlas.table, table.region)
-    found = align_scan(prepared.corrected, labels, prepared.body_mask, atlas, discs_mm=discs)
+    images, mask = prepared.corrected, prepared.body_mask
+    discs_mm, support = find_discs(images, labels, atlas.table, table.region)
+    found = align_scan(images, labels, mask, atlas, discs_mm=discs_mm, support=support)
     shares = level_probabilities(found, atlas, labels)
     levels = choose_levels(shares, (), None, labels.shape[2]).levels
     return levels if any(levels.names) else None

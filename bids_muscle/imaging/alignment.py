@@ -126,6 +126,7 @@ def align_scan(
     atlas: Atlas,
     *,
     discs_mm: np.ndarray | None = None,
+    support: np.ndarray | None = None,
     deformable: bool = False,
 ) -> Alignment:
     """Align a scan with an atlas.
@@ -142,6 +143,8 @@ def align_scan(
         Of the region of the scan.
     discs_mm
         (N, 3) middles of the discs that are seen in the scan; the levels then meet at these.
+    support
+        (N,) share of the views of the scan that see each disc; None for all.
     deformable
         Add SyN (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the affine.
     """
@@ -165,7 +168,8 @@ def align_scan(
                 intensity = np.asarray(atlas.images[name].dataobj)
                 seen = scan_points(images[name], classes, inside)
                 fits.append(PointMatch(seen, replace(target, intensity=intensity)))
-        counts = count_discs(fits, matrix, atlas.boundaries, discs_mm, centre, spread_mm)
+        seen_in = np.ones(len(discs_mm)) if support is None else support
+        counts = count_discs(fits, matrix, atlas.boundaries, discs_mm, seen_in, centre, spread_mm)
     if counts:
         matrix = counts[0].matrix
     alignment = Alignment(

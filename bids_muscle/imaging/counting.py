@@ -15,7 +15,6 @@ from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 from nibabel.affines import apply_affine
-from numpy.polynomial import Polynomial
 
 from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.levels import Boundary
@@ -33,10 +32,18 @@ _MAX_GROWTH = 1.6
 #: What a disc beyond the spine's ends costs, in units of log probability: one within the sacrum
 #: is seldom seen, but it is.
 _BEYOND = 2.3
-#: What a disc that is none and one that was missed cost when the rest is compared with a smooth
-#: curve, how far discs lie from it, mm, and how much levels differ from the atlas's, as a share.
-_OUT_COST, _MISSED_COST, _MAX_MISSED = 4.0, 2.0, 3
-_REGULAR_SD_MM, _LEVEL_SD = 3.0, 0.2
+#: What a disc costs, in the same units, that would be in view beyond those that were seen, and how
+#: far from the edge of the scan, mm: of ten, nine are seen.
+_UNSEEN, _EDGE_MM = 2.3, 5.0
+#: What a disc that is none, seen in all views, and one that was missed cost when the rest is
+#: compared with a smooth curve; how many of each there are at most; how far discs lie from the
+#: curve along the body and across, mm; and how much levels differ from the atlas's, as a share.
+_OUT_COST, _MISSED_COST, _MAX_OUT, _MAX_MISSED = 4.0, 2.0, 8, 3
+_REGULAR_SD_MM, _ACROSS_SD_MM, _LEVEL_SD = 3.0, 8.0, 0.2
+#: How much the spine bends: square term of its curve across the body, in heights of a level.
+_BEND_SD = 0.1
+#: Discs are no closer than this share of a usual level.
+_CLOSEST = 0.5
 #: What is less probable than this is left out.
 _LEAST = 1e-3
 
@@ -68,6 +75,7 @@ def count_discs(
     matrix: np.ndarray,
     borders: Sequence[Boundary],
     discs_mm: np.ndarray,
+    support: np.ndarray,
     centre_mm: np.ndarray,
     spread_mm: float,
 ) -> tuple[Count, ...]:
@@ -84,6 +92,8 @@ def count_discs(
         Of the levels of the atlas, in its world, from top to bottom without gaps.
     discs_mm
         (N, 3) middles of the discs in the scan, in any order; some may have been missed.
+    support
+        (N,) share of the views of the scan that see each, above 0 to 1.
     centre_mm
         (3,) middle of the points of the scan.
     spread_mm
@@ -107,7 +117,7 @@ def count_discs(
     rough = partial(score, fits=[fit.of_some(_ROUGH) for fit in fits])
 
     level_mm = float(-np.diff(there[:, 2]).mean())
-    kept, places = regular(placed[:, 2], level_mm)
+    kept, places = regular(placed, support[order], level_mm)
     discs, placed = discs[kept], placed[kept]
     highest = VERTEBRAE.index('C2') - VERTEBRAE.index(borders[0].upper)
     lowest = VERTEBRAE.index('L5') - VERTEBRAE.index(borders[0].upper)
@@ -128,6 +138,10 @@ def count_discs(
         possible = (numbers >= highest) & (numbers <= lowest)
         boundaries = _named(moved, borders, discs[possible], numbers[possible], spread_mm)
         cost = _BEYOND * np.count_nonzero(~possible)
+        above = range(max(highest, 0), numbers[0])
+        below = range(numbers[-1] + 1, min(lowest + 1, len(borders)))
+        shown = [fits[0].shows(moved, there[number], _EDGE_MM) for number in (*above, *below)]
+        cost += _UNSEEN * sum(shown)
         candidates.append((CERTAINTY * score(moved) - cost, moved, boundaries, discs[possible]))
     if not candidates:
         return ()
@@ -142,17 +156,21 @@ def count_discs(
     return tuple(sorted(counts, key=lambda count: -count.probability))
 
 
-def regular(heights_mm: np.ndarray, level_mm: float) -> tuple[np.ndarray, np.ndarray]:
+def regular(
+    places_mm: np.ndarray, support: np.ndarray, level_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Find which discs were missed, and which are none, from how regular the rest is.
 
-    The heights of levels change little from one to the next. Of all ways to leave out up to two
-    discs and to miss up to three, that with the least residuals from a smooth curve is taken;
-    each disc left out and each one missed costs.
+    The heights of levels change little from one to the next, and discs lie on a smooth curve. Of
+    all ways to leave out some and to miss up to three, that with the least residuals from such a
+    curve is taken; each disc left out costs by how many views see it, each one missed as well.
 
     Parameters
     ----------
-    heights_mm
-        (N,) of the discs, from top to bottom.
+    places_mm
+        (N, 3) of the discs along the axes of the atlas, from top to bottom.
+    support
+        (N,) share of the views that see each.
     level_mm
         Usual height of a level.
 
@@ -165,34 +183,41 @@ def regular(heights_mm: np.ndarray, level_mm: float) -> tuple[np.ndarray, np.nda
 
     Examples
     --------
-    >>> regular(np.array([170.0, 140.0, 80.0, 62.0, 48.0]), 32.0)[1].tolist()
+    >>> heights = np.array([170.0, 140.0, 80.0, 62.0, 48.0])
+    >>> regular(heights[:, None] * [0, 0, 1], np.ones(5), 32.0)[1].tolist()
     [0, 1, 3, 4]
     """
-    n = len(heights_mm)
+    n = len(places_mm)
     best = (np.inf, np.arange(n), np.arange(n))
-    for n_out in range(min(2, n - MIN_DISCS) + 1):
+    for n_out in range(min(_MAX_OUT, n - MIN_DISCS) + 1):
         for out in combinations(range(n), n_out):
+            price_out = _OUT_COST * support[list(out)].sum()
             kept = np.delete(np.arange(n), out)
-            heights = heights_mm[kept]
+            own = places_mm[kept]
+            if price_out >= best[0] or (-np.diff(own[:, 2])).min() < _CLOSEST * level_mm:
+                continue
             for missed in range(_MAX_MISSED + 1):
-                price = _OUT_COST * n_out + _MISSED_COST * missed
+                price = price_out + _MISSED_COST * missed
                 if price >= best[0]:
                     break
                 for gaps in combinations_with_replacement(range(len(kept) - 1), missed):
                     steps = 1 + np.bincount(gaps, minlength=len(kept) - 1)
                     places = np.concatenate([[0], np.cumsum(steps)])
-                    cost = price + _irregularity(places, heights, level_mm)
+                    cost = price + _irregularity(places, own, level_mm)
                     if cost < best[0]:
                         best = (cost, kept, places)
     return best[1], best[2]
 
 
-def _irregularity(places: np.ndarray, heights: np.ndarray, level_mm: float) -> float:
-    curve = Polynomial.fit(places, heights, 2 if len(places) > 3 else 1)
-    residuals = (heights - curve(places)) / _REGULAR_SD_MM
-    levels = -np.diff(curve(np.arange(places[-1] + 1)))
+def _irregularity(numbers: np.ndarray, places_mm: np.ndarray, level_mm: float) -> float:
+    powers = np.vander(numbers - numbers.mean(), 3 if len(numbers) > 3 else 2)
+    curve, *_ = np.linalg.lstsq(powers, places_mm, rcond=None)
+    residuals = (places_mm - powers @ curve) / [_ACROSS_SD_MM, _ACROSS_SD_MM, _REGULAR_SD_MM]
+    every = np.vander(np.arange(numbers[-1] + 1) - numbers.mean(), powers.shape[1])
+    levels = -np.diff(every @ curve[:, 2])
     usual = (np.log(np.maximum(levels, 1) / level_mm) / _LEVEL_SD) ** 2
-    return float((residuals**2).sum() + usual.mean())
+    bend = curve[0, :2] / (_BEND_SD * level_mm) if len(curve) > 2 else np.zeros(2)
+    return float((residuals**2).sum() + usual.mean() + (bend**2).sum())
 
 
 def _in_plane(

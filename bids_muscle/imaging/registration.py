@@ -40,6 +40,8 @@ _BINS = 16
 #: Nats of a point to units of log probability. Points are not independent; chosen so that on
 #: simulated people slices named with a confidence of p are right in a share of p.
 CERTAINTY = 60.0
+#: Points up to this distance across the spine say how far a scan reaches along it, mm.
+_NEAR_MM = 25.0
 #: Usual relative difference of people's vertebral height from the atlas's, and of stretch along
 #: one axis against another.
 _HEIGHT_SD, _STRETCH_SD = 0.08, 0.15
@@ -155,6 +157,23 @@ class PointMatch:
         few._ras = np.ascontiguousarray(self._ras[:, ::step])
         few._bins, few._log_prior = self._bins[::step], self._log_prior[::step]
         return few
+
+    def shows(self, matrix: np.ndarray, place_mm: np.ndarray, edge_mm: float) -> bool:
+        """Return whether the scan reaches farther than a place of the atlas, up and down.
+
+        Parameters
+        ----------
+        matrix
+            (4, 4) from mm in the scan to mm in the atlas.
+        place_mm
+            (3,) in the atlas.
+        edge_mm
+            By how much it is to reach farther.
+        """
+        placed = apply_affine(matrix, self._points.ras_mm)
+        near = np.linalg.norm(placed[:, :2] - place_mm[:2], axis=1) < _NEAR_MM
+        heights = placed[near, 2] - place_mm[2]
+        return bool(len(heights) and heights.min() < -edge_mm and heights.max() > edge_mm)
 
     def score(self, matrix: np.ndarray) -> float:
         """Return the information, less where people are seldom so tall or so stretched.

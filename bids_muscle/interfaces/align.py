@@ -79,12 +79,14 @@ class AlignScan(SimpleInterface):
         if atlas:
             known = renumbered(labels, inputs.table, atlas.table)
             mask = load(inputs.body_mask)
+            discs_mm, support = find_discs(images, known, atlas.table, atlas.region)
             found = alignment.align_scan(
                 images,
                 known,
                 mask,
                 atlas,
-                discs_mm=find_discs(images, known, atlas.table, atlas.region),
+                discs_mm=discs_mm,
+                support=support,
                 deformable=inputs.deformable,
             )
             shares = alignment.level_probabilities(found, atlas, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from nibabel import Nifti1Image
@@ -25,6 +25,16 @@ _BEHIND_MM, _BEFORE_MM = 10.0, 60.0
 _STRAY = 0.02
 #: Voxels farther away do not reach a point of a cubic spline, but for the rounding of its numbers.
 _REACH = 32
+#: Pixels cut off behind and below in each view. The model has seen no real neck: what it finds
+#: there depends on where its strides of 16 pixels fall.
+_VIEWS = {
+    'lumbar': ((0, 0),),
+    'cervical': ((0, 0), (2, 0), (4, 0), (6, 4), (8, 2), (10, 8), (12, 0), (14, 12)),
+}
+#: Discs of two views are the same up to this distance along the spine, mm as enlarged.
+_SAME_MM = 4.0
+#: Least share of the views that see a disc.
+_LEAST_SUPPORT = 0.25
 #: A stack lower than this, mm as enlarged, shows no two discs.
 _LEAST_MM = 30.0
 
@@ -34,7 +44,7 @@ def find_discs(
     labels: Nifti1Image,
     table: LabelTable,
     region: str,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the discs of the spine in an axial scan.
 
     Sagittal planes through the scan are interpolated about the middle between left and right
@@ -53,12 +63,14 @@ def find_discs(
 
     Returns
     -------
-    numpy.ndarray
+    discs_mm
         (N, 3) middle of each disc, RAS+ mm, from below; empty where none is seen.
+    support
+        (N,) share of the views that see it.
     """
-    from scipy.ndimage import center_of_mass, map_coordinates
+    from scipy.ndimage import map_coordinates
 
-    none = np.zeros((0, 3))
+    none = np.zeros((0, 3)), np.zeros(0)
     drawn, spacing = np.asarray(labels.dataobj), voxel_sizes(labels.affine)
     zoom = _ENLARGED[region]
     line = middle_line(drawn, table)
@@ -75,31 +87,18 @@ def find_discs(
     )
     near = [slice(max(int(at.min()) - _REACH, 0), int(at.max()) + _REACH + 1) for at in (x, y)]
     places = [x - near[0].start, y - near[1].start, z]
-    affine = np.diag([_APART_MM, _PIXEL_MM, _PIXEL_MM, 1])
     planes = {
-        name: Nifti1Image(
-            map_coordinates(
-                np.asarray(np.asanyarray(image.dataobj)[*near], np.float32), places, order=3
-            ).clip(0),
-            affine,
-        )
+        name: map_coordinates(
+            np.asarray(np.asanyarray(image.dataobj)[*near], np.float32), places, order=3
+        ).clip(0)
         for name, image in images.items()
     }
     predictor = Predictor(find_model(str(packaged_models() / 'stacks'), SPINE))
-    try:
-        segmented = predictor.segment(planes)
-    except SegmentationError:  # no spine is seen
-        return none
-    discs = name_spine(
-        np.asarray(segmented.labels.dataobj),
-        np.asarray(segmented.confidence.dataobj),
-        (_APART_MM, _PIXEL_MM, _PIXEL_MM),
-        (DISC,),
-    ).discs
-    numbers = np.unique(discs[discs > 0])
-    if not len(numbers):
-        return none
-    middles = np.array(center_of_mass(discs > 0, discs, numbers))
+    views = []
+    for behind, below in _VIEWS[region]:
+        cut = {name: plane[:, behind:, below:] for name, plane in planes.items()}
+        views.append(np.add(_middles(predictor, cut), (0, behind, below)))
+    middles, support = agreed(views)
     height = up[0] + middles[:, 2] * step[2]
     voxels = np.stack(
         [
@@ -109,7 +108,59 @@ def find_discs(
         ],
         axis=1,
     )
-    return apply_affine(labels.affine, voxels)
+    return apply_affine(labels.affine, voxels), support
+
+
+def _middles(predictor: Predictor, planes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the middles of the discs in sagittal planes, (N, 3) voxel indices."""
+    from scipy.ndimage import center_of_mass
+
+    affine = np.diag([_APART_MM, _PIXEL_MM, _PIXEL_MM, 1])
+    try:
+        segmented = predictor.segment(
+            {name: Nifti1Image(plane, affine) for name, plane in planes.items()}
+        )
+    except SegmentationError:  # no spine is seen
+        return np.zeros((0, 3))
+    discs = name_spine(
+        np.asarray(segmented.labels.dataobj),
+        np.asarray(segmented.confidence.dataobj),
+        (_APART_MM, _PIXEL_MM, _PIXEL_MM),
+        (DISC,),
+    ).discs
+    numbers = np.unique(discs[discs > 0])
+    if not len(numbers):
+        return np.zeros((0, 3))
+    return np.array(center_of_mass(discs > 0, discs, numbers))
+
+
+def agreed(views: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Join the discs of several views of the same planes.
+
+    Parameters
+    ----------
+    views
+        (N, 3) voxel indices of the middles of the discs, of each view.
+
+    Returns
+    -------
+    middles
+        (M, 3) the median of each disc, from below.
+    support
+        (M,) share of the views that see it.
+    """
+    places = np.concatenate(views)
+    which = np.repeat(np.arange(len(views)), [len(view) for view in views])
+    order = np.argsort(places[:, 2])
+    places, which = places[order], which[order]
+    gaps = np.diff(places[:, 2]) > _SAME_MM / _PIXEL_MM
+    found, support = [], []
+    for own in np.split(np.arange(len(places)), np.flatnonzero(gaps) + 1):
+        share = len(set(which[own])) / len(views)
+        if share >= _LEAST_SUPPORT:
+            found.append(np.median(places[own], axis=0))
+            support.append(share)
+    return np.array(found).reshape(-1, 3), np.array(support)
 
 
 def middle_line(drawn: np.ndarray, table: LabelTable) -> Polynomial | None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.imaging import counting
 from bids_muscle.imaging.atlas import Atlas
 from bids_muscle.imaging.counting import regular
-from bids_muscle.segmentation.stack_discs import middle_line
+from bids_muscle.imaging.registration import PointMatch, scan_points
+from bids_muscle.segmentation.stack_discs import agreed, middle_line
 
 
 @pytest.fixture(scope='module')
@@ -25,6 +27,10 @@ def atlas() -> Atlas:
 
 def discs(*heights_mm: float) -> np.ndarray:
     return np.array([(0.0, 0.0, height) for height in heights_mm])
+
+
+def upright(heights_mm: np.ndarray) -> np.ndarray:
+    return heights_mm[:, None] * [0.0, 0.0, 1.0]
 
 
 def expected(heights_mm: dict[str, float], n_slices: int = 40) -> list[str]:
@@ -108,9 +114,72 @@ def test_regular_rows_survive_a_missed_disc_and_one_that_is_none(
     if fault == 'none':
         between = heights[position] - 0.5 * levels[position]
         given_heights = np.insert(heights, position + 1, between)
-    kept, places = regular(given_heights, 31.0)
+    kept, places = regular(upright(given_heights), np.ones(len(given_heights)), 31.0)
     assert given_heights[kept] == pytest.approx(heights[truth])
     assert places.tolist() == (truth - truth[0]).tolist()
+
+
+def test_of_two_rows_the_one_that_fits_the_discs_of_all_views_is_taken() -> None:
+    # Some views see the middles of vertebrae as discs; the two lowest discs are seen by all.
+    heights = np.array([100.0, 91, 82, 73, 62, 52, 43, 25, 6])
+    support = np.array([0.5, 0.4, 0.5, 0.5, 0.5, 0.4, 0.5, 1, 1])
+    kept, places = regular(upright(heights), support, 19.0)
+    assert heights[kept].tolist() == [100, 82, 62, 43, 25, 6]
+    assert places.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_lies_off_the_spine_is_no_disc() -> None:
+    places_mm = upright(np.array([49.0, 31, 11, -8, -24]))
+    places_mm[:, 1] = (-29, 3, 4, -1, -6)
+    kept, _ = regular(places_mm, np.array([0.5, 1, 1, 1, 1]), 19.0)
+    assert kept.tolist() == [1, 2, 3, 4]
+
+
+def test_a_double_curve_of_the_spine_keeps_its_discs() -> None:
+    places_mm = upright(31.0 * np.arange(6, 0, -1))
+    places_mm[:, 0] = (0, 12, 8, -8, -12, 0)
+    kept, _ = regular(places_mm, np.ones(6), 31.0)
+    assert kept.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_names_that_leave_a_disc_in_view_unseen_are_less_probable(
+    atlas: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The two lower borders; by the names one level higher, all that would be in view are seen.
+    seen = discs(0, -40)
+    found = align(body(), atlas, discs_mm=seen).counts
+    monkeypatch.setattr(counting, '_UNSEEN', 0.0)
+    without = align(body(), atlas, discs_mm=seen).counts
+
+    def share(counts: tuple[counting.Count, ...]) -> float:
+        return sum(each.probability for each in counts if each.boundaries[0].upper == 'L2')
+
+    assert share(found) < share(without)
+
+
+@pytest.mark.parametrize(('height', 'shown'), [(0, True), (70, True), (77, False), (120, False)])
+def test_a_place_is_shown_where_the_scan_reaches_farther(
+    atlas: Atlas, height: float, shown: bool
+) -> None:
+    person = body()
+    points = scan_points(person.images['water'], person.labels, person.mask)
+    match = PointMatch(points, atlas.target('water'))
+    assert match.shows(np.eye(4), np.array([0.0, 0.0, height]), 5.0) == shown
+
+
+def test_discs_of_several_views_are_joined_where_they_are_near() -> None:
+    views = [
+        np.array([[4.0, 30, 10], [4, 31, 40]]),
+        np.array([[4.0, 32, 11], [4, 31, 70]]),
+        np.array([[4.0, 34, 12], [4, 31, 41]]),
+        np.zeros((0, 3)),
+    ]
+    middles, support = agreed(views)
+    assert middles.tolist() == [[4, 32, 11], [4, 31, 40.5], [4, 31, 70]]
+    assert support.tolist() == [0.75, 0.5, 0.25]
+    middles, support = agreed(views[-1:])
+    assert middles.shape == (0, 3)
+    assert len(support) == 0
 
 
 def test_the_middle_follows_a_scoliosis_and_a_shifted_body() -> None:

@@ -53,8 +53,9 @@ def align(folder: Path, scan: str) -> tuple[Alignment, SliceLevels]:
     )
     labels = Predictor(find_model(None, region)).segment(ready.corrected).labels
     atlas = read_atlas(find_atlas(None, region))
-    discs = find_discs(ready.corrected, labels, atlas.table, region)
-    found = align_scan(ready.corrected, labels, ready.body_mask, atlas, discs_mm=discs)
+    images, mask = ready.corrected, ready.body_mask
+    discs_mm, support = find_discs(images, labels, atlas.table, region)
+    found = align_scan(images, labels, mask, atlas, discs_mm=discs_mm, support=support)
     shares = level_probabilities(found, atlas, nib.Nifti1Image(labels.dataobj, labels.affine))
     return found, likeliest(shares, labels.shape[2], 'atlas')
 
