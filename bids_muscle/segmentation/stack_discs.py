@@ -35,7 +35,7 @@ _VIEWS = {
 _SAME_MM = 4.0
 #: Least share of the views that see a disc.
 _LEAST_SUPPORT = 0.25
-#: A stack lower than this, mm as enlarged, shows no two discs.
+#: A stack lower than this, or planes less deep, mm as enlarged, show no two discs.
 _LEAST_MM = 30.0
 
 
@@ -82,6 +82,8 @@ def find_discs(
     high = min(rows[-1] + _BEFORE_MM / zoom / spacing[1], drawn.shape[1] - 1)
     up = np.arange(0, drawn.shape[2] - 1 + 1e-6, step[2])
     sides, forward = (np.arange(_PLANES) - _PLANES // 2) * step[0], np.arange(low, high, step[1])
+    if len(forward) * _PIXEL_MM < _LEAST_MM:
+        return none
     x, y, z = np.broadcast_arrays(
         line(up)[None, None] + sides[:, None, None], forward[:, None], up[None, None]
     )
