@@ -15,6 +15,7 @@ from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 from nibabel.affines import apply_affine
+from numpy.polynomial.polynomial import polyfit, polyval
 
 from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.levels import Boundary
@@ -192,9 +193,11 @@ def regular(
     for n_out in range(min(_MAX_OUT, n - MIN_DISCS) + 1):
         for out in combinations(range(n), n_out):
             price_out = _OUT_COST * support[list(out)].sum()
+            if price_out >= best[0]:
+                continue
             kept = np.delete(np.arange(n), out)
             own = places_mm[kept]
-            if price_out >= best[0] or (-np.diff(own[:, 2])).min() < _CLOSEST * level_mm:
+            if (-np.diff(own[:, 2])).min() < _CLOSEST * level_mm:
                 continue
             for missed in range(_MAX_MISSED + 1):
                 price = price_out + _MISSED_COST * missed
@@ -210,13 +213,13 @@ def regular(
 
 
 def _irregularity(numbers: np.ndarray, places_mm: np.ndarray, level_mm: float) -> float:
-    powers = np.vander(numbers - numbers.mean(), 3 if len(numbers) > 3 else 2)
-    curve, *_ = np.linalg.lstsq(powers, places_mm, rcond=None)
-    residuals = (places_mm - powers @ curve) / [_ACROSS_SD_MM, _ACROSS_SD_MM, _REGULAR_SD_MM]
-    every = np.vander(np.arange(numbers[-1] + 1) - numbers.mean(), powers.shape[1])
-    levels = -np.diff(every @ curve[:, 2])
+    degree = 2 if len(numbers) > 3 else 1
+    curve = polyfit(numbers, places_mm, degree)
+    off = places_mm - polyval(numbers, curve).T
+    residuals = off / [_ACROSS_SD_MM, _ACROSS_SD_MM, _REGULAR_SD_MM]
+    levels = -np.diff(polyval(np.arange(numbers[-1] + 1), curve[:, 2]))
     usual = (np.log(np.maximum(levels, 1) / level_mm) / _LEVEL_SD) ** 2
-    bend = curve[0, :2] / (_BEND_SD * level_mm) if len(curve) > 2 else np.zeros(2)
+    bend = curve[2:, :2] / (_BEND_SD * level_mm)
     return float((residuals**2).sum() + usual.mean() + (bend**2).sum())
 
 
