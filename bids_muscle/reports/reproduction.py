@@ -111,8 +111,13 @@ def _table(
     headings += [each for each in dict.fromkeys(c for _, c in theirs) if each not in headings]
     path, reason = output / spec['file'], ''
     ours: dict[tuple[str, str], str] = {}
+    unknown: set[str] = set()
     if path.is_file():
-        ours = fill(spec, read_tsv(path, _TEXT).to_dict('records'))
+        rows = read_tsv(path, _TEXT).to_dict('records')
+        ours = fill(spec, rows)
+        unknown = {
+            row['reason'] for row in _chosen(spec, rows) if isinstance(row.get('reason'), str)
+        }
     elif spec.get('needs') in lacking:
         reason = f'The data have no label map of {lacking[spec["needs"]]}.'
     else:
@@ -122,6 +127,7 @@ def _table(
         **dict(zip(('heading', 'about'), _heading(spec), strict=True)),
         'file': spec['file'] if not reason else '',
         'reason': reason,
+        'unknown': sorted(unknown - {''}),
         'headings': headings,
         'rows': [
             (
@@ -163,11 +169,9 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
     >>> fill(spec, rows)
     {('psoas', 'Dice'): '0.91'}
     """
-    only, rename = spec.get('only', {}), spec.get('rename', {})
+    rename = spec.get('rename', {})
     cells: dict[tuple[str, str], str] = {}
-    for row in rows:
-        if any(row.get(key) not in values for key, values in only.items()):
-            continue
+    for row in _chosen(spec, rows):
         named = {k: rename.get(v, v) if isinstance(v, str) else v for k, v in row.items()}
         name = spec['row'].format_map(named).strip()
         for column in spec['columns']:
@@ -175,6 +179,11 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
             if all(row.get(key) == value for key, value in where.items()):
                 cells[name, column['heading']] = _cell(column['cell'], row)
     return cells
+
+
+def _chosen(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    only = spec.get('only', {})
+    return [row for row in rows if all(row.get(key) in values for key, values in only.items())]
 
 
 class _Number(float):

@@ -35,6 +35,8 @@ def test_a_description_is_complete(name: str) -> None:
     paper = read_paper(name)
     titles = ' '.join(each['title'] for each in (*paper.tables, *paper.figures))
     assert all(re.search(rf'\b{what}\b', titles) for what in SHOWN[name])
+    headings = [each['title'].partition('. ')[0] for each in (*paper.tables, *paper.figures)]
+    assert len(set(headings)) == len(headings)
     numbers = {row['table'] for row in read_rows(DATA / f'{name}.tsv')}
     assert numbers <= {table['number'] for table in paper.tables}
     for row in read_rows(DATA / f'{name}.tsv'):
@@ -87,6 +89,24 @@ def test_a_page_without_results_says_what_is_missing(tmp_path: Path) -> None:
     assert 'Not made: The data have no label map of single discs' in page
     assert 'evaluation_sections.tsv was not made' in page
     assert '0.844 ± 0.0567' in page  # the paper's own numbers are there
+
+
+def test_a_page_says_why_a_test_was_not_made(tmp_path: Path) -> None:
+    table = {
+        'number': 't', 'title': 'Text. Tests', 'file': 'tests.tsv', 'row': '{outcome}',
+        'only': {'within': ['all']}, 'columns': [{'heading': 'p', 'cell': ['{p:p}']}],
+    }  # fmt: skip
+    (tmp_path / 'tests.tsv').write_text(
+        'outcome\twithin\tp\treason\na\tall\tn/a\t3 people are too few\n'
+        'b\tall\t0.5\tn/a\nc\tdisc\tn/a\tnobody\n'
+    )
+    shown = {
+        'name': 'xia2019', 'title': '', 'scale': 'tiny', 'data': '', 'arms': [],
+        'tables': [table], 'figures': [],
+    }  # fmt: skip
+    page = write_reproduction(shown, tmp_path, {}, [], {}).read_text()
+    assert '<p>n/a: 3 people are too few.</p>' in page
+    assert 'nobody' not in page
 
 
 def test_structures_without_sides_are_drawn() -> None:
