@@ -16,7 +16,6 @@ from bids_muscle.imaging.counting import Count, count_discs
 from bids_muscle.imaging.deformation import Warp, find_warp, painted
 from bids_muscle.imaging.levels import Boundary, likeliest, slice_probabilities
 from bids_muscle.imaging.registration import (
-    CERTAINTY,
     PointMatch,
     find_affine,
     normalised,
@@ -243,7 +242,7 @@ def _doubts(
         moved[:2, 3] = middle(centre_mm[2] + shift) - middle(centre_mm[2])
         moved[2, 3] = shift
         scores.append(fit.information(moved @ matrix))
-    weights = np.exp(CERTAINTY * (np.array(scores) - max(scores)))
+    weights = np.exp(fit.certainty * (np.array(scores) - max(scores)))
     weights /= weights.sum()
     return tuple(
         (float(shift), float(weight))

@@ -19,7 +19,7 @@ from numpy.polynomial.polynomial import polyfit, polyval
 
 from bids_muscle.anatomy.levels import VERTEBRAE
 from bids_muscle.imaging.levels import Boundary
-from bids_muscle.imaging.registration import CERTAINTY, PointMatch, step_matrix
+from bids_muscle.imaging.registration import PointMatch, step_matrix
 
 #: Least number of discs: a single disc is named by its position only.
 MIN_DISCS = 2
@@ -143,7 +143,9 @@ def count_discs(
         below = range(numbers[-1] + 1, min(lowest + 1, len(borders)))
         shown = [fits[0].shows(moved, there[number], _EDGE_MM) for number in (*above, *below)]
         cost += _UNSEEN * sum(shown)
-        candidates.append((CERTAINTY * score(moved) - cost, moved, boundaries, discs[possible]))
+        candidates.append(
+            (fits[0].certainty * score(moved) - cost, moved, boundaries, discs[possible])
+        )
     if not candidates:
         return ()
     scores = np.array([one for one, *_ in candidates])

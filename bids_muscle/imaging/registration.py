@@ -37,9 +37,6 @@ _FORWARD_MM = (-40.0, 0.0, 40.0)
 SHORT_MM = 70.0
 #: Intensities are compared in this many classes.
 _BINS = 16
-#: Nats of a point to units of log probability. Points are not independent; chosen so that on
-#: simulated people slices named with a confidence of p are right in a share of p.
-CERTAINTY = 60.0
 #: Points up to this distance across the spine say how far a scan reaches along it, mm.
 _NEAR_MM = 25.0
 #: Usual relative difference of people's vertebral height from the atlas's, and of stretch along
@@ -61,11 +58,14 @@ class Target:
         (X, Y, Z) 0 to 1, 0 outside the body.
     probabilities
         (n + 1, X, Y, Z) of no muscle and of each of the n muscles.
+    certainty
+        Nats of a point to units of log probability: points are not independent.
     """
 
     affine: np.ndarray
     intensity: np.ndarray
     probabilities: np.ndarray
+    certainty: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +135,7 @@ class PointMatch:
     """How well an affine brings the points of a scan to their places in an atlas."""
 
     def __init__(self, points: Points, target: Target) -> None:
+        self.certainty = target.certainty
         self._points = points
         self._ras = np.ascontiguousarray(points.ras_mm.T)
         self._bins = _binned(points.intensity)
@@ -183,7 +184,7 @@ class PointMatch:
         matrix
             (4, 4) from mm in the scan to mm in the atlas.
         """
-        return self.information(matrix) + log_prior(matrix) / CERTAINTY
+        return self.information(matrix) + log_prior(matrix) / self.certainty
 
     def information(self, matrix: np.ndarray) -> float:
         """Return what a point tells about its place, in nats; more is better.
