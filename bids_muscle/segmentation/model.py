@@ -65,6 +65,8 @@ class Model:
         What lies beyond the image; None for the least value of each plane.
     background_weight
         See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    neighbours_mm
+        See :func:`~bids_muscle.segmentation.grid.with_neighbours`; 0 to label each slice alone.
     plane
         ``'axial'`` or ``'sagittal'``.
     postprocess
@@ -92,6 +94,7 @@ class Model:
     overlap: float = 0.5
     pad_value: float | None = None
     background_weight: float = 1.0
+    neighbours_mm: float = 0.0
     plane: str = 'axial'
     postprocess: tuple[str, ...] = ('muscles',)
     bridge_mm: float = BRIDGE_MM
@@ -133,6 +136,7 @@ def load_own(bundle: ModelBundle) -> Model:
         multiple_px=(step, step, step if solid else 1),
         patch_px=patch,
         background_weight=bundle.background_weight,
+        neighbours_mm=float(card.get('neighbours_mm', 0)),
         plane=card.get('plane', 'axial'),
         postprocess=tuple(card.get('postprocess', ['muscles'])),
         bridge_mm=float(card.get('bridge_mm', BRIDGE_MM)),

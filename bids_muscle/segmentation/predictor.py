@@ -23,7 +23,14 @@ from bids_muscle.errors import (
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import load_model
 from bids_muscle.segmentation.compute import Compute, check_device, is_out_of_memory, ladder
-from bids_muscle.segmentation.grid import AXES, arg_max, at_slices, model_size, to_model_grid
+from bids_muscle.segmentation.grid import (
+    AXES,
+    arg_max,
+    at_slices,
+    model_size,
+    to_model_grid,
+    with_neighbours,
+)
 from bids_muscle.segmentation.intensity import normalize_padded
 from bids_muscle.segmentation.model import ANY, Model
 from bids_muscle.segmentation.parity import classify_voxels, look
@@ -372,7 +379,10 @@ class Predictor:
         weight = model.background_weight
         # Probabilities add up to one, so the winner has at least an equal share.
         least = 0.999 * min(1.0, weight) / len(model.numbers)
-        for k, probabilities in enumerate(at_slices(planes, size[2], len(slices))):
+        each = at_slices(planes, size[2], len(slices))
+        if model.neighbours_mm and len(slices) == volumes[0][0].shape[2]:
+            each = with_neighbours(each, zooms[2], model.neighbours_mm)
+        for k, probabilities in enumerate(each):
             probabilities[0] *= weight
             expected += (probabilities / probabilities.sum(0)).sum((1, 2)).double().cpu()
             winner, best, background = arg_max(probabilities, extent, least)

@@ -21,7 +21,14 @@ POSITIVE = (
     'background_weight',
     'validate_every',
 )
-NOT_NEGATIVE = ('weight_decay', 'ema_decay', 'clip_norm', 'patience', 'slice_mm')
+NOT_NEGATIVE = (
+    'weight_decay',
+    'ema_decay',
+    'clip_norm',
+    'patience',
+    'slice_mm',
+    'neighbours_mm',
+)
 #: The same of a source.
 SOURCE_POSITIVE = ('weight', 'slice_step', 'pixel_mm')
 

@@ -162,6 +162,8 @@ class Recipe:
         The data.
     background_weight
         See :class:`~bids_muscle.segmentation.bundle.ModelBundle`.
+    neighbours_mm
+        See :class:`~bids_muscle.segmentation.model.Model`.
     channels
         What the channels of the network show, in order: ``'any'`` for one image of any contrast,
         or names of contrasts such as ``'inphase'``.
@@ -244,6 +246,7 @@ class Recipe:
     network: dict[str, Any]
     sources: tuple[Source, ...]
     background_weight: float = 1.0
+    neighbours_mm: float = 0.0
     center_labels: tuple[int, ...] = (1, 2, 3, 4)
     channels: tuple[str, ...] = ('any',)
     loss: str = 'marginal'

@@ -439,6 +439,7 @@ def _card(
         'postprocess': list(recipe.postprocess),
         'bridge_mm': recipe.bridge_mm,
         'background_weight': recipe.background_weight,
+        'neighbours_mm': recipe.neighbours_mm,
         'training': card,
     }
 
