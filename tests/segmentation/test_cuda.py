@@ -82,7 +82,6 @@ def test_the_watch_sees_what_lies_on_the_wrong_device() -> None:
         ('dice_ce', WESSELINK),
         ('dice_hinge', {**WEBER, 'prior': 4, 'dropout': 0.5}),
         ('dice_sigmoid', HESS),
-        ('weighted_dice_sigmoid', HESS),
     ],
 )
 def test_a_training_step_stays_on_its_device(

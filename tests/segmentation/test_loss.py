@@ -11,7 +11,7 @@ from bids_muscle.errors import UsageError
 from bids_muscle.segmentation.training.loss import make_loss
 from bids_muscle.segmentation.training.recipe import Recipe
 
-LOSSES = ('marginal', 'dice_ce', 'dice_hinge', 'dice_sigmoid', 'weighted_dice_sigmoid')
+LOSSES = ('marginal', 'dice_ce', 'dice_hinge', 'dice_sigmoid')
 
 
 @pytest.mark.parametrize('name', LOSSES)

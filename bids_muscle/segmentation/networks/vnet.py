@@ -15,11 +15,6 @@ from torch.nn.functional import pad
 #: Channels at full resolution; each level has twice those of the one above.
 FIRST = 16
 
-#: Logit of every structure before training, a probability of 5 % (Lin et al. 2017, Focal loss,
-#: section 4.1). From 50 % the background, a hundred times as large as a muscle, rules the Dice:
-#: sigmoids saturate on their neighbours before they have left it, and never come back.
-_FIRST_LOGIT = -3.0
-
 
 class VNet(nn.Module):
     """V-Net from MONAI's blocks, which MONAI itself joins with four levels only.
@@ -40,6 +35,11 @@ class VNet(nn.Module):
         How often the resolution is halved: 4 in Milletari's network, 3 or 4 in Hess 2022.
     dropout
         Share of the features that is dropped in training.
+    first_logit
+        Logit of every structure before training, 0 for a probability of 50 %. Where structures lie
+        beside each other, start them as rare as they are (Lin et al. 2017, Focal loss, section
+        4.1): else sigmoids saturate on their neighbours while they leave the background, and never
+        come back.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class VNet(nn.Module):
         out_channels: int,
         levels: int = 4,
         dropout: float = 0.0,
+        first_logit: float = 0.0,
     ) -> None:
         super().__init__()
         act = ('elu', {'inplace': True})
@@ -78,7 +79,8 @@ class VNet(nn.Module):
             )
             width = out
         self.last = OutputTransition(spatial_dims, width, out_channels - 1, act)
-        nn.init.constant_(self.last.get_parameter('conv2.bias'), _FIRST_LOGIT)
+        if first_logit:
+            nn.init.constant_(self.last.get_parameter('conv2.bias'), first_logit)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, out_channels, x, y[, z]) of images (batch, in_channels, x, y[, z])."""

@@ -25,7 +25,7 @@ def make_loss(recipe: Recipe) -> Loss:
 
     ``'marginal'`` is :func:`marginal_loss`; ``'dice_ce'`` the sum of Dice, sample by sample, and
     cross-entropy of Wesselink 2022 and Xia 2019; ``'dice_hinge'`` that of Weber 2021;
-    ``'dice_sigmoid'`` and ``'weighted_dice_sigmoid'`` those of Hess 2022. All take logits
+    ``'dice_sigmoid'`` that of Hess 2022. All take logits
     (n, classes, x, y[, z]), target int64 (n, x, y[, z]) and the label that each label counts as,
     int64 (n, classes - 1), and give a scalar.
 
@@ -39,7 +39,6 @@ def make_loss(recipe: Recipe) -> Loss:
         'dice_ce': dice_ce_loss,
         'dice_hinge': dice_hinge_loss,
         'dice_sigmoid': dice_sigmoid_loss,
-        'weighted_dice_sigmoid': weighted_dice_sigmoid_loss,
     }
     if recipe.loss not in losses:
         raise UsageError(
@@ -146,27 +145,14 @@ def dice_sigmoid_loss(
 ) -> torch.Tensor:
     """Soft Dice of structures that are independent of each other, over the batch.
 
-    Each label has a sigmoid of its own; the logit of the background is not used.
+    Each label has a sigmoid of its own; the logit of the background is not used. Hess 2022 has a
+    weighted Dice for muscles and discs without its weights; here each structure weighs the same,
+    whatever its size. With inverse squared sizes (generalised Dice, Sudre 2017) large muscles
+    cover small ones at little cost.
     """
     from monai.losses import DiceLoss
 
     loss = DiceLoss(sigmoid=True, to_onehot_y=True, include_background=False, batch=True)
-    return loss(merged(logits, asked), target[:, None])
-
-
-def weighted_dice_sigmoid_loss(
-    logits: torch.Tensor, target: torch.Tensor, asked: torch.Tensor
-) -> torch.Tensor:
-    """Soft Dice of independent structures, each weighted by the inverse of its squared size.
-
-    Hess 2022 names neither weights nor rule; these are those of the generalised Dice (Sudre
-    2017). With one structure it is :func:`dice_sigmoid_loss`.
-    """
-    from monai.losses import GeneralizedDiceLoss
-
-    loss = GeneralizedDiceLoss(
-        sigmoid=True, to_onehot_y=True, include_background=False, batch=True
-    )
     return loss(merged(logits, asked), target[:, None])
 
 
