@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
-from math import exp
+from math import exp, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,9 +104,10 @@ def with_neighbours(
 ) -> Iterator[torch.Tensor]:
     """Yield the class probabilities of each slice averaged with those of its neighbours.
 
-    Where a slice says little, its neighbours decide; the mean is that of logarithms. The weights
-    of the neighbours are a Gaussian of their distance, and together at most half of the weight of
-    the slice itself: what is sure stays, as a thin muscle that moves sideways from slice to slice.
+    Where a slice says little, its neighbours decide. Their logarithms have Gaussian weights of the
+    distance, together at most half of the weight of the slice itself: what is sure stays, as a
+    thin muscle that moves sideways from slice to slice. Divided by the root of all weights, the
+    sum is on the whole as sure as slices alone, and predicted Dice stays calibrated.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def with_neighbours(
     >>> sure, unsure = torch.tensor([[[0.1]], [[0.9]]]), torch.tensor([[[0.6]], [[0.4]]])
     >>> found = with_neighbours(iter([sure, unsure, sure]), 3.0, 4.0)
     >>> [round(float(plane[1, 0, 0]), 2) for plane in found]
-    [0.81, 0.59, 0.81]
+    [0.87, 0.62, 0.87]
     """
     ahead = int(_FAR * reach_mm / apart_mm)
     if not ahead:
@@ -146,8 +147,8 @@ def _averaged(logs: dict[int, torch.Tensor], own: int, apart_sd: float) -> torch
     mean = logs[own].clone()
     for k, weight in weights.items():
         mean.add_(logs[k], alpha=share * weight)
-    mixed = mean.div_(1 + share * total).softmax(0)
-    # What is sure in all slices stays as sure as it was.
+    mixed = mean.div_(sqrt(1 + share * total)).softmax(0)
+    # Without what was mixed in, what is sure in all slices stays so.
     found = (mixed - _MIXED / len(mixed)).clamp_(min=0)
     return found / found.sum(0)
 
