@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from math import ceil, floor
 from typing import Any
 
@@ -406,7 +407,12 @@ class Predictor:
         model = self.model
         depth, _, width, height = grids[0].shape
         size = self._padded_size((width, height, depth))
-        padded = [_pad(grid, size, model.pad_value) for grid in grids]
+        # What is smaller than a window lies in its middle, as in training.
+        x, y, z = (
+            (wide - extent) // 2 if model.patch_px else 0
+            for wide, extent in zip(size, (width, height, depth), strict=True)
+        )
+        padded = [_pad(grid, size, (x, y, z), model.pad_value) for grid in grids]
         depth_padded, _, *plane = padded[0].shape
         window = model.patch_px or (*plane, depth_padded if model.spatial_dims == 3 else 1)
         stream = stream_planes(
@@ -417,8 +423,8 @@ class Predictor:
             overlap=model.overlap,
             batch_size=compute.batch_size,
         )
-        for _, probabilities in zip(range(depth), stream, strict=False):
-            yield probabilities[:, :width, :height]
+        for probabilities in islice(stream, z, z + depth):
+            yield probabilities[:, x : x + width, y : y + height]
 
     def _padded_size(self, size: tuple[int, int, int]) -> list[int]:
         wanted = self.model.patch_px or self.model.least_px
@@ -483,17 +489,21 @@ def _inputs(
     return [[images[name] for name in channels]]
 
 
-def _pad(grid: torch.Tensor, size: Sequence[int], value: float | None) -> torch.Tensor:
-    """Pad (planes, channels, x, y) at the end of each axis, by default with air: the least."""
+def _pad(
+    grid: torch.Tensor, size: Sequence[int], before: Sequence[int], value: float | None
+) -> torch.Tensor:
+    """Pad (planes, channels, x, y) to a size (x, y, planes), by default with air: the least."""
     from torch.nn.functional import pad
 
     depth, _, width, height = grid.shape
     air = grid.amin((2, 3), keepdim=True) if value is None else torch.full((1,) * 4, value)
-    wide = pad(grid - air, (0, size[1] - height, 0, size[0] - width)) + air
+    x, y, z = before
+    wide = pad(grid - air, (y, size[1] - height - y, x, size[0] - width - x)) + air
     if size[2] == depth:
         return wide
-    more = (wide.amin() if value is None else air[0]).expand(size[2] - depth, *wide.shape[1:])
-    return torch.cat([wide, more])
+    more = wide.amin() if value is None else air[0]
+    below, above = (more.expand(n, *wide.shape[1:]) for n in (z, size[2] - depth - z))
+    return torch.cat([below, wide, above])
 
 
 def _image(data: np.ndarray, like: nib.Nifti1Image) -> nib.Nifti1Image:

@@ -186,6 +186,27 @@ def painter(spatial_dims: int = 2, **fields: Any) -> Model:
     )
 
 
+class MiddleOfWindow(torch.nn.Module):
+    """A network that finds muscle in the middle 4x6 pixels of its window, whatever is there."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        logits = torch.zeros((len(windows), 2, *windows.shape[2:]))
+        logits[:, 1] = -9
+        x, y = (n // 2 for n in windows.shape[2:])
+        logits[:, 1, x - 2 : x + 2, y - 3 : y + 3] = 9
+        return logits
+
+
+def test_a_scan_smaller_than_the_window_lies_in_its_middle_as_in_training() -> None:
+    model = Model(
+        networks=(MiddleOfWindow(),), spatial_dims=2, numbers=(0, 1), mirrored=None,
+        spacing_mm=(None, None, None), normalize=lambda planes: planes, patch_px=(16, 24, 1),
+        postprocess=(),
+    )  # fmt: skip
+    image = nib.Nifti1Image(np.ones((4, 6, 3), np.float32), np.diag([20, 20, 20, 1.0]))
+    assert np.asarray(Predictor(model).segment({'T2w': image}).labels.dataobj).all()
+
+
 def painting(shape: tuple[int, int, int]) -> tuple[nib.Nifti1Image, np.ndarray]:
     """Give a body with the four labels as grey levels, thick and of any shape."""
     labels = np.zeros(shape, np.uint8)
