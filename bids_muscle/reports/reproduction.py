@@ -111,13 +111,12 @@ def _table(
     headings += [each for each in dict.fromkeys(c for _, c in theirs) if each not in headings]
     path, reason = output / spec['file'], ''
     ours: dict[tuple[str, str], str] = {}
-    unknown: set[str] = set()
+    unknown: list[str] = []
     if path.is_file():
         rows = read_tsv(path, _TEXT).to_dict('records')
         ours = fill(spec, rows)
-        unknown = {
-            row['reason'] for row in _chosen(spec, rows) if isinstance(row.get('reason'), str)
-        }
+        given = {row.get('reason') for row in _chosen(spec, rows)}
+        unknown = sorted(text for text in given if isinstance(text, str))
     elif spec.get('needs') in lacking:
         reason = f'The data have no label map of {lacking[spec["needs"]]}.'
     else:
@@ -127,7 +126,7 @@ def _table(
         **dict(zip(('heading', 'about'), _heading(spec), strict=True)),
         'file': spec['file'] if not reason else '',
         'reason': reason,
-        'unknown': sorted(unknown - {''}),
+        'unknown': unknown,
         'headings': headings,
         'rows': [
             (

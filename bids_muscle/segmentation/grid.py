@@ -127,7 +127,7 @@ def with_neighbours(
     [0.87, 0.62, 0.87]
     """
     ahead = int(_FAR * reach_mm / apart_mm)
-    if not ahead:
+    if ahead < 1:
         yield from planes
         return
     logs: dict[int, torch.Tensor] = {}

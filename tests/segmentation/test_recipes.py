@@ -137,16 +137,17 @@ def test_hyper_parameters_are_those_of_the_papers() -> None:
             r.learning_rate,
             r.network['dropout'],
             r.network['levels'],
+            r.loss,
             r.iterations,
         )
         for name in ('discs', 'vertebrae', 'muscles', 'discs-shared', 'muscles-shared')
     }
     assert table == {
-        'discs': (512, 8, 1e-4, 0.2, 4, 14700),
-        'vertebrae': (512, 8, 1e-4, 0.05, 3, 12000),
-        'muscles': (256, 32, 1e-4, 0.2, 3, 13500),
-        'discs-shared': (512, 8, 1e-4, 0.2, 4, 17500),
-        'muscles-shared': (256, 8, 1e-4, 0.2, 4, 12000),
+        'discs': (512, 8, 1e-4, 0.2, 4, 'dice_sigmoid', 14700),
+        'vertebrae': (512, 8, 1e-4, 0.05, 3, 'dice_sigmoid', 12000),
+        'muscles': (256, 32, 1e-4, 0.2, 3, 'dice_sigmoid', 13500),
+        'discs-shared': (512, 8, 1e-4, 0.2, 4, 'dice_sigmoid', 17500),
+        'muscles-shared': (256, 8, 1e-4, 0.2, 4, 'dice_sigmoid', 12000),
     }
 
 
