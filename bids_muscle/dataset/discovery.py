@@ -97,12 +97,13 @@ def find_scans(
             'Check --participant-label.',
         )
     rules = load_contrast_rules() if rules is None else rules
-    images, selected = index_participant(bids_dir, participant, filters)
+    index = index_participant(bids_dir, participant, filters)
     groups: dict[Entities, ImageGroup] = defaultdict(ImageGroup)
     left_alone: dict[tuple[str | None, str], list[str]] = defaultdict(list)
-    for image in images:
+    wanted = {allowed(each) for each in sessions}
+    for image in index.images:
         session = image.entities.get('ses')
-        if sessions and session not in {allowed(each) for each in sessions}:
+        if wanted and session not in wanted:
             continue
         if is_image_ignored(bids_dir, image.path.relative_to(bids_dir).as_posix()):
             continue
@@ -122,7 +123,7 @@ def find_scans(
             if why := match.left_alone if match else why_unknown(image.suffix, image.problem):
                 left_alone[session, why].append(image.path.name)
             continue
-        if match.contrast in selected and image.path not in selected[match.contrast]:
+        if image.path not in index.selected.get(match.contrast, {image.path}):
             continue
         entities = _scan_entities(match.entities, match.contrast, image.suffix)
         groups[entities].members.append((match, image))
@@ -138,8 +139,34 @@ def find_scans(
         for entities, group in groups.items()
         if group.members or group.unusable or alone
     ]
+    for name, why in index.stray.items():
+        session = _session_of(name)
+        if not wanted or session in wanted:
+            left_alone[session, why].append(name)
+    scans += [
+        scan
+        for folder, why in index.unreadable.items()
+        if (scan := _unreadable(bids_dir / folder, why, participant, _session_of(folder)))
+        and (not wanted or scan.session is None or scan.session in wanted)
+    ]
     scans = mark_unlike(sorted(scans, key=lambda scan: scan.name))
     return _with_left_alone(scans, left_alone, participant)
+
+
+def _session_of(name: str) -> str | None:
+    """Return the session of a file or folder, relative to the dataset."""
+    parts = (part for part in name.split('/') if part.startswith('ses-'))
+    label = next(parts, '').removeprefix('ses-')
+    return allowed(label) if label else None
+
+
+def _unreadable(folder: Path, why: str, participant: str, session: str | None) -> Scan:
+    """Return what stands for the scans of a folder that cannot be listed."""
+    problem = MissingInputError(
+        f'The folder {folder} cannot be read: {why}.', 'Check its permissions.'
+    ).problem
+    session_label = (('ses', session),) if session else ()
+    return Scan((('sub', participant), *session_label), 'T1w', None, (), problem=problem)
 
 
 def _with_left_alone(

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from bids_muscle.dataset.bidsignore import is_ignored, is_image_ignored
+from bids_muscle.dataset.image_names import allowed, read_labels
 from bids_muscle.errors import MissingInputError
 from bids_muscle.files import is_folder
 
@@ -139,6 +140,28 @@ def _scan(bids_dir: Path) -> list[os.DirEntry[str]]:
             f'The dataset {bids_dir} cannot be read: {error.strerror}.',
             'Check the path and its permissions.',
         ) from error
+
+
+def has_session(bids_dir: Path, participants: Sequence[str], session: str) -> bool:
+    """Return whether any of some participants has a folder, or images, of a session.
+
+    Parameters
+    ----------
+    bids_dir
+        The dataset.
+    participants, session
+        Labels without ``sub-`` and ``ses-``.
+    """
+    folders = (bids_dir / f'sub-{participant}' for participant in participants)
+    labels = (
+        label
+        for folder in folders
+        for label in (
+            *(allowed(path.name.removeprefix('ses-')) for path in folder.glob('ses-*')),
+            *(read_labels(path)[0].get('ses') for path in folder.glob('anat/*_ses-*')),
+        )
+    )
+    return allowed(session) in labels
 
 
 def select_participants(bids_dir: Path, labels: Sequence[str]) -> tuple[list[str], list[str]]:

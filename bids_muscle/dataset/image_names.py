@@ -7,6 +7,7 @@ pybids reads a label as far as it is allowed: ``ses-2019-01`` and ``ses-2019-02`
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,12 +36,14 @@ def why_unknown(suffix: str, problem: Problem | None) -> str:
 def allowed(label: str) -> str:
     """Return a label without characters that BIDS does not allow.
 
+    Where nothing is left of it, its checksum keeps it apart from others.
+
     Examples
     --------
-    >>> allowed('2019-01')
-    '201901'
+    >>> allowed('2019-01'), allowed('術前'), allowed('')
+    ('201901', '7f060ef4', '00000000')
     """
-    return _NOT_ALLOWED.sub('', label)
+    return _NOT_ALLOWED.sub('', label) or f'{zlib.crc32(label.encode()):08x}'
 
 
 def read_labels(relative: Path) -> tuple[dict[str, str], str, Problem | None]:
@@ -102,14 +105,14 @@ def _problem(
                 'Correct the name, or move the file.',
             ).problem
     for key, label in {**written, **folders}.items():
-        clean = allowed(label)
+        clean = _NOT_ALLOWED.sub('', label)
         if not key or clean != label or not label:
             shown = f'{key}-{label}' if key else label
             where = 'file and folder alike' if key in folders else 'letters and digits only'
             return BadDataError(
                 f'{relative} has {shown!r} in its name. BIDS does not allow this label, and other '
                 'programs truncate it.',
-                f'Name it {key or "acq"}-{clean}, {where}.',
+                f'Name it {key or "acq"}-{clean or "<label>"}, {where}.',
             ).problem
         if key in _NUMBERS and not label.isdecimal():
             return BadDataError(

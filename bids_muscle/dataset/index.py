@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,13 @@ _EXTENSIONS = ('.nii', '.nii.gz')
 _OTHER_DATATYPES = re.compile(r'sub-[^/]+/(?:ses-[^/]+/)?(?!ses-|anat$)[^/.]+')
 #: Places of images in the folder of a participant, whatever their names.
 _ANAT = re.compile(r'sub-[^/]+/(?:[^/]+/)?anat/[^/]+')
+#: Folders that are meant for sessions or anatomical images.
+_MEANT = re.compile(r'(?!ses-|anat$)(?i:anat|ses).*')
+#: Endings that are meant for images.
+_IMAGE = re.compile(r'.*\.nii(?:\.gz)?', re.IGNORECASE)
+#: Why images are left alone whose place or name is nearly right.
+NOT_A_PLACE = 'is not in a folder that BIDS has (ses-<label>/anat or anat)'
+NOT_AN_ENDING = 'does not end in _<suffix>.nii or _<suffix>.nii.gz'
 #: Folders in folders of a participant that are looked into: session, anat, one more. A link may
 #: lead to a whole disk.
 _MOST_FOLDERS = 3
@@ -64,6 +71,30 @@ class IndexedImage:
     metadata: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class IndexedParticipant:
+    """What lies in the folder of a participant.
+
+    Parameters
+    ----------
+    images
+        All NIfTI files under ``anat``, sorted by path; names need not be valid BIDS, but phase,
+        real and imaginary images are left out.
+    selected
+        For each contrast with a filter, the files that fit it.
+    stray
+        Images and folders of images, relative to the dataset, whose place or ending is not that
+        of BIDS, with :data:`NOT_A_PLACE` or :data:`NOT_AN_ENDING`.
+    unreadable
+        Folders, relative to the dataset, that cannot be listed, and why.
+    """
+
+    images: list[IndexedImage]
+    selected: dict[Contrast, set[Path]]
+    stray: Mapping[str, str]
+    unreadable: Mapping[str, str]
 
 
 def read_filters(path: Path) -> Filters:
@@ -110,7 +141,7 @@ def read_filters(path: Path) -> Filters:
 
 def index_participant(
     bids_dir: Path, participant: str, filters: Filters | None = None
-) -> tuple[list[IndexedImage], dict[Contrast, set[Path]]]:
+) -> IndexedParticipant:
     """Index the anatomical images of one participant.
 
     pybids reads the names. Its layout, a database, takes 0.1 s per participant whatever is in it,
@@ -124,25 +155,20 @@ def index_participant(
         Label without ``sub-``.
     filters
         From :func:`read_filters`.
-
-    Returns
-    -------
-    images
-        All NIfTI files under ``anat``, sorted by path; names need not be valid BIDS, but phase,
-        real and imaginary images are left out.
-    selected
-        For each contrast with a filter, the files that fit it.
     """
-    names, unnamed = _walk(bids_dir, participant)
-    said = tuple(f'{name!a} is left out: its name is not UTF-8.' for name in unnamed)
-    sidecars = _sidecars(bids_dir, names)
+    found = _walk(bids_dir, participant)
+    said = tuple(f'{name!a} is left out: its name is not UTF-8.' for name in found.unnamed)
+    sidecars = _sidecars(bids_dir, found.names)
+    stray = dict.fromkeys(found.meant, NOT_A_PLACE)
     contents: dict[str, Mapping[str, Any] | str] = {}
     images = []
     selected: dict[Contrast, set[Path]] = {contrast: set() for contrast in filters or {}}
-    for name in names:
+    for name in found.names:
         entities, path = _entities(name), bids_dir / name
         labels, suffix, problem = read_labels(Path(name))
         if not _is_anatomical(name, entities, named_badly=problem is not None):
+            if _IMAGE.fullmatch(name) and not _is_hidden(name):
+                stray[name] = NOT_AN_ENDING if _ANAT.fullmatch(name) else NOT_A_PLACE
             continue
         for contrast, query in (filters or {}).items():
             if _fits(entities, query):
@@ -162,7 +188,8 @@ def index_participant(
         if labels.get('part') not in _NO_MAGNITUDE:
             warnings = (*sorted(left_out), *said)
             images.append(IndexedImage(path, suffix, labels, metadata, warnings, problem))
-    return sorted(images, key=lambda image: image.path), selected
+    images.sort(key=lambda image: image.path)
+    return IndexedParticipant(images, selected, stray, found.unreadable)
 
 
 @cache
@@ -220,19 +247,43 @@ def _is(label: Any, key: str, option: Any) -> bool:
         return False
 
 
-def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
-    """Return the files of a participant, and names that are not UTF-8.
+@dataclass(frozen=True)
+class _Walked:
+    """Files of a participant, names that are not UTF-8, folders meant for images, and the rest."""
 
-    This goes through links, but not back. Paths are relative to the dataset.
+    names: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    meant: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def _walk(bids_dir: Path, participant: str) -> _Walked:
+    """List the files of a participant, through links, but not back.
+
+    Paths are relative to the dataset.
     """
-    listed, unnamed = [], []
+    walked = _Walked()
+
+    def refuse(error: OSError) -> None:
+        folder = Path(error.filename).relative_to(bids_dir).as_posix()
+        walked.unreadable[folder] = error.strerror or 'unknown error'
+
     top = bids_dir / f'sub-{participant}'
-    for folder, names, files in os.walk(top, followlinks=True):
+    for folder, names, files in os.walk(top, onerror=refuse, followlinks=True):
         path = Path(folder)
         relative = path.relative_to(bids_dir).as_posix()
         above = {parent.resolve() for parent in (path, *path.parents)} if names else set()
-        unnamed += [f'{relative}/{name}' for name in (*names, *files) if not _is_utf8(name)]
-        listed += [f'{relative}/{name}' for name in files if _is_utf8(name)]
+        walked.unnamed.extend(
+            f'{relative}/{name}' for name in (*names, *files) if not _is_utf8(name)
+        )
+        walked.names.extend(f'{relative}/{name}' for name in files if _is_utf8(name))
+        walked.meant.extend(
+            f'{relative}/{name}'
+            for name in names
+            if _is_utf8(name)
+            and _MEANT.fullmatch(name)
+            and _OTHER_DATATYPES.fullmatch(f'{relative}/{name}')
+        )
         names[:] = [
             name
             for name in names
@@ -241,7 +292,7 @@ def _walk(bids_dir: Path, participant: str) -> tuple[list[str], list[str]]:
             and not _OTHER_DATATYPES.fullmatch(f'{relative}/{name}')
             and (path / name).resolve() not in above
         ]
-    return listed, unnamed
+    return walked
 
 
 def _sidecars(bids_dir: Path, names: Iterable[str]) -> list[str]:
@@ -299,7 +350,8 @@ def _read_sidecar(path: Path) -> Mapping[str, Any] | str:
     if fetch := how_to_fetch(path):
         return f'it is a placeholder of git-annex or Git LFS. {fetch.rstrip(".")}'
     try:
-        content = json.loads(read_small(path).decode(), parse_int=_number)
+        # Editors of Windows write a byte-order mark.
+        content = json.loads(read_small(path).decode('utf-8-sig'), parse_int=_number)
         json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         return f'it cannot be read ({error.strerror})'

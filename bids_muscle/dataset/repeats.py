@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.scan import DIXON, Scan
+from bids_muscle.dataset.witnesses import seconds_of
 from bids_muscle.imaging.conform import VoxelGrid, read_grid
 
 #: Affines of one acquisition differ by no more than this, mm.
@@ -22,7 +23,8 @@ def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
     Images of one contrast and one grid in a session come from one acquisition, or from several
     with another setting, if anything but ``run-`` tells their names apart, or if their times are
     the same: the mean of them is of nothing. Images with fat suppression are compared with such
-    images only.
+    images only. Of a Dixon scan in several reconstructions, which differ in ``run-`` and share
+    grid and time, the first counts: as repeats they would agree better than any scan does.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def mark_unlike(scans: Sequence[Scan]) -> list[Scan]:
         if not scan.problem and scan.region != SPINE and scan.images[0].contrast not in DIXON:
             image = scan.images[0]
             kinds[scan.session, scan.region, image.contrast, scan.fat_suppressed].append(scan)
-    unlike: dict[str, str] = {}
+    unlike = _reconstructions(scans)
     for members in kinds.values():
         grids = [read_grid(scan.images[0].path) for scan in members] if len(members) > 1 else []
         for scan, grid in zip(members, grids, strict=False):
@@ -67,8 +69,32 @@ def _is_repeat(one: Scan, other: Scan) -> bool:
     Images of one acquisition, such as those of a Dixon scan, have one time.
     """
     labels = [{pair for pair in scan.entities if pair[0] != 'run'} for scan in (one, other)]
-    together = one.acquired is not None and one.acquired == other.acquired
-    return labels[0] == labels[1] and not (together or one.fat_doubt or other.fat_doubt)
+    return labels[0] == labels[1] and not (
+        _at_once(one, other) or one.fat_doubt or other.fat_doubt
+    )
+
+
+def _at_once(one: Scan, other: Scan) -> bool:
+    return one.acquired == other.acquired and seconds_of(one.acquired) is not None
+
+
+def _reconstructions(scans: Sequence[Scan]) -> dict[str, str]:
+    """Return why a Dixon scan does not count beside an earlier one of the same acquisition."""
+    kinds: dict[tuple[object, ...], list[Scan]] = defaultdict(list)
+    for scan in scans:
+        if not scan.problem and scan.images[0].contrast in DIXON and seconds_of(scan.acquired):
+            labels = tuple(pair for pair in scan.entities if pair[0] != 'run')
+            kinds[labels, scan.acquired].append(scan)
+    found = {}
+    for first, *others in kinds.values():
+        grid = read_grid(first.images[0].path) if others else None
+        for scan in others:
+            if grid and _is_same(grid, read_grid(scan.images[0].path)):
+                found[scan.name] = (
+                    f'it has the grid and the AcquisitionTime of {first.name}, so it is another '
+                    'reconstruction of it and no repeat. Select one with --bids-filter-file.'
+                )
+    return found
 
 
 def _reason(scan: Scan, others: Sequence[str]) -> str:

@@ -124,6 +124,11 @@ class Scan:
         return '_'.join(f'{key}-{label}' for key, label in self.entities)
 
     @property
+    def is_place(self) -> bool:
+        """Whether it stands for a participant or session of which no scan is known."""
+        return set(dict(self.entities)) <= {'sub', 'ses'}
+
+    @property
     def paths(self) -> dict[Contrast, Path]:
         """Image path by contrast."""
         return {image.contrast: image.path for image in self.images}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,11 +12,15 @@ from bids_muscle.dataset.contrasts import Classified, echo_and_field, echo_phase
 from bids_muscle.dataset.index import IndexedImage
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import DIXON, Contrast
-from bids_muscle.errors import BadDataError
+from bids_muscle.errors import BadDataError, BidsMuscleError, GridMismatchError
+from bids_muscle.imaging.conform import read_grid, reconcile_grids
 from bids_muscle.imaging.dixon import fat_source
 
 Entities = tuple[tuple[str, str], ...]
 _ORDER = [key for key, _ in ENTITIES]
+#: Images of one Dixon scan that are acquired one after the other are no further apart, s.
+_LONGEST_S = 600.0
+_TIME = re.compile(r'(\d{1,2}):?(\d\d):?(\d\d(?:\.\d*)?)?')
 #: How messages call the contrasts whose names are one word in file names.
 WORDS = {
     Contrast.IN_PHASE: 'in-phase',
@@ -140,11 +145,59 @@ def _phase(metadata: Mapping[str, Any]) -> str | None:
         return None
 
 
+def _acquisitions(
+    groups: Mapping[Entities, ImageGroup], keys: Sequence[Entities]
+) -> list[list[Entities]]:
+    """Put groups together whose images may be of one acquisition: one grid, about one time."""
+    found: list[list[Entities]] = []
+    for key in keys:
+        image = groups[key].members[0][1]
+        with_it = (each for each in found if _may_be_one(groups[each[0]].members[0][1], image))
+        if (member := next(with_it, None)) is not None:
+            member.append(key)
+        else:
+            found.append([key])
+    return found
+
+
+def _may_be_one(one: IndexedImage, other: IndexedImage) -> bool:
+    """Return whether nothing says that two images are of different acquisitions."""
+    first_s, second_s = (
+        seconds_of(image.metadata.get('AcquisitionTime')) for image in (one, other)
+    )
+    if first_s and second_s and abs(first_s - second_s) > _LONGEST_S:
+        return False
+    try:
+        reconcile_grids({image.path.name: read_grid(image.path) for image in (one, other)})
+    except GridMismatchError:
+        return False
+    except BidsMuscleError:
+        return True  # it is said where the scan is made
+    return True
+
+
+def seconds_of(time: object) -> float | None:
+    """Return an AcquisitionTime in seconds after midnight; None where it tells nothing.
+
+    Midnight is what programs that remove names leave.
+
+    Examples
+    --------
+    >>> seconds_of('10:01:02.5'), seconds_of('100102'), seconds_of('00:00:00'), seconds_of(None)
+    (36062.5, 36062.0, None, None)
+    """
+    match = _TIME.fullmatch(time) if isinstance(time, str) else None
+    if not match:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds or None
+
+
 def join_partners(groups: dict[Entities, ImageGroup]) -> None:
     """Join lone images of a Dixon scan that only the sidecars know, whatever their labels.
 
     Converters number what they cannot name: water is ``run-1`` and fat ``run-2``. That is done
-    where a folder has each image once.
+    where a folder has each image of one acquisition once.
     """
     places: dict[Any, list[Entities]] = defaultdict(list)
     for entities, group in groups.items():
@@ -154,7 +207,7 @@ def join_partners(groups: dict[Entities, ImageGroup]) -> None:
         ):
             image = group.members[0][1]
             places[image.path.parent, image.suffix].append(entities)
-    for keys in places.values():
+    for keys in (each for found in places.values() for each in _acquisitions(groups, found)):
         contrasts = [contrast for key in keys for contrast in groups[key].contrasts]
         lone = any(fat_source(groups[key].contrasts) is None for key in keys)
         shared = tuple(pair for pair in keys[0] if all(pair in key for key in keys))

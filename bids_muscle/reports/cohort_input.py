@@ -77,12 +77,15 @@ class RawTables:
         is what the participant level noted.
     remarks
         Sentences about the tables.
+    labels
+        Labels of all participants who have a folder.
     """
 
     people: People | None = None
     unusable: Sequence[str] = ()
     visits: RawVisits = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

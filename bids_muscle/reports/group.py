@@ -99,7 +99,8 @@ def write_group(
     scans, values, people = cohort.scans, cohort.values, cohort.people
     meanings = read_meanings(output_dir)
     analyses = analyse_cohort(values, people, _plan(cohort, options, meanings))
-    complete = completeness(scans, people, cohort.unusable)
+    expected = {*people, *raw.labels}
+    complete = completeness(scans, expected, cohort.unusable)
     columns = dict.fromkeys([*analysed_measures(scans), *shown_measures(values)])
     scores = robust_scores(values, outlier_columns(scans, list(columns)))
     tables = write_cohort_tables(cohort, complete, scores, output_dir)
@@ -119,7 +120,7 @@ def write_group(
         _series_context(number, *each, values, analyses, norms, centiles)
         for number, each in enumerate(by_series(scans), 1)
     ]
-    flow = flow_of(scans, people, cohort.unusable, _tested(shown, analyses, options.groups))
+    flow = flow_of(scans, expected, cohort.unusable, _tested(shown, analyses, options.groups))
     text = write_paper(
         scans,
         flow,

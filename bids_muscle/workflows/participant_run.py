@@ -7,7 +7,7 @@ two answers: :class:`ParticipantRun` reads the images, :func:`seems_finished` on
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from bids_muscle.workflows.resume import (
     page_path,
     preparation,
     refresh,
+    remove_page,
 )
 
 
@@ -199,17 +200,22 @@ class ParticipantRun:
             record = make_record(self.inputs, scan, report)
             warnings = (*record.warnings, *self.missing_spines(scan, report))
             records.append(sealed(replace(record, warnings=warnings), self.fingerprints, after))
-        for record in records:
+        ended = []
+        others = {each.scan for each in read_records(settings.output_dir, self.participant)}
+        for scan, record in zip(scans, records, strict=True):
+            stays = record.problem and _has_record(scan, others)
+            if not stays:
+                ended.append((scan, record))
             if record.problem:
                 end = 'has nothing to do.' if is_empty(record) else 'failed.'
-                print(f'bids_muscle: {record.scan} {end} {record.problem}', file=sys.stderr)
+                rest = ' What an earlier run wrote of it stays.' if stays else ''
+                print(f'bids_muscle: {record.scan} {end} {record.problem}{rest}', file=sys.stderr)
         try:
-            remove_stale(settings, self.participant, self.earlier.values(), scans, records)
-            others = read_records(settings.output_dir, self.participant)
-            for scan, record in zip(scans, records, strict=True):
-                # Do not record 'nothing selected' if the participant has other records.
-                if not (is_empty(record) and others):
-                    write_record(record, scan, settings.output_dir)
+            remove_stale(settings, self.participant, self.earlier.values(), ended)
+            for scan, record in ended:
+                write_record(record, scan, settings.output_dir)
+            # A page made meanwhile, by a job for another session, does not know these scans.
+            remove_page(settings.output_dir, self.participant)
             path = settings.output_dir / participant_path(self.participant, 'settings')
             write_text(settings.to_toml(), path)
         except Exception as error:
@@ -217,6 +223,14 @@ class ParticipantRun:
             print(f'bids_muscle: {problem}', file=sys.stderr)
             return [replace(record, problem=record.problem or problem) for record in records]
         return records
+
+
+def _has_record(scan: Scan, recorded: Collection[str]) -> bool:
+    """Return whether an earlier record of a scan, or of scans at its place, was left."""
+    below = f'{scan.name}_'
+    return scan.name in recorded or (
+        scan.is_place and any(name.startswith(below) for name in recorded)
+    )
 
 
 def seems_finished(inputs: RunInputs, participant: str) -> bool:

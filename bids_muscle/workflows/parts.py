@@ -68,7 +68,7 @@ def join_scans(
             continue
         state = _fingerprint(members)
         earlier = records.get(parts.scan.name)
-        if earlier and earlier.fingerprint == state and _is_there(settings, earlier):
+        if earlier and earlier.fingerprint == state and _is_finished(settings, earlier):
             continue
         remove_page(settings.output_dir, participant)
         record = _describe(parts, members, state)
@@ -95,8 +95,10 @@ def join_scans(
     return problems
 
 
-def _is_there(settings: Settings, record: ScanRecord) -> bool:
-    return all((settings.output_dir / name).is_file() for name in record.outputs)
+def _is_finished(settings: Settings, record: ScanRecord) -> bool:
+    return record.status == 'done' and all(
+        (settings.output_dir / name).is_file() for name in record.outputs
+    )
 
 
 def _fingerprint(members: Sequence[ScanRecord]) -> str:

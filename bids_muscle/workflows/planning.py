@@ -17,6 +17,7 @@ from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import (
     CONVERT,
     find_dicom,
+    has_session,
     list_ignored,
     list_participants,
     list_unusable,
@@ -221,11 +222,16 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
         say_all(_unfit_marks(settings.levels, list_participants(settings.bids_dir)))
     if not chosen:
         raise nothing_selected(settings)
+    strange = [s for s in settings.sessions if not has_session(settings.bids_dir, chosen, s)]
+    say_all(
+        f'No participant has the session {session} and it is skipped. Check --session-label.'
+        for session in strange
+    )
     say_all(
         f'sub-{label} is not in {settings.bids_dir} and is skipped. Check --participant-label.'
         for label in missing
     )
-    return chosen, not missing
+    return chosen, not (missing or strange)
 
 
 def _unfit_marks(levels: Path, labels: Sequence[str]) -> list[str]:
@@ -293,6 +299,11 @@ def nothing_selected(settings: Settings, participant: str | None = None) -> Noth
     if dicom := find_dicom(folder):
         return NothingSelectedError(
             f'{folder} has DICOM images, such as {dicom}, and no NIfTI images.', CONVERT
+        )
+    if participant and not any(folder.iterdir()):
+        return NothingSelectedError(
+            f'No scan of {where} can be looked at: its folder is empty.',
+            f'Fetch its content (datalad get -n sub-{participant}), or remove the folder.',
         )
     return NothingSelectedError(
         f'No scan of {where} matches the requested participants, sessions and filters.',

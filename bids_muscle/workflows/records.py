@@ -28,7 +28,13 @@ from bids_muscle.dataset.records import (
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_session_info
 from bids_muscle.dataset.writer import remove_torn
-from bids_muscle.errors import NothingSelectedError, Problem, TemporaryError, problem_of
+from bids_muscle.errors import (
+    MissingInputError,
+    NothingSelectedError,
+    Problem,
+    TemporaryError,
+    problem_of,
+)
 from bids_muscle.imaging.atlas import atlas_name, find_atlas
 from bids_muscle.workflows.resume import page_path, preparation, remove_page, settings_digest
 
@@ -45,6 +51,9 @@ def forget_records(
     settings: Settings, participant: str, scans: Sequence[Scan], finished: Collection[str] = ()
 ) -> dict[str, ScanRecord]:
     """Remove the page, and the records of scans about to run or no longer there.
+
+    Finished scans whose images cannot be looked at stay as they are: an image that
+    ``datalad drop`` removed, or a folder that cannot be read, has not changed for all we know.
 
     Parameters
     ----------
@@ -68,24 +77,59 @@ def forget_records(
         If one cannot be removed; the participant must not run then.
     """
     planned = {scan.name for scan in scans}
-    current = {*planned, *finished}
+    records = read_records(settings.output_dir, participant)
+    kept = _out_of_reach(settings, scans, records)
+    planned -= kept
+    current = {*planned, *finished, *kept}
+    places = {f'sub-{participant}', *(f'sub-{participant}_ses-{scan.session}' for scan in scans)}
     narrowed = bool(settings.sessions or settings.bids_filter_file)
     removed = {}
-    for record in read_records(settings.output_dir, participant):
-        nameless = record.scan == f'sub-{participant}'
-        if record.scan in finished:
+    for record in records:
+        if record.scan in finished or record.scan in kept:
             continue
         # A joined scan stays while nothing happens to its parts.
         touched = not planned.isdisjoint(record.parts)
         if record.parts and not touched and current.issuperset(record.parts):
             continue
-        if record.scan in planned or nameless or touched or not narrowed:
+        if record.scan in planned | places or touched or not narrowed:
             remove_record(record, settings.output_dir)
             removed[record.scan] = record
     if scans or removed:
         # Were this run killed, a page of the earlier one would speak of what is gone.
         remove_page(settings.output_dir, participant)
     return removed
+
+
+def _out_of_reach(
+    settings: Settings, scans: Sequence[Scan], records: Sequence[ScanRecord]
+) -> set[str]:
+    """Return the names of finished scans whose images cannot be looked at now."""
+    away = [scan for scan in scans if _is_away(settings, scan)]
+    names = {scan.name for scan in away}
+    planned = {scan.name for scan in scans} - names
+    places = tuple(f'{scan.name}_' for scan in away if scan.is_place)
+    return {
+        record.scan
+        for record in records
+        if record.status == 'done'
+        and (
+            record.scan in names or (record.scan.startswith(places) and record.scan not in planned)
+        )
+    }
+
+
+def _is_away(settings: Settings, scan: Scan) -> bool:
+    """Return whether the images of a scan, or of a whole place, are there but out of reach.
+
+    A participant's folder without anything in it is a DataLad dataset that is not installed: git
+    keeps no empty folders.
+    """
+    if scan.problem is None:
+        return False
+    if scan.problem.kind == MissingInputError.__name__:
+        return True
+    folder = settings.bids_dir / f'sub-{scan.participant}'
+    return scan.is_place and folder.is_dir() and not any(folder.iterdir())
 
 
 def sealed(record: ScanRecord, before: Mapping[str, str], after: Mapping[str, str]) -> ScanRecord:
@@ -224,17 +268,21 @@ def _not_run(scan: Scan, outcomes: Sequence[NodeOutcome]) -> Problem | None:
     ).problem
 
 
+def _has_files(scan: Scan) -> bool:
+    """Return whether there can be files of a scan; none of a region that has no model."""
+    return scan.region in (*REGIONS, SPINE) or bool(scan.seg)
+
+
 def remove_stale(
     settings: Settings,
     participant: str,
     earlier: Iterable[ScanRecord],
-    scans: Sequence[Scan],
-    records: Sequence[ScanRecord],
+    ended: Sequence[tuple[Scan, ScanRecord]],
 ) -> None:
     """Remove what an earlier run, or a step that failed midway, wrote and no record speaks of."""
     stale = {name for record in earlier for name in record.outputs}
-    for scan, record in zip(scans, records, strict=True):
-        if record.problem and scan.region:
+    for scan, record in ended:
+        if record.problem and _has_files(scan):
             expected = expected_outputs(
                 scan,
                 atlas=atlas_name(find_atlas(settings.atlas, scan.region))
@@ -244,15 +292,15 @@ def remove_stale(
                 level=settings.output_level,
             )
             stale.update(str(path) for path in expected)
-    for scan in scans:
+    for scan, _ in ended:
         # What the network said stays while a person's map takes its place, even in vain.
         stale.difference_update(kept_files(scan) if scan.manual else ())
-        stale.update(kept_files(scan) if scan.region and not scan.manual else ())
+        stale.update(kept_files(scan) if _has_files(scan) and not scan.manual else ())
     output_dir = settings.output_dir
     for place in (output_dir / f'sub-{participant}', output_dir / 'logs' / f'sub-{participant}'):
         remove_torn(place)
     folder = output_dir.resolve() / f'sub-{participant}'
-    for name in sorted(stale - {name for record in records for name in record.outputs}):
+    for name in sorted(stale - {name for _, record in ended for name in record.outputs}):
         # A record is a file that anybody may have edited, and a folder may be a link elsewhere.
         if (output_dir / name).resolve().is_relative_to(folder):
             (output_dir / name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_muscle.anatomy.labels import SPINE
-from bids_muscle.dataset.folders import list_unusable
+from bids_muscle.dataset.folders import list_participants, list_unusable
 from bids_muscle.dataset.names import dataset_path, participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_counts, format_plan
@@ -30,7 +30,7 @@ from bids_muscle.errors import (
     problem_of,
 )
 from bids_muscle.imaging.atlas import atlas_name
-from bids_muscle.tables import MOST_NAMED
+from bids_muscle.tables import MOST_NAMED, name_some
 from bids_muscle.workflows.participant_run import ParticipantRun, seems_finished
 from bids_muscle.workflows.parts import join_scans
 from bids_muscle.workflows.planning import (
@@ -237,7 +237,9 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
     if len(others) > MOST_NAMED:
         more = len(others) - MOST_NAMED
         remarks.append(f'There are {more} more remarks about tables of sessions and scans.')
-    unusable = list_unusable(settings.bids_dir) if settings.bids_dir.is_dir() else []
+    is_there = settings.bids_dir.is_dir()
+    unusable = list_unusable(settings.bids_dir) if is_there else []
+    labels = list_participants(settings.bids_dir) if is_there else []
     say_all([*folder_remarks(settings.bids_dir), *remarks])
     return write_group(
         settings.output_dir,
@@ -251,7 +253,7 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
             norms=settings.norms,
             detectable=settings.sdc,
         ),
-        RawTables(table.rows if table else None, unusable, visits, remarks),
+        RawTables(table.rows if table else None, unusable, visits, remarks, labels),
         scans,
     )
 
@@ -390,6 +392,14 @@ def _report_again(settings: Settings) -> ExitCode:
     code = ExitCode.OK
     known = _require_records(settings)
     wanted = [label for label in known if label in (settings.participants or known)]
+    if strange := sorted(set(settings.participants) - set(known)):
+        say_all(
+            [
+                f'{settings.output_dir} has no scan of {name_some(strange)}, who were asked for. '
+                'Check --participant-label.'
+            ]
+        )
+        code = ExitCode.NOTHING_SELECTED
     if not wanted:
         raise NothingSelectedError(
             f'{settings.output_dir} has none of the requested participants.',

@@ -57,6 +57,72 @@ def test_dixon_images_form_one_scan(tiny_dataset: TinyDataset) -> None:
     assert all(scan.problem is None and not scan.warnings for scan in scans.values())
 
 
+def dixon(kind: str, time: str = '10:00:00') -> dict[str, object]:
+    return {'ImageType': ['DERIVED', 'PRIMARY', kind], 'AcquisitionTime': time, **LUMBAR}
+
+
+def test_strangers_are_not_joined_to_a_dixon_scan(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        images('acq-neck_run-1_T1w', 'acq-neck_run-2_T1w')
+        | images('acq-low_T1w', values=np.ones((5, 4, 3), np.uint8)),
+        {
+            'sub-01/anat/sub-01_acq-neck_run-1_T1w.json': dixon('WATER'),
+            'sub-01/anat/sub-01_acq-neck_run-2_T1w.json': dixon('FAT'),
+            'sub-01/anat/sub-01_acq-low_T1w.json': dixon('IN_PHASE'),
+        },
+    )
+    found = {scan.name: list(contents(scan)) for scan in find_scans(root, '01')}
+    assert found['sub-01_acq-neckdixon'] == ['water', 'fat']
+
+
+@pytest.mark.parametrize(('later', 'together'), [('10:00:40', True), ('11:00:00', False)])
+def test_water_and_fat_of_one_grid_are_of_one_time(
+    tiny_dataset: TinyDataset, later: str, *, together: bool
+) -> None:
+    root = tiny_dataset(
+        images('acq-a_T1w', 'acq-b_T1w'),
+        {
+            'sub-01/anat/sub-01_acq-a_T1w.json': dixon('WATER'),
+            'sub-01/anat/sub-01_acq-b_T1w.json': dixon('FAT', later),
+        },
+    )
+    scans = find_scans(root, '01')
+    assert len(scans) == (1 if together else 2)
+    assert all((scan.problem is None) == together for scan in scans)
+
+
+def test_what_lies_nearly_right_is_said(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(
+        {
+            'sub-01/ses-1/anat/sub-01_ses-1_T2w': None,
+            'sub-01/ses-2/Anat/sub-01_ses-2_T2w': None,
+            'sub-01/ses-3/sub-01_ses-3_T2w': None,
+            'sub-01/ses-4/anat/sub-01_ses-4_T2w.defaced': None,
+            'sub-01/Ses-6/anat/sub-01_ses-6_T2w': None,
+            'sub-01/ses-1/func/sub-01_ses-1_bold': None,
+        },
+        {'T2w.json': LUMBAR},
+    )
+    upper = root / 'sub-01/ses-1/anat/sub-01_ses-1_acq-b_T2w'
+    (root / 'sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz').rename(f'{upper}.NII.GZ')
+    tiny_dataset({'sub-01/ses-1/anat/sub-01_ses-1_T2w': None})
+    (scan,) = find_scans(root, '01')
+    said = ' '.join(scan.warnings)
+    for name in ('ses-2/Anat', 'ses-3_T2w', 'ses-4_T2w.defaced', 'b_T2w.NII.GZ', 'sub-01/Ses-6'):
+        assert name in said
+    assert 'bold' not in said
+    # What is not asked for is not missed.
+    (scan,) = find_scans(root, '01', sessions=['1'])
+    assert 'ses-3' not in ' '.join(scan.warnings)
+
+
+def test_a_sidecar_with_a_byte_order_mark_is_read(tiny_dataset: TinyDataset) -> None:
+    root = tiny_dataset(images('T2w'))
+    (root / 'T2w.json').write_text('{"BodyPart": "LSPINE"}', encoding='utf-8-sig')
+    (scan,) = find_scans(root, '01')
+    assert (scan.region, scan.problem, scan.warnings) == ('lumbar', None, ())
+
+
 @pytest.mark.parametrize('separate', ['acq-{}_T1w', 'acq-vol_rec-{}_T1w', 'acq-dixon_{}', '{}'])
 def test_ways_to_name_a_pair(tiny_dataset: TinyDataset, separate: str) -> None:
     root = tiny_dataset(images(separate.format('water'), separate.format('fat')))

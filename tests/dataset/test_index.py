@@ -60,12 +60,14 @@ def test_inheritance_and_filters_are_those_of_pybids(
             (root / f'{name}.nii{".gz" * (number % 2)}').touch()
         for name, content in sidecars.items():
             (root / f'{name}.json').write_text(json.dumps(content))
-        found, selected = index_participant(root, '01', {Contrast.T2W: query})
+        indexed = index_participant(root, '01', {Contrast.T2W: query})
         indexer = BIDSLayoutIndexer(ignore=[re.compile('/sub-01/func')])
         layout = BIDSLayout(root, validate=False, indexer=indexer)
         extensions = ['.nii', '.nii.gz']
         reference = layout.get(datatype='anat', extension=extensions, subject='01')
-        metadata = {image.path: dict(image.metadata) for image in found if image.problem is None}
+        metadata = {
+            image.path: dict(image.metadata) for image in indexed.images if image.problem is None
+        }
         for file in reference:
             path = Path(file.path)
             if path in metadata:
@@ -81,6 +83,6 @@ def test_inheritance_and_filters_are_those_of_pybids(
         fitting = layout.get(invalid_filters='allow', datatype='anat', **plain)
         named_well = {Path(file.path) for file in reference}
         assert (
-            selected[Contrast.T2W] & named_well
+            indexed.selected[Contrast.T2W] & named_well
             == {Path(file.path) for file in fitting} & named_well
         )

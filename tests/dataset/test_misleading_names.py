@@ -395,6 +395,26 @@ def test_runs_of_one_acquisition_are_no_repeats(
     assert {bool(scan.left_out) for scan in scans_of(root)} == {unlike}
 
 
+@pytest.mark.parametrize(
+    ('times', 'counted'),
+    [(('9:00:01', '9:00:01'), 1), (('9:00:01', '9:05:00'), 2), (('00:00:00', '00:00:00'), 2)],
+)
+def test_reconstructions_of_one_dixon_scan_are_no_repeats(
+    tiny_dataset: TinyDataset, times: tuple[str, str], counted: int
+) -> None:
+    names = {
+        (run, kind): f'{ANAT}acq-dixon{kind}_run-{run}_T1w'
+        for run in (1, 2)
+        for kind in ('water', 'fat')
+    }
+    root = tiny_dataset(
+        dict.fromkeys(names.values()),
+        {f'{name}.json': {'AcquisitionTime': times[run - 1]} for (run, _), name in names.items()},
+    )
+    scans = scans_of(root)
+    assert [bool(scan.left_out) for scan in scans] == [False, counted == 1]
+
+
 def test_other_grids_may_be_averaged(tiny_dataset: TinyDataset) -> None:
     root = tiny_dataset({f'{ANAT}acq-a_T1w': volume(8), f'{ANAT}acq-b_T1w': volume(9)})
     assert not any(scan.left_out for scan in scans_of(root))

@@ -335,6 +335,8 @@ def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
     problem = records(bids_dir)['acq-dixonjoined'].problem
     assert problem is not None
     assert 'the same position' in problem.message
+    # It is tried again.
+    assert participant(bids_dir) == ExitCode.BAD_DATA
 
 
 def test_a_gap_and_a_repeated_part_are_said(tmp_path: Path) -> None:

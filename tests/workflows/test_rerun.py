@@ -145,5 +145,5 @@ def test_nothing_is_removed_outside_the_folder_of_the_participant(
         participant='01', session=None, scan='x', region=None, status='done', outputs=(name,)
     )
     settings = Settings(bids_dir=tmp_path, output_dir=output_dir, level='participant')
-    remove_stale(settings, '01', [record], [], [])
+    remove_stale(settings, '01', [record], [])
     assert (output_dir / name).exists()

@@ -1,0 +1,173 @@
+"""What becomes of finished scans beside odd ones, and while the raw images are out of reach.
+
+The plan is real, the steps are not: no network runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
+from bids_muscle.settings import Settings
+from bids_muscle.workflows.participant_run import ParticipantRun
+from bids_muscle.workflows.planning import RunInputs, choose_participants
+from bids_muscle.workflows.resume import page_path
+
+TinyDataset = Callable[..., Path]
+DIXON = {f'sub-01/anat/sub-01_acq-dixon{name}_T1w': None for name in ('water', 'fat')}
+LUMBAR = {f'{stem}.json': {'BodyPart': 'LSPINE'} for stem in DIXON}
+SESSIONS = {f'sub-01/ses-{n}/anat/sub-01_ses-{n}_T2w': None for n in (1, 2)}
+FIRST, SECOND = (f'sub-01_ses-{n}_acq-T2w' for n in (1, 2))
+
+
+def inputs_of(bids_dir: Path, **chosen: Any) -> RunInputs:
+    output_dir = bids_dir.parent / 'out'
+    output_dir.mkdir(exist_ok=True)
+    settings = Settings(
+        bids_dir=bids_dir, output_dir=output_dir, level='participant', device='cpu', **chosen
+    )
+    return RunInputs.find(settings)
+
+
+def finish(run: ParticipantRun, done: Collection[str] = ()) -> dict[str, ScanRecord]:
+    """End a run in which the steps of some scans went well, each with one file."""
+    outcomes = []
+    for name in done:
+        path = run.inputs.settings.output_dir / f'sub-01/anat/{name}_morph.tsv'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('index\n')
+        outputs = {'paths': [f'sub-01/anat/{path.name}']}
+        for step in ('prepare', 'segment', 'publish'):
+            outcomes.append(
+                NodeOutcome(
+                    name=step,
+                    fullname=step,
+                    status=Status.DONE,
+                    key=Key(name, step),
+                    outputs=outputs if step == 'publish' else {},
+                )
+            )
+    return {record.scan: record for record in run.finish(RunReport(tuple(outcomes)))}
+
+
+def statuses(inputs: RunInputs) -> dict[str, str]:
+    return {record.scan: record.status for record in read_records(inputs.settings.output_dir)}
+
+
+def tables(inputs: RunInputs) -> list[str]:
+    return sorted(path.name for path in inputs.settings.output_dir.rglob('*_morph.tsv'))
+
+
+@pytest.mark.parametrize(
+    ('odd', 'sidecars'),
+    [
+        ('sub-01/anat/sub-01_acq-legs_T2w', {'BodyPart': 'THIGH'}),
+        ('sub-01/anat/sub-01_acq-legs_T2w', {'BodyPartExamined': 'PELVIS'}),
+        ('sub-01/ses-术前/anat/sub-01_ses-术前_T2w', {'BodyPart': 'LSPINE'}),
+        ('sub-01/anat/sub-01_run-_T2w', {'BodyPart': 'LSPINE'}),
+    ],
+)
+def test_a_good_scan_is_recorded_beside_an_odd_one(
+    tiny_dataset: TinyDataset, odd: str, sidecars: dict[str, str]
+) -> None:
+    inputs = inputs_of(tiny_dataset({**DIXON, odd: None}, {**LUMBAR, f'{odd}.json': sidecars}))
+    finish(ParticipantRun.plan(inputs, '01').begin(), ['sub-01_acq-dixon'])
+    found = statuses(inputs)
+    assert found.pop('sub-01_acq-dixon') == 'done'
+    assert list(found.values()) == ['failed']
+
+
+def test_sessions_whose_labels_have_no_letters_stay_apart(tiny_dataset: TinyDataset) -> None:
+    names = [f'sub-01/ses-{label}/anat/sub-01_ses-{label}_T2w' for label in ('术前', '术后')]
+    run = ParticipantRun.plan(inputs_of(tiny_dataset(dict.fromkeys(names))), '01')
+    assert len({scan.session for scan in run.scans}) == 2
+    assert all('ses-术' in scan.problem.message for scan in run.scans if scan.problem)
+
+
+def drop_image(bids_dir: Path) -> None:
+    image = bids_dir / 'sub-01/ses-2/anat/sub-01_ses-2_T2w.nii.gz'
+    image.unlink()
+    image.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
+
+
+def uninstall(bids_dir: Path) -> None:
+    shutil.rmtree(bids_dir / 'sub-01')
+    (bids_dir / 'sub-01').mkdir()
+
+
+@pytest.mark.parametrize(('hide', 'left'), [(drop_image, SECOND), (uninstall, 'sub-01')])
+def test_results_stay_while_the_images_are_elsewhere(
+    tiny_dataset: TinyDataset,
+    hide: Callable[[Path], None],
+    left: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inputs = inputs_of(tiny_dataset(SESSIONS), region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    assert ParticipantRun.plan(inputs, '01').is_finished
+    before = tables(inputs)
+    hide(inputs.settings.bids_dir)
+    ended = finish(ParticipantRun.plan(inputs, '01').begin())
+    assert {name: record.status for name, record in ended.items()} == {left: 'failed'}
+    assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+    assert tables(inputs) == before
+    assert 'datalad get' in (said := capsys.readouterr().err)
+    assert 'What an earlier run wrote of it stays.' in said
+
+
+def test_results_of_a_folder_that_cannot_be_read_stay(
+    tiny_dataset: TinyDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = inputs_of(tiny_dataset(SESSIONS), region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    scandir = os.scandir
+
+    def refuse(path: Any = '.') -> Any:
+        if str(path).endswith('ses-2/anat'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    run = ParticipantRun.plan(inputs, '01')
+    assert list(run.finished) == [FIRST]
+    (record,) = finish(run.begin()).values()
+    assert 'ses-2/anat cannot be read: Permission denied' in str(record.problem)
+    assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+    # Without results of an earlier run, the session is a failed one until it can be read.
+    shutil.rmtree(inputs.settings.output_dir / 'logs')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST])
+    assert statuses(inputs) == {FIRST: 'done', 'sub-01_ses-2': 'failed'}
+    monkeypatch.undo()
+    finish(ParticipantRun.plan(inputs, '01').begin(), [SECOND])
+    assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+
+
+def test_a_page_made_meanwhile_is_made_again(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    runs = [
+        ParticipantRun.plan(inputs_of(bids_dir, region='lumbar', sessions=(n,)), '01').begin()
+        for n in ('1', '2')
+    ]
+    finish(runs[0], [FIRST])
+    page = page_path(runs[0].inputs.settings.output_dir, '01')
+    page.write_text('of the first session')
+    finish(runs[1], [SECOND])
+    assert not page.exists()
+
+
+def test_a_session_that_nobody_has_is_missed(
+    tiny_dataset: TinyDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir = tiny_dataset({**SESSIONS, 'sub-02/ses-1/anat/sub-02_ses-1_T2w': None})
+    settings = inputs_of(bids_dir, sessions=('1', '2')).settings
+    assert choose_participants(settings) == (['01', '02'], True)
+    settings = inputs_of(bids_dir, sessions=('1', '3')).settings
+    assert choose_participants(settings) == (['01', '02'], False)
+    assert 'No participant has the session 3' in capsys.readouterr().err
