@@ -345,12 +345,14 @@ def test_who_lacks_which_scan(tmp_path: Path) -> None:
     write_outputs(failing, output_dir, status='failed', problem=problem)
     (tmp_path / 'bids').mkdir()
     (tmp_path / 'bids/participants.tsv').write_text('participant_id\nsub-01\nsub-05\n')
+    (tmp_path / 'bids/sub-06').mkdir()
     assert group(output_dir, bids_dir=tmp_path / 'bids') == ExitCode.OK
     found = {
         (row['participant_id'], row['session_id']): (row['status'], row['reason'])
         for row in rows(output_dir / 'group_completeness.tsv')
     }
-    assert len(found) == 10
+    assert len(found) == 12
+    assert found['sub-06', 'ses-2'] == ('missing', 'no scan was processed')
     assert found['sub-02', 'ses-1'] == ('failed', 'The image is empty. Export it again.')
     assert found['sub-04', 'ses-2'] == ('missing', 'no scan was processed')
     assert found['sub-05', 'ses-1'][0] == 'missing'

@@ -171,6 +171,9 @@ def test_reports_can_be_made_again_without_raw_data(run: Run, tmp_path: Path) ->
     result = call(tmp_path / 'gone', run.output_dir, *words)
     assert result.returncode == ExitCode.OK, result.stderr
     assert page.read_bytes() == before
+    result = call(tmp_path / 'gone', run.output_dir, *words, 'nobody')
+    assert result.returncode == ExitCode.NOTHING_SELECTED
+    assert 'no scan of nobody' in result.stderr
 
 
 def test_dry_run_computes_nothing(run: Run, tmp_path: Path) -> None:
