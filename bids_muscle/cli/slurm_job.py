@@ -75,6 +75,13 @@ class JobArray:
                 raise UsageError(
                     f'{text!r} is not allowed in a Slurm script.', 'Use another name.'
                 )
+        for path, _ in _mounted(self.settings) if self.container else ():
+            if not {',', ':'}.isdisjoint(str(path)):
+                raise UsageError(
+                    f'{path} has a comma or a colon in its name. Containers split what they mount '
+                    'there.',
+                    'Rename it.',
+                )
 
     @property
     def chunk_size(self) -> int:
@@ -251,15 +258,7 @@ def _start(job: JobArray) -> str:
     """Return the words before the arguments of bids_muscle."""
     if job.container is None:
         return shlex.join([sys.executable, '-m', 'bids_muscle'])
-    mounts = [f'{job.settings.bids_dir}:{job.settings.bids_dir}:ro']
-    mounts += [
-        f'{place}:{place}' for place in (job.settings.output_dir, job.settings.work_dir) if place
-    ]
-    inputs = [path for paths in job.settings.inputs().values() for path in paths]
-    named = [job.settings.model, *(name for _, name in job.settings.models)]
-    paths = [Path(name) for name in named if name and Path(name).is_absolute()]
-    inputs += dict.fromkeys(model_folder(path) for path in paths)
-    mounts += [f'{path}:{path}:ro' for path in inputs]
+    mounts = [f'{path}:{path}{mode}' for path, mode in _mounted(job.settings)]
     if Path(job.container).exists():
         image = str(Path(job.container).absolute())
         words = ['run', '--cleanenv', *_each('-B', mounts), *(['--nv'] if job.gpus else [])]
@@ -271,6 +270,20 @@ def _start(job: JobArray) -> str:
     words = ['docker', 'run', '--rm', '--network', 'none', *_each('-v', mounts)]
     gpus = ' --gpus all --env CUDA_VISIBLE_DEVICES' if job.gpus else ''
     return f'{shlex.join(words)} --user "$(id -u):$(id -g)"{gpus} {shlex.quote(job.container)}'
+
+
+def _mounted(settings: Settings) -> list[tuple[Path, str]]:
+    """Return what a container has to see, each with ``':ro'`` where it is only read."""
+    places = (settings.output_dir, settings.work_dir)
+    inputs = [path for paths in settings.inputs().values() for path in paths]
+    named = [settings.model, *(name for _, name in settings.models)]
+    paths = [Path(name) for name in named if name and Path(name).is_absolute()]
+    inputs += dict.fromkeys(model_folder(path) for path in paths)
+    return [
+        (settings.bids_dir, ':ro'),
+        *((place, '') for place in places if place),
+        *((path, ':ro') for path in inputs),
+    ]
 
 
 def _each(option: str, values: list[str]) -> list[str]:

@@ -219,6 +219,16 @@ def test_docker_reads_what_is_mounted_and_nothing_else(dataset: Path, tmp_path: 
     assert 'gpu' not in (tmp_path / 'out/logs/slurm/0001/group.sh').read_text()
 
 
+@pytest.mark.parametrize('name', ['a,b', 'a:b'])
+def test_a_name_that_containers_split_is_refused(
+    dataset: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(dataset), str(tmp_path / name)]
+    assert main([*words, '--container', 'bids_muscle:1']) == ExitCode.USAGE
+    assert 'a comma or a colon' in capsys.readouterr().err
+    assert main(words) == ExitCode.OK
+
+
 def test_a_container_sees_the_models_of_a_site(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
