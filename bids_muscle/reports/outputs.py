@@ -34,6 +34,9 @@ from bids_muscle.tables import MISSING, number, read_cells
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
+#: What is in the name of a column that compares left with right; both sides have the same value.
+ASYMMETRY = '_asymmetry_'
+_ONE_SIDE_COUNTS = 'only one side counts in the cohort, so no asymmetry'
 
 #: Magnetisation transfer in the name of a scan, as BIDS writes it or within ``acq``.
 _TRANSFER = re.compile(r'(?:_mt-|_acq-[a-zA-Z0-9]*MT)(on|off)', re.IGNORECASE)
@@ -154,12 +157,33 @@ class ScanOutputs:
         """The muscle with the least predicted Dice, and that; None where there is none."""
         return min(self.predicted_dice.items(), key=lambda each: each[1], default=None)
 
+    @cached_property
+    def one_sided(self) -> frozenset[str]:
+        """Muscles of which one side counts in the cohort and the other does not."""
+        if not self._has_exclusions:
+            return frozenset()
+        counts: dict[str, set[bool]] = {}
+        for row in self.rows:
+            counts.setdefault(row['muscle'], set()).add(not self.exclusion(row))
+        return frozenset(muscle for muscle, each in counts.items() if len(each) > 1)
+
+    @property
+    def cohort_rows(self) -> Sequence[Mapping[str, str]]:
+        """The rows as the cohort has them: a side is compared only with one that counts too."""
+        asymmetries = [name for name in self.columns if ASYMMETRY in name]
+        if not (self.one_sided and asymmetries):
+            return self.rows
+        return tuple(
+            _not_compared(row, asymmetries) if row['muscle'] in self.one_sided else row
+            for row in self.rows
+        )
+
     @property
     def kept(self) -> Sequence[Mapping[str, str]]:
         """The rows that count in the cohort."""
         if not (self._has_exclusions or self.part_of):
             return self.rows
-        return tuple(row for row in self.rows if not self.exclusion(row))
+        return tuple(row for row in self.cohort_rows if not self.exclusion(row))
 
     @property
     def done(self) -> bool:
@@ -197,6 +221,16 @@ class ScanOutputs:
         """Everything a reader should know about a finished scan."""
         alone = '_chunk-' in self.record.scan and not self.part_of
         return (*self.record.warnings, *self.flags, *self.missing, *[_ALONE] * alone)
+
+
+def _not_compared(row: Mapping[str, str], asymmetries: Iterable[str]) -> Mapping[str, str]:
+    """Return a row without differences of the sides, with the reason where it had any."""
+    had = [name for name in asymmetries if row[name] != MISSING]
+    cells = {**row, **dict.fromkeys(had, MISSING)}
+    if had and REASON in row:
+        reasons = (row[REASON], _ONE_SIDE_COUNTS)
+        cells[REASON] = '; '.join(reason for reason in reasons if reason not in ('', MISSING))
+    return cells
 
 
 def read_scans(
