@@ -268,6 +268,39 @@ def test_a_part_that_changes_or_vanishes(tmp_path: Path, run_of_scans: list[str]
     assert 'no other part was found' in page
 
 
+def test_a_correction_of_a_replaced_part_is_not_measured_in_silence(
+    tmp_path: Path, run_of_scans: list[str]
+) -> None:
+    bids_dir, name = tmp_path / 'bids', 'acq-dixon_run-2'
+    add(bids_dir, 'sub-01_acq-dixon{}_run-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_run-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    stem = tmp_path / f'out/sub-01/anat/sub-01_{name}_seg-lumbarmuscles'
+    drawn, sidecar = (Path(f'{stem}_desc-manualAnna_dseg{end}') for end in ('.nii.gz', '.json'))
+    drawn.write_bytes(Path(f'{stem}_dseg.nii.gz').read_bytes())
+
+    def warnings(**facts: str) -> list[str]:
+        """Save the correction with these facts, run, and return what is said of it."""
+        write_json({'Rater': 'Anna', 'SavedAt': '2026', 'Passed': True, **facts}, sidecar)
+        run_of_scans.clear()
+        assert participant(bids_dir) == ExitCode.OK
+        assert set(run_of_scans) <= {name}
+        return [each for each in records(bids_dir)[name].warnings if drawn.name in each]
+
+    digest = records(bids_dir)[name].images_sha256
+    assert warnings(ImagesSHA256=digest) == []
+    add(bids_dir, 'sub-01_acq-dixon{}_run-2_T1w', 0, 15, gain=1.2)
+    [said] = warnings(ImagesSHA256=digest)
+    assert said.startswith('The images have changed')
+    assert 'save it again' in said
+    # Saved before this was noted, or without the editor.
+    assert warnings() == []
+    [said] = warnings(ImagesSHA256=digest)
+    # Saved again as it is.
+    assert warnings(ImagesSHA256=records(bids_dir)[name].images_sha256) == []
+    assert run_of_scans == [name]
+
+
 def test_a_narrowed_run_leaves_the_joined_scan_of_others_alone(tmp_path: Path) -> None:
     bids_dir = tmp_path / 'bids'
     add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
