@@ -84,7 +84,8 @@ class ScanOutputs:
     predicted_dice
         Dice to be expected of each muscle, by its name; empty where the model was not calibrated.
     segmentation
-        First twelve hex digits of the SHA-256 of the label map; a rating is about this one.
+        First twelve hex digits of the SHA-256 of the label map, of a joined scan of those of its
+        parts; a rating is about this one.
     alignment
         How it is aligned with its atlas and its levels, or None.
     verdict
@@ -301,11 +302,7 @@ def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, RatedMap]:
 
 def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     """Read what a run left of one scan, but for what it is a part of."""
-    entities = tuple(
-        (key, label) for key, _, label in (part.partition('-') for part in record.scan.split('_'))
-    )
-    # The suffix of the images is in none of the names asked for below.
-    scan = Scan(entities, 'dseg', record.region, (), seg=record.seg)
+    scan = _scan_of(record, record.scan)
     table = _label_table(output_dir, record)
     if record.status != 'done' or table is None:
         # Files of an earlier run may still be there; they are not the result of this one.
@@ -316,7 +313,8 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     try:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
-        labels = output_dir / derivative_path(scan, 'dseg')
+        mapped = [name for name in record.parts if name not in record.aside] or [record.scan]
+        labels = [output_dir / derivative_path(_scan_of(record, each), 'dseg') for each in mapped]
         labels_json = output_dir / derivative_path(scan, 'dseg_json')
         iqm = output_dir / derivative_path(scan, 'iqm')
     except (BadDataError, KeyError):
@@ -332,7 +330,9 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         # Its pictures are those of the parts.
         dice = {row['name']: number(row.get('dice_predicted', MISSING)) for row in rows}
         known = {name: value for name, value in dice.items() if value is not None}
-        return ScanOutputs(record, rows, definitions, {}, tuple(missing), known, table=table)
+        return ScanOutputs(
+            record, rows, definitions, {}, tuple(missing), known, _digest(*labels), table=table
+        )
     if 'segmentation' not in figures:
         name = files['segmentation']
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
@@ -359,12 +359,20 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         figures,
         tuple(missing),
         _read_predicted_dice(labels_json),
-        _digest(labels),
+        _digest(*labels),
         quality=quality,
         flags=flags,
         alignment=alignment,
         table=table,
     )
+
+
+def _scan_of(record: ScanRecord, name: str) -> Scan:
+    """Return a scan, or a part of it, by its name."""
+    parts = (part.partition('-') for part in name.split('_'))
+    entities = tuple((key, label) for key, _, label in parts)
+    # The suffix of the images is in no name that is asked for here.
+    return Scan(entities, 'dseg', record.region, (), seg=record.seg)
 
 
 def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:
