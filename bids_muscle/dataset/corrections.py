@@ -44,6 +44,8 @@ class Correction:
         SHA-256 of the map drawn in another program that was there when it was saved.
     withdrawn
         Whether the person has withdrawn it; it is a draft then.
+    images_sha256
+        :func:`images_digest` of what it was drawn on; empty where that is not known.
     """
 
     path: Path
@@ -52,6 +54,14 @@ class Correction:
     passed: bool = True
     replaces: str = ''
     withdrawn: bool = False
+    images_sha256: str = ''
+
+    def is_on_others(self, images_sha256: str) -> bool:
+        """Return whether it was drawn on other images than these, as far as both are known."""
+        return images_sha256 != self.images_sha256 and '' not in (
+            images_sha256,
+            self.images_sha256,
+        )
 
 
 def find_correction(scan: Scan, folders: Sequence[Path]) -> tuple[tuple[str, Path], ...]:
@@ -129,6 +139,7 @@ def read_correction_facts(path: Path) -> Correction | None:
             sidecar['Passed'] is True,
             str(sidecar.get('Replaces', '')),
             sidecar.get('Withdrawn') is True,
+            str(sidecar.get('ImagesSHA256', '')),
         )
     except (OSError, *PARSE_ERRORS, KeyError, TypeError):
         return None
@@ -198,6 +209,17 @@ def rater_label(rater: str) -> str:
     """
     label = re.sub('[^0-9A-Za-z]', '', rater)[:_MOST_LETTERS]
     return label if label == rater else label + hashlib.sha256(rater.encode()).hexdigest()[:6]
+
+
+def images_digest(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 (hex) of the contents of images; empty where one cannot be read.
+
+    Neither their names and order count, nor how they are prepared: a person sees what they show.
+    """
+    digests = sorted(sha256_of(path) for path in paths)
+    return (
+        hashlib.sha256(','.join(digests).encode()).hexdigest() if digests and all(digests) else ''
+    )
 
 
 def sha256_of(path: Path) -> str:

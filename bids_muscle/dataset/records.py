@@ -112,6 +112,8 @@ class ScanRecord:
     prepared
         SHA-256 of all that decides the prepared images, with which they are used again where only
         the label map has changed.
+    images_sha256
+        :func:`~bids_muscle.dataset.corrections.images_digest` of its images.
     output_level
         How much of it was kept: ``'minimal'``, ``'standard'`` or ``'full'``.
     steps
@@ -141,6 +143,7 @@ class ScanRecord:
     fingerprint: str = ''
     light: str = ''
     prepared: str = ''
+    images_sha256: str = ''
     output_level: str = ''
     steps: tuple[StepCost, ...] = ()
 

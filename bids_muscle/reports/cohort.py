@@ -10,8 +10,15 @@ import numpy as np
 
 from bids_muscle.dataset.writer import table_rows, tsv_line
 from bids_muscle.dictionaries import read_dictionary
-from bids_muscle.reports.cohort_values import ASYMMETRY, CohortValues, headers
-from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON, Definitions, ScanOutputs
+from bids_muscle.reports.cohort_values import CohortValues, headers
+from bids_muscle.reports.outputs import (
+    ASYMMETRY,
+    IDENTITY,
+    MISSING,
+    REASON,
+    Definitions,
+    ScanOutputs,
+)
 from bids_muscle.reports.ratings import SEPARATOR
 from bids_muscle.reports.rows import cells_of
 from bids_muscle.statistics.cohort import MEASURES

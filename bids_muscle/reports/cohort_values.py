@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_muscle.dictionaries import MAIN_MEASURES
-from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.reports.outputs import ASYMMETRY, ScanOutputs
 from bids_muscle.reports.rows import lines_of, text_table
 from bids_muscle.statistics.cohort import MEASURES
 from bids_muscle.tables import MISSING, number
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Scans whose cells are text at a time.
 _PIECE = 500
-#: What is in the name of a column that compares left with right; both sides have the same value.
-ASYMMETRY = '_asymmetry_'
 #: A measure of the outlines rather than of the muscles: it is shown, and sorted by.
 DICE = 'dice_predicted'
 _WHICH = ('name', 'muscle', 'side', 'extent')
@@ -124,7 +122,7 @@ def read_values(scans: Sequence[ScanOutputs], further: Collection[str] = ()) -> 
     kind, kept = np.zeros(starts[-1], dtype=np.int32), np.ones(starts[-1], dtype=bool)
     first = 0
     for header, some in _pieces(scans):
-        lines = [line for scan in some for line in lines_of(scan.rows)]
+        lines = [line for scan in some for line in lines_of(scan.cohort_rows)]
         table = text_table(lines, header, [n for n in header if n in wanted])
         last = first + len(table)
         which = (

@@ -36,7 +36,8 @@ _PIECE = 8192
 class MuscleTable:
     """One row per scan, muscle and side, joined with the participants' columns.
 
-    Values are text, exactly as the participant level wrote them.
+    Values are text, exactly as the participant level wrote them, but for the differences of sides
+    of which only one counts.
 
     Parameters
     ----------
@@ -117,9 +118,10 @@ class MuscleTable:
 
     def _lines(self, scan: ScanOutputs) -> list[str]:
         """Return the rows of a scan as text: the columns that its own table has."""
-        if isinstance(scan.rows, StoredRows) and scan.rows.columns == self._own:
-            return scan.rows.lines
-        return [tsv_line(cells).rstrip('\n') for cells in cells_of(scan.rows, self._own)]
+        rows = scan.cohort_rows
+        if isinstance(rows, StoredRows) and rows.columns == self._own:
+            return rows.lines
+        return [tsv_line(cells).rstrip('\n') for cells in cells_of(rows, self._own)]
 
     def _pieces(self) -> Iterator[tuple[list[int], pa.Table]]:
         """Give places of scans, and their rows as text with nulls."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_muscle.reports.cohort_values import ASYMMETRY, CohortValues, headers
-from bids_muscle.reports.outputs import MISSING, ScanOutputs
+from bids_muscle.reports.cohort_values import CohortValues, headers
+from bids_muscle.reports.outputs import ASYMMETRY, MISSING, ScanOutputs
 
 if TYPE_CHECKING:
     import pandas as pd

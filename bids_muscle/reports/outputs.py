@@ -34,6 +34,9 @@ from bids_muscle.tables import MISSING, number, read_cells
 #: Columns of a muscle table that say which muscle, not how it is.
 IDENTITY = ('index', 'name', 'muscle', 'side')
 REASON = 'reason'
+#: What is in the name of a column that compares left with right; both sides have the same value.
+ASYMMETRY = '_asymmetry_'
+_ONE_SIDE_COUNTS = 'only one side counts in the cohort, so no asymmetry'
 
 #: Magnetisation transfer in the name of a scan, as BIDS writes it or within ``acq``.
 _TRANSFER = re.compile(r'(?:_mt-|_acq-[a-zA-Z0-9]*MT)(on|off)', re.IGNORECASE)
@@ -81,7 +84,8 @@ class ScanOutputs:
     predicted_dice
         Dice to be expected of each muscle, by its name; empty where the model was not calibrated.
     segmentation
-        First twelve hex digits of the SHA-256 of the label map; a rating is about this one.
+        First twelve hex digits of the SHA-256 of the label map, of a joined scan of those of its
+        parts; a rating is about this one.
     alignment
         How it is aligned with its atlas and its levels, or None.
     verdict
@@ -154,12 +158,33 @@ class ScanOutputs:
         """The muscle with the least predicted Dice, and that; None where there is none."""
         return min(self.predicted_dice.items(), key=lambda each: each[1], default=None)
 
+    @cached_property
+    def one_sided(self) -> frozenset[str]:
+        """Muscles of which one side counts in the cohort and the other does not."""
+        if not self._has_exclusions:
+            return frozenset()
+        counts: dict[str, set[bool]] = {}
+        for row in self.rows:
+            counts.setdefault(row['muscle'], set()).add(not self.exclusion(row))
+        return frozenset(muscle for muscle, each in counts.items() if len(each) > 1)
+
+    @property
+    def cohort_rows(self) -> Sequence[Mapping[str, str]]:
+        """The rows as the cohort has them: a side is compared only with one that counts too."""
+        asymmetries = [name for name in self.columns if ASYMMETRY in name]
+        if not (self.one_sided and asymmetries):
+            return self.rows
+        return tuple(
+            _not_compared(row, asymmetries) if row['muscle'] in self.one_sided else row
+            for row in self.rows
+        )
+
     @property
     def kept(self) -> Sequence[Mapping[str, str]]:
         """The rows that count in the cohort."""
         if not (self._has_exclusions or self.part_of):
             return self.rows
-        return tuple(row for row in self.rows if not self.exclusion(row))
+        return tuple(row for row in self.cohort_rows if not self.exclusion(row))
 
     @property
     def done(self) -> bool:
@@ -197,6 +222,16 @@ class ScanOutputs:
         """Everything a reader should know about a finished scan."""
         alone = '_chunk-' in self.record.scan and not self.part_of
         return (*self.record.warnings, *self.flags, *self.missing, *[_ALONE] * alone)
+
+
+def _not_compared(row: Mapping[str, str], asymmetries: Iterable[str]) -> Mapping[str, str]:
+    """Return a row without differences of the sides, with the reason where it had any."""
+    had = [name for name in asymmetries if row[name] != MISSING]
+    cells = {**row, **dict.fromkeys(had, MISSING)}
+    if had and REASON in row:
+        reasons = (row[REASON], _ONE_SIDE_COUNTS)
+        cells[REASON] = '; '.join(reason for reason in reasons if reason not in ('', MISSING))
+    return cells
 
 
 def read_scans(
@@ -267,11 +302,7 @@ def segmentations(scans: Iterable[ScanOutputs]) -> dict[str, RatedMap]:
 
 def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     """Read what a run left of one scan, but for what it is a part of."""
-    entities = tuple(
-        (key, label) for key, _, label in (part.partition('-') for part in record.scan.split('_'))
-    )
-    # The suffix of the images is in none of the names asked for below.
-    scan = Scan(entities, 'dseg', record.region, (), seg=record.seg)
+    scan = _scan_of(record, record.scan)
     table = _label_table(output_dir, record)
     if record.status != 'done' or table is None:
         # Files of an earlier run may still be there; they are not the result of this one.
@@ -282,7 +313,8 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
     try:
         morph = output_dir / derivative_path(scan, 'morph')
         sidecar = output_dir / derivative_path(scan, 'morph_json')
-        labels = output_dir / derivative_path(scan, 'dseg')
+        mapped = [name for name in record.parts if name not in record.aside] or [record.scan]
+        labels = [output_dir / derivative_path(_scan_of(record, each), 'dseg') for each in mapped]
         labels_json = output_dir / derivative_path(scan, 'dseg_json')
         iqm = output_dir / derivative_path(scan, 'iqm')
     except (BadDataError, KeyError):
@@ -298,7 +330,9 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         # Its pictures are those of the parts.
         dice = {row['name']: number(row.get('dice_predicted', MISSING)) for row in rows}
         known = {name: value for name, value in dice.items() if value is not None}
-        return ScanOutputs(record, rows, definitions, {}, tuple(missing), known, table=table)
+        return ScanOutputs(
+            record, rows, definitions, {}, tuple(missing), known, _digest(*labels), table=table
+        )
     if 'segmentation' not in figures:
         name = files['segmentation']
         missing.append(f'{name} is missing, so the segmentation cannot be shown.')
@@ -325,12 +359,20 @@ def read_scan(output_dir: Path, record: ScanRecord) -> ScanOutputs:
         figures,
         tuple(missing),
         _read_predicted_dice(labels_json),
-        _digest(labels),
+        _digest(*labels),
         quality=quality,
         flags=flags,
         alignment=alignment,
         table=table,
     )
+
+
+def _scan_of(record: ScanRecord, name: str) -> Scan:
+    """Return a scan, or a part of it, by its name."""
+    parts = (part.partition('-') for part in name.split('_'))
+    entities = tuple((key, label) for key, _, label in parts)
+    # The suffix of the images is in no name that is asked for here.
+    return Scan(entities, 'dseg', record.region, (), seg=record.seg)
 
 
 def _read_spine(output_dir: Path, record: ScanRecord, scan: Scan) -> ScanOutputs:

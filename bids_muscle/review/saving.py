@@ -34,7 +34,7 @@ from bids_muscle.temporary import locked
 
 
 class ConflictError(BidsMuscleError):
-    """Somebody saved the same correction after this reader had opened it."""
+    """What a reader had opened has changed: the correction, or the scan itself."""
 
     def __init__(self, message: str, remedy: str, revision: str) -> None:
         super().__init__(message, remedy)
@@ -62,6 +62,8 @@ class ReaderWork:
         SHA-256 of each file of it when it was opened, likewise.
     started
         Its label positions; None where these are not known any more.
+    images_sha256
+        Digest of the images that the reader saw; empty where it is not known.
     """
 
     rater: str
@@ -71,6 +73,7 @@ class ReaderWork:
     start: StartMaps
     start_sha256: str
     started: np.ndarray | None
+    images_sha256: str = ''
 
 
 def timestamp() -> str:
@@ -117,7 +120,7 @@ def save_correction(output_dir: Path, scan: EditorScan, work: ReaderWork) -> dic
     Raises
     ------
     ConflictError
-        If the correction has changed since the reader opened it.
+        If the correction, or the images of the scan, have changed since the reader opened it.
     UsageError
         If nobody is named.
     BadDataError
@@ -127,6 +130,10 @@ def save_correction(output_dir: Path, scan: EditorScan, work: ReaderWork) -> dic
     """
     if not work.rater:
         raise UsageError('Nobody is named as the rater.', 'Enter your name, then save again.')
+    if work.images_sha256 not in ('', scan.images_sha256):
+        raise ConflictError(
+            'The scan has changed since the editor was opened.', 'Reload the page.', work.revision
+        )
     images = native_labels(work.drawn, scan.like, scan.tables)
     contents = {key: image_bytes(image) for key, image in images.items()}
     paths = _places(output_dir, scan, work.rater)
@@ -213,6 +220,7 @@ def _facts(work: ReaderWork) -> dict[str, Any]:
         'StartedFromManual': work.start.manual,
         'StartedFromRater': work.start.rater or MISSING,
         'VoxelsChanged': changed,
+        **({'ImagesSHA256': work.images_sha256} if work.images_sha256 else {}),
         'SoftwareVersion': SOFTWARE,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,6 +20,7 @@ from bids_muscle.dataset.corrections import (
     choose_correction,
     correction_path,
     find_corrections,
+    images_digest,
     sha256_of,
 )
 from bids_muscle.dataset.kept_maps import is_of_person, kept_path
@@ -84,6 +86,13 @@ class EditorScan:
     images: Mapping[str, Path]
     maps: Mapping[str, Path]
     siblings: tuple[str, ...] = ()
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Digest of the images of the raw dataset that it shows, as far as it is known."""
+        if self.scan.region == SPINE:  # they may have changed since the last run
+            return images_digest(self.images.values())
+        return self.outputs.record.images_sha256
 
     @property
     def like(self) -> Path:
@@ -341,6 +350,7 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
         'shape': list(shape),
         'affine': affine.tolist(),
         'images': list(scan.images),
+        'imagesSha256': scan.images_sha256,
         'maps': {key: MAPS[key] for key in scan.maps},
         'labels': [
             {
@@ -359,6 +369,8 @@ def scan_facts(output_dir: Path, scan: EditorScan, rater: str) -> dict[str, Any]
                 'rater': choice.rater,
                 'savedAt': choice.correction.saved_at if choice.correction else '',
                 'state': _state_of(choice, counting),
+                'onOthers': choice.correction is not None
+                and choice.correction.is_on_others(scan.images_sha256),
             }
             for key, choice in choices.items()
         ],

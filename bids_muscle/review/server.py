@@ -270,6 +270,7 @@ def _add_changes(app: Flask, review: ReviewState) -> None:
             start=find_start_map(review.output_dir, scan, asked.get('start', '')),
             start_sha256=digest,
             started=review.kept_start(digest),
+            images_sha256=asked.get('imagesSha256', ''),
         )
         return jsonify(save_correction(review.output_dir, scan, work))
 

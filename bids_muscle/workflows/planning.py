@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import BODY, OTHER_REGIONS, REGIONS, SPINE
 from bids_muscle.dataset.contrasts import load_contrast_rules
-from bids_muscle.dataset.corrections import find_correction
+from bids_muscle.dataset.corrections import (
+    find_correction,
+    images_digest,
+    read_correction_facts,
+)
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import (
     CONVERT,
@@ -200,9 +204,25 @@ def _with_labels(
         return replace(scan, problem=scan.problem or refusal)
     try:
         folders = (settings.output_dir, *settings.derivatives)
-        return replace(scan, manual=find_correction(scan, folders))
+        scan = replace(scan, manual=find_correction(scan, folders))
     except BidsMuscleError as error:
         return replace(scan, problem=error.problem)
+    return replace(scan, warnings=(*scan.warnings, *_drawn_on_others(scan)))
+
+
+def _drawn_on_others(scan: Scan) -> Iterator[str]:
+    """Say which corrected label maps of a scan were drawn before its images changed."""
+    for _, path in scan.manual:
+        correction = read_correction_facts(path)
+        if (
+            correction
+            and correction.images_sha256  # so that images are read for nothing else
+            and correction.is_on_others(images_digest(scan.paths.values()))
+        ):
+            yield (
+                f'The images have changed since {path.name} was drawn, so its outlines may not '
+                'fit them. Check it in the editor (bids_muscle-report serve) and save it again.'
+            )
 
 
 def choose_participants(settings: Settings) -> tuple[list[str], bool]:

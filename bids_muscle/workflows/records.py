@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.dataset.corrections import images_digest
 from bids_muscle.dataset.kept_maps import kept_files
 from bids_muscle.dataset.names import expected_outputs
 from bids_muscle.dataset.participants import read_participant_info
@@ -237,6 +238,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
         settings_digest=settings_digest(settings),
         output_level=settings.output_level,
         prepared='' if problem or scan.region == SPINE else preparation(settings, scan),
+        images_sha256=images_digest(scan.paths.values()),
         steps=tuple(
             StepCost(outcome.name, round(outcome.wall_s, 2), outcome.peak_mb)
             for outcome in outcomes

@@ -106,6 +106,39 @@ def test_what_fails_is_excluded_and_stays_in_the_tables(cohort: Path, tmp_path: 
     assert [counted.count(place) for place in range(8)] == [2, 2, 2, 2, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_sides_are_compared_only_where_both_count(
+    add_scan: AddScan, muscle_rows: Callable[..., list[dict[str, Any]]], tmp_path: Path, side: str
+) -> None:
+    for k in range(6):
+        difference = {'volume_asymmetry_pct': k or 60}
+        output_dir = add_scan(f'0{k}', rows=[{**row, **difference} for row in muscle_rows()])
+    wrong = rating(output_dir, '00', muscles=[f'{side} multifidus'])
+    write_group(output_dir, GroupOptions(ratings=[as_tsv(tmp_path / 'r.tsv', wrong)]))
+    muscles = {
+        row['name']: row
+        for row in table(output_dir / 'group_muscles.tsv')
+        if row['participant_id'] == 'sub-00'
+    }
+    for name in ('left multifidus', 'right multifidus'):
+        row = muscles[name]
+        assert row['excluded'] == ('yes' if name.startswith(side) else 'no')
+        assert row['volume_asymmetry_pct'] == 'n/a'
+        assert 'only one side counts' in row['reason']
+    assert muscles['left psoas major']['volume_asymmetry_pct'] == '60'
+    for name in ('group_wide.tsv', 'phenotype/bids_muscle.tsv'):
+        [row] = [each for each in table(output_dir / name) if each['participant_id'] == 'sub-00']
+        cells = {key.rpartition('pct_')[2]: row[key] for key in row if '_asymmetry_' in key}
+        assert (cells['multifidus'], cells['psoas_major']) == ('n/a', '60')
+    found = {
+        row['name']
+        for row in table(output_dir / 'group_outliers.tsv')
+        if row['kind'] == 'asymmetry'
+    }
+    assert 'psoas major' in found
+    assert 'multifidus' not in found
+
+
 def test_the_list_to_redo_and_its_form_for_sct(cohort: Path, tmp_path: Path) -> None:
     ratings = [rating(cohort, '01', rating='fail'), rating(cohort, '02'), rating(cohort, '03')]
     ratings[2]['muscles'] = ['left multifidus']

@@ -36,15 +36,34 @@ def scan(tmp_path: Path) -> Scan:
     return scan
 
 
-def save(client: FlaskClient, drawn: np.ndarray, digest: str = '') -> None:
+def save(
+    client: FlaskClient, drawn: np.ndarray, digest: str = '', images: str = '', status: int = 200
+) -> None:
     given = {'rater': 'Anna', 'start': 'network', 'startSha256': digest, 'revision': ''}
+    given['imagesSha256'] = images
     answer = client.post(
         f'/scan/{NAME}/correction',
         query_string={**given, 'passed': 'true'},
         data=drawn.tobytes(),
         headers=ORIGIN,
     )
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == status, answer.text
+
+
+def test_the_raw_image_must_be_the_one_that_was_shown(
+    scan: Scan, tmp_path: Path, admitted: Admitted
+) -> None:
+    _, client = admitted(tmp_path / 'out')
+    facts = client.get(f'/scan/{NAME}/facts').json
+    drawn = np.zeros(np.prod(facts['shape']), np.uint8)
+    [raw] = (tmp_path / 'raw').rglob('*.nii.gz')
+    shown = raw.read_bytes()
+    image = nib.load(raw)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), raw)
+    save(client, drawn, images=facts['imagesSha256'], status=409)
+    assert find_correction(scan, [tmp_path / 'out']) == ()
+    raw.write_bytes(shown)
+    save(client, drawn, images=facts['imagesSha256'])
 
 
 def test_a_vertebra_is_renamed_and_both_maps_are_saved(

@@ -382,6 +382,46 @@ def test_the_sidecar_says_who_when_and_from_what(output: Path, admitted: Admitte
     assert nib.load(path).get_data_dtype() == np.uint8
 
 
+def test_nothing_drawn_on_replaced_images_is_saved(output: Path, admitted: Admitted) -> None:
+    _, client = admitted(output)
+
+    def scan_again(images_sha256: str, shift_mm: float) -> None:
+        """Leave what the participant level does after the raw images were replaced."""
+        record = output / f'logs/sub-1/{NAME}.json'
+        content = json.loads(record.read_text())
+        record.write_text(json.dumps({**content, 'images_sha256': images_sha256}))
+        published = output / derivative_path(SCAN, 'dseg')
+        image = nib.load(published)
+        affine = image.affine.copy()
+        affine[0, 3] += shift_mm
+        write_image(nib.Nifti1Image(np.asarray(image.dataobj), affine), published)
+
+    scan_again('old', 0)
+    opened = client.get(f'/scan/{NAME}/facts?rater=Anna').json['imagesSha256']
+    saved = save(client, drawing(client), imagesSha256=opened)
+    assert saved.json['ImagesSHA256'] == opened == 'old'
+    before = files(output)
+    scan_again('new', 300)
+    drawn = drawing(client)
+    drawn[7] = 3
+    revision = saved.json['revision']
+    for _ in range(2):  # who saves again does not replace anything either
+        answer = save(client, drawn, revision, imagesSha256=opened)
+        assert answer.status_code == 409
+        assert answer.json['message'] == (
+            'The scan has changed since the editor was opened. Reload the page.'
+        )
+        revision = answer.json['revision']
+    kept = str(correction_path(SCAN, 'Anna'))
+    assert files(output)[kept] == before[kept]
+    facts = client.get(f'/scan/{NAME}/facts?rater=Anna').json
+    assert [each['onOthers'] for each in facts['starts']] == [False, True]
+    answer = save(client, drawn, facts['revision'], imagesSha256=facts['imagesSha256'])
+    assert answer.json['ImagesSHA256'] == 'new'
+    facts = client.get(f'/scan/{NAME}/facts?rater=Anna').json
+    assert [each['onOthers'] for each in facts['starts']] == [False, False]
+
+
 def test_a_correction_can_be_withdrawn(output: Path, admitted: Admitted) -> None:
     _, client = admitted(output)
     assert save(client, drawing(client)).status_code == 200

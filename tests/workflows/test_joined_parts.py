@@ -28,6 +28,8 @@ from bids_muscle.imaging.levels import slice_level_rows
 from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
+from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
+from bids_muscle.reports.ratings import keep_rating, merge_ratings, read_ratings, saved_ratings
 from bids_muscle.workflows import run as running
 
 TABLE = load_label_table('lumbar')
@@ -268,6 +270,39 @@ def test_a_part_that_changes_or_vanishes(tmp_path: Path, run_of_scans: list[str]
     assert 'no other part was found' in page
 
 
+def test_a_correction_of_a_replaced_part_is_not_measured_in_silence(
+    tmp_path: Path, run_of_scans: list[str]
+) -> None:
+    bids_dir, name = tmp_path / 'bids', 'acq-dixon_run-2'
+    add(bids_dir, 'sub-01_acq-dixon{}_run-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_run-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    stem = tmp_path / f'out/sub-01/anat/sub-01_{name}_seg-lumbarmuscles'
+    drawn, sidecar = (Path(f'{stem}_desc-manualAnna_dseg{end}') for end in ('.nii.gz', '.json'))
+    drawn.write_bytes(Path(f'{stem}_dseg.nii.gz').read_bytes())
+
+    def warnings(**facts: str) -> list[str]:
+        """Save the correction with these facts, run, and return what is said of it."""
+        write_json({'Rater': 'Anna', 'SavedAt': '2026', 'Passed': True, **facts}, sidecar)
+        run_of_scans.clear()
+        assert participant(bids_dir) == ExitCode.OK
+        assert set(run_of_scans) <= {name}
+        return [each for each in records(bids_dir)[name].warnings if drawn.name in each]
+
+    digest = records(bids_dir)[name].images_sha256
+    assert warnings(ImagesSHA256=digest) == []
+    add(bids_dir, 'sub-01_acq-dixon{}_run-2_T1w', 0, 15, gain=1.2)
+    [said] = warnings(ImagesSHA256=digest)
+    assert said.startswith('The images have changed')
+    assert 'save it again' in said
+    # Saved before this was noted, or without the editor.
+    assert warnings() == []
+    [said] = warnings(ImagesSHA256=digest)
+    # Saved again as it is.
+    assert warnings(ImagesSHA256=records(bids_dir)[name].images_sha256) == []
+    assert run_of_scans == [name]
+
+
 def test_a_narrowed_run_leaves_the_joined_scan_of_others_alone(tmp_path: Path) -> None:
     bids_dir = tmp_path / 'bids'
     add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
@@ -421,6 +456,36 @@ def test_what_is_excluded_of_a_part_is_excluded_of_the_joined_scan(tmp_path: Pat
     excluded = joined.loc['sub-02'].query('excluded == "yes"')
     assert list(excluded.index) == ['left multifidus']
     assert set(joined.loc['sub-03']['excluded']) == {'no'}
+
+
+def test_a_rating_of_a_joined_scan_is_of_the_maps_of_its_parts(tmp_path: Path) -> None:
+    bids_dir, output_dir = tmp_path / 'bids', tmp_path / 'out'
+    cohort(bids_dir, {f'acq-dixon{{}}_run-{k}_T1w': (30 - 15 * k, 45 - 15 * k) for k in (1, 2)}, 1)
+    add(bids_dir, 'sub-01_acq-dixon{}_run-3_T1w', 16)  # which is not joined
+    assert participant(bids_dir) == ExitCode.OK
+
+    def seen() -> ScanOutputs:
+        [scan] = [each for each in read_scans(output_dir, '01') if each.record.parts]
+        return scan
+
+    rated = seen()
+    name = rated.record.scan
+    row = {'rating': 'pass', 'muscles': [], 'comment': '', 'rater': 'Anna', 'rated_at': '2026'}
+    row |= {'scan': name, 'segmentation': rated.segmentation}
+    keep_rating(output_dir / 'ratings/Anna.tsv', row)
+
+    def counts() -> bool:
+        ratings = read_ratings(saved_ratings(output_dir))
+        return name in merge_ratings(ratings, segmentations([seen()])).verdicts
+
+    assert counts()
+    for number, after in ((3, True), (2, False)):
+        run = f'sub-01/anat/sub-01_acq-dixon_run-{number}_seg-lumbarmuscles_dseg.nii.gz'
+        labels = nib.load(output_dir / run)
+        changed = np.asarray(labels.dataobj).copy()
+        changed[changed == 1] = 0
+        write_image(nib.Nifti1Image(changed, labels.affine), output_dir / run)
+        assert counts() is after
 
 
 def test_repeats_of_all_parts_agree_as_joined_scans(tmp_path: Path) -> None:

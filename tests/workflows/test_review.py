@@ -5,6 +5,7 @@ The browser reaches it below a path of a reverse proxy; that of Firefox reaches 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from cohort import Run, rows
 from reverse_proxy import reverse_proxy
 from waitress.server import create_server
 
+from bids_muscle.dataset.records import read_records
 from bids_muscle.reports.ratings import read_ratings
 from bids_muscle.review.access import LOOPBACK
 from bids_muscle.review.server import create_app
@@ -162,6 +164,9 @@ def test_a_reader_corrects_measures_and_rates(served: tuple[Path, str], page: Pa
     published = nib.load(output_dir / f'{STEM}_dseg.nii.gz')
     np.testing.assert_array_equal(saved.affine, published.affine)
     assert np.count_nonzero(np.asarray(saved.dataobj) == 1) == changed
+    sidecar = json.loads((output_dir / f'{STEM}_desc-manualAnna_dseg.json').read_text())
+    [record] = read_records(output_dir, '01')
+    assert sidecar['ImagesSHA256'] == record.images_sha256 != ''
 
     volume = volume_of(output_dir)
     page.click('#measure')

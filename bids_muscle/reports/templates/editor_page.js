@@ -42,7 +42,9 @@ export async function ask(address, options) {
 
 export function enable() {
   $('undo').disabled = !desk.undos;
-  $('save').disabled = facts.readonly || !desk.dirty;
+  const own = facts.starts.find((each) => each.key === facts.own);
+  // What was drawn on other images may fit these as it is.
+  $('save').disabled = facts.readonly || !(desk.dirty || (own && own.onOthers));
   $('measure').disabled = facts.readonly || desk.dirty;
-  $('withdraw').disabled = facts.readonly || !facts.own || facts.starts.some((each) => each.key === facts.own && each.state === 'withdrawn');
+  $('withdraw').disabled = facts.readonly || !own || own.state === 'withdrawn';
 }

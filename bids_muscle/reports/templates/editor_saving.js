@@ -13,7 +13,8 @@ export function listStarts() {
   const names = { network: "the network's map", published: 'the published map, of a person' };
   $('start').replaceChildren(...facts.starts.map((each) => {
     const whose = each.rater ? `${each.rater}, ${each.savedAt.slice(0, 16).replace('T', ' ')}` : names[each.key];
-    return new Option(each.state ? `${whose} (${STATES[each.state]})` : whose, each.key);
+    const remarks = [STATES[each.state], each.onOthers && 'drawn on other images'].filter(Boolean).join(', ');
+    return new Option(remarks ? `${whose} (${remarks})` : whose, each.key);
   }));
   $('start').value = desk.start.key || facts.begin;
 }
@@ -30,7 +31,7 @@ async function refresh() {
 export async function save() {
   const query = new URLSearchParams({
     rater: rater(), start: desk.start.key, startSha256: desk.start.sha256, revision: desk.revision,
-    passed: String($('passed').checked),
+    imagesSha256: facts.imagesSha256, passed: String($('passed').checked),
   });
   try {
     const answer = await (await ask(`${base}/correction?${query}`, {
