@@ -142,17 +142,22 @@ def _scan(bids_dir: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def has_session(bids_dir: Path, participants: Sequence[str], session: str) -> bool:
-    """Return whether any of some participants has a folder, or images, of a session.
+def has_session(bids_dir: Path, session: str) -> bool:
+    """Return whether any participant has a folder, or images, of a session.
 
     Parameters
     ----------
     bids_dir
         The dataset.
-    participants, session
-        Labels without ``sub-`` and ``ses-``.
+    session
+        Label without ``ses-``.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder is absent or cannot be read.
     """
-    folders = (bids_dir / f'sub-{participant}' for participant in participants)
+    folders = (bids_dir / f'sub-{participant}' for participant in list_participants(bids_dir))
     labels = (
         label
         for folder in folders

@@ -242,7 +242,8 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
         say_all(_unfit_marks(settings.levels, list_participants(settings.bids_dir)))
     if not chosen:
         raise nothing_selected(settings)
-    strange = [s for s in settings.sessions if not has_session(settings.bids_dir, chosen, s)]
+    # Some people miss a session; one that nobody has, of those not asked for too, is an error.
+    strange = [each for each in settings.sessions if not has_session(settings.bids_dir, each)]
     say_all(
         f'No participant has the session {session} and it is skipped. Check --session-label.'
         for session in strange

@@ -166,8 +166,8 @@ def test_a_session_that_nobody_has_is_missed(
     tiny_dataset: TinyDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bids_dir = tiny_dataset({**SESSIONS, 'sub-02/ses-1/anat/sub-02_ses-1_T2w': None})
-    settings = inputs_of(bids_dir, sessions=('1', '2')).settings
-    assert choose_participants(settings) == (['01', '02'], True)
+    settings = inputs_of(bids_dir, sessions=('1', '2'), participants=('02',)).settings
+    assert choose_participants(settings) == (['02'], True)
     settings = inputs_of(bids_dir, sessions=('1', '3')).settings
     assert choose_participants(settings) == (['01', '02'], False)
     assert 'No participant has the session 3' in capsys.readouterr().err
