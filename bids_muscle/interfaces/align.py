@@ -91,12 +91,8 @@ class AlignScan(SimpleInterface):
             )
             shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
-        chosen = choose_levels(
-            shares,
-            self._drawn(labels),
-            self._marked(middle, labels.shape[2]),
-            labels.shape[2],
-        )
+        marked, doubts = self._marked(middle, labels.shape[2])
+        chosen = choose_levels(shares, self._drawn(labels), marked, labels.shape[2])
         movement: dict[str, Any] = {}
         if chosen.from_map is not None and chosen.from_map < len(inputs.vertebrae):
             movement = self._movement(Path(inputs.vertebrae[chosen.from_map]), images)
@@ -106,7 +102,7 @@ class AlignScan(SimpleInterface):
             'LevelSource': chosen.levels.source if atlas or any(chosen.levels.names) else 'none',
             'SlicesWithLevel': int(np.count_nonzero(chosen.levels.confidence)),
         }
-        warnings = [sentence(text) for text in movement.get('MovementRemarks', ())]
+        warnings = doubts + [sentence(text) for text in movement.get('MovementRemarks', ())]
         if atlas and found:
             image = images[found.contrasts[0]]
             files |= _write(found, atlas, image, labels, cwd, in_atlas=inputs.in_atlas)
@@ -147,15 +143,18 @@ class AlignScan(SimpleInterface):
         if names:
             yield drawn_shares(labels, names, labels.affine, labels.shape[2])
 
-    def _marked(self, middle: np.ndarray, n_slices: int) -> SliceLevels | None:
-        from bids_muscle.imaging.levels import levels_from_marks, read_marks
+    def _marked(self, middle: np.ndarray, n_slices: int) -> tuple[SliceLevels | None, list[str]]:
+        """Return the levels that a person marked, and what to know about them."""
+        from bids_muscle.imaging.marks import levels_from_marks, mark_doubts, read_marks
 
-        if not self.inputs.levels_file:
-            return None
-        marks = read_marks(
-            Path(self.inputs.levels_file), self.inputs.participant, self.inputs.session
-        )
-        return levels_from_marks(marks, middle, n_slices) if marks else None
+        inputs = self.inputs
+        if not inputs.levels_file:
+            return None, []
+        path, region = Path(inputs.levels_file), inputs.table.region
+        marks = read_marks(path, inputs.participant, inputs.session, region)
+        place = f'{path} for sub-{inputs.participant}'
+        levels = levels_from_marks(marks, middle, n_slices, place)
+        return levels, mark_doubts(marks, levels)
 
     def _movement(self, path: Path, images: dict[str, nib.Nifti1Image]) -> dict[str, Any]:
         """Return how far this scan lies from the one that a map of vertebrae was made from."""

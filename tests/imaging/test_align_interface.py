@@ -6,9 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.structures import model_table
+from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.atlas import CARD, find_atlas, renumbered
 from bids_muscle.imaging.levels import read_levels
 from bids_muscle.interfaces.align import AlignScan
@@ -82,6 +84,18 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
+    # Marks of another scan of the session: of the neck, then of other heights.
+    marks.write_text('participant_id\tslice\tlevel\n01\t4\tC5\n')
+    facts, _, warnings = run(vertebrae=[str(drawn)], levels_file=str(marks))
+    assert facts['LevelSource'] == 'segmentation'
+    assert not any('--levels' in line for line in warnings)
+    marks.write_text('participant_id\tz_mm\tlevel\n01\t900\tL5\n')
+    facts, _, warnings = run(vertebrae=[str(drawn)], levels_file=str(marks))
+    assert facts['LevelSource'] == 'segmentation'
+    assert 'No mark in --levels lies within this scan.' in warnings
+    marks.write_text('participant_id\tslice\tlevel\n01\t4\tL4\n01\t6\tL5\n')
+    with pytest.raises(BadDataError, match=r'marks\.tsv for sub-01 contradict'):
+        run(levels_file=str(marks))
 
 
 def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path: Path) -> None:

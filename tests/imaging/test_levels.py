@@ -11,14 +11,13 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.levels import (
     Boundary,
     choose_levels,
-    levels_from_marks,
     likeliest,
     read_levels,
-    read_marks,
     slice_level_rows,
     slice_probabilities,
     vertebra_boundaries,
 )
+from bids_muscle.imaging.marks import levels_from_marks, mark_doubts, read_marks
 
 BOUNDARIES = (
     Boundary('L3', 'L4', (0.0, 0.0, 20.0), 2.0),
@@ -104,6 +103,48 @@ def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
     unknown = SliceLevels((None, None), np.zeros(2), 'atlas')
     write_tsv(slice_level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
     assert read_levels(tmp_path / 'none.tsv') is None
+
+
+def _marks(place: str, **places_by_level: float) -> list[dict[str, str]]:
+    return [{place: f'{at:g}', 'level': level} for level, at in places_by_level.items()]
+
+
+@pytest.mark.parametrize(
+    'marks', [_marks('slice', L3=1, L4=4, L5=7), _marks('z_mm', L5=10, L3=10),
+              _marks('slice', L5=3) + _marks('z_mm', L4=5)]
+)  # fmt: skip
+def test_marks_that_do_not_go_up_the_spine_are_refused(marks: list[dict[str, str]]) -> None:
+    with pytest.raises(BadDataError, match=r'marks\.tsv for sub-01 .* from 0 at the inferior'):
+        levels_from_marks(marks, np.diag([1.0, 1, 5, 1]), 9, 'marks.tsv for sub-01')
+
+
+def test_nobody_knows_where_a_level_ends_whose_neighbour_is_not_marked() -> None:
+    marks = _marks('slice', L5=1, L3=6)
+    levels = levels_from_marks(marks, np.eye(4), 9)
+    assert levels.names == (None, 'L5', *(None,) * 4, 'L3', None, None)
+    assert mark_doubts(marks, levels)[0].startswith('No slice is marked as L4')
+    # Both ends of a level are known, or the muscle is not measured within it.
+    assert levels.beside('L4', 'L4') is levels.beside('L4', 'L5') is None
+    whole = levels_from_marks(_marks('slice', S1=0, L5=2, L3=6, L2=8), np.eye(4), 9)
+    beside = whole.beside('L3', 'L5')
+    assert beside is not None
+    assert beside.tolist() == [-1, -1, *(0,) * 6, 1]
+
+
+def test_marks_of_the_back_are_not_of_the_neck(tmp_path: Path) -> None:
+    path = tmp_path / 'levels.tsv'
+    rows = ['participant_id\tslice\tz_mm\tlevel', '01\t1\tn/a\tL5', '01\t8\tn/a\tL4']
+    path.write_text('\n'.join([*rows, '01\tn/a\t-60\tC5', '']))
+    assert [row['level'] for row in read_marks(path, '01', None, 'lumbar')] == ['L5', 'L4']
+    assert len(read_marks(path, '01', None, 'body')) == 3
+    neck = np.diag([1.0, 1, 4, 1])
+    neck[2, 3] = 500
+    marks = read_marks(path, '01', None, 'cervical')
+    levels = levels_from_marks(marks, neck, 10)
+    assert mark_doubts(marks, levels) == ['No mark in --levels lies within this scan.']
+    assert mark_doubts([], levels_from_marks([], neck, 10)) == []
+    chosen = choose_levels({'C4': np.ones(10)}, [], levels, 10).levels
+    assert (chosen.source, chosen.names) == ('atlas', ('C4',) * 10)
 
 
 def test_marks_of_another_scan_do_not_count() -> None:
