@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from bids_muscle.imaging.atlas import Atlas
 
 
+_NO_PLACE = (
+    'The levels do not come from the vertebrae in {}, because the header of that map or of this '
+    'scan has neither sform nor qform, so that it is not known how they lie to each other.'
+)
+
+
 class _AlignInput(ScanInput):
+    # All other images of a scan are stored as if their position were known.
+    native = File(exists=True, mandatory=True, desc='tells whether the position is known')
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
@@ -91,8 +99,8 @@ class AlignScan(SimpleInterface):
             )
             shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
-        marked, doubts = self._marked(middle, labels.shape[2])
-        chosen = choose_levels(shares, self._drawn(labels), marked, labels.shape[2])
+        marked, warnings = self._marked(middle, labels.shape[2])
+        chosen = choose_levels(shares, self._drawn(labels, warnings), marked, labels.shape[2])
         movement: dict[str, Any] = {}
         if chosen.from_map is not None and chosen.from_map < len(inputs.vertebrae):
             movement = self._movement(Path(inputs.vertebrae[chosen.from_map]), images)
@@ -102,7 +110,7 @@ class AlignScan(SimpleInterface):
             'LevelSource': chosen.levels.source if atlas or any(chosen.levels.names) else 'none',
             'SlicesWithLevel': int(np.count_nonzero(chosen.levels.confidence)),
         }
-        warnings = doubts + [sentence(text) for text in movement.get('MovementRemarks', ())]
+        warnings += [sentence(text) for text in movement.get('MovementRemarks', ())]
         if atlas and found:
             image = images[found.contrasts[0]]
             files |= _write(found, atlas, image, labels, cwd, in_atlas=inputs.in_atlas)
@@ -130,15 +138,25 @@ class AlignScan(SimpleInterface):
         }
         return runtime
 
-    def _drawn(self, labels: nib.Nifti1Image) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the shares of levels by each map of vertebrae, last by those among the labels."""
+    def _drawn(
+        self, labels: nib.Nifti1Image, warnings: list[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the shares of levels by each map of vertebrae, last by those among the labels.
+
+        Nothing for a map whose place beside the scan is not known; `warnings` then says so.
+        """
         from bids_muscle.dataset.spine_maps import read_label_names
-        from bids_muscle.imaging.conform import load_image
+        from bids_muscle.imaging.conform import in_one_world, load_image, read_grid
         from bids_muscle.imaging.levels import drawn_shares
 
+        scan = read_grid(Path(self.inputs.native))
         for path in map(Path, self.inputs.vertebrae):
-            names = read_label_names(path, self.inputs.participant)
-            yield drawn_shares(load_image(path), names, labels.affine, labels.shape[2])
+            if in_one_world(read_grid(path), scan):
+                names = read_label_names(path, self.inputs.participant)
+                yield drawn_shares(load_image(path), names, labels.affine, labels.shape[2])
+            else:
+                warnings.append(_NO_PLACE.format(path.name))
+                yield {}
         names = {label.index: label.name for label in self.inputs.table if label.kind == 'bone'}
         if names:
             yield drawn_shares(labels, names, labels.affine, labels.shape[2])

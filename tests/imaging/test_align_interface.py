@@ -46,10 +46,11 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     marks.write_text('participant_id\tslice\tlevel\n01\t4\tS1\n')
 
     def run(
-        **sources: object,
+        native: str | Path = paths['corrected'], **sources: object
     ) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
         step = AlignScan(
             in_atlas=True,
+            native=str(native),
             corrected={'water': paths['corrected']},
             body_mask=paths['mask'],
             labels=paths['labels'],
@@ -81,6 +82,26 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     frame = 'This scan and corrected.nii have different frames of reference (FrameOfReferenceUID)'
     assert any(frame in line for line in warnings)
     assert any('cannot be excluded: no shift of the images fits' in line for line in warnings)
+    # Without a position nothing can be said about the other image, be it the map or the scan.
+    lost = anat / 'sub-01_acq-lost_seg-vertebrae_dseg.nii.gz'
+    for path, data in ((lost, vertebrae), (tmp_path / 'native.nii', image)):
+        header = nib.Nifti1Header()
+        header.set_data_dtype(data.dtype)
+        header.set_data_shape(data.shape)
+        header.set_zooms((4.0, 2.0, 2.0) if path == lost else (4.0, 4.0, 10.0))
+        nib.save(nib.Nifti1Image(data, None, header), path)
+    lost.with_name('sub-01_acq-lost_seg-vertebrae_dseg.tsv').write_text(
+        'index\tname\n4\tL4\n5\tL5\n'
+    )
+    facts, _, warnings = run(vertebrae=[str(lost)])
+    assert facts['LevelSource'] == 'atlas'
+    assert any(f'vertebrae in {lost.name}' in line for line in warnings)
+    facts, _, warnings = run(tmp_path / 'native.nii', vertebrae=[str(drawn)])
+    assert facts['LevelSource'] == 'atlas'
+    assert any(f'vertebrae in {drawn.name}' in line for line in warnings)
+    facts, _, warnings = run(vertebrae=[str(lost), str(drawn)])
+    assert facts['LevelSource'] == 'segmentation'
+    assert any(f'vertebrae in {lost.name}' in line for line in warnings)
     facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
@@ -111,6 +132,7 @@ def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path
     made = (
         AlignScan(
             in_atlas=True,
+            native=paths['image'],
             corrected={'T2w': paths['image']},
             body_mask=paths['mask'],
             labels=paths['labels'],
