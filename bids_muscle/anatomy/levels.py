@@ -16,6 +16,8 @@ VERTEBRAE = (
     *(f'L{n}' for n in range(1, 6)),
     'S1',
 )
+#: Vertebrae that few people have, by those above and below; they are no level of their own.
+EXTRA = {('T12', 'L1'): 'T13', ('L5', 'S1'): 'L6'}
 #: What axial scans of a region can show of them; scans of other regions any.
 _SHOWN = {
     'cervical': VERTEBRAE[: VERTEBRAE.index('T7')],
@@ -36,9 +38,20 @@ def level_of(name: str) -> str | None:
     >>> level_of('L4'), level_of('vertebra_l4'), level_of('L4-L5'), level_of('sacrum')
     ('L4', 'L4', None, None)
     """
-    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
-    level = match[1].upper() if match else None
+    level = vertebra_of(name)
     return level if level in VERTEBRAE else None
+
+
+def vertebra_of(name: str) -> str | None:
+    """Return the vertebra that a name means as :func:`level_of` does, those of few people too.
+
+    Examples
+    --------
+    >>> vertebra_of('vertebra L6'), level_of('vertebra L6')
+    ('L6', None)
+    """
+    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
+    return match[1].upper() if match else None
 
 
 def levels_shown(region: str) -> tuple[str, ...]:

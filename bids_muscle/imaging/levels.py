@@ -11,13 +11,15 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels, level_of
+from bids_muscle.anatomy.levels import EXTRA, VERTEBRAE, SliceLevels, level_of, vertebra_of
 from bids_muscle.tables import read_rows
 
 #: A slice has the level that has at least this probability; below it the level is not known.
 MIN_CONFIDENCE = 0.6
 #: Height of a level where only one boundary is known, mm.
 _HEIGHT_MM = 25.0
+#: No disc is higher, mm.
+_MAX_DISC_MM = 20.0
 #: How well the middle of a disc is known from a label map of its vertebrae, mm.
 _DRAWN_SD_MM = 1.0
 
@@ -60,13 +62,21 @@ def vertebra_boundaries(
     -------
     tuple of Boundary
         From top to bottom without gaps, the longest such run; the vertebrae themselves need not be
-        complete.
+        complete. Vertebrae between which another one lies, as a sixth lumbar one, do not meet.
     """
+    return _longest_run(_meetings(labels, affine, names)[0])
+
+
+def _meetings(
+    labels: np.ndarray, affine: np.ndarray, names: Mapping[int, str]
+) -> tuple[list[Boundary], list[str]]:
+    """Return where neighbours meet, from top to bottom, and clauses about what lies between."""
     from scipy import ndimage
 
     spacing = voxel_sizes(affine)
     numbers = {level: number for number, name in names.items() if (level := level_of(name))}
-    boundaries = []
+    extra = {vertebra_of(name): number for number, name in names.items()}
+    boundaries, between = [], []
     for upper, lower in itertools.pairwise(VERTEBRAE):
         if upper not in numbers or lower not in numbers:
             continue
@@ -81,11 +91,20 @@ def vertebra_boundaries(
         above, below = (ndimage.distance_transform_edt(~m, sampling=spacing) for m in masks)
         middle = np.abs(above - below) <= spacing.max()
         total = np.where(middle, above + below, np.inf)
+        # From edge to edge, not from centre to centre of voxels.
+        gap_mm = float(total.min() - spacing.max())
+        other = EXTRA.get((upper, lower))
+        if other and other in extra and (part == extra[other]).any():
+            between.append(f'{other} lies between {upper} and {lower}')
+            continue
+        if gap_mm > _MAX_DISC_MM:
+            between.append(f'at least {gap_mm:.0f} mm lie between {upper} and {lower}')
+            continue
         # Where the end plates face each other, not the rim where they gape.
         facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
         x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
         boundaries.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
-    return _longest_run(boundaries)
+    return boundaries, between
 
 
 def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
@@ -148,7 +167,7 @@ def slice_probabilities(
 
 def drawn_shares(
     drawn: Nifti1Image, names: Mapping[int, str], affine: np.ndarray, n_slices: int
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the probability of each level at each slice of a scan, from drawn vertebrae.
 
     Parameters
@@ -159,9 +178,15 @@ def drawn_shares(
         What its numbers mean.
     affine, n_slices
         Of the scan, as for :func:`slice_probabilities`.
+
+    Returns
+    -------
+    tuple
+        As :func:`slice_probabilities`, and clauses about vertebrae without a level.
     """
-    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
-    return slice_probabilities(boundaries, affine, n_slices)
+    boundaries, between = _meetings(np.asarray(drawn.dataobj), drawn.affine, names)
+    doubts = [f'{text}, so levels are given on one side of it only' for text in between]
+    return slice_probabilities(_longest_run(boundaries), affine, n_slices), doubts
 
 
 def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: str) -> SliceLevels:

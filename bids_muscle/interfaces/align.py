@@ -143,23 +143,34 @@ class AlignScan(SimpleInterface):
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield the shares of levels by each map of vertebrae, last by those among the labels.
 
-        Nothing for a map whose place beside the scan is not known; `warnings` then says so.
+        Nothing for a map whose place beside the scan is not known. What has to be known about the
+        maps is added to `warnings`.
         """
         from bids_muscle.dataset.spine_maps import read_label_names
         from bids_muscle.imaging.conform import in_one_world, load_image, read_grid
-        from bids_muscle.imaging.levels import drawn_shares
+        from bids_muscle.imaging.levels import drawn_shares, likeliest
+
+        def shares_of(
+            drawn: nib.Nifti1Image, names: dict[int, str], place: str
+        ) -> dict[str, np.ndarray]:
+            n_slices = labels.shape[2]
+            shares, doubts = drawn_shares(drawn, names, labels.affine, n_slices)
+            # A map of another region says nothing about this scan.
+            if any(likeliest(shares, n_slices, 'segmentation').names):
+                warnings.extend(f'In {place} {doubt}.' for doubt in doubts)
+            return shares
 
         scan = read_grid(Path(self.inputs.native))
         for path in map(Path, self.inputs.vertebrae):
             if in_one_world(read_grid(path), scan):
                 names = read_label_names(path, self.inputs.participant)
-                yield drawn_shares(load_image(path), names, labels.affine, labels.shape[2])
+                yield shares_of(load_image(path), names, path.name)
             else:
                 warnings.append(_NO_PLACE.format(path.name))
                 yield {}
         names = {label.index: label.name for label in self.inputs.table if label.kind == 'bone'}
         if names:
-            yield drawn_shares(labels, names, labels.affine, labels.shape[2])
+            yield shares_of(labels, names, 'the labels of the model')
 
     def _marked(self, middle: np.ndarray, n_slices: int) -> tuple[SliceLevels | None, list[str]]:
         """Return the levels that a person marked, and what to know about them."""

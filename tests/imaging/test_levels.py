@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.writer import write_tsv
@@ -11,6 +12,7 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.levels import (
     Boundary,
     choose_levels,
+    drawn_shares,
     likeliest,
     read_levels,
     slice_level_rows,
@@ -53,6 +55,7 @@ def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
     labels[5:15, 5:15, 40:58] = 3
     labels[5:15, 5:15, 20:34] = 4
     labels[5:15, 5:15, :12] = 5
+    labels[5:15, 5:15, 13:19] = 9
     names = {3: 'L3', 4: 'L4', 5: 'vertebra L5', 9: 'L4-L5'}
     affine = np.diag([2.0, 2.0, 1.0, 1.0])
     found = vertebra_boundaries(labels, affine, names)
@@ -62,6 +65,34 @@ def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
     flipped[2, 3] = 59
     again = vertebra_boundaries(labels[:, :, ::-1], flipped, names)
     assert [b.ras_mm for b in again] == [pytest.approx(b.ras_mm) for b in found]
+
+
+@pytest.mark.parametrize('names_l6', [True, False])
+@pytest.mark.parametrize('stored_mm', [(1.0, 1.0, 1.0), (4.0, 1.0, 1.0)])
+def test_a_sixth_lumbar_vertebra_is_not_shared_out_to_its_neighbours(
+    names_l6: bool, stored_mm: tuple[float, float, float]
+) -> None:
+    labels = np.zeros((14, 20, 200), np.uint8)
+    names = {22: 'L3', 23: 'L4', 24: 'L5', 25: 'L6', 26: 'S1'}
+    for top, number in zip(range(190, 10, -36), names, strict=True):
+        labels[2:12, 4:16, top - 27 : top] = number
+    if not names_l6:
+        names.pop(25)
+    drawn = Nifti1Image(labels, np.diag([*stored_mm, 1.0]))
+    shares, doubts = drawn_shares(drawn, names, np.diag([1.0, 1, 4, 1]), 50)
+    found = likeliest(shares, 50, 'segmentation').names
+    assert [(b.upper, b.lower) for b in vertebra_boundaries(labels, drawn.affine, names)] == [
+        ('L3', 'L4'),
+        ('L4', 'L5'),
+    ]
+    assert set(found[13:16]) == {None}
+    assert set(found[25:29]) == {'L5'}
+    assert set(found[33:38]) == {'L4'}
+    assert len(doubts) == 1
+    assert ('L6 lies' if names_l6 else ' mm lie') in doubts[0]
+    # Without S1 nothing lies between.
+    labels[labels == 26] = 0
+    assert drawn_shares(drawn, names, np.diag([1.0, 1, 4, 1]), 50)[1] == []
 
 
 def test_marks_of_a_person(tmp_path: Path) -> None:
