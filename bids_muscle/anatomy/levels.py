@@ -16,6 +16,16 @@ VERTEBRAE = (
     *(f'L{n}' for n in range(1, 6)),
     'S1',
 )
+#: Vertebrae that few people have, by those above and below; they are no level of their own.
+EXTRA = {('T12', 'L1'): 'T13', ('L5', 'S1'): 'L6'}
+#: What axial scans of a region can show of them; scans of other regions any.
+_SHOWN = {
+    'cervical': VERTEBRAE[: VERTEBRAE.index('T7')],
+    'lumbar': VERTEBRAE[VERTEBRAE.index('T7') :],
+    'pelvis': VERTEBRAE[VERTEBRAE.index('L1') :],
+    'thigh': (),
+    'leg': (),
+}
 #: Where levels may come from.
 SOURCES = ('atlas', 'segmentation', 'file')
 
@@ -28,9 +38,31 @@ def level_of(name: str) -> str | None:
     >>> level_of('L4'), level_of('vertebra_l4'), level_of('L4-L5'), level_of('sacrum')
     ('L4', 'L4', None, None)
     """
-    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
-    level = match[1].upper() if match else None
+    level = vertebra_of(name)
     return level if level in VERTEBRAE else None
+
+
+def vertebra_of(name: str) -> str | None:
+    """Return the vertebra that a name means as :func:`level_of` does, those of few people too.
+
+    Examples
+    --------
+    >>> vertebra_of('vertebra L6'), level_of('vertebra L6')
+    ('L6', None)
+    """
+    match = re.fullmatch(r'(?:vertebrae?[ _-]*)?([CTLS]\d+)', name.strip(), re.IGNORECASE)
+    return match[1].upper() if match else None
+
+
+def levels_shown(region: str) -> tuple[str, ...]:
+    """Return the vertebrae that an axial scan of a body region can show, from top to bottom.
+
+    Examples
+    --------
+    >>> levels_shown('cervical')[-1], levels_shown('lumbar')[0], levels_shown('thigh')
+    ('T6', 'T7', ())
+    """
+    return _SHOWN.get(region, VERTEBRAE)
 
 
 def disc_of(name: str) -> str | None:
@@ -96,13 +128,14 @@ class SliceLevels:
         -------
         numpy.ndarray or None
             (n_slices,) 0 where the slice lies at these levels, 1 above, -1 below them; None where
-            the scan goes on beyond the known levels, so that it is not known where they end.
+            it is not known where they end, as where the scan goes on beyond the known levels.
 
         Notes
         -----
         A slice beyond the outermost level lies above or below only if this level is the last of
         those asked for or farther out. Marks of a person (``'file'``) do not say where the
-        outermost marked level ends, so there it must be farther out.
+        outermost marked level ends, so there it must be farther out. Where the levels asked for
+        end between two known ones that are not neighbours, it is not known where.
 
         Examples
         --------
@@ -121,6 +154,8 @@ class SliceLevels:
         places = np.array([VERTEBRAE.index(name) for name in shares])
         first, last = VERTEBRAE.index(upper), VERTEBRAE.index(lower)
         sides = np.sign((places < first) * 1 - (places > last))
+        if ((np.diff(places) > 1) & (np.diff(sides) != 0)).any():
+            return None
         table = np.stack(list(shares.values()))
         by_side = np.stack([table[sides == side].sum(axis=0) for side in (-1, 0, 1)])
         with_level = np.flatnonzero(table.sum(axis=0) >= 0.5)

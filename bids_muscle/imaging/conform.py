@@ -179,6 +179,19 @@ def make_image(data: np.ndarray, affine: np.ndarray, *, located: bool = True) ->
     return Nifti1Image(data, affine, header)
 
 
+def in_one_world(one: VoxelGrid, other: VoxelGrid) -> bool:
+    """Return whether places on two grids can be compared: both are known, or it is one grid.
+
+    Examples
+    --------
+    >>> known = VoxelGrid((9, 9, 9), np.eye(4), (1, 1, 1))
+    >>> unknown = VoxelGrid((9, 9, 5), np.eye(4), (1, 1, 1), located=False)
+    >>> in_one_world(known, unknown), in_one_world(unknown, unknown)
+    (False, True)
+    """
+    return (one.located and other.located) or not _difference(one, other)
+
+
 def reconcile_grids(grids: Mapping[str, VoxelGrid]) -> tuple[np.ndarray, list[str]]:
     """Find the one affine that images of one acquisition share.
 

@@ -11,15 +11,15 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.levels import VERTEBRAE, SliceLevels, level_of
-from bids_muscle.errors import BadDataError
-from bids_muscle.tables import MISSING, read_rows
-from bids_muscle.user_tables import read_table
+from bids_muscle.anatomy.levels import EXTRA, VERTEBRAE, SliceLevels, level_of, vertebra_of
+from bids_muscle.tables import read_rows
 
 #: A slice has the level that has at least this probability; below it the level is not known.
 MIN_CONFIDENCE = 0.6
 #: Height of a level where only one boundary is known, mm.
 _HEIGHT_MM = 25.0
+#: No disc is higher, mm.
+_MAX_DISC_MM = 20.0
 #: How well the middle of a disc is known from a label map of its vertebrae, mm.
 _DRAWN_SD_MM = 1.0
 
@@ -62,13 +62,21 @@ def vertebra_boundaries(
     -------
     tuple of Boundary
         From top to bottom without gaps, the longest such run; the vertebrae themselves need not be
-        complete.
+        complete. Vertebrae between which another one lies, as a sixth lumbar one, do not meet.
     """
+    return _longest_run(_meetings(labels, affine, names)[0])
+
+
+def _meetings(
+    labels: np.ndarray, affine: np.ndarray, names: Mapping[int, str]
+) -> tuple[list[Boundary], list[str]]:
+    """Return where neighbours meet, from top to bottom, and clauses about what lies between."""
     from scipy import ndimage
 
     spacing = voxel_sizes(affine)
     numbers = {level: number for number, name in names.items() if (level := level_of(name))}
-    boundaries = []
+    extra = {vertebra_of(name): number for number, name in names.items()}
+    boundaries, between = [], []
     for upper, lower in itertools.pairwise(VERTEBRAE):
         if upper not in numbers or lower not in numbers:
             continue
@@ -83,11 +91,20 @@ def vertebra_boundaries(
         above, below = (ndimage.distance_transform_edt(~m, sampling=spacing) for m in masks)
         middle = np.abs(above - below) <= spacing.max()
         total = np.where(middle, above + below, np.inf)
+        # From edge to edge, not from centre to centre of voxels.
+        gap_mm = float(total.min() - spacing.max())
+        other = EXTRA.get((upper, lower))
+        if other and other in extra and (part == extra[other]).any():
+            between.append(f'{other} lies between {upper} and {lower}')
+            continue
+        if gap_mm > _MAX_DISC_MM:
+            between.append(f'at least {gap_mm:.0f} mm lie between {upper} and {lower}')
+            continue
         # Where the end plates face each other, not the rim where they gape.
         facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
         x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
         boundaries.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
-    return _longest_run(boundaries)
+    return boundaries, between
 
 
 def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
@@ -150,7 +167,7 @@ def slice_probabilities(
 
 def drawn_shares(
     drawn: Nifti1Image, names: Mapping[int, str], affine: np.ndarray, n_slices: int
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the probability of each level at each slice of a scan, from drawn vertebrae.
 
     Parameters
@@ -161,9 +178,15 @@ def drawn_shares(
         What its numbers mean.
     affine, n_slices
         Of the scan, as for :func:`slice_probabilities`.
+
+    Returns
+    -------
+    tuple
+        As :func:`slice_probabilities`, and clauses about vertebrae without a level.
     """
-    boundaries = vertebra_boundaries(np.asarray(drawn.dataobj), drawn.affine, names)
-    return slice_probabilities(boundaries, affine, n_slices)
+    boundaries, between = _meetings(np.asarray(drawn.dataobj), drawn.affine, names)
+    doubts = [f'{text}, so levels are given on one side of it only' for text in between]
+    return slice_probabilities(_longest_run(boundaries), affine, n_slices), doubts
 
 
 def likeliest(probabilities: Mapping[str, np.ndarray], n_slices: int, source: str) -> SliceLevels:
@@ -220,7 +243,8 @@ def choose_levels(
         From :func:`slice_probabilities`. Of the maps the first with a level at the height of the
         scan counts, and none after it is asked for; one of another region has no such level.
     marked
-        From :func:`levels_from_marks`, or None where nobody marked any.
+        From :func:`~bids_muscle.imaging.marks.levels_from_marks`, or None where nobody marked any;
+        marks of another scan name no slice of this one, and do not count.
     n_slices
         Of the scan.
 
@@ -237,7 +261,8 @@ def choose_levels(
         if any(found.names):
             levels, shares, from_map = found, drawn, position
             break
-    return ChosenLevels(marked or levels, shares, from_map)
+    by_hand = marked if marked and any(marked.names) else None
+    return ChosenLevels(by_hand or levels, shares, from_map)
 
 
 def through_middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -297,97 +322,3 @@ def read_levels(path: Path) -> SliceLevels | None:
         source,
         {name[2:]: np.array([float(row[name]) for row in rows]) for name in levels},
     )
-
-
-def read_marks(path: Path, participant: str, session: str | None) -> list[Mapping[str, str]]:
-    """Return the rows of a participant and session in a table of levels.
-
-    Parameters
-    ----------
-    path
-        TSV with the columns ``participant_id``, ``level`` and ``slice`` or ``z_mm``;
-        ``session_id`` where there are sessions.
-    participant, session
-        Labels without ``sub-`` and ``ses-``.
-
-    Raises
-    ------
-    MissingInputError
-        If the file cannot be read.
-    BadDataError
-        If a column is missing, or a row of the participant has no known level or no place.
-    """
-    table = read_table(path)
-    columns = set(table.columns)
-    if table.left_out:  # a mark that is lost moves the levels of its neighbours
-        raise BadDataError(f'{path}: {" ".join(table.left_out)}', 'Correct --levels.')
-    if not {'participant_id', 'level'} <= columns or not columns & {'slice', 'z_mm'}:
-        raise BadDataError(
-            f'A column is missing in the table of levels {path}.',
-            'Give participant_id, level, and slice or z_mm, separated by tabs.',
-        )
-    own: list[Mapping[str, str]] = [
-        row
-        for row in table.rows
-        if row['participant_id'].removeprefix('sub-') == participant
-        and row.get('session_id', MISSING).removeprefix('ses-') in ('n/a', session)
-    ]
-    for row in own:
-        try:
-            float(row['slice'] if _given(row, 'slice') else row['z_mm'])
-            level = level_of(row['level'])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            level = None
-        if level is None:
-            raise BadDataError(
-                f'A row of sub-{participant} in the table of levels {path} is invalid: '
-                f'{dict(row)}.',
-                'Give a level such as L4, and a slice number or a height z_mm.',
-            )
-    return own
-
-
-def _given(row: Mapping[str, str], column: str) -> bool:
-    return (row.get(column) or 'n/a') != 'n/a'
-
-
-def levels_from_marks(
-    marks: Sequence[Mapping[str, str]], affine: np.ndarray, n_slices: int
-) -> SliceLevels:
-    """Return the levels of the slices from those that a person marked.
-
-    A slice between two marks has the level of the nearer one; slices beyond the outermost marks
-    have none, for nobody said where these levels end.
-
-    Parameters
-    ----------
-    marks
-        From :func:`read_marks`: ``slice`` counts from 0 at the inferior end, ``z_mm`` is the RAS+
-        height of the middle of a slice.
-    affine
-        (4, 4) of the scan in canonical voxel order, from :func:`through_middle`.
-    n_slices
-        Along its third axis. Marks outside it, of another scan say, do not count.
-
-    Examples
-    --------
-    >>> marks = [{'slice': '1', 'level': 'L5'}, {'slice': '3', 'level': 'L4'}]
-    >>> levels_from_marks(marks, np.eye(4), 5).names
-    (None, 'L5', 'L5', 'L4', None)
-    """
-    names: list[str | None] = [None] * n_slices
-    marked = sorted(
-        (
-            float(mark['slice'])
-            if _given(mark, 'slice')
-            else (float(mark['z_mm']) - float(affine[2, 3])) / float(affine[2, 2]),
-            str(level_of(mark['level'])),
-        )
-        for mark in marks
-    )
-    places = [pair for pair in marked if -0.5 <= pair[0] <= n_slices - 0.5]
-    for k in range(n_slices):
-        if places and places[0][0] - 0.5 <= k <= places[-1][0] + 0.5:
-            names[k] = min(places, key=lambda pair: abs(pair[0] - k))[1]
-    confidence = np.array([float(name is not None) for name in names])
-    return SliceLevels(tuple(names), confidence, 'file')

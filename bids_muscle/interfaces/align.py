@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from bids_muscle.imaging.atlas import Atlas
 
 
+_NO_PLACE = (
+    'The levels do not come from the vertebrae in {}, because the header of that map or of this '
+    'scan has neither sform nor qform, so that it is not known how they lie to each other.'
+)
+
+
 class _AlignInput(ScanInput):
+    # All other images of a scan are stored as if their position were known.
+    native = File(exists=True, mandatory=True, desc='tells whether the position is known')
     corrected = traits.Dict(traits.Str, File(exists=True), mandatory=True, desc='path by contrast')
     body_mask = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True)
@@ -91,12 +99,8 @@ class AlignScan(SimpleInterface):
             )
             shares = alignment.level_probabilities(found, atlas, labels)
         middle = through_middle(labels.affine, labels.shape)
-        chosen = choose_levels(
-            shares,
-            self._drawn(labels),
-            self._marked(middle, labels.shape[2]),
-            labels.shape[2],
-        )
+        marked, warnings = self._marked(middle, labels.shape[2])
+        chosen = choose_levels(shares, self._drawn(labels, warnings), marked, labels.shape[2])
         movement: dict[str, Any] = {}
         if chosen.from_map is not None and chosen.from_map < len(inputs.vertebrae):
             movement = self._movement(Path(inputs.vertebrae[chosen.from_map]), images)
@@ -106,7 +110,7 @@ class AlignScan(SimpleInterface):
             'LevelSource': chosen.levels.source if atlas or any(chosen.levels.names) else 'none',
             'SlicesWithLevel': int(np.count_nonzero(chosen.levels.confidence)),
         }
-        warnings = [sentence(text) for text in movement.get('MovementRemarks', ())]
+        warnings += [sentence(text) for text in movement.get('MovementRemarks', ())]
         if atlas and found:
             image = images[found.contrasts[0]]
             files |= _write(found, atlas, image, labels, cwd, in_atlas=inputs.in_atlas)
@@ -134,28 +138,52 @@ class AlignScan(SimpleInterface):
         }
         return runtime
 
-    def _drawn(self, labels: nib.Nifti1Image) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the shares of levels by each map of vertebrae, last by those among the labels."""
-        from bids_muscle.dataset.spine_maps import read_label_names
-        from bids_muscle.imaging.conform import load_image
-        from bids_muscle.imaging.levels import drawn_shares
+    def _drawn(
+        self, labels: nib.Nifti1Image, warnings: list[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the shares of levels by each map of vertebrae, last by those among the labels.
 
+        Nothing for a map whose place beside the scan is not known. What has to be known about the
+        maps is added to `warnings`.
+        """
+        from bids_muscle.dataset.spine_maps import read_label_names
+        from bids_muscle.imaging.conform import in_one_world, load_image, read_grid
+        from bids_muscle.imaging.levels import drawn_shares, likeliest
+
+        def shares_of(
+            drawn: nib.Nifti1Image, names: dict[int, str], place: str
+        ) -> dict[str, np.ndarray]:
+            n_slices = labels.shape[2]
+            shares, doubts = drawn_shares(drawn, names, labels.affine, n_slices)
+            # A map of another region says nothing about this scan.
+            if any(likeliest(shares, n_slices, 'segmentation').names):
+                warnings.extend(f'In {place} {doubt}.' for doubt in doubts)
+            return shares
+
+        scan = read_grid(Path(self.inputs.native))
         for path in map(Path, self.inputs.vertebrae):
-            names = read_label_names(path, self.inputs.participant)
-            yield drawn_shares(load_image(path), names, labels.affine, labels.shape[2])
+            if in_one_world(read_grid(path), scan):
+                names = read_label_names(path, self.inputs.participant)
+                yield shares_of(load_image(path), names, path.name)
+            else:
+                warnings.append(_NO_PLACE.format(path.name))
+                yield {}
         names = {label.index: label.name for label in self.inputs.table if label.kind == 'bone'}
         if names:
-            yield drawn_shares(labels, names, labels.affine, labels.shape[2])
+            yield shares_of(labels, names, 'the labels of the model')
 
-    def _marked(self, middle: np.ndarray, n_slices: int) -> SliceLevels | None:
-        from bids_muscle.imaging.levels import levels_from_marks, read_marks
+    def _marked(self, middle: np.ndarray, n_slices: int) -> tuple[SliceLevels | None, list[str]]:
+        """Return the levels that a person marked, and what to know about them."""
+        from bids_muscle.imaging.marks import levels_from_marks, mark_doubts, read_marks
 
-        if not self.inputs.levels_file:
-            return None
-        marks = read_marks(
-            Path(self.inputs.levels_file), self.inputs.participant, self.inputs.session
-        )
-        return levels_from_marks(marks, middle, n_slices) if marks else None
+        inputs = self.inputs
+        if not inputs.levels_file:
+            return None, []
+        path, region = Path(inputs.levels_file), inputs.table.region
+        marks = read_marks(path, inputs.participant, inputs.session, region)
+        place = f'{path} for sub-{inputs.participant}'
+        levels = levels_from_marks(marks, middle, n_slices, place)
+        return levels, mark_doubts(marks, levels)
 
     def _movement(self, path: Path, images: dict[str, nib.Nifti1Image]) -> dict[str, Any]:
         """Return how far this scan lies from the one that a map of vertebrae was made from."""

@@ -40,6 +40,8 @@ _ASIDE = (
     'scans, or the spine is curved'
 )
 _TOUCHES = 'reaches the edge of the image, so it may be incomplete'
+#: What is cut at its sides, as by the end of a sagittal slab, keeps its height; this does not.
+CUT = 'reaches the upper or lower edge of the image, so its centroid may be wrong'
 
 
 @dataclass(frozen=True)
@@ -340,10 +342,8 @@ def _row(
         'y_lps_mm': float(-y),
         'z_lps_mm': float(z),
     }
-    edge = (voxels.min(axis=0) == 0).any() or (
-        voxels.max(axis=0) == np.subtract(inside.shape, 1)
-    ).any()
-    reasons = [_TOUCHES] if edge else []
+    edge = (voxels.min(axis=0) == 0) | (voxels.max(axis=0) == np.subtract(inside.shape, 1))
+    reasons = [CUT if edge[2] else _TOUCHES] if edge.any() else []
     if kind == 'disc':
         plane = binary_fill_holes(inside[round(middle[0])])
         pixels = np.argwhere(plane)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.imaging.movement import moved
-from bids_muscle.measurement.spine import ASIDE_MM, NEAR_MM, aside_mm, away_mm
+from bids_muscle.measurement.spine import ASIDE_MM, CUT, NEAR_MM, aside_mm, away_mm
 from bids_muscle.spinal_loads.base import JOINTS, SIDES, VERTEBRAE, Array
 from bids_muscle.spinal_loads.person import FittedTrunk, MuscleSection, fit_trunk
 
@@ -156,13 +156,13 @@ def fit_person(
     Returns
     -------
     tuple
-        The person, or None where the spine is not there; and what limits the result.
+        The person, or None where the spine is not there in full; and what limits the result.
     """
     centres = {
         kind: {
             str(row['name']): np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'], dtype=float)
             for _, row in spine[(spine['kind'] == kind) & spine['x_ras_mm'].notna()].iterrows()
-            # What is cut off has its centroid elsewhere.
+            # What is cut off has its centroid elsewhere; lumbar vertebrae are looked at below.
             if row['name'] in VERTEBRAE or 'edge' not in str(row['reason'])
         }
         for kind in ('vertebra', 'disc')
@@ -172,11 +172,15 @@ def fit_person(
         return None, [_NOT_LUMBAR]
     if 'L6' in vertebrae:
         return None, [_SIXTH]
+    lumbar = spine[(spine['kind'] == 'vertebra') & spine['name'].isin(VERTEBRAE)]
+    cut = lumbar['name'][[CUT in str(reason) for reason in lumbar['reason']]]
+    if len(cut):
+        return None, [f'{name} {CUT}' for name in cut]
     sections, reasons = _sections(vertebrae, levels, lean=lean, shift_mm=shift_mm)
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)
-    # What is doubtful about a vertebra is doubtful about its load.
-    lumbar = spine[(spine['kind'] == 'vertebra') & spine['name'].isin(VERTEBRAE)]
+    # What is doubtful about a vertebra is doubtful about its load, but not that the end of a
+    # sagittal slab cuts its sides.
     doubts = [text for each in lumbar['reason'].dropna() for text in each.split('; ')]
     reasons += [text for text in dict.fromkeys(doubts) if 'edge' not in text]
     sacral = spine[(spine['kind'] == 'disc') & (spine['name'] == 'L5-S1')]

@@ -82,7 +82,7 @@ def _loads(
     drawn = np.rint(np.asarray(axial.dataobj)).astype(int)
     labels = translated(drawn, muscles.codes(table)).astype(np.uint8)
     image = nib.Nifti1Image(labels, axial.affine)
-    shares = drawn_shares(bones, vertebrae.names, axial.affine, labels.shape[2])
+    shares, _ = drawn_shares(bones, vertebrae.names, axial.affine, labels.shape[2])
     levels = likeliest(shares, labels.shape[2], 'segmentation')
     measures = measure_scan(image, table, ScanImages(contrast='T1w'), levels=levels)
     return measure_loads(

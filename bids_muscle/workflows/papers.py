@@ -299,7 +299,7 @@ def within_levels(
     from bids_muscle.imaging.levels import drawn_shares, likeliest
 
     n_slices = labels.shape[2]
-    shares = drawn_shares(load_image(spine.path), spine.names, affine, n_slices)
+    shares, _ = drawn_shares(load_image(spine.path), spine.names, affine, n_slices)
     levels = likeliest(shares, n_slices, 'segmentation')
     out = labels.copy()
     for label in load_label_table(region):

@@ -176,7 +176,7 @@ def init_scan_wf(
     workflow = Workflow(workflow_name(scan.name))
     workflow.connect(
         [
-            (prepare, align, _same('corrected', 'body_mask')),
+            (prepare, align, _same('native', 'corrected', 'body_mask')),
             (labels, align, _same('labels')),
             (align, measure, _same('levels')),
             (align, figures, _same('atlas_image', 'atlas_labels', 'levels')),

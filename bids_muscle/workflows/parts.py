@@ -157,6 +157,7 @@ def _measure(
 ) -> tuple[list[str], list[str]]:
     """Measure parts as one and write the tables; return warnings, and the files written."""
     from bids_muscle.measurement.extent import implausible_extents
+    from bids_muscle.measurement.outlines import add_predicted_dice
     from bids_muscle.measurement.parts import join_parts
     from bids_muscle.measurement.rows import NO_CLASS, morph_dictionary
     from bids_muscle.measurement.table import measure_scan
@@ -184,7 +185,7 @@ def _measure(
         covered=joined.covered,
         unlabelled=unlabelled,
     )
-    measures.muscles['dice_predicted'] = _predicted_dice(measures.muscles, tables)
+    add_predicted_dice(measures.muscles, _predicted_dice(tables))
     sources = [path for part in read for path in part.sources]
     made = {
         'morph': measures.muscles,
@@ -285,8 +286,8 @@ def _table(settings: Settings, scan: Scan, key: str) -> pd.DataFrame:
     return read_tsv(settings.output_dir / derivative_path(scan, key))
 
 
-def _predicted_dice(muscles: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[float]:
-    """Return the mean of what is predicted of the parts, by their voxels of each muscle.
+def _predicted_dice(parts: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Return the mean of what is predicted of the parts, by their voxels, by name of the label.
 
     Missing where it is not known of a part that has the muscle.
     """
@@ -301,7 +302,8 @@ def _predicted_dice(muscles: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> lis
         .groupby(rows['name'])
         .agg(lambda values: values.sum(skipna=False))
     )
-    return (weighted / rows.groupby('name')['n_voxels'].sum()).reindex(muscles['name']).to_list()
+    mean = weighted / rows.groupby('name')['n_voxels'].sum()
+    return {str(name): float(value) for name, value in mean.items()}
 
 
 def _warnings(parts: PartSet, used: Sequence[Scan], joined: Joined) -> list[str]:

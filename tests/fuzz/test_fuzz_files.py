@@ -35,7 +35,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.spine_maps import read_label_names
 from bids_muscle.imaging.atlas import find_atlas, read_atlas
-from bids_muscle.imaging.levels import read_marks
+from bids_muscle.imaging.marks import read_marks
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.reports.exclusions import read_exclusions
 from bids_muscle.reports.participant import write_participant_report

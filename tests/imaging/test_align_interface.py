@@ -6,9 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.anatomy.structures import model_table
+from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.atlas import CARD, find_atlas, renumbered
 from bids_muscle.imaging.levels import read_levels
 from bids_muscle.interfaces.align import AlignScan
@@ -44,14 +46,15 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     marks.write_text('participant_id\tslice\tlevel\n01\t4\tS1\n')
 
     def run(
-        **sources: object,
+        native: str | Path = paths['corrected'], *, atlas: bool = False, **sources: object
     ) -> tuple[dict[str, object], tuple[str | None, ...] | None, list[str]]:
         step = AlignScan(
             in_atlas=True,
+            native=str(native),
             corrected={'water': paths['corrected']},
             body_mask=paths['mask'],
             labels=paths['labels'],
-            atlas_card=str(find_atlas(None, 'lumbar') / CARD),
+            atlas_card=str(find_atlas(None, 'lumbar') / CARD) if atlas else None,
             table=load_label_table('lumbar'),
             participant='01',
             **sources,
@@ -60,11 +63,12 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
         levels = read_levels(Path(made.levels))
         return made.alignment, levels.names if levels else None, made.warnings
 
-    facts, names, warnings = run()
+    facts, names, warnings = run(atlas=True)
     assert facts['Trusted'] is False
     assert names is None
     assert any('no muscle was segmented' in line for line in warnings)
     facts, names, warnings = run(
+        atlas=True,
         vertebrae=[str(neck), str(drawn)],
         sagittal={str(neck): paths['mask'], str(drawn): paths['corrected']},
         frame_of_reference='1.2.3',
@@ -79,9 +83,54 @@ def test_vertebrae_win_over_the_atlas_and_marks_over_both(tmp_path: Path) -> Non
     frame = 'This scan and corrected.nii have different frames of reference (FrameOfReferenceUID)'
     assert any(frame in line for line in warnings)
     assert any('cannot be excluded: no shift of the images fits' in line for line in warnings)
-    facts, names, _ = run(vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
+    # A sixth lumbar vertebra has no level, and a person has to know.
+    sixth = anat / 'sub-01_acq-sixth_seg-vertebrae_dseg.nii.gz'
+    six = np.zeros((6, 40, 60), np.uint8)
+    for number, low in ((4, 45), (5, 31), (6, 17), (7, 3)):
+        six[:, 10:20, low : low + 11] = number
+    nib.save(nib.Nifti1Image(six, np.diag([4.0, 2.0, 2.0, 1.0])), sixth)
+    sixth.with_name('sub-01_acq-sixth_seg-vertebrae_dseg.tsv').write_text(
+        'index\tname\n4\tL4\n5\tL5\n6\tL6\n7\tS1\n'
+    )
+    _, names, warnings = run(vertebrae=[str(neck), str(sixth)])
+    assert names is not None
+    assert (names[10], names[7], names[4]) == ('L4', 'L5', None)
+    assert any(f'In {sixth.name} L6 lies between L5 and S1' in line for line in warnings)
+    # Without a position nothing can be said about the other image, be it the map or the scan.
+    lost = anat / 'sub-01_acq-lost_seg-vertebrae_dseg.nii.gz'
+    for path, data in ((lost, vertebrae), (tmp_path / 'native.nii', image)):
+        header = nib.Nifti1Header()
+        header.set_data_dtype(data.dtype)
+        header.set_data_shape(data.shape)
+        header.set_zooms((4.0, 2.0, 2.0) if path == lost else (4.0, 4.0, 10.0))
+        nib.save(nib.Nifti1Image(data, None, header), path)
+    lost.with_name('sub-01_acq-lost_seg-vertebrae_dseg.tsv').write_text(
+        'index\tname\n4\tL4\n5\tL5\n'
+    )
+    facts, _, warnings = run(vertebrae=[str(lost)])
+    assert facts['LevelSource'] == 'none'
+    assert any(f'vertebrae in {lost.name}' in line for line in warnings)
+    facts, _, warnings = run(tmp_path / 'native.nii', vertebrae=[str(drawn)])
+    assert facts['LevelSource'] == 'none'
+    assert any(f'vertebrae in {drawn.name}' in line for line in warnings)
+    facts, _, warnings = run(vertebrae=[str(lost), str(drawn)])
+    assert facts['LevelSource'] == 'segmentation'
+    assert any(f'vertebrae in {lost.name}' in line for line in warnings)
+    facts, names, _ = run(atlas=True, vertebrae=[str(neck), str(drawn)], levels_file=str(marks))
     assert facts['LevelSource'] == 'file'
     assert names == (*(None,) * 4, 'S1', *(None,) * 7)
+    # Marks of another scan of the session: of the neck, then of other heights.
+    marks.write_text('participant_id\tslice\tlevel\n01\t4\tC5\n')
+    facts, _, warnings = run(vertebrae=[str(drawn)], levels_file=str(marks))
+    assert facts['LevelSource'] == 'segmentation'
+    assert not any('--levels' in line for line in warnings)
+    marks.write_text('participant_id\tz_mm\tlevel\n01\t900\tL5\n')
+    facts, _, warnings = run(vertebrae=[str(drawn)], levels_file=str(marks))
+    assert facts['LevelSource'] == 'segmentation'
+    assert 'No mark in --levels lies within this scan.' in warnings
+    marks.write_text('participant_id\tslice\tlevel\n01\t4\tL4\n01\t6\tL5\n')
+    with pytest.raises(BadDataError, match=r'marks\.tsv for sub-01 contradict'):
+        run(levels_file=str(marks))
 
 
 def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path: Path) -> None:
@@ -97,6 +146,7 @@ def test_vertebrae_of_the_model_tell_the_levels_where_there_is_no_atlas(tmp_path
     made = (
         AlignScan(
             in_atlas=True,
+            native=paths['image'],
             corrected={'T2w': paths['image']},
             body_mask=paths['mask'],
             labels=paths['labels'],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.levels import SliceLevels
 from bids_muscle.dataset.writer import write_tsv
@@ -11,14 +12,14 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.imaging.levels import (
     Boundary,
     choose_levels,
-    levels_from_marks,
+    drawn_shares,
     likeliest,
     read_levels,
-    read_marks,
     slice_level_rows,
     slice_probabilities,
     vertebra_boundaries,
 )
+from bids_muscle.imaging.marks import levels_from_marks, mark_doubts, read_marks
 
 BOUNDARIES = (
     Boundary('L3', 'L4', (0.0, 0.0, 20.0), 2.0),
@@ -54,6 +55,7 @@ def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
     labels[5:15, 5:15, 40:58] = 3
     labels[5:15, 5:15, 20:34] = 4
     labels[5:15, 5:15, :12] = 5
+    labels[5:15, 5:15, 13:19] = 9
     names = {3: 'L3', 4: 'L4', 5: 'vertebra L5', 9: 'L4-L5'}
     affine = np.diag([2.0, 2.0, 1.0, 1.0])
     found = vertebra_boundaries(labels, affine, names)
@@ -63,6 +65,34 @@ def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
     flipped[2, 3] = 59
     again = vertebra_boundaries(labels[:, :, ::-1], flipped, names)
     assert [b.ras_mm for b in again] == [pytest.approx(b.ras_mm) for b in found]
+
+
+@pytest.mark.parametrize('names_l6', [True, False])
+@pytest.mark.parametrize('stored_mm', [(1.0, 1.0, 1.0), (4.0, 1.0, 1.0)])
+def test_a_sixth_lumbar_vertebra_is_not_shared_out_to_its_neighbours(
+    names_l6: bool, stored_mm: tuple[float, float, float]
+) -> None:
+    labels = np.zeros((14, 20, 200), np.uint8)
+    names = {22: 'L3', 23: 'L4', 24: 'L5', 25: 'L6', 26: 'S1'}
+    for top, number in zip(range(190, 10, -36), names, strict=True):
+        labels[2:12, 4:16, top - 27 : top] = number
+    if not names_l6:
+        names.pop(25)
+    drawn = Nifti1Image(labels, np.diag([*stored_mm, 1.0]))
+    shares, doubts = drawn_shares(drawn, names, np.diag([1.0, 1, 4, 1]), 50)
+    found = likeliest(shares, 50, 'segmentation').names
+    assert [(b.upper, b.lower) for b in vertebra_boundaries(labels, drawn.affine, names)] == [
+        ('L3', 'L4'),
+        ('L4', 'L5'),
+    ]
+    assert set(found[13:16]) == {None}
+    assert set(found[25:29]) == {'L5'}
+    assert set(found[33:38]) == {'L4'}
+    assert len(doubts) == 1
+    assert ('L6 lies' if names_l6 else ' mm lie') in doubts[0]
+    # Without S1 nothing lies between.
+    labels[labels == 26] = 0
+    assert drawn_shares(drawn, names, np.diag([1.0, 1, 4, 1]), 50)[1] == []
 
 
 def test_marks_of_a_person(tmp_path: Path) -> None:
@@ -104,6 +134,48 @@ def test_the_table_of_levels_is_read_back(tmp_path: Path) -> None:
     unknown = SliceLevels((None, None), np.zeros(2), 'atlas')
     write_tsv(slice_level_rows(unknown, {}, np.eye(4)), tmp_path / 'none.tsv')
     assert read_levels(tmp_path / 'none.tsv') is None
+
+
+def _marks(place: str, **places_by_level: float) -> list[dict[str, str]]:
+    return [{place: f'{at:g}', 'level': level} for level, at in places_by_level.items()]
+
+
+@pytest.mark.parametrize(
+    'marks', [_marks('slice', L3=1, L4=4, L5=7), _marks('z_mm', L5=10, L3=10),
+              _marks('slice', L5=3) + _marks('z_mm', L4=5)]
+)  # fmt: skip
+def test_marks_that_do_not_go_up_the_spine_are_refused(marks: list[dict[str, str]]) -> None:
+    with pytest.raises(BadDataError, match=r'marks\.tsv for sub-01 .* from 0 at the inferior'):
+        levels_from_marks(marks, np.diag([1.0, 1, 5, 1]), 9, 'marks.tsv for sub-01')
+
+
+def test_nobody_knows_where_a_level_ends_whose_neighbour_is_not_marked() -> None:
+    marks = _marks('slice', L5=1, L3=6)
+    levels = levels_from_marks(marks, np.eye(4), 9)
+    assert levels.names == (None, 'L5', *(None,) * 4, 'L3', None, None)
+    assert mark_doubts(marks, levels)[0].startswith('No slice is marked as L4')
+    # Both ends of a level are known, or the muscle is not measured within it.
+    assert levels.beside('L4', 'L4') is levels.beside('L4', 'L5') is None
+    whole = levels_from_marks(_marks('slice', S1=0, L5=2, L3=6, L2=8), np.eye(4), 9)
+    beside = whole.beside('L3', 'L5')
+    assert beside is not None
+    assert beside.tolist() == [-1, -1, *(0,) * 6, 1]
+
+
+def test_marks_of_the_back_are_not_of_the_neck(tmp_path: Path) -> None:
+    path = tmp_path / 'levels.tsv'
+    rows = ['participant_id\tslice\tz_mm\tlevel', '01\t1\tn/a\tL5', '01\t8\tn/a\tL4']
+    path.write_text('\n'.join([*rows, '01\tn/a\t-60\tC5', '']))
+    assert [row['level'] for row in read_marks(path, '01', None, 'lumbar')] == ['L5', 'L4']
+    assert len(read_marks(path, '01', None, 'body')) == 3
+    neck = np.diag([1.0, 1, 4, 1])
+    neck[2, 3] = 500
+    marks = read_marks(path, '01', None, 'cervical')
+    levels = levels_from_marks(marks, neck, 10)
+    assert mark_doubts(marks, levels) == ['No mark in --levels lies within this scan.']
+    assert mark_doubts([], levels_from_marks([], neck, 10)) == []
+    chosen = choose_levels({'C4': np.ones(10)}, [], levels, 10).levels
+    assert (chosen.source, chosen.names) == ('atlas', ('C4',) * 10)
 
 
 def test_marks_of_another_scan_do_not_count() -> None:

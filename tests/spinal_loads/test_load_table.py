@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip('opensim', reason='OpenSim is not installed')
 
 from bids_muscle.dictionaries import read_dictionary
+from bids_muscle.measurement.spine import CUT
 from bids_muscle.spinal_loads.base import JOINTS, VERTEBRAE, base_trunk
 from bids_muscle.spinal_loads.table import fit_person, measure_loads
 
@@ -165,6 +166,17 @@ def test_doubts_about_a_vertebra_are_doubts_about_the_loads() -> None:
     person, reasons = fit_person(spine(L5=doubt, L4=doubt), levels(), 1.75)
     assert person is not None
     assert reasons == [doubt]
+
+
+def test_a_vertebra_cut_off_above_or_below_has_no_loads() -> None:
+    rows = measure_loads(spine(L1=f'a doubt; {CUT}'), levels(), **PERSON).rows
+    assert {(row['compression_n'], row['reason']) for row in rows} == {(None, f'L1 {CUT}')}
+    # The ends of a sagittal slab cut the sides of any vertebra.
+    person, reasons = fit_person(
+        spine(L1='reaches the edge of the image, so it may be incomplete'), levels(), 1.75
+    )
+    assert person is not None
+    assert reasons == []
 
 
 def test_a_sixth_lumbar_vertebra_has_no_place_in_the_model() -> None:

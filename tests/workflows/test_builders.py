@@ -31,7 +31,7 @@ ONE_GPU = Resources(nprocs=2, omp_nthreads=2, memory_gb=8, devices=('cuda:0',))
 #: Node, output, node, input of a scan that a network segments.
 FROM_PREPARE = {
     'segment': {'corrected': 'images'},
-    'align': ('corrected', 'body_mask'),
+    'align': ('native', 'corrected', 'body_mask'),
     'measure': (
         *('raw', 'corrected', 'body_mask', 'fat_fraction', 'bounded', 'swap'),
         'image_doubt',

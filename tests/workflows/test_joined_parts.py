@@ -36,6 +36,8 @@ TABLE = load_label_table('lumbar')
 SHAPE, VOXEL_MM = (40, 30, 30), (4.0, 4.0, 6.0)
 MULTIFIDUS = 'right multifidus'
 LEVELS = ('L5', 'L4', 'L3', 'L2', 'L1')
+#: Of all muscles in all parts.
+PREDICTED_DICE = 0.9
 
 
 def world(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -114,7 +116,7 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
     write_tsv(slice_level_rows(known, {}, first.affine), place('levels'))
     kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
     measures = measure_scan(labels, TABLE, ScanImages(contrast=kind, **signals), levels=known)
-    measures.muscles['dice_predicted'] = 0.9
+    measures.muscles['dice_predicted'] = PREDICTED_DICE
     for key, table in (
         ('morph', measures.muscles),
         ('morph_slices', measures.slices),
@@ -360,6 +362,19 @@ def test_doubt_about_the_fat_of_one_part_is_one_about_the_joined_scan(tmp_path: 
     assert joined['volume_ml'] > 0
     assert np.isnan([joined['mfi_ratio_of_means_pct'], joined['mfi_mean_of_voxels_pct']]).all()
     assert 'copy' in joined['reason']
+
+
+def test_an_outline_not_to_be_used_is_none_in_the_joined_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), 'PREDICTED_DICE', 0.4)
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-dixonjoined')
+    assert joined['dice_predicted'] == pytest.approx(0.4)
+    assert joined['reason'].startswith('predicted Dice 0.40: do not use')
 
 
 def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
