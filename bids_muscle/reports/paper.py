@@ -59,8 +59,8 @@ _ANALYSES = {
         ('devet2006',),
     ),
     'agreement': Sentence(
-        'Agreement of repeated scans is described by limits of agreement and by the intraclass '
-        'correlation ICC(2,1).',
+        'Agreement of repeated scans, one pair of each participant, is described by limits of '
+        'agreement and by the intraclass correlation ICC(2,1).',
         ('bland-altman',),
     ),
 }
