@@ -123,14 +123,15 @@ models_of <- function(part) {
     terms <- terms_of(frame)
     frame <- frame[complete.cases(frame[c("value", terms)]), ]
     frame$session <- factor(frame$session, intersect(sessions, frame$session))
-    if (nlevels(frame$session) < 2 || length(unique(frame$id)) < length(terms) + 5) next
+    n <- length(unique(frame$id))
+    later <- nlevels(frame$session) - 1
+    if (later < 1 || n < length(terms) + later + 5 || nrow(frame) - n < later + 4) next
     fit <- try(nlme::lme(reformulate(c("session", terms), "value"), frame, ~ 1 | id), TRUE)
     if (inherits(fit, "try-error")) next
     found <- summary(fit)$tTable
     for (term in grep("^session", rownames(found), value = TRUE)) {
-      z <- found[term, 1] / found[term, 2]
-      add("mixed_model", where, one, sub("^session", "session ", term),
-          length(unique(frame$id)), found[term, 1], found[term, 2], 2 * pnorm(-abs(z)))
+      add("mixed_model", where, one, sub("^session", "session ", term), n,
+          found[term, "Value"], found[term, "Std.Error"], found[term, "p-value"])
     }
   }
 }
