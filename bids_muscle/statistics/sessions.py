@@ -31,19 +31,18 @@ _STAGES = {
     4: r'final|last|exit',
 }
 _ORDINALS = {'first': '1', 'second': '2', 'third': '3', 'fourth': '4', 'fifth': '5'}
+_DAYS_PER_YEAR = 365.25
 #: Days of a unit of time.
 _DAYS = {
     **dict.fromkeys(('d', 'day', 'days'), 1.0),
     **dict.fromkeys(('w', 'wk', 'wks', 'week', 'weeks'), 7.0),
     **dict.fromkeys(('m', 'mo', 'mon', 'mth', 'month', 'months'), 30.0),
-    **dict.fromkeys(('y', 'yr', 'yrs', 'year', 'years'), 365.0),
+    **dict.fromkeys(('y', 'yr', 'yrs', 'year', 'years'), _DAYS_PER_YEAR),
 }
 #: Columns of sessions.tsv with a number that grows with time.
 _GROWING = re.compile(
     r'(days?|weeks?|months?|years?|age|visit|order|timepoint|session_order)(_.*)?'
 )
-
-_DAYS_PER_YEAR = 365.25
 
 #: By participant and session (``ses-<label>`` or ``n/a``), what sessions.tsv says, with acq_time.
 Visits = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -138,8 +137,8 @@ def session_years(visits: Visits) -> dict[str, dict[str, float]]:
     """Return when each session was, in years since the first one whose time is known.
 
     Of each participant ``acq_time`` where at least two sessions have it, else a number of
-    sessions.tsv whose name begins with its unit: days, weeks, months, years, or age in years. One
-    date for everybody is none.
+    sessions.tsv whose name begins with its unit: days, weeks, months, years, or age, in years
+    unless its name has another unit (``age_months``). One date for everybody is none.
 
     Examples
     --------
@@ -311,9 +310,12 @@ def _date(info: Mapping[str, str]) -> datetime | None:
 def _numbered_days(sessions: Mapping[str, Mapping[str, str]]) -> dict[str, float]:
     """Return the days of sessions by the first column that tells two or more of them apart."""
     for name in dict.fromkeys(name for info in sessions.values() for name in info):
-        unit = re.match('[a-z]*', name.lower())[0]  # type: ignore[index]
-        factor = _DAYS_PER_YEAR if unit in ('age', 'year', 'years') else _DAYS.get(unit)
-        if not factor or not _GROWING.fullmatch(name.lower()):
+        if not _GROWING.fullmatch(name.lower()):
+            continue
+        unit, *behind = re.findall('[a-z]+', name.lower())
+        if unit == 'age':
+            unit = next((word for word in behind if word in _DAYS), 'years')
+        if (factor := _DAYS.get(unit)) is None:
             continue
         days = {}
         for session, info in sessions.items():
