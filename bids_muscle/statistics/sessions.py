@@ -102,7 +102,7 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
     Raises
     ------
     UsageError
-        If the order given lacks a session.
+        If the order given lacks a session or names one twice.
     """
     found = {name for sessions in visits.values() for name in sessions} - {NO_SESSION}
     labels = sorted(found, key=label_key)
@@ -113,6 +113,11 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
             raise UsageError(
                 f'--session-order lacks {listed(lacking)}.',
                 'List all sessions, the earliest first.',
+            )
+        if repeated := [name for name, times in Counter(names).items() if times > 1]:
+            raise UsageError(
+                f'--session-order names {listed(repeated)} more than once.',
+                'List each session once, the earliest first.',
             )
         order = [name for name in names if name in found]
         return SessionOrder(tuple(order), '--session-order', tuple(times.against(order)))

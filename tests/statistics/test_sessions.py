@@ -147,6 +147,9 @@ def test_the_order_given_decides_and_what_speaks_against_it_is_said() -> None:
     assert 'sub-01, sub-02' in order.notes[0]
     with pytest.raises(UsageError, match='lacks ses-b'):
         order_sessions(visits(*people), ['a', 'B'])
+    with pytest.raises(UsageError, match='names ses-a more than once') as caught:
+        order_sessions(visits(*people), ['a', 'b', 'a'])
+    assert 'List each session once' in caught.value.remedy
 
 
 def test_more_than_ten_people_are_counted() -> None:
