@@ -16,7 +16,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import format_tsv, write_bytes
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError
 from bids_muscle.files import read_small
-from bids_muscle.tables import MISSING, name_some, read_rows
+from bids_muscle.tables import MISSING, name_some, number, read_rows
 from bids_muscle.user_tables import decode
 
 #: Units that may follow a number, in lower case; an age of DICOM is ``034Y``.
@@ -157,10 +157,8 @@ def sex(info: Mapping[str, str]) -> str | None:
 
 
 def _number(info: Mapping[str, str], what: str) -> float | None:
-    try:
-        return plausible(what, float(info[find_column(info, what) or '']))
-    except (KeyError, ValueError):
-        return None
+    value = number(info.get(find_column(info, what) or '', ''))
+    return None if value is None else plausible(what, value)
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -305,9 +303,8 @@ def _amount(cell: str, what: str) -> str | None:
     ['34.5', '34', '34', 'n/a', None]
     """
     match = re.fullmatch(rf'(.*?)\s*(?:{_UNITS[what]})', cell, re.IGNORECASE)
-    try:
-        value = float(match[1] if match else cell)
-    except ValueError:
+    value = number(match[1] if match else cell)
+    if value is None:
         return None
     if plausible(what, value) is None:
         return MISSING

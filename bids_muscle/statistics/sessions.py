@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, pairwise
-from math import isfinite
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import listed
-from bids_muscle.tables import name_some, parse_time
+from bids_muscle.tables import name_some, number, parse_time
 
 #: The session of a scan without one, as BIDS writes what is missing.
 NO_SESSION = 'n/a'
@@ -322,11 +320,11 @@ def _numbered_days(sessions: Mapping[str, Mapping[str, str]]) -> dict[str, float
             unit = next((word for word in behind if word in _DAYS), 'years')
         if (factor := _DAYS.get(unit)) is None:
             continue
-        days = {}
-        for session, info in sessions.items():
-            with suppress(ValueError, KeyError):
-                days[session] = float(info[name]) * factor
-        days = {session: day for session, day in days.items() if isfinite(day)}
+        days = {
+            session: value * factor
+            for session, info in sessions.items()
+            if (value := number(info.get(name, ''))) is not None
+        }
         if len(set(days.values())) > 1:
             return days
     return {}
@@ -336,8 +334,7 @@ def _numbers(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[float, f
     """Return the numbers of two sessions in the first column that tells them apart."""
     for name in one:
         if name in other and _GROWING.fullmatch(name.lower()):
-            with suppress(ValueError):
-                pair = float(one[name]), float(other[name])
-                if all(map(isfinite, pair)) and pair[0] != pair[1]:
-                    return pair
+            first, second = number(one[name]), number(other[name])
+            if first is not None and second is not None and first != second:
+                return first, second
     return None

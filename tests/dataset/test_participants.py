@@ -79,6 +79,7 @@ def test_a_clean_table_gives_no_remark(tmp_path: Path) -> None:
         ('age', '34', '34'),
         ('age', '-999', 'n/a'),
         ('age', '999', 'n/a'),
+        ('age', '3_4', '3_4'),
         ('age', '>89', '>89'),
         ('height', '172 cm', '172'),
         ('height_cm', '172', '172'),
@@ -98,7 +99,7 @@ def test_numbers_and_words_that_leave_no_doubt(
     text = f'participant_id\t{column}\nsub-01\t{cell}\n'
     table = read_participants(_dataset(tmp_path, text, '01', definitions=definitions))
     assert table.rows['01'] == {column: read}
-    clean = read == cell and cell not in ('>89', '3')
+    clean = read == cell and cell not in ('>89', '3_4', '3')
     assert len(table.remarks) == (not clean)
 
 

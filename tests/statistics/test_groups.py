@@ -31,6 +31,7 @@ def column(*cells: str) -> dict[str, str]:
         (['2', '1', '1.0', '2'], 'groups', ('1', '2')),
         (['0', '5', '7.5', 'n/a'], 'number', ()),
         (['yes', 'no', 'yes'], 'groups', ('no', 'yes')),
+        (['1_1', '1_2', '2_1', '1_1'], 'groups', ('1_1', '1_2', '2_1')),
         (['1', '2', 'unknown'], 'groups', ('1', '2', 'unknown')),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bids_muscle.errors import UsageError
-from bids_muscle.statistics.sessions import label_key, order_sessions
+from bids_muscle.statistics.sessions import label_key, order_sessions, session_years
 
 Times = dict[str, dict[str, str]]
 
@@ -120,6 +120,13 @@ def test_numbers_of_sessions_tsv_decide_where_there_is_no_date() -> None:
     assert (order.names, order.source) == (('ses-b', 'ses-a'), 'sessions.tsv')
     aged = {'ses-b': {'age': '41', 'mood': '9'}, 'ses-a': {'age': '41', 'mood': '1'}}
     assert 'uncertain' in order_sessions(visits(aged)).text
+
+
+def test_codes_with_a_line_between_are_no_numbers() -> None:
+    coded = {'ses-b': {'visit': '1_2'}, 'ses-a': {'visit': '2_1'}}
+    assert 'uncertain' in order_sessions(visits(*[coded] * 3)).text
+    days = {'ses-b': {'days': '1_0'}, 'ses-a': {'days': '2_0'}}
+    assert session_years(visits(days)) == {}
 
 
 def test_some_sessions_by_date_and_others_by_label() -> None:
