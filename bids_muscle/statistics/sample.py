@@ -164,7 +164,8 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
         return values.where(np.isfinite(values))
 
     def possible(what: str, values: pd.Series) -> pd.Series:
-        return values.map(lambda value: plausible(what, value)).astype(float)
+        found = [plausible(what, *each) for each in zip(values, numbers('age'), strict=True)]
+        return pd.Series(found, values.index, dtype=float)
 
     people = pd.DataFrame(index=rows.index)
     people['sex'] = [sex_of(str(word)) for word in column('sex')]

@@ -103,6 +103,17 @@ def test_numbers_and_words_that_leave_no_doubt(
     assert len(table.remarks) == (not clean)
 
 
+def test_inches_of_adults_are_no_centimetres(tmp_path: Path) -> None:
+    people = {'01': '40\t68', '02': '89+\t60', '03': '17\t68', '04': 'n/a\t68', '05': '18\t1.2'}
+    lines = ''.join(f'sub-{label}\t{cells}\n' for label, cells in people.items())
+    table = read_participants(_dataset(tmp_path, f'participant_id\tage\theight\n{lines}', *people))
+    (remark,) = table.remarks
+    assert 'set to missing for sub-01 (68), sub-02 (60). Give it in m or cm' in remark
+    assert [table.rows[label]['height'] for label in people] == ['n/a', 'n/a', '68', '68', '1.2']
+    heights = [height_m(table.rows[label]) for label in people]
+    assert heights == [None, None, 0.68, 0.68, 1.2]
+
+
 def test_units_that_are_not_ours_are_not_taken_for_them(tmp_path: Path) -> None:
     text = 'participant_id\tweight\theight\nsub-01\t160\t172\n'
     definitions = {'weight': {'Units': 'lbs'}, 'height': {'Units': 'cm'}}
