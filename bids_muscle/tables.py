@@ -76,14 +76,15 @@ def number(text: str) -> float | None:
 
     Examples
     --------
-    >>> number('12.5'), number('n/a')
-    (12.5, None)
+    >>> number('12.5'), number('n/a'), number('1_2')
+    (12.5, None, None)
     """
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    # Python reads 1_2, a code of people, as 12.
+    return value if math.isfinite(value) and '_' not in text else None
 
 
 def parse_time(text: str) -> datetime | None:

@@ -23,6 +23,8 @@ _PLAUSIBLE = {
     'weight': (5.0, 400.0),
     'bmi': (8.0, 100.0),
 }
+#: From this age on a height below this one (m) is one in inches or a slip: 68 is no 0.68 m.
+_ADULT_YEARS, _ADULT_HEIGHT_M = 18.0, 1.2
 
 
 def find_column(columns: Iterable[str], what: str) -> str | None:
@@ -56,8 +58,15 @@ def sex_of(word: str) -> str | None:
     return _SEX.get(word.strip().lower())
 
 
-def plausible(what: str, value: float) -> float | None:
+def plausible(what: str, value: float, age: float | None = None) -> float | None:
     """Return an age, height, weight or BMI, heights in metres; None where it is not possible.
+
+    Parameters
+    ----------
+    what, value
+        Such as ``'age'``, 34.
+    age
+        Of the person in years, where it is known; it decides which heights are possible.
 
     Examples
     --------
@@ -65,7 +74,11 @@ def plausible(what: str, value: float) -> float | None:
     [34.0, None, None]
     >>> [plausible('height', height) for height in (172, 1.72, 17)]
     [1.72, 1.72, None]
+    >>> [plausible('height', 68, age) for age in (3, 40)]
+    [0.68, None]
     """
     low, high = _PLAUSIBLE[what]
+    if what == 'height' and age is not None and age >= _ADULT_YEARS:
+        low = _ADULT_HEIGHT_M
     units = (1, 100) if what == 'height' else (1,)
     return next((value / unit for unit in units if low <= value / unit <= high), None)

@@ -16,7 +16,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import format_tsv, write_bytes
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError
 from bids_muscle.files import read_small
-from bids_muscle.tables import MISSING, name_some, read_rows
+from bids_muscle.tables import MISSING, name_some, number, read_rows
 from bids_muscle.user_tables import decode
 
 #: Units that may follow a number, in lower case; an age of DICOM is ``034Y``.
@@ -124,6 +124,7 @@ def height_m(info: Mapping[str, str]) -> float | None:
     --------
     >>> [height_m({'Height_cm': text}) for text in ('172', '1.72', 'n/a', '17')]
     [1.72, 1.72, None, None]
+    >>> height_m({'height': '68', 'age': '40'})
     """
     return _number(info, 'height')
 
@@ -157,10 +158,14 @@ def sex(info: Mapping[str, str]) -> str | None:
 
 
 def _number(info: Mapping[str, str], what: str) -> float | None:
-    try:
-        return plausible(what, float(info[find_column(info, what) or '']))
-    except (KeyError, ValueError):
-        return None
+    value = number(info.get(find_column(info, what) or '', ''))
+    age = _years(info.get(find_column(info, 'age') or '', ''))
+    return None if value is None else plausible(what, value, age)
+
+
+def _years(age: str) -> float | None:
+    """Return an age as a number, or None; ``89+``, as BIDS asks to write it, is 89."""
+    return number(age.removesuffix('+'))
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -250,7 +255,8 @@ def _tidy(rows: dict[str, dict[str, str]], definitions: Mapping[str, Any]) -> It
 def _tidy_column(
     rows: dict[str, dict[str, str]], name: str, what: str, definition: Mapping[str, Any]
 ) -> Iterator[str]:
-    read, impossible, unclear = {}, [], []
+    read, impossible, small, unclear = {}, [], [], []
+    age = find_column(next(iter(rows.values()), {}), 'age') if what == 'height' else None
     for label, row in rows.items():
         cell = row[name]
         if cell == MISSING or cell.lower() in _AS_BIDS.get(what, ()):
@@ -258,6 +264,11 @@ def _tidy_column(
         text = _sex(cell, definition) if what == 'sex' else _amount(cell, what)
         if text is None:
             unclear.append(f'sub-{label} ({cell})')
+            continue
+        # Ages come before heights and are tidy here.
+        if age and text != MISSING and plausible(what, float(text), _years(row[age])) is None:
+            row[name] = MISSING
+            small.append(f'sub-{label} ({cell})')
             continue
         row[name] = text
         if text == MISSING:
@@ -268,6 +279,11 @@ def _tidy_column(
         yield f'{name} {name_some(f"{cell!r} is read as {text}" for cell, text in read.items())}.'
     if impossible:
         yield f'{name} is impossible and set to missing for {name_some(impossible)}.'
+    if small:
+        yield (
+            f'{name} is below 1.2 m, which no adult is expected to be, and set to missing for '
+            f'{name_some(small)}. Give it in m or cm.'
+        )
     if unclear:
         expected = 'F or M' if what == 'sex' else 'a number'
         yield f'{name} is not {expected} and is excluded from analyses for {name_some(unclear)}.'
@@ -305,9 +321,8 @@ def _amount(cell: str, what: str) -> str | None:
     ['34.5', '34', '34', 'n/a', None]
     """
     match = re.fullmatch(rf'(.*?)\s*(?:{_UNITS[what]})', cell, re.IGNORECASE)
-    try:
-        value = float(match[1] if match else cell)
-    except ValueError:
+    value = number(match[1] if match else cell)
+    if value is None:
         return None
     if plausible(what, value) is None:
         return MISSING

@@ -48,10 +48,13 @@ def write_comparison(
 ) -> Path:
     """Compare models on the same scans by repeated-measures ANOVA of Dice, and by paired t.
 
+    Scans of one person are not independent, so that the tests take the mean of each person.
+
     Parameters
     ----------
     evaluations
-        Rows of each evaluation by the name of the model.
+        Rows of each evaluation by the name of the model; ``participant_id`` tells people of all
+        datasets apart.
     output
         Folder.
     factors
@@ -69,8 +72,9 @@ def write_comparison(
     models = list(evaluations)
     factors = dict(factors or {'model': models})
     table, left_out = _joined(evaluations, factors)
-    anova = factorial_anova(table, OUTCOMES[0], [*factors, 'label'], 'scan')
-    compared = [compare_levels(table, value, 'model', 'label', 'scan') for value in OUTCOMES]
+    people = _of_all_models(table, len(models))
+    anova = factorial_anova(people, OUTCOMES[0], [*factors, 'label'])
+    compared = [compare_levels(people, value, 'model', 'label') for value in OUTCOMES]
     pairs = pd.concat(
         [
             frame.table.assign(outcome=value)
@@ -104,7 +108,7 @@ def write_comparison(
         'comparison_normality': (
             f'Differences of Dice, {best} minus each other model, against the quantiles of a '
             'normal distribution',
-            normal_quantiles(table, models, best),
+            normal_quantiles(people, models, best),
         ),
     }
     columns = ('within', 'pair', 'n', 'difference', 't', 'p', 'p_holm')
@@ -114,6 +118,7 @@ def write_comparison(
         'models': models,
         'best': best,
         'scans': table['scan'].nunique(),
+        'people': table['participant_id'].nunique(),
         'left_out': left_out,
         'sentences': [*anova.sentences, *compared[0].sentences],
         'summary': _side_by_side(summary, agreed, models),
@@ -166,6 +171,18 @@ def _joined(
             'Evaluate all models on the same scans.',
         )
     return table[table['scan'].isin(shared)], len(cases) - len(shared)
+
+
+def _of_all_models(table: pd.DataFrame, n_models: int) -> pd.DataFrame:
+    """Keep of a person with several scans the outcomes of those that all models have one of.
+
+    The means of a person by two models are then of the same scans.
+    """
+    people = table.groupby(['participant_id', 'label'])
+    several = people['scan'].transform('nunique') > 1
+    counts = table.groupby(['scan', 'label'])[list(OUTCOMES)].transform('count')
+    partial = counts.lt(n_models) & several.to_numpy()[:, None]
+    return table.assign(**table[list(OUTCOMES)].mask(partial))
 
 
 def _anova_cells(table: pd.DataFrame) -> list[list[str]]:

@@ -70,14 +70,15 @@ def mean_bars(
 def normal_quantiles(table: pd.DataFrame, models: Sequence[str], best: str) -> Figure:
     """Draw the standardised differences of the best model to each other against the normal's.
 
-    Differences of all labels are in one panel, each standardised within its label.
+    Differences of all labels are in one panel, each standardised within its label; as in the
+    tests, a person with several scans is one point of a label.
     """
     from matplotlib.figure import Figure
     from scipy import stats
 
     others = [model for model in models if model != best]
     figure = Figure(figsize=(3.2 * len(others), 3.2), layout='constrained')
-    wide = table.pivot_table(index=['label', 'scan'], columns='model', values='dice')
+    wide = table.pivot_table(index=['label', 'participant_id'], columns='model', values='dice')
     for axes, model in zip(figure.subplots(1, len(others), squeeze=False)[0], others, strict=True):
         groups = (wide[best] - wide[model]).dropna().groupby(level='label')
         scaled = ((groups.transform(lambda x: x - x.mean())) / groups.transform('std')).dropna()

@@ -12,6 +12,7 @@ from bids_muscle.anatomy.people import find_column
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import PIECE, as_list, write_bytes, write_text
 from bids_muscle.reports.outputs import MISSING
+from bids_muscle.tables import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,14 +184,10 @@ def type_of(column: Iterable[str]) -> str:
     --------
     >>> type_of(['1', '2.5', 'n/a']), type_of(['true', 'false']), type_of(['no', 'yes'])
     ('number', 'logical', 'logical')
-    >>> type_of(['true', '1']), type_of(['n/a'])
-    ('text', 'text')
+    >>> type_of(['true', '1']), type_of(['n/a']), type_of(['1_1', '1_2'])
+    ('text', 'text', 'text')
     """
     words = set(column) - {MISSING}
     if words and any(words <= each for each in LOGICAL):
         return 'logical'
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        return 'text'
-    return 'number' if numbers else 'text'
+    return 'number' if words and all(number(word) is not None for word in words) else 'text'

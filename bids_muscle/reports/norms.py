@@ -274,15 +274,15 @@ def person_of(info: Mapping[str, str]) -> tuple[str, float, float]:
     ('F', 40.0, 20.0)
     """
 
-    def known(what: str) -> float:
+    def known(what: str, age: float | None = None) -> float:
         value = number(info.get(find_column(info, what) or '') or '')
-        possible = None if value is None else plausible(what, value)
+        possible = None if value is None else plausible(what, value, age)
         return math.nan if possible is None else possible
 
-    bmi = known('bmi')
+    bmi, age = known('bmi'), known('age')
     if math.isnan(bmi):
-        bmi = known('weight') / known('height') ** 2
-    return sex_of(info.get(find_column(info, 'sex') or '') or '') or '', known('age'), bmi
+        bmi = known('weight') / known('height', age) ** 2
+    return sex_of(info.get(find_column(info, 'sex') or '') or '') or '', age, bmi
 
 
 def read_norms(path: Path) -> Norms:

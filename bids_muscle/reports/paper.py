@@ -47,7 +47,7 @@ _ANALYSES = {
     'change': Sentence(
         'Each later session was compared with the first by paired t tests, and with those who '
         'missed a session by a mixed model with a random intercept of each participant, fitted by '
-        'restricted maximum likelihood.'
+        'restricted maximum likelihood and tested by t with containment degrees of freedom.'
     ),
     'rate': Sentence(
         'The change per year is the mean of the slopes of all participants followed for at least '
@@ -59,8 +59,8 @@ _ANALYSES = {
         ('devet2006',),
     ),
     'agreement': Sentence(
-        'Agreement of repeated scans is described by limits of agreement and by the intraclass '
-        'correlation ICC(2,1).',
+        'Agreement of repeated scans, one pair of each participant, is described by limits of '
+        'agreement and by the intraclass correlation ICC(2,1).',
         ('bland-altman',),
     ),
 }

@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_muscle.statistics.analysis import (
     AFTER_HOLM,
+    MIN_DF,
     Analysis,
     counted,
     effects,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _ESTIMATE = ('estimate', 'estimate_ci_low', 'estimate_ci_high')
 MIXED_COLUMNS = (
     'muscle', 'term', 'session_order', 'controlled', 'n', 'n_observations', *_ESTIMATE,
-    'estimate_se', 'z', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high',
+    'estimate_se', 't', 'df', 'p', 'p_holm', 'cohen_d', 'cohen_d_ci_low', 'cohen_d_ci_high',
     'sd_between', 'sd_within', 'reason',
 )  # fmt: skip
 
@@ -131,6 +132,12 @@ def mixed_model(
     Analysis
         For each muscle the change from the first session to each later one, and the effects of
         sex and covariates. Cohen's d is the estimate over the standard deviation of one value.
+
+    Notes
+    -----
+    Student's t with the degrees of freedom of nlme: what changes within people is tested against
+    the values within them, what does not, against the people (Pinheiro JC, Bates DM. Mixed-Effects
+    Models in S and S-PLUS. Springer 2000, section 2.4.2).
     """
     values = values[values.index.get_level_values(1).isin(order.names)]
     rows = [
@@ -180,6 +187,8 @@ def _mixed_rows(
         reason = few
     elif n == len(y):
         reason = 'no participant has the muscle in two sessions'
+    elif (left := len(y) - n) < (needed := len(later) + MIN_DF):
+        reason = f'{left} values beside the first are too few; at least {needed} are needed'
     elif is_collinear(x[:, varies]):
         reason = f'{listed(list(terms[varies]))} are collinear'
     elif no_variance(_residual_within(y, groups), y):
@@ -190,11 +199,13 @@ def _mixed_rows(
     x = x - x.mean(axis=0) * ~np.char.startswith(terms, 'session')
     model = random_intercept(y, np.column_stack([np.ones(len(y)), x[:, varies]]), groups)
     total = sqrt(model.sd_between**2 + model.sd_within**2)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * model.errors
     rows = []
-    for i, term in enumerate(terms[varies], start=1):
-        estimate, z = float(model.coefficients[i]), float(model.coefficients[i] / model.errors[i])
-        low, high = estimate - half[i], estimate + half[i]
+    for i, (term, df) in enumerate(
+        zip(terms[varies], _containment_df(x[:, varies], groups), strict=True), start=1
+    ):
+        estimate, error = float(model.coefficients[i]), float(model.errors[i])
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
+        low, high = estimate - half, estimate + half
         rows.append(
             shared
             | {
@@ -202,9 +213,10 @@ def _mixed_rows(
                 'estimate': estimate,
                 'estimate_ci_low': low,
                 'estimate_ci_high': high,
-                'estimate_se': float(model.errors[i]),
-                'z': z,
-                'p': 2 * float(stats.norm.sf(abs(z))),
+                'estimate_se': error,
+                't': estimate / error,
+                'df': int(df),
+                'p': 2 * float(stats.t.sf(abs(estimate / error), df)),
                 'cohen_d': estimate / total,
                 'cohen_d_ci_low': low / total,
                 'cohen_d_ci_high': high / total,
@@ -214,6 +226,21 @@ def _mixed_rows(
         )
     same = [{'term': term, 'reason': f'{term} is the same in all'} for term in terms[~varies]]
     return rows + [shared | row for row in same] + absent
+
+
+def _containment_df(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the degrees of freedom of each column of (n, q) fixed effects; see nlme.
+
+    Examples
+    --------
+    >>> later, sex = [0, 1] * 6, [0] * 6 + [1] * 6
+    >>> _containment_df(np.column_stack([later, sex]), np.repeat(np.arange(6), 2)).tolist()
+    [5, 4]
+    """
+    _, first = np.unique(groups, return_index=True)
+    within = (x != x[first][groups]).any(axis=0)
+    n = len(first)
+    return np.where(within, len(x) - n - within.sum(), n - 1 - (~within).sum())
 
 
 def _residual_within(y: np.ndarray, groups: np.ndarray) -> float:

@@ -39,9 +39,14 @@ def compare_pairs(
     key, analysis
         Region, contrast and measure, and the agreement of each muscle: of each later session with
         the first, of each further scan with the first of its session, of each other contrast with
-        the first in the alphabet. Sessions also differ by what has changed in between.
+        the first in the alphabet. Sessions also differ by what has changed in between. Each
+        participant counts once, as limits of agreement and ICC take pairs for independent: where
+        several sessions have both scans, with the first of them.
     """
-    session = ['participant_id', 'session_id']
+    session = ['participant_id', 'place']
+    names = frame['session_id'].unique()
+    in_time = [*order.present(names), *sorted({*names} - {*order.names})]
+    frame = frame.assign(place=frame['session_id'].map({n: at for at, n in enumerate(in_time)}))
     for measure in measures:
         known = frame.dropna(subset=[measure])
         first = known[known['repeat'] == 1]
@@ -73,9 +78,15 @@ def _with_first(
         reference = ordered[0]
         pair = [wide.xs(level, level=levels) for level in (test, reference)]
         ours, theirs = pair[0].align(pair[1], join='inner', axis=0)
-        if len(ours) >= MIN_PAIRS:
+        if ours.index.unique(0).size >= MIN_PAIRS:
             names = [f'scan {each}' if levels == 'repeat' else each for each in (test, reference)]
-            yield reference, _agreement(ours, theirs, *names)
+            yield reference, _agreement(*_first_session(ours, theirs), *names)
+
+
+def _first_session(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return a row per participant: of each muscle the first session that has both values."""
+    both = ours.notna() & theirs.notna()
+    return [each.where(both).groupby(level=0, sort=False).first() for each in (ours, theirs)]
 
 
 def _agreement(ours: pd.DataFrame, theirs: pd.DataFrame, test: str, reference: str) -> Analysis:
@@ -99,8 +110,8 @@ def _agreement(ours: pd.DataFrame, theirs: pd.DataFrame, test: str, reference: s
     ]
     if said:
         sentence = (
-            f'{test} minus {reference} ({counted(tested["n"])}), bias with 95 % limits of '
-            f'agreement and ICC(2,1): {"; ".join(said)}.'
+            f'{test} minus {reference} ({counted(tested["n"])}, each participant once), bias with '
+            f'95 % limits of agreement and ICC(2,1): {"; ".join(said)}.'
         )
     else:
         why = '; '.join(dict.fromkeys(table['reason'].dropna()))

@@ -164,7 +164,8 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
         return values.where(np.isfinite(values))
 
     def possible(what: str, values: pd.Series) -> pd.Series:
-        return values.map(lambda value: plausible(what, value)).astype(float)
+        found = [plausible(what, *each) for each in zip(values, numbers('age'), strict=True)]
+        return pd.Series(found, values.index, dtype=float)
 
     people = pd.DataFrame(index=rows.index)
     people['sex'] = [sex_of(str(word)) for word in column('sex')]
@@ -185,7 +186,8 @@ def find_variables(
 ) -> list[Variable]:
     """Return the columns of participants.tsv to test.
 
-    Those that the analyses know, such as sex in any spelling, are what they take them for.
+    Those that the analyses know, such as sex in any spelling, are what they take them for; site
+    is never a number.
 
     Parameters
     ----------
@@ -204,10 +206,15 @@ def find_variables(
     found = []
     for variable in ask_variables(asked, columns, meanings):
         if name := called.get(variable.name):
-            known = people[name].dropna()
-            codes = {'F': 'women', 'M': 'men'}
-            cells = {who: codes.get(str(cell), str(cell)) for who, cell in known.items()}
-            variable = read_variable(name, cells)
+            words = {'F': 'women', 'M': 'men'} if name == 'sex' else {}
+            # A number is written as in the table, where its codes have names: 1, not 1.0.
+            cells = {
+                who: f'{cell:.15g}' if isinstance(cell, float) else words.get(cell, str(cell))
+                for who, cell in people[name].dropna().items()
+            }
+            codes = None if words else meanings.get(variable.name)
+            groups = name == 'site' or variable.kind == 'groups'
+            variable = read_variable(name, cells, codes, as_groups=groups)
         found.append(variable)
     return found
 

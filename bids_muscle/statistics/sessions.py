@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, pairwise
-from math import isfinite
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.analysis import listed
-from bids_muscle.tables import name_some, parse_time
+from bids_muscle.tables import name_some, number, parse_time
 
 #: The session of a scan without one, as BIDS writes what is missing.
 NO_SESSION = 'n/a'
@@ -31,19 +29,18 @@ _STAGES = {
     4: r'final|last|exit',
 }
 _ORDINALS = {'first': '1', 'second': '2', 'third': '3', 'fourth': '4', 'fifth': '5'}
+_DAYS_PER_YEAR = 365.25
 #: Days of a unit of time.
 _DAYS = {
     **dict.fromkeys(('d', 'day', 'days'), 1.0),
     **dict.fromkeys(('w', 'wk', 'wks', 'week', 'weeks'), 7.0),
     **dict.fromkeys(('m', 'mo', 'mon', 'mth', 'month', 'months'), 30.0),
-    **dict.fromkeys(('y', 'yr', 'yrs', 'year', 'years'), 365.0),
+    **dict.fromkeys(('y', 'yr', 'yrs', 'year', 'years'), _DAYS_PER_YEAR),
 }
 #: Columns of sessions.tsv with a number that grows with time.
 _GROWING = re.compile(
     r'(days?|weeks?|months?|years?|age|visit|order|timepoint|session_order)(_.*)?'
 )
-
-_DAYS_PER_YEAR = 365.25
 
 #: By participant and session (``ses-<label>`` or ``n/a``), what sessions.tsv says, with acq_time.
 Visits = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -103,7 +100,7 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
     Raises
     ------
     UsageError
-        If the order given lacks a session.
+        If the order given lacks a session or names one twice.
     """
     found = {name for sessions in visits.values() for name in sessions} - {NO_SESSION}
     labels = sorted(found, key=label_key)
@@ -114,6 +111,11 @@ def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
             raise UsageError(
                 f'--session-order lacks {listed(lacking)}.',
                 'List all sessions, the earliest first.',
+            )
+        if repeated := [name for name, times in Counter(names).items() if times > 1]:
+            raise UsageError(
+                f'--session-order names {listed(repeated)} more than once.',
+                'List each session once, the earliest first.',
             )
         order = [name for name in names if name in found]
         return SessionOrder(tuple(order), '--session-order', tuple(times.against(order)))
@@ -138,8 +140,8 @@ def session_years(visits: Visits) -> dict[str, dict[str, float]]:
     """Return when each session was, in years since the first one whose time is known.
 
     Of each participant ``acq_time`` where at least two sessions have it, else a number of
-    sessions.tsv whose name begins with its unit: days, weeks, months, years, or age in years. One
-    date for everybody is none.
+    sessions.tsv whose name begins with its unit: days, weeks, months, years, or age, in years
+    unless its name has another unit (``age_months``). One date for everybody is none.
 
     Examples
     --------
@@ -311,15 +313,18 @@ def _date(info: Mapping[str, str]) -> datetime | None:
 def _numbered_days(sessions: Mapping[str, Mapping[str, str]]) -> dict[str, float]:
     """Return the days of sessions by the first column that tells two or more of them apart."""
     for name in dict.fromkeys(name for info in sessions.values() for name in info):
-        unit = re.match('[a-z]*', name.lower())[0]  # type: ignore[index]
-        factor = _DAYS_PER_YEAR if unit in ('age', 'year', 'years') else _DAYS.get(unit)
-        if not factor or not _GROWING.fullmatch(name.lower()):
+        if not _GROWING.fullmatch(name.lower()):
             continue
-        days = {}
-        for session, info in sessions.items():
-            with suppress(ValueError, KeyError):
-                days[session] = float(info[name]) * factor
-        days = {session: day for session, day in days.items() if isfinite(day)}
+        unit, *behind = re.findall('[a-z]+', name.lower())
+        if unit == 'age':
+            unit = next((word for word in behind if word in _DAYS), 'years')
+        if (factor := _DAYS.get(unit)) is None:
+            continue
+        days = {
+            session: value * factor
+            for session, info in sessions.items()
+            if (value := number(info.get(name, ''))) is not None
+        }
         if len(set(days.values())) > 1:
             return days
     return {}
@@ -329,8 +334,7 @@ def _numbers(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[float, f
     """Return the numbers of two sessions in the first column that tells them apart."""
     for name in one:
         if name in other and _GROWING.fullmatch(name.lower()):
-            with suppress(ValueError):
-                pair = float(one[name]), float(other[name])
-                if all(map(isfinite, pair)) and pair[0] != pair[1]:
-                    return pair
+            first, second = number(one[name]), number(other[name])
+            if first is not None and second is not None and first != second:
+                return first, second
     return None

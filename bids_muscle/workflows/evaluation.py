@@ -125,14 +125,27 @@ def compare_models(
     folders: Sequence[Path], output: Path, factors: Mapping[str, Sequence[str]] | None = None
 ) -> Path:
     """Compare the evaluations in several folders; the models are named after these."""
-    tables = [read_evaluation(folder) for folder in folders]
-    # A training that had several datasets puts theirs before the names of its scans.
+    import pandas as pd
+
+    tables = []
+    for table in map(read_evaluation, folders):
+        # A training that had several datasets puts theirs before the names of its scans; people
+        # of two datasets are two, whatever they are called.
+        dataset = table['scan'].str.rpartition('/')[0]
+        tables.append(table.assign(participant_id=dataset + '/' + table['participant_id']))
     plain = [table.assign(scan=table['scan'].str.rpartition('/')[2]) for table in tables]
     keys = ['scan', 'index']
     if not any(table.duplicated(keys).any() for table in plain):
-        tables = plain
+        # Where one evaluation tells the dataset of a scan, it holds for all.
+        told = pd.concat(plain).sort_values('participant_id', key=_lacks_dataset, kind='stable')
+        who = told.drop_duplicates('scan').set_index('scan')['participant_id']
+        tables = [table.assign(participant_id=table['scan'].map(who)) for table in plain]
     evaluations: dict[str, pd.DataFrame] = dict(zip(_short_names(folders), tables, strict=True))
     return write_comparison(evaluations, output, factors)
+
+
+def _lacks_dataset(participants: pd.Series) -> pd.Series:
+    return participants.str.startswith('/')
 
 
 def _short_names(folders: Sequence[Path]) -> list[str]:

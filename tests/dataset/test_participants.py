@@ -79,6 +79,7 @@ def test_a_clean_table_gives_no_remark(tmp_path: Path) -> None:
         ('age', '34', '34'),
         ('age', '-999', 'n/a'),
         ('age', '999', 'n/a'),
+        ('age', '3_4', '3_4'),
         ('age', '>89', '>89'),
         ('height', '172 cm', '172'),
         ('height_cm', '172', '172'),
@@ -98,8 +99,19 @@ def test_numbers_and_words_that_leave_no_doubt(
     text = f'participant_id\t{column}\nsub-01\t{cell}\n'
     table = read_participants(_dataset(tmp_path, text, '01', definitions=definitions))
     assert table.rows['01'] == {column: read}
-    clean = read == cell and cell not in ('>89', '3')
+    clean = read == cell and cell not in ('>89', '3_4', '3')
     assert len(table.remarks) == (not clean)
+
+
+def test_inches_of_adults_are_no_centimetres(tmp_path: Path) -> None:
+    people = {'01': '40\t68', '02': '89+\t60', '03': '17\t68', '04': 'n/a\t68', '05': '18\t1.2'}
+    lines = ''.join(f'sub-{label}\t{cells}\n' for label, cells in people.items())
+    table = read_participants(_dataset(tmp_path, f'participant_id\tage\theight\n{lines}', *people))
+    (remark,) = table.remarks
+    assert 'set to missing for sub-01 (68), sub-02 (60). Give it in m or cm' in remark
+    assert [table.rows[label]['height'] for label in people] == ['n/a', 'n/a', '68', '68', '1.2']
+    heights = [height_m(table.rows[label]) for label in people]
+    assert heights == [None, None, 0.68, 0.68, 1.2]
 
 
 def test_units_that_are_not_ours_are_not_taken_for_them(tmp_path: Path) -> None:

@@ -190,15 +190,18 @@ def test_spellings_of_sex_and_the_body_mass_index() -> None:
         ('sub-1', 'Female', '170', '65', '30'),
         ('sub-2', 'm', '1.8', '80', 'n/a'),
         ('sub-3', 'O', '18', '70', 'inf'),
+        ('sub-4', 'f', '68', '45', '40'),  # inches
+        ('sub-5', 'f', '90', '12', '2'),
     ]
     table = pd.DataFrame(rows, columns=['participant_id', 'SEX', 'height', 'weight', 'Age'])
     table.insert(1, 'reason', 'n/a')
     people = participants(table)
-    assert people['sex'].fillna('?').tolist() == ['F', 'M', '?']
+    assert people['sex'].fillna('?').tolist() == ['F', 'M', '?', 'F', 'F']
     assert people['bmi'].iloc[0] == pytest.approx(65 / 1.7**2)
     assert people['bmi'].iloc[1] == pytest.approx(80 / 1.8**2)
-    assert people['bmi'].iloc[2:].isna().all()  # 18 cm is no height
-    assert people['age'].fillna(-1).tolist() == [30, -1, -1]
+    assert people['bmi'].iloc[2:4].isna().all()  # 18 cm is no height, and 68 cm none of an adult
+    assert people['bmi'].iloc[4] == pytest.approx(12 / 0.9**2)
+    assert people['age'].fillna(-1).tolist() == [30, -1, -1, 40, 2]
 
 
 def test_a_formula_may_use_every_measure_and_column() -> None:

@@ -43,6 +43,29 @@ def test_years_are_those_of_the_dates() -> None:
     assert session_years(same) == {}
 
 
+@pytest.mark.parametrize(
+    ('column', 'first', 'second', 'years'),
+    [
+        ('age', '40', '41', 1.0),
+        ('age_at_scan', '40', '40.5', 0.5),
+        ('Age_years', '40', '41', 1.0),
+        ('age_yr', '40', '41', 1.0),
+        ('age_months', '480', '486', 180 / 365.25),
+        ('age_in_months', '480', '486', 180 / 365.25),
+        ('age_weeks', '2080', '2090', 70 / 365.25),
+        ('age_at_scan_days', '14600', '14700', 100 / 365.25),
+        ('days_in_year_2', '0', '100', 100 / 365.25),
+        ('visit_months', '0', '6', None),
+    ],
+)
+def test_ages_have_the_unit_of_their_name(
+    column: str, first: str, second: str, years: float | None
+) -> None:
+    visits = {'sub-1': {'ses-a': {column: first}, 'ses-b': {column: second}}}
+    found = session_years(visits).get('sub-1', {}).get('ses-b')
+    assert found == (years and pytest.approx(years))
+
+
 def test_a_planted_rate_is_found_in_years() -> None:
     """Everybody gains one unit a year, after one to three years, in two to three sessions."""
     rng = np.random.default_rng(1)

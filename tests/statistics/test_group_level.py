@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -490,17 +491,54 @@ IN_R = {
 }
 
 
-@pytest.mark.skipif(not shutil.which('Rscript'), reason='needs R: apt install r-base-core')
+needs_r = pytest.mark.skipif(
+    not shutil.which('Rscript'), reason='needs R: apt install r-base-core'
+)
+
+
+@needs_r
 def test_r_reads_the_tables_and_finds_the_same(weber: Path, tmp_path: Path) -> None:
+    compare_with_r(weber, tmp_path)
+
+
+@needs_r
+def test_a_muscle_of_which_nobody_has_a_side_is_none_in_r_either(tmp_path: Path) -> None:
+    table = group_table(20)
+    table.loc[table['name'] == 'left trapezius', MEASURE] = 'n/a'
+    output_dir = write_outputs(table, tmp_path / 'out')
+    assert group(output_dir) == ExitCode.OK
+    assert 'trapezius' not in set(stats(output_dir, 'means')['muscle'])
+    compare_with_r(output_dir, tmp_path, IN_R.keys() - {'mixed_model'})
+
+
+@needs_r
+def test_who_has_no_harmonised_value_is_not_analysed_in_r_either(tmp_path: Path) -> None:
+    table = group_table(40, sessions=2)
+    place = table['participant_id'].str.removeprefix('sub-').astype(int)
+    table[MEASURE] = (table[MEASURE].astype(float) + 20 * (place % 2)).map(repr)
+    output_dir = write_outputs(table, tmp_path / 'out')
+    bids_dir = tmp_path / 'bids'
+    bids_dir.mkdir()
+    site = np.where(place > 30, 'n/a', np.where(place % 2, 'north', 'south'))
+    people = table.assign(site=site).drop_duplicates('participant_id')
+    write_tsv(people[['participant_id', *PEOPLE, 'site']], bids_dir / 'participants.tsv')
+    assert group(output_dir, bids_dir=bids_dir) == ExitCode.OK
+    assert set(stats(output_dir, 'means')['n']) == {30}
+    compare_with_r(output_dir, tmp_path)
+
+
+def compare_with_r(output_dir: Path, folder: Path, models: Collection[str] = tuple(IN_R)) -> None:
     for name in ('group_wide.csv', 'group_wide_codebook.csv', 'group_models.R'):
-        shutil.copy(weber / name, tmp_path)
-    subprocess.run(['Rscript', 'group_models.R'], cwd=tmp_path, check=True, capture_output=True)
-    found = pd.read_csv(tmp_path / 'group_models_R.csv')
-    for model, (column, keys) in IN_R.items():
-        own = stats(weber, model)
+        shutil.copy(output_dir / name, folder)
+    harmonised = output_dir / 'group_stats_harmonised_values.tsv'
+    if harmonised.is_file():
+        shutil.copy(harmonised, folder)
+    subprocess.run(['Rscript', 'group_models.R'], cwd=folder, check=True, capture_output=True)
+    found = pd.read_csv(folder / 'group_models_R.csv')
+    for model in models:
+        column, keys = IN_R[model]
+        own = stats(output_dir, model)
         own = own[own['muscle'] != 'all muscles']
-        if model == 'mixed_model':
-            own = own[own['term'].str.startswith('session')]
         theirs = found[found['model'] == model].rename(columns={'term': (keys or ['t'])[0]})
         both = own.merge(theirs, on=['muscle', *keys], suffixes=('', '_r'))
         if model == 'paired_t':  # R names each pair in the order of the alphabet
@@ -510,7 +548,9 @@ def test_r_reads_the_tables_and_finds_the_same(weber: Path, tmp_path: Path) -> N
         assert len(both) == len(own) == len(theirs) > 0
         estimate = both['estimate_r' if column == 'estimate' else 'estimate']
         np.testing.assert_allclose(estimate, both[column], rtol=1e-4)
-        if model != 'means':
+        if model == 'means':
+            np.testing.assert_array_equal(both['n_r'], both['n'])
+        else:
             # The mixed models stop at slightly different variances.
             np.testing.assert_allclose(both['p_holm_r'], both['p_holm'], rtol=0.02, atol=1e-9)
 

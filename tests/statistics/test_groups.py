@@ -31,6 +31,7 @@ def column(*cells: str) -> dict[str, str]:
         (['2', '1', '1.0', '2'], 'groups', ('1', '2')),
         (['0', '5', '7.5', 'n/a'], 'number', ()),
         (['yes', 'no', 'yes'], 'groups', ('no', 'yes')),
+        (['1_1', '1_2', '2_1', '1_1'], 'groups', ('1_1', '1_2', '2_1')),
         (['1', '2', 'unknown'], 'groups', ('1', '2', 'unknown')),
     ],
 )
@@ -240,6 +241,46 @@ def test_sex_as_a_group_is_the_test_of_women_and_men(planted: pd.DataFrame) -> N
         theirs['difference'],
     )
     np.testing.assert_allclose(ours['p'], theirs['p'])
+
+
+@pytest.mark.parametrize('asked', ['site', 'C(site)'])
+@pytest.mark.parametrize('as_number', [False, True])
+def test_numbers_of_sites_are_codes(planted: pd.DataFrame, asked: str, as_number: bool) -> None:
+    place = planted['participant_id'].str.removeprefix('sub-').astype(int)
+    codes = 1 + place % 3
+    # The second of three sites measures more: no line through the codes shows it.
+    value = planted[MEASURE].astype(float) + 20 * (codes == 2)
+    table = planted.assign(
+        **{MEASURE: value.map(repr)}, site=codes.astype(float) if as_number else codes.map(str)
+    )
+    found = analyse(table, AnalysisPlan(groups=[asked]))
+    own = found['groups'].table.set_index('muscle')
+    assert set(own['kind']) == {'groups'}
+    assert set(own['n_groups']) == {3}
+    theirs = found['site_differences'].table.set_index('muscle')
+    np.testing.assert_allclose(own.loc[theirs.index, 'f'], theirs['f'])
+    names = {'site': {'1': 'Bern', '2': 'Oslo', '3': 'Rome'}}
+    named = analyse(table, AnalysisPlan(groups=[asked], meanings=names))['group_means'].table
+    assert set(named['level']) == {'Bern', 'Oslo', 'Rome'}
+    assert named.groupby('level')['emm'].mean().idxmax() == 'Oslo'
+
+
+def test_codes_of_a_known_column_are_groups_where_they_are_called_so(
+    planted: pd.DataFrame,
+) -> None:
+    place = planted['participant_id'].str.removeprefix('sub-').astype(int)
+    table = planted.assign(age=(1 + place % 3).map(str))
+    names = {'age': {'1': 'young', '2': 'middle', '3': 'old'}}
+    for asked, meanings, levels in (
+        ('age', {}, set()),
+        ('C(age)', {}, set('123')),
+        ('age', names, {'young', 'middle', 'old'}),
+    ):
+        found = analyse(table, AnalysisPlan(groups=[asked], meanings=meanings))
+        assert set(found['groups'].table['kind']) == {'groups' if levels else 'number'}
+        assert set(found['groups'].table['controlled']) == {'sex, bmi'}
+        if levels:
+            assert set(found['group_means'].table['level']) == levels
 
 
 def test_the_command_tests_and_shows_a_column(planted: pd.DataFrame, tmp_path: Path) -> None:

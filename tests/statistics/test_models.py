@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from cohorts import people, values
+from scipy import stats
 
 from bids_muscle.errors import UsageError
 from bids_muscle.statistics.formula import fit_formula
@@ -64,6 +69,61 @@ def test_mixed_model_finds_the_planted_change() -> None:
     assert row['cohen_d'] == pytest.approx(
         row['estimate'] / np.hypot(row['sd_between'], row['sd_within'])
     )
+
+
+def test_a_balanced_mixed_model_is_the_t_tests_of_few_people() -> None:
+    """Change is then tested as by the paired t, sex by the t of the means of each person."""
+    who = people(7).assign(sex=list('FMFMFMF'))
+    first = values(who, k=2)
+    who = who.assign(age=np.nan, bmi=np.nan)
+    second = first + np.random.default_rng(1).normal(0.5, 0.5, first.shape)
+    both = pd.concat({'ses-1': first, 'ses-2': second}).swaplevel()
+    table = mixed_model(both, who, order=ORDER).table.set_index(['muscle', 'term'])
+    for muscle in first:
+        row = table.loc[(muscle, 'session ses-2')]
+        change = stats.ttest_rel(second[muscle], first[muscle])
+        mean, women = (first[muscle] + second[muscle]) / 2, who['sex'] == 'F'
+        sex = stats.ttest_ind(mean[women], mean[~women])
+        for own, expected, df in ((row, change, 6), (table.loc[(muscle, 'sex')], sex, 5)):
+            assert own['df'] == df
+            assert own['t'] == pytest.approx(expected.statistic, rel=1e-5)
+            assert own['p'] == pytest.approx(expected.pvalue, rel=1e-5)
+        assert row[['estimate_ci_low', 'estimate_ci_high']].tolist() == pytest.approx(
+            list(change.confidence_interval()), rel=1e-4
+        )
+
+
+@pytest.mark.skipif(not shutil.which('Rscript'), reason='needs R: apt install r-base-core')
+def test_degrees_of_freedom_and_p_are_those_of_nlme(tmp_path: Path) -> None:
+    both, who = repeated(14)
+    both = pd.concat([both, (both + 0.2).rename(index={'ses-1': 'ses-3', 'ses-2': 'ses-4'})])
+    both = both[both.index.get_level_values(1) != 'ses-4']
+    order = SessionOrder(('ses-1', 'ses-2', 'ses-3'), 'labels')
+    table = mixed_model(both, who, order=order).table.set_index(['muscle', 'term'])
+    long = both['muscle 0'].rename_axis(['id', 'session']).rename('y').reset_index()
+    long = long.join(who, on='id').assign(sex=lambda t: (t['sex'] == 'F') * 1)
+    long.to_csv(tmp_path / 'long.csv', index=False)
+    script = (
+        'd <- read.csv("long.csv"); d$session <- factor(d$session); '
+        'fit <- nlme::lme(y ~ session + sex + age + bmi, d, ~ 1 | id); '
+        'write.csv(summary(fit)$tTable, "found.csv")'
+    )
+    subprocess.run(['Rscript', '-e', script], cwd=tmp_path, check=True, capture_output=True)
+    found = pd.read_csv(tmp_path / 'found.csv', index_col=0)
+    names = {'session ses-2': 'sessionses-2', 'session ses-3': 'sessionses-3'}
+    for term in (*names, 'sex', 'age', 'bmi'):
+        own, theirs = table.loc[('muscle 0', term)], found.loc[names.get(term, term)]
+        assert own['df'] == theirs['DF']
+        for name, other in (('estimate', 'Value'), ('t', 't-value'), ('p', 'p-value')):
+            assert own[name] == pytest.approx(theirs[other], rel=1e-4), term
+
+
+def test_too_few_second_sessions_are_no_test() -> None:
+    both, who = repeated(12)
+    second = both.index.get_level_values(1) == 'ses-2'
+    both = both[~second | both.index.get_level_values(0).isin(who.index[-4:])]
+    analysis = mixed_model(both, who, order=ORDER)
+    assert '4 values beside the first are too few; at least 5' in analysis.sentences[0]
 
 
 @pytest.mark.parametrize(

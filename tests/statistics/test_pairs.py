@@ -59,6 +59,37 @@ def test_scans_of_the_same_people_are_compared(
     assert row['bias'] == pytest.approx(0.7, abs=0.3)
 
 
+def test_sessions_of_one_person_are_no_further_people() -> None:
+    """Each person counts once, with the first session in time that has both scans."""
+    one, other = one_visit()
+    both = [one.assign(scan='a_run-1'), other.assign(scan='a_run-2')]
+    first = pd.concat(both, ignore_index=True)
+    # The alphabet has post before pre. Later scans of a session are 40 more than the first ones.
+    far = other.assign(**{MEASURE: (other[MEASURE].astype(float) + 40).map(repr)})
+    later = pd.concat([both[0], far.assign(scan='a_run-2')], ignore_index=True)
+    alone = row_of(analyse(first.assign(session_id='ses-pre')))
+    assert alone['n'] == 12
+    visits = pd.concat(
+        [first.assign(session_id='ses-pre'), later.assign(session_id='ses-post')],
+        ignore_index=True,
+    )
+    repeats = analyse(visits)['agreement']
+    of_repeats = repeats.table[repeats.table['test'] == 'scan 2'].set_index('muscle')
+    pd.testing.assert_series_equal(of_repeats.loc[MUSCLE], alone.drop('muscle'), check_names=False)
+    assert any('n = 12, each participant once' in each.sentence for each in repeats.findings)
+    contrasts = visits.assign(contrast=np.where(visits['scan'] == 'a_run-2', 'w', 'fat+water'))
+    found = analyse(contrasts)['agreement'].table
+    own = found[(found['test'] == 'w') & (found['muscle'] == MUSCLE)].iloc[0]
+    assert own[['n', 'bias', 'icc']].tolist() == alone[['n', 'bias', 'icc']].tolist()
+    # Of who lacks the muscle in the first session, the second one counts.
+    lost = (visits['participant_id'] == 'sub-01') & (visits['muscle'] == MUSCLE)
+    lost &= visits['session_id'] == 'ses-pre'
+    found = analyse(visits.assign(**{MEASURE: visits[MEASURE].mask(lost, 'n/a')}))['agreement']
+    points = found.points['cervical', 'fat+water', MEASURE][MUSCLE, 'scan 2']
+    assert len(points) == 12
+    assert ((points[:, 0] - points[:, 1]) > 30).sum() == 1
+
+
 def test_what_is_drawn_is_what_was_computed() -> None:
     one, other = one_visit()
     found = analyse(in_sessions(one, other))

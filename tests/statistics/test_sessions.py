@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bids_muscle.errors import UsageError
-from bids_muscle.statistics.sessions import label_key, order_sessions
+from bids_muscle.statistics.sessions import label_key, order_sessions, session_years
 
 Times = dict[str, dict[str, str]]
 
@@ -122,6 +122,13 @@ def test_numbers_of_sessions_tsv_decide_where_there_is_no_date() -> None:
     assert 'uncertain' in order_sessions(visits(aged)).text
 
 
+def test_codes_with_a_line_between_are_no_numbers() -> None:
+    coded = {'ses-b': {'visit': '1_2'}, 'ses-a': {'visit': '2_1'}}
+    assert 'uncertain' in order_sessions(visits(*[coded] * 3)).text
+    days = {'ses-b': {'days': '1_0'}, 'ses-a': {'days': '2_0'}}
+    assert session_years(visits(days)) == {}
+
+
 def test_some_sessions_by_date_and_others_by_label() -> None:
     people = [times(pre='2020-01-01', surgery='2020-01-05', post='2020-02-01')] * 2
     order = order_sessions(visits(*people, times(pre='', followup='')))
@@ -147,6 +154,9 @@ def test_the_order_given_decides_and_what_speaks_against_it_is_said() -> None:
     assert 'sub-01, sub-02' in order.notes[0]
     with pytest.raises(UsageError, match='lacks ses-b'):
         order_sessions(visits(*people), ['a', 'B'])
+    with pytest.raises(UsageError, match='names ses-a more than once') as caught:
+        order_sessions(visits(*people), ['a', 'b', 'a'])
+    assert 'List each session once' in caught.value.remedy
 
 
 def test_more_than_ten_people_are_counted() -> None:

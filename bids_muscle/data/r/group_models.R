@@ -39,8 +39,16 @@ people <- data.frame(id = wide$participant_id, sex = sex, age = as.numeric(colum
                      bmi = bmi)
 people <- people[!duplicated(people$id), ]
 
-# Values: several scans of a session are averaged, then both sides; one side alone is no muscle.
-own <- book[!is.na(book$side) & book$type == "number", ]
+# Values: several scans of a session are averaged, then both sides; one side alone is no muscle,
+# also where nobody has the other one, whose column is then no number. Both sides outlined as one
+# are a muscle of their own.
+own <- book[!is.na(book$side), ]
+sides_of <- function(own) ave(own$side, own$muscle, FUN = function(x) length(unique(x)))
+alone <- own$side == "unsided" & sides_of(own) > 1
+own$muscle[alone] <- paste(own$muscle[alone], "(unsided)")
+own$sides <- as.numeric(sides_of(own))
+sides <- tapply(own$sides, own$muscle, max)
+own <- own[own$type == "number", ]
 long <- do.call(rbind, lapply(seq_len(nrow(own)), function(i) {
   data.frame(region = wide$region, contrast = wide$contrast, id = wide$participant_id,
              session = ifelse(is.na(wide$session_id), "n/a", wide$session_id),
@@ -48,21 +56,24 @@ long <- do.call(rbind, lapply(seq_len(nrow(own)), function(i) {
              value = as.numeric(wide[[own$column[i]]]))
 }))
 long <- long[is.finite(long$value), ]
-sides <- tapply(own$side, paste(own$measure, own$muscle), function(x) length(unique(x)))
 key <- c("region", "contrast", "measure", "id", "session", "muscle")
 long <- aggregate(long["value"], long[c(key, "side")], mean)
 count <- aggregate(list(n = long$value), long[key], length)
 long <- merge(aggregate(long["value"], long[key], mean), count)
-long <- long[long$n == sides[paste(long$measure, long$muscle)], c(key, "value")]
+long <- long[long$n == sides[long$muscle], c(key, "value")]
 
-# Where the group level removed differences between sites, it analysed these values.
+# Where the group level removed differences between sites, it analysed these values alone: people
+# without a site or a covariate have none.
 harmonised <- "group_stats_harmonised_values.tsv"
 if (file.exists(harmonised)) {
   new <- read.delim(harmonised, na.strings = "n/a", quote = "")
   names(new)[match(c("participant_id", "session_id"), names(new))] <- c("id", "session")
   new$session[is.na(new$session)] <- "n/a"
   long <- merge(long, new[c(key, "harmonised")], all.x = TRUE)
-  long$value <- ifelse(is.na(long$harmonised), long$value, long$harmonised)
+  place <- function(x) paste(x$region, x$contrast, x$measure)
+  removed <- place(long) %in% place(new)
+  long$value[removed] <- long$harmonised[removed]
+  long <- long[!is.na(long$value), ]
 }
 
 # The first session of each participant; the codebook has their order.
@@ -123,14 +134,15 @@ models_of <- function(part) {
     terms <- terms_of(frame)
     frame <- frame[complete.cases(frame[c("value", terms)]), ]
     frame$session <- factor(frame$session, intersect(sessions, frame$session))
-    if (nlevels(frame$session) < 2 || length(unique(frame$id)) < length(terms) + 5) next
+    n <- length(unique(frame$id))
+    later <- nlevels(frame$session) - 1
+    if (later < 1 || n < length(terms) + later + 5 || nrow(frame) - n < later + 4) next
     fit <- try(nlme::lme(reformulate(c("session", terms), "value"), frame, ~ 1 | id), TRUE)
     if (inherits(fit, "try-error")) next
     found <- summary(fit)$tTable
-    for (term in grep("^session", rownames(found), value = TRUE)) {
-      z <- found[term, 1] / found[term, 2]
-      add("mixed_model", where, one, sub("^session", "session ", term),
-          length(unique(frame$id)), found[term, 1], found[term, 2], 2 * pnorm(-abs(z)))
+    for (term in rownames(found)[-1]) {
+      add("mixed_model", where, one, sub("^session", "session ", term), n,
+          found[term, "Value"], found[term, "Std.Error"], found[term, "p-value"])
     }
   }
 }
