@@ -22,6 +22,11 @@ from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
 
 #: More than this share of a body that is all water would be noise; skin and marrow are fat.
 _MOSTLY_INVERTED_PCT = 90.0
+_NOT_SEARCHED = (
+    'Swaps of water and fat could not be searched, because fat is not clearly brighter than '
+    'water, or one of them is nearly absent. Check that fat under the skin is bright in the fat '
+    'image, and muscle in the water image.'
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class PreparedScan:
         0..1 (NaN where undefined), canonical, from :func:`~bids_muscle.imaging.dixon.fat_source`;
         or None.
     swap
-        uint8, canonical, 1 where the scanner swapped water and fat; None without these images.
+        uint8, canonical, 1 where the scanner swapped water and fat, all 0 where that could not be
+        searched; None without these images.
     swap_searched
         Whether swaps could be detected.
     bounded
@@ -148,7 +154,9 @@ def prepare_scan(
     swaps = None
     if source is FatSource.WATER_AND_FAT:
         swaps = find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
-        if swaps is not None and swaps.mask.any():
+        if swaps is None:
+            warnings += [] if doubt else [_NOT_SEARCHED]
+        elif swaps.mask.any():
             warnings.append(_swap_warning(swaps, mask, fix_swaps))
             if fix_swaps:
                 for signals in (arrays, corrected):

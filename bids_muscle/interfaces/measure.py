@@ -30,6 +30,7 @@ class _MeasureInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     swap = traits.Either(File(exists=True), None, usedefault=True)
+    swap_searched = traits.Bool(mandatory=True, desc='whether swaps could be detected')
     fix_swaps = traits.Bool(mandatory=True, desc='swaps are already corrected')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
@@ -103,7 +104,7 @@ class MeasureScan(SimpleInterface):
         inputs = self.inputs
         body = np.asarray(load(inputs.body_mask).dataobj) > 0
         swap = None
-        if inputs.swap and not inputs.fix_swaps:
+        if inputs.swap and inputs.swap_searched and not inputs.fix_swaps:
             swap = np.asarray(load(inputs.swap).dataobj) > 0
 
         def raw(contrast: str) -> nib.Nifti1Image | None:

@@ -186,7 +186,7 @@ def init_scan_wf(
                 measure,
                 _same(
                     *('raw', 'corrected', 'body_mask', 'fat_fraction', 'bounded', 'swap'),
-                    'image_doubt',
+                    *('swap_searched', 'image_doubt'),
                 ),
             ),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),

@@ -183,6 +183,8 @@ def _measure(
         unlabelled=unlabelled,
     )
     measures.muscles['dice_predicted'] = _predicted_dice(measures.muscles, tables)
+    if not all(_counts_swaps(table) for table in tables):
+        measures.muscles['mfi_swapped_voxels'] = np.nan
     sources = [path for part in read for path in part.sources]
     made = {
         'morph': measures.muscles,
@@ -281,6 +283,11 @@ def _read(settings: Settings, scan: Scan) -> _Read:
 
 def _table(settings: Settings, scan: Scan, key: str) -> pd.DataFrame:
     return read_tsv(settings.output_dir / derivative_path(scan, key))
+
+
+def _counts_swaps(muscles: pd.DataFrame) -> bool:
+    """Return whether swaps were searched in a part: their voxels are missing otherwise."""
+    return bool(muscles['mfi_swapped_voxels'].notna().any() or not muscles['n_voxels'].any())
 
 
 def _predicted_dice(muscles: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[float]:

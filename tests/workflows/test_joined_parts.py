@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,11 @@ def add(bids_dir: Path, name: str, low: int = 0, high: int = SHAPE[2], gain: flo
         nib.save(image, folder / f'{name.format(contrast)}.nii.gz')
 
 
-def publish(scan: Scan, output_dir: Path) -> list[str]:
-    """Write what the steps of a scan leave, with the true outlines."""
+def publish(scan: Scan, output_dir: Path, *, unsearched: str = 'nowhere') -> list[str]:
+    """Write what the steps of a scan leave, with the true outlines.
+
+    Swaps could not be searched where the name of the scan has `unsearched` in it.
+    """
     images = {contrast: load_image(path) for contrast, path in scan.paths.items()}
     first = next(iter(images.values()))
     names: list[str] = []
@@ -111,7 +115,10 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
     known = SliceLevels(tuple(LEVELS[k] for k in at), np.full(len(z), 0.9), 'atlas')
     write_tsv(slice_level_rows(known, {}, first.affine), place('levels'))
     kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
-    measures = measure_scan(labels, TABLE, ScanImages(contrast=kind, **signals), levels=known)
+    seen = ScanImages(contrast=kind, **signals)
+    if kind == 'dixon' and unsearched not in scan.name:
+        seen = replace(seen, swap=np.zeros(first.shape, bool))
+    measures = measure_scan(labels, TABLE, seen, levels=known)
     measures.muscles['dice_predicted'] = 0.9
     for key, table in (
         ('morph', measures.muscles),
@@ -325,6 +332,22 @@ def test_doubt_about_the_fat_of_one_part_is_one_about_the_joined_scan(tmp_path: 
     assert joined['volume_ml'] > 0
     assert np.isnan([joined['mfi_ratio_of_means_pct'], joined['mfi_mean_of_voxels_pct']]).all()
     assert 'copy' in joined['reason']
+
+
+@pytest.mark.parametrize(('unsearched', 'known'), [('nowhere', True), ('chunk-2', False)])
+def test_swaps_are_counted_where_all_parts_were_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsearched: str, *, known: bool
+) -> None:
+    searched = partial(publish, unsearched=unsearched)
+    monkeypatch.setitem(globals(), 'publish', searched)
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-dixonjoined')
+    assert (joined['mfi_swapped_voxels'] == 0) == known
+    assert np.isnan(joined['mfi_swapped_voxels']) != known
+    assert joined['mfi_ratio_of_means_pct'] > 0
 
 
 def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
