@@ -198,8 +198,10 @@ def _on_one_grid(
     }
     affine, warnings = reconcile_grids(grids)
     located = any(grid.located for grid in grids.values())
-    for img in images.values():
-        warnings += img.extra.get('warnings', ())
+    # Images are echoes, too: what is said of both is said once.
+    warnings += dict.fromkeys(
+        text for img in (*images.values(), *echoes) for text in img.extra.get('warnings', ())
+    )
 
     def canonical(img: Nifti1Image) -> Nifti1Image:
         return to_canonical(_with_affine(img, affine, located))
