@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,7 @@ def prepare_scan(
                         signals['water'], signals['fat'], swaps.mask
                     )
 
-    fraction, fraction_warnings = _fat_fraction(arrays, source, mask)
+    fraction, fraction_warnings = _fat_fraction(arrays, source, mask, echo_arrays)
     if fraction is not None and doubt:
         fraction = np.full_like(fraction, np.nan)
     return PreparedScan(
@@ -272,15 +273,45 @@ def _defined(data: np.ndarray) -> np.ndarray:
 
 
 def _fat_fraction(
-    arrays: Mapping[str, np.ndarray], source: FatSource | None, mask: np.ndarray
+    arrays: Mapping[str, np.ndarray],
+    source: FatSource | None,
+    mask: np.ndarray,
+    echoes: Sequence[np.ndarray],
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Compute the fat fraction from water and fat, else take the scanner's."""
-    if source not in (FatSource.SCANNER, None):
-        water, fat = arrays['water'], arrays['fat']
-        fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
-        unused = "The scanner's fat fraction is not used, but computed from water and fat."
-        return fraction, [unused] if 'fatfraction' in arrays else []
+    """Compute the fat fraction from water and fat, else take the scanner's.
+
+    It is undefined where there is no signal above the noise.
+    """
+    if source is None:
+        return None, []
+    signal = _signal(arrays, source, echoes)
+    floor = 0.0 if signal is None else dixon.noise_floor(signal, mask)
     if source is FatSource.SCANNER:
         fraction, unit = dixon.scale_fat_fraction(arrays['fatfraction'])
-        return fraction, [f'The fat fraction image is read in the range 0 to {unit:g}.']
-    return None, []
+        said = [f'The fat fraction image is read in the range 0 to {unit:g}.']
+    else:
+        fraction = dixon.fat_fraction(arrays['water'], arrays['fat'], floor)
+        unused = "The scanner's fat fraction is not used, but computed from water and fat."
+        said = [unused] if 'fatfraction' in arrays else []
+    if signal is not None and source in (FatSource.SCANNER, FatSource.ECHOES):
+        fraction[signal <= floor] = np.nan
+    return fraction, said
+
+
+def _signal(
+    arrays: Mapping[str, np.ndarray], source: FatSource, echoes: Sequence[np.ndarray]
+) -> np.ndarray | None:
+    """Return a magnitude that no tissue lacks, so that noise alone is dark in it; or None.
+
+    Water is dark in fat, and the opposed phase where there is as much fat as water.
+    """
+    if source is FatSource.ECHOES:
+        # Water and fat of the fit go back to time zero, and so are far above the noise in voids.
+        return reduce(np.maximum, echoes)
+    if source is not FatSource.SCANNER:
+        return arrays['water'] + arrays['fat']
+    if 'inphase' in arrays:
+        return arrays['inphase']
+    if {'water', 'opposedphase'} <= arrays.keys():
+        return arrays['water'] + arrays['opposedphase']
+    return None

@@ -129,6 +129,19 @@ def test_what_reading_an_echo_says_is_said_once(tmp_path: Path) -> None:
     assert [text.split()[0] for text in said] == ['echo-2.nii', 'echo-5.nii']
 
 
+def test_the_noise_of_a_void_has_no_fat_fraction() -> None:
+    arrays, void, body = cylinder_echoes(noise=12)
+    scan = prepared([make_image(echo, np.diag([3.0, 3, 5, 1])) for echo in arrays])
+    fraction = np.asarray(scan.fat_fraction.dataobj)
+    assert np.isnan(fraction[void]).mean() > 0.95
+    assert np.isfinite(fraction[body & ~void & (arrays[1] > 300)]).all()
+    # Half fat, half water: dark in the opposed echoes.
+    half = np.zeros(body.shape, bool)
+    half[17:22, 28:32] = True
+    assert np.median(arrays[0][half]) < 200
+    assert np.nanmedian(fraction[half]) == pytest.approx(0.5, abs=0.03)
+
+
 def test_scanner_images_come_first() -> None:
     assert fat_source(['inphase', 'opposedphase', 'echoes']) is FatSource.ECHOES
     assert fat_source(['fatfraction', 'echoes']) is FatSource.SCANNER
