@@ -53,7 +53,7 @@ class PreparedScan:
         uint8, canonical, 1 where the scanner swapped water and fat, all 0 where that could not be
         searched; None without these images.
     swap_searched
-        Whether swaps could be detected.
+        Whether swaps could be detected, or are known.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
     fat_doubt
@@ -82,6 +82,7 @@ def prepare_scan(
     bias_correction: bool = True,
     fix_swaps: bool = False,
     already_corrected: Mapping[str, Nifti1Image] | None = None,
+    known_swaps: Nifti1Image | None = None,
 ) -> PreparedScan:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -100,6 +101,9 @@ def prepare_scan(
     already_corrected
         Images by contrast whose bias field an earlier run has removed, in any voxel order; they
         are taken instead of estimating the field again.
+    known_swaps
+        Mask of the swaps that an earlier run has found, in any voxel order; it is taken instead of
+        searching again, which may find others in images with another bias field.
 
     Returns
     -------
@@ -154,7 +158,11 @@ def prepare_scan(
         }
     swaps = None
     if source is FatSource.WATER_AND_FAT:
-        swaps = find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
+        swaps = (
+            Swaps(np.asarray(to_canonical(known_swaps).dataobj) > 0, everywhere=False)
+            if known_swaps
+            else find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
+        )
         if swaps is None:
             warnings += [] if doubt else [_NOT_SEARCHED]
         elif swaps.mask.any():

@@ -20,6 +20,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
+from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -250,12 +251,15 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         sources.append(own_uri(path))
         return to_canonical(nib.Nifti1Image.from_filename(settings.output_dir / path))
 
+    # Found in the image without bias field: those that a person sees, and that were swapped back.
+    swap = published('swap_mask') if scan.fat_source is FatSource.WATER_AND_FAT else None
     prepared = prepare_scan(
         {str(contrast): load_image(path) for contrast, path in scan.paths.items()},
         echoes=[load_image(path) for path in scan.echoes],
         echo_train=scan.echo_train,
         bias_correction=False,
         fix_swaps=settings.fix_swaps,
+        known_swaps=swap,
     )
     labels = published('dseg')
     signals: dict[str, Nifti1Image] = {}
@@ -264,8 +268,8 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         signals = {name: prepared.images[name] for name in ('water', 'fat')}
     if prepared.fat_fraction:
         signals['fat fraction'] = prepared.fat_fraction
-    if prepared.swap and not settings.fix_swaps:
-        signals['swap'] = published('swap_mask')
+    if swap and not settings.fix_swaps:
+        signals['swap'] = swap
     for contrast in set(scan.paths) & set(BRIGHT_FAT):
         signals['intensity'] = published('preproc', Contrast(contrast))
         signals['body'] = prepared.body_mask
