@@ -58,7 +58,7 @@ def _display_scale(metadata: Mapping[str, Any]) -> float | None:
     1.0
     """
     precise = metadata.get('UsePhilipsFloatNotDisplayScaling')
-    slopes = [metadata.get(key) for key in ('PhilipsRescaleSlope', 'PhilipsScaleSlope')]
+    slopes: list[Any] = [metadata.get(key) for key in ('PhilipsRescaleSlope', 'PhilipsScaleSlope')]
     if precise == 1:
         return 1.0
     if precise != 0 or not all(isinstance(slope, int | float) and slope > 0 for slope in slopes):

@@ -83,6 +83,7 @@ def prepare_scan(
     fix_swaps: bool = False,
     already_corrected: Mapping[str, Nifti1Image] | None = None,
     known_swaps: Nifti1Image | None = None,
+    fat_doubt: str = '',
 ) -> PreparedScan:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -104,6 +105,8 @@ def prepare_scan(
     known_swaps
         Mask of the swaps that an earlier run has found, in any voxel order; it is taken instead of
         searching again, which may find others in images with another bias field.
+    fat_doubt
+        Why no number of fat can be trusted, if that is known beforehand.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def prepare_scan(
     driver = _bias_driver(arrays)
     bright_skin = {'water', 'fat'} <= arrays.keys() or 'inphase' in arrays
     mask = body_mask(driver, voxel_sizes(grid_affine), bright_skin=bright_skin)
-    doubt = checked.doubt or doubt_negatives(unchecked, checked.arrays, mask)
+    doubt = fat_doubt or checked.doubt or doubt_negatives(unchecked, checked.arrays, mask)
     if source is FatSource.ECHOES and echo_train:
         arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
         warnings.append(

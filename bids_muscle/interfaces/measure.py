@@ -34,8 +34,7 @@ class _MeasureInput(ScanInput):
     fix_swaps = traits.Bool(mandatory=True, desc='swaps are already corrected')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
-    fat_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted, from the plan')
-    image_doubt = traits.Str('', usedefault=True, desc='and from the images')
+    image_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted')
     fat_method = traits.Str('auto', usedefault=True)
     quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
@@ -121,7 +120,7 @@ class MeasureScan(SimpleInterface):
             swap=swap,
             bounded=inputs.bounded,
             fat_suppressed=inputs.fat_suppressed,
-            fat_doubt=inputs.fat_doubt or inputs.image_doubt,
+            fat_doubt=inputs.image_doubt,
         )
 
     def _intensity(self) -> nib.Nifti1Image | None:

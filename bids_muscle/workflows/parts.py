@@ -260,6 +260,7 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         bias_correction=False,
         fix_swaps=settings.fix_swaps,
         known_swaps=swap,
+        fat_doubt=scan.fat_doubt,
     )
     labels = published('dseg')
     signals: dict[str, Nifti1Image] = {}
@@ -280,7 +281,7 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         Part(labels, signals, levels),
         sources,
         prepared.bounded,
-        scan.fat_doubt or prepared.fat_doubt,
+        prepared.fat_doubt,
         clipped,
     )
 

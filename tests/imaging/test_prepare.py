@@ -112,6 +112,13 @@ def test_scanner_fat_fraction_of_a_void(beside: tuple[str, ...], *, floored: boo
     assert np.isfinite(fraction[ABDOMEN.body & ~void]).all()
 
 
+def test_a_doubt_from_the_plan_leaves_no_fat_fraction() -> None:
+    images = {key: make_image(getattr(ABDOMEN, key), AFFINE) for key in ('water', 'fat')}
+    scan = prepare_scan(images, bias_correction=False, fat_doubt='other scales')
+    assert scan.fat_doubt == 'other scales'
+    assert np.isnan(array(scan.fat_fraction)).all()
+
+
 def test_single_contrast_without_correction_is_untouched() -> None:
     scan = prepare_scan({'T2w': make_image(ABDOMEN.water, AFFINE)}, bias_correction=False)
     assert np.array_equal(array(scan.corrected['T2w']), array(scan.images['T2w']))
