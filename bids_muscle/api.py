@@ -294,7 +294,11 @@ def _scan_images(prepared: PreparedScan, contrast: str, labels: Nifti1Image) -> 
         fat=prepared.images.get('fat'),
         fat_fraction=prepared.fat_fraction,
         body=body,
-        swap=np.asarray(prepared.swap.dataobj) > 0 if prepared.swap else None,
+        swap=(
+            np.asarray(prepared.swap.dataobj) > 0
+            if prepared.swap and prepared.swap_searched
+            else None
+        ),
         bounded=prepared.bounded,
         fat_doubt=prepared.fat_doubt,
     )

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 _COMPUTED = 'fat / (fat + water); NaN where their sum is not above the noise'
 _FAT_FRACTIONS = {
     FatSource.WATER_AND_FAT: _COMPUTED,
-    FatSource.SCANNER: 'as given by the scanner, scaled to 0-1',
+    FatSource.SCANNER: (
+        'as given by the scanner, scaled to 0-1; NaN where the in-phase signal, or without it '
+        'that of water and opposed phase, is not above the noise'
+    ),
     FatSource.ECHOES: (
         'proton density fat fraction: least-squares fit of the magnitudes of all echoes with six '
-        'fat peaks (Hamilton 2011) and one R2* of fat and water, inside the body'
+        'fat peaks (Hamilton 2011) and one R2* of fat and water, inside the body; NaN where no '
+        'echo is above the noise'
     ),
     FatSource.PHASES: (
         f'{_COMPUTED}. Fat and water come from magnitude in- and opposed-phase images, which '

@@ -189,7 +189,7 @@ def in_one_world(one: VoxelGrid, other: VoxelGrid) -> bool:
     >>> in_one_world(known, unknown), in_one_world(unknown, unknown)
     (False, True)
     """
-    return (one.located and other.located) or not _difference(one, other)
+    return (one.located and other.located) or not grid_difference(one, other)
 
 
 def reconcile_grids(grids: Mapping[str, VoxelGrid]) -> tuple[np.ndarray, list[str]]:
@@ -236,10 +236,10 @@ def reconcile_grids(grids: Mapping[str, VoxelGrid]) -> tuple[np.ndarray, list[st
             'assumed. Check left and right.'
         )
     for name, grid in grids.items():
-        difference = _difference(grid, grids[reference])
+        difference = grid_difference(grid, grids[reference])
         if not difference:
             continue
-        if not _lost_position(grid, grids[reference]):
+        if not lost_position(grid, grids[reference]):
             raise GridMismatchError(
                 f'{name} and {reference} do not share a grid: {difference}.',
                 'Give images of one acquisition, or resample one of them onto the other.',
@@ -250,6 +250,49 @@ def reconcile_grids(grids: Mapping[str, VoxelGrid]) -> tuple[np.ndarray, list[st
             f'{name} has lost its position ({lost}). That of {reference} ({origin} mm) is used.'
         )
     return grids[reference].affine, warnings
+
+
+def grid_difference(
+    a: VoxelGrid, b: VoxelGrid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS
+) -> str:
+    """Return how two grids differ, or return an empty string.
+
+    Parameters
+    ----------
+    a, b
+        The grids, compared voxel by voxel: another voxel order is a difference.
+    tolerance_voxels
+        How far apart corners of one grid may lie, in shares of the smallest voxel edge.
+    """
+    if a.shape != b.shape:
+        return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'
+    corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(a.shape) - 1)
+    shift_mm = apply_affine(a.affine, corners) - apply_affine(b.affine, corners)
+    if np.linalg.norm(shift_mm, axis=1).max() <= tolerance_voxels * min(a.zooms + b.zooms):
+        return ''
+    if not np.allclose(a.zooms, b.zooms, rtol=ZOOM_TOLERANCE):
+        return f'voxel size {_join(a.zooms)} and {_join(b.zooms)} mm'
+    if not _same_direction(a, b):
+        codes = ''.join(aff2axcodes(a.affine)), ''.join(aff2axcodes(b.affine))
+        if codes[0] == codes[1]:
+            degrees = _turn_deg(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms)
+            return f'orientation differs by {degrees:.2g} degrees'
+        return f'orientation differs ({codes[0]} and {codes[1]})'
+    return f'origin {_join(a.affine[:3, 3], ", ")} and {_join(b.affine[:3, 3], ", ")} mm'
+
+
+def lost_position(grid: VoxelGrid, reference: VoxelGrid) -> bool:
+    """Whether two grids, voxel by voxel, differ only because one of them lost its position.
+
+    Parameters
+    ----------
+    grid, reference
+        The first may have neither sform nor qform; where it has, both lie in the same directions.
+    """
+    if grid.shape != reference.shape or _trust(grid) == _trust(reference):
+        return False
+    same_size = np.allclose(grid.zooms, reference.zooms, rtol=ZOOM_TOLERANCE)
+    return same_size and (not grid.located or _same_direction(grid, reference))
 
 
 def to_canonical(img: Nifti1Image) -> Nifti1Image:
@@ -390,7 +433,7 @@ def _header_warnings(img: Nifti1Image, path: Path) -> tuple[str, ...]:
     nx, ny, nz = (*img.shape, 1, 1)[:3]
     forms = (VoxelGrid((nx, ny, nz), each, zooms) for each in (qform, affine))
     # The sform is used in any case: less than a voxel is no news.
-    difference = _difference(*forms, tolerance_voxels=1.0)
+    difference = grid_difference(*forms, tolerance_voxels=1.0)
     if not difference:
         return tuple(said)
     mirror = ' One mirrors the other: check left and right.' if mirrored else ''
@@ -443,37 +486,8 @@ def _trust(grid: VoxelGrid) -> int:
     return int(grid.located) + int(grid.located and bool(grid.affine[:3, 3].any()))
 
 
-def _lost_position(grid: VoxelGrid, reference: VoxelGrid) -> bool:
-    """Whether two grids of one shape differ only because the first lost its position."""
-    if grid.shape != reference.shape or _trust(grid) == _trust(reference):
-        return False
-    same_size = np.allclose(grid.zooms, reference.zooms, rtol=ZOOM_TOLERANCE)
-    return same_size and (not grid.located or _same_direction(grid, reference))
-
-
 def _same_direction(a: VoxelGrid, b: VoxelGrid) -> bool:
     return np.allclose(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms, atol=1e-3)
-
-
-def _difference(
-    a: VoxelGrid, b: VoxelGrid, *, tolerance_voxels: float = CORNER_TOLERANCE_VOXELS
-) -> str:
-    """Return how two grids differ, or return an empty string."""
-    if a.shape != b.shape:
-        return f'shape {_join(a.shape)} and {_join(b.shape)} voxels'
-    corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(a.shape) - 1)
-    shift_mm = apply_affine(a.affine, corners) - apply_affine(b.affine, corners)
-    if np.linalg.norm(shift_mm, axis=1).max() <= tolerance_voxels * min(a.zooms + b.zooms):
-        return ''
-    if not np.allclose(a.zooms, b.zooms, rtol=ZOOM_TOLERANCE):
-        return f'voxel size {_join(a.zooms)} and {_join(b.zooms)} mm'
-    if not _same_direction(a, b):
-        codes = ''.join(aff2axcodes(a.affine)), ''.join(aff2axcodes(b.affine))
-        if codes[0] == codes[1]:
-            degrees = _turn_deg(a.affine[:3, :3] / a.zooms, b.affine[:3, :3] / b.zooms)
-            return f'orientation differs by {degrees:.2g} degrees'
-        return f'orientation differs ({codes[0]} and {codes[1]})'
-    return f'origin {_join(a.affine[:3, 3], ", ")} and {_join(b.affine[:3, 3], ", ")} mm'
 
 
 def _join(values: Iterable[float], separator: str = ' x ') -> str:

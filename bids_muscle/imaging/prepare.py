@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
 
 #: More than this share of a body that is all water would be noise; skin and marrow are fat.
 _MOSTLY_INVERTED_PCT = 90.0
+_NOT_SEARCHED = (
+    'Swaps of water and fat could not be searched, because fat is not clearly brighter than '
+    'water, or one of them is nearly absent. Check that fat under the skin is bright in the fat '
+    'image, and muscle in the water image.'
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,10 @@ class PreparedScan:
         0..1 (NaN where undefined), canonical, from :func:`~bids_muscle.imaging.dixon.fat_source`;
         or None.
     swap
-        uint8, canonical, 1 where the scanner swapped water and fat; None without these images.
+        uint8, canonical, 1 where the scanner swapped water and fat, all 0 where that could not be
+        searched; None without these images.
     swap_searched
-        Whether swaps could be detected.
+        Whether swaps could be detected, or are known.
     bounded
         Fat and water come from in- and opposed-phase magnitudes: no fat fraction exceeds 50 %.
     fat_doubt
@@ -75,6 +82,8 @@ def prepare_scan(
     bias_correction: bool = True,
     fix_swaps: bool = False,
     already_corrected: Mapping[str, Nifti1Image] | None = None,
+    known_swaps: Nifti1Image | None = None,
+    fat_doubt: str = '',
 ) -> PreparedScan:
     """Bring the images of one scan to one grid, correct the bias field, compute fat and water.
 
@@ -93,6 +102,11 @@ def prepare_scan(
     already_corrected
         Images by contrast whose bias field an earlier run has removed, in any voxel order; they
         are taken instead of estimating the field again.
+    known_swaps
+        Mask of the swaps that an earlier run has found, in any voxel order; it is taken instead of
+        searching again, which may find others in images with another bias field.
+    fat_doubt
+        Why no number of fat can be trusted, if that is known beforehand.
 
     Returns
     -------
@@ -124,7 +138,7 @@ def prepare_scan(
     driver = _bias_driver(arrays)
     bright_skin = {'water', 'fat'} <= arrays.keys() or 'inphase' in arrays
     mask = body_mask(driver, voxel_sizes(grid_affine), bright_skin=bright_skin)
-    doubt = checked.doubt or doubt_negatives(unchecked, checked.arrays, mask)
+    doubt = fat_doubt or checked.doubt or doubt_negatives(unchecked, checked.arrays, mask)
     if source is FatSource.ECHOES and echo_train:
         arrays['water'], arrays['fat'] = fit_water_fat(echo_arrays, echo_train, mask)
         warnings.append(
@@ -147,8 +161,14 @@ def prepare_scan(
         }
     swaps = None
     if source is FatSource.WATER_AND_FAT:
-        swaps = find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
-        if swaps is not None and swaps.mask.any():
+        swaps = (
+            Swaps(np.asarray(to_canonical(known_swaps).dataobj) > 0, everywhere=False)
+            if known_swaps
+            else find_swaps(corrected['water'], corrected['fat'], mask, voxel_sizes(grid_affine))
+        )
+        if swaps is None:
+            warnings += [] if doubt else [_NOT_SEARCHED]
+        elif swaps.mask.any():
             warnings.append(_swap_warning(swaps, mask, fix_swaps))
             if fix_swaps:
                 for signals in (arrays, corrected):
@@ -156,7 +176,7 @@ def prepare_scan(
                         signals['water'], signals['fat'], swaps.mask
                     )
 
-    fraction, fraction_warnings = _fat_fraction(arrays, source, mask)
+    fraction, fraction_warnings = _fat_fraction(arrays, source, mask, echo_arrays)
     if fraction is not None and doubt:
         fraction = np.full_like(fraction, np.nan)
     return PreparedScan(
@@ -190,8 +210,10 @@ def _on_one_grid(
     }
     affine, warnings = reconcile_grids(grids)
     located = any(grid.located for grid in grids.values())
-    for img in images.values():
-        warnings += img.extra.get('warnings', ())
+    # Images are echoes, too: what is said of both is said once.
+    warnings += dict.fromkeys(
+        text for img in (*images.values(), *echoes) for text in img.extra.get('warnings', ())
+    )
 
     def canonical(img: Nifti1Image) -> Nifti1Image:
         return to_canonical(_with_affine(img, affine, located))
@@ -262,15 +284,45 @@ def _defined(data: np.ndarray) -> np.ndarray:
 
 
 def _fat_fraction(
-    arrays: Mapping[str, np.ndarray], source: FatSource | None, mask: np.ndarray
+    arrays: Mapping[str, np.ndarray],
+    source: FatSource | None,
+    mask: np.ndarray,
+    echoes: Sequence[np.ndarray],
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Compute the fat fraction from water and fat, else take the scanner's."""
-    if source not in (FatSource.SCANNER, None):
-        water, fat = arrays['water'], arrays['fat']
-        fraction = dixon.fat_fraction(water, fat, dixon.noise_floor(water + fat, mask))
-        unused = "The scanner's fat fraction is not used, but computed from water and fat."
-        return fraction, [unused] if 'fatfraction' in arrays else []
+    """Compute the fat fraction from water and fat, else take the scanner's.
+
+    It is undefined where there is no signal above the noise.
+    """
+    if source is None:
+        return None, []
+    signal = _signal(arrays, source, echoes)
+    floor = 0.0 if signal is None else dixon.noise_floor(signal, mask)
     if source is FatSource.SCANNER:
         fraction, unit = dixon.scale_fat_fraction(arrays['fatfraction'])
-        return fraction, [f'The fat fraction image is read in the range 0 to {unit:g}.']
-    return None, []
+        said = [f'The fat fraction image is read in the range 0 to {unit:g}.']
+    else:
+        fraction = dixon.fat_fraction(arrays['water'], arrays['fat'], floor)
+        unused = "The scanner's fat fraction is not used, but computed from water and fat."
+        said = [unused] if 'fatfraction' in arrays else []
+    if signal is not None and source in (FatSource.SCANNER, FatSource.ECHOES):
+        fraction[signal <= floor] = np.nan
+    return fraction, said
+
+
+def _signal(
+    arrays: Mapping[str, np.ndarray], source: FatSource, echoes: Sequence[np.ndarray]
+) -> np.ndarray | None:
+    """Return a magnitude that no tissue lacks, so that noise alone is dark in it; or None.
+
+    Water is dark in fat, and the opposed phase where there is as much fat as water.
+    """
+    if source is FatSource.ECHOES:
+        # Water and fat of the fit go back to time zero, and so are far above the noise in voids.
+        return reduce(np.maximum, echoes)
+    if source is not FatSource.SCANNER:
+        return arrays['water'] + arrays['fat']
+    if 'inphase' in arrays:
+        return arrays['inphase']
+    if {'water', 'opposedphase'} <= arrays.keys():
+        return arrays['water'] + arrays['opposedphase']
+    return None

@@ -25,6 +25,7 @@ class _CorrectInput(ScanInput):
 
 class _CorrectOutput(TraitedSpec):
     labels = File(exists=True)
+    warnings = traits.List(traits.Str)
 
 
 class CorrectScan(SimpleInterface):
@@ -38,6 +39,7 @@ class CorrectScan(SimpleInterface):
 
         given = self.inputs
         path = Path(runtime.cwd) / 'labels.nii'
-        nib.save(read_correction(Path(given.manual), load(given.native), given.table), path)
-        self._results = {'labels': str(path)}
+        labels = read_correction(Path(given.manual), load(given.native), given.table)
+        nib.save(labels, path)
+        self._results = {'labels': str(path), 'warnings': list(labels.extra['warnings'])}
         return runtime

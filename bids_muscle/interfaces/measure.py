@@ -30,11 +30,11 @@ class _MeasureInput(ScanInput):
     body_mask = File(exists=True, mandatory=True)
     fat_fraction = traits.Either(File(exists=True), None, usedefault=True)
     swap = traits.Either(File(exists=True), None, usedefault=True)
+    swap_searched = traits.Bool(mandatory=True, desc='whether swaps could be detected')
     fix_swaps = traits.Bool(mandatory=True, desc='swaps are already corrected')
     bounded = traits.Bool(mandatory=True)
     fat_suppressed = traits.Bool(False, usedefault=True)
-    fat_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted, from the plan')
-    image_doubt = traits.Str('', usedefault=True, desc='and from the images')
+    image_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted')
     fat_method = traits.Str('auto', usedefault=True)
     quality = traits.Either(File(exists=True), None, usedefault=True, desc='predicted Dice')
     levels = File(exists=True, mandatory=True, desc='table of the levels of the slices')
@@ -103,7 +103,7 @@ class MeasureScan(SimpleInterface):
         inputs = self.inputs
         body = np.asarray(load(inputs.body_mask).dataobj) > 0
         swap = None
-        if inputs.swap and not inputs.fix_swaps:
+        if inputs.swap and inputs.swap_searched and not inputs.fix_swaps:
             swap = np.asarray(load(inputs.swap).dataobj) > 0
 
         def raw(contrast: str) -> nib.Nifti1Image | None:
@@ -120,7 +120,7 @@ class MeasureScan(SimpleInterface):
             swap=swap,
             bounded=inputs.bounded,
             fat_suppressed=inputs.fat_suppressed,
-            fat_doubt=inputs.fat_doubt or inputs.image_doubt,
+            fat_doubt=inputs.image_doubt,
         )
 
     def _intensity(self) -> nib.Nifti1Image | None:

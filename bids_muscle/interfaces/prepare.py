@@ -25,6 +25,7 @@ class _PrepareInput(ScanInput):
     field_t = traits.Float(0.0, usedefault=True)
     bias_correction = traits.Bool(True, usedefault=True)
     fix_swaps = traits.Bool(False, usedefault=True)
+    fat_doubt = traits.Str('', usedefault=True, desc='why no fat can be trusted, from the plan')
     already_corrected = traits.Dict(
         traits.Str, File(exists=True), usedefault=True, desc='images of an earlier run, corrected'
     )
@@ -70,6 +71,7 @@ class PrepareScan(SimpleInterface):
             echo_train=train,
             bias_correction=self.inputs.bias_correction,
             fix_swaps=self.inputs.fix_swaps,
+            fat_doubt=self.inputs.fat_doubt,
             already_corrected={
                 key: load_image(Path(path)) for key, path in self.inputs.already_corrected.items()
             },

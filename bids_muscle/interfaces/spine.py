@@ -82,6 +82,7 @@ class SegmentSpine(SimpleInterface):
         for key, path in inputs.manual.items():
             maps[key], names = _read_manual(Path(path), native, key, inputs.names[key])
             _take_names(facts, key, names)
+            warnings += maps[key].extra['warnings']
         labels = {key: str(cwd / f'{key}.nii') for key in SPINE_MAPS}
         for key, path in labels.items():
             nib.save(maps[key], path)

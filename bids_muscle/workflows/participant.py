@@ -186,7 +186,7 @@ def init_scan_wf(
                 measure,
                 _same(
                     *('raw', 'corrected', 'body_mask', 'fat_fraction', 'bounded', 'swap'),
-                    'image_doubt',
+                    *('swap_searched', 'image_doubt'),
                 ),
             ),
             (prepare, figures, _same('raw', 'corrected', 'fat_fraction', 'body_mask')),
@@ -224,6 +224,7 @@ def _prepare(scan: Scan, settings: Settings, corrected: Mapping[str, Path]) -> P
         field_t=scan.echo_train.field_t if scan.echo_train else 0.0,
         bias_correction=settings.bias_correction,
         fix_swaps=settings.fix_swaps,
+        fat_doubt=scan.fat_doubt,
         already_corrected={contrast: str(path) for contrast, path in corrected.items()},
     )
 
@@ -283,7 +284,6 @@ def _measure(scan: Scan, model: ModelBundle, settings: Settings) -> MeasureScan:
         table=model.labels,
         contrast='dixon' if shown in DIXON else str(shown),
         fat_suppressed=scan.fat_suppressed,
-        fat_doubt=scan.fat_doubt,
         fix_swaps=settings.fix_swaps,
         fat_method=settings.fat_method,
         keep_fat_map='fat_map' not in left_out(settings.output_level),

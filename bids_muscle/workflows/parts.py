@@ -20,6 +20,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records, write_record
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
+from bids_muscle.imaging.dixon import FatSource
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ def _measure(
         unlabelled=unlabelled,
     )
     add_predicted_dice(measures.muscles, _predicted_dice(tables))
+    if not all(_counts_swaps(table) for table in tables):
+        measures.muscles['mfi_swapped_voxels'] = np.nan
     sources = [path for part in read for path in part.sources]
     made = {
         'morph': measures.muscles,
@@ -251,12 +254,16 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         sources.append(own_uri(path))
         return to_canonical(nib.Nifti1Image.from_filename(settings.output_dir / path))
 
+    # Found in the image without bias field: those that a person sees, and that were swapped back.
+    swap = published('swap_mask') if scan.fat_source is FatSource.WATER_AND_FAT else None
     prepared = prepare_scan(
         {str(contrast): load_image(path) for contrast, path in scan.paths.items()},
         echoes=[load_image(path) for path in scan.echoes],
         echo_train=scan.echo_train,
         bias_correction=False,
         fix_swaps=settings.fix_swaps,
+        known_swaps=swap,
+        fat_doubt=scan.fat_doubt,
     )
     labels = published('dseg')
     signals: dict[str, Nifti1Image] = {}
@@ -265,8 +272,8 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         signals = {name: prepared.images[name] for name in ('water', 'fat')}
     if prepared.fat_fraction:
         signals['fat fraction'] = prepared.fat_fraction
-    if prepared.swap and not settings.fix_swaps:
-        signals['swap'] = published('swap_mask')
+    if swap and not settings.fix_swaps:
+        signals['swap'] = swap
     for contrast in set(scan.paths) & set(BRIGHT_FAT):
         signals['intensity'] = published('preproc', Contrast(contrast))
         signals['body'] = prepared.body_mask
@@ -277,13 +284,18 @@ def _read(settings: Settings, scan: Scan) -> _Read:
         Part(labels, signals, levels),
         sources,
         prepared.bounded,
-        scan.fat_doubt or prepared.fat_doubt,
+        prepared.fat_doubt,
         clipped,
     )
 
 
 def _table(settings: Settings, scan: Scan, key: str) -> pd.DataFrame:
     return read_tsv(settings.output_dir / derivative_path(scan, key))
+
+
+def _counts_swaps(muscles: pd.DataFrame) -> bool:
+    """Return whether swaps were searched in a part: their voxels are missing otherwise."""
+    return bool(muscles['mfi_swapped_voxels'].notna().any() or not muscles['n_voxels'].any())
 
 
 def _predicted_dice(parts: Sequence[pd.DataFrame]) -> dict[str, float]:

@@ -188,9 +188,9 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
     settings = inputs.settings
     steps = report.of(scan.name)
     outcomes = list(steps.values())
-    prepared, segmented, aligned, measured, published = (
+    prepared, segmented, corrected, aligned, measured, published = (
         steps[step].outputs if step in steps else {}
-        for step in ('prepare', 'segment', 'align', 'measure', 'publish')
+        for step in ('prepare', 'segment', 'correct', 'align', 'measure', 'publish')
     )
     model = inputs.models.get(scan.region or '')
     failure = next((outcome.problem for outcome in outcomes if outcome.problem), None)
@@ -211,7 +211,7 @@ def make_record(inputs: RunInputs, scan: Scan, report: RunReport) -> ScanRecord:
                     model.warnings() if model and outcomes and not scan.manual else (),
                     *(
                         step.get('warnings', ())
-                        for step in (prepared, segmented, aligned, measured)
+                        for step in (prepared, segmented, corrected, aligned, measured)
                     ),
                 )
                 for warning in warnings

@@ -426,3 +426,63 @@ def test_a_plain_rule_of_the_user_settles_it(tiny_dataset: TinyDataset, tmp_path
     root = tiny_dataset({f'{ANAT}acq-vibedixonX_T1w': None})
     (scan,) = scans_of(root, rules=load_contrast_rules(table))
     assert not scan.fat_doubt
+
+
+PRECISE = 'UsePhilipsFloatNotDisplayScaling'
+
+
+def philips(rescale: float, scale: float, precise: object) -> dict[str, object]:
+    slopes = {'PhilipsRescaleSlope': rescale, 'PhilipsScaleSlope': scale}
+    return {**slopes, PRECISE: precise} if precise is not None else slopes
+
+
+@pytest.mark.parametrize('names', [('water', 'fat'), ('in', 'out')])
+@pytest.mark.parametrize(
+    ('one', 'other', 'doubted'),
+    [
+        (philips(0.8, 7.53, 0), philips(1.7, 2.14, 0), True),
+        (philips(0.8, 7.53, False), philips(1.7, 7.53, False), True),
+        (philips(0.8, 7.53, 1), philips(1.7, 2.14, 0), True),
+        (philips(0.8, 7.53, 1), philips(1.7, 2.14, 1), False),
+        (philips(0.8, 7.53, None), philips(1.7, 2.14, None), False),
+        (philips(0.8, 2, 0), philips(0.4, 4.001, 0), False),
+        ({PRECISE: 0}, {PRECISE: 0}, False),
+        (philips(0.8, 7.53, 0), {}, False),
+        (philips(0.8, 7.53, 0), philips(1.7, 0, 0), False),
+    ],
+)
+def test_display_scales_of_philips_that_differ(
+    tiny_dataset: TinyDataset,
+    names: tuple[str, str],
+    one: dict[str, object],
+    other: dict[str, object],
+    *,
+    doubted: bool,
+) -> None:
+    images = pair(*names)
+    root = tiny_dataset(images, sidecars(**dict(zip(names, (one, other), strict=True))))
+    (scan,) = scans_of(root)
+    assert bool(scan.fat_doubt) == doubted == any('-p n' in w for w in scan.warnings)
+
+
+def test_display_scales_beside_a_fat_fraction_do_not_matter(tiny_dataset: TinyDataset) -> None:
+    kinds = {'in': philips(0.8, 7.53, 0), 'out': philips(1.7, 2.14, 0)}
+    (scan,) = scans_of(tiny_dataset(pair('in', 'out', 'ff'), sidecars(**kinds)))
+    assert scan.fat_doubt == ''
+    assert 'fatfraction' in contents(scan)
+
+
+def test_display_scales_of_echoes_that_differ(tiny_dataset: TinyDataset) -> None:
+    for slopes, doubted in (((1.0, 1.0), False), ((1.0, 2.0), True)):
+        sidecar = {
+            f'{ANAT}echo-{n}_MEGRE.json': {
+                'EchoTime': 0.00115 * n,
+                'MagneticFieldStrength': 3,
+                **philips(slopes[n % 2], 2, 0),
+            }
+            for n in range(1, 7)
+        }
+        images = {f'{ANAT}echo-{n}_MEGRE': None for n in range(1, 7)}
+        (scan,) = scans_of(tiny_dataset(images, sidecar, name=f'doubted{doubted}'))
+        assert len(scan.echoes) == 6
+        assert bool(scan.fat_doubt) == doubted

@@ -55,3 +55,43 @@ def test_what_is_no_label_map_of_the_scan_is_refused(tmp_path: Path, labels: np.
         nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
         with pytest.raises(error, match=words):
             read_correction(path, native, TABLE)
+
+
+def placed(codes: str, *, origin: bool = True) -> np.ndarray:
+    """Return an affine whose voxel axes run in these directions."""
+    turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (7, 6, 5))
+    affine = np.array(np.diag([1.5, 2, 3, 1]) @ np.linalg.inv(turn))
+    affine[:3, 3] = (20, -30, 5) if origin else 0
+    return affine
+
+
+@pytest.mark.parametrize('lost', ['manual.nii.gz', 'The scan'])
+@pytest.mark.parametrize('codes', ['RAS', 'LAS', 'LPS'])
+def test_a_lost_position_is_taken_voxel_by_voxel(
+    tmp_path: Path, labels: np.ndarray, codes: str, lost: str
+) -> None:
+    native = make_image(labels.astype(np.float32), placed(codes, origin=lost != 'The scan'))
+    path = tmp_path / 'manual.nii.gz'
+    nib.save(make_image(labels, placed(codes, origin=lost == 'The scan')), path)
+    found = read_correction(path, native, TABLE)
+    expected = to_canonical(native)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
+    np.testing.assert_allclose(found.affine, expected.affine)
+    [warning] = found.extra['warnings']
+    assert warning.startswith(f'{lost} has lost its position')
+
+
+@pytest.mark.parametrize(('scan', 'drawn'), [('LAS', 'RAS'), ('RAS', 'LAS'), ('LPS', 'RAS')])
+def test_sides_that_a_lost_position_may_exchange_are_refused(
+    tmp_path: Path, labels: np.ndarray, scan: str, drawn: str
+) -> None:
+    path = tmp_path / 'manual.nii.gz'
+    for lost in ('scan', 'drawn', 'header'):
+        native = make_image(labels.astype(np.float32), placed(scan, origin=lost != 'scan'))
+        image = make_image(labels, placed(drawn, origin=lost != 'drawn'))
+        if lost == 'header':  # whatever its order was
+            image = nib.Nifti1Image(labels, None)
+            image.header.set_zooms((1.5, 2, 3))
+        nib.save(image, path)
+        with pytest.raises(GridMismatchError, match='left and right cannot be told'):
+            read_correction(path, native, TABLE)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_muscle.imaging.conform import make_image, to_canonical
+from bids_muscle.imaging.conform import load_image, make_image, to_canonical
 from bids_muscle.imaging.dixon import FatSource, fat_source
 from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
-from bids_muscle.imaging.prepare import prepare_scan
+from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 from bids_muscle.phantom.anatomy import build_anatomy
 from bids_muscle.phantom.effects import load_effects
 from bids_muscle.phantom.fat import make_pattern
@@ -83,6 +86,60 @@ def test_muscle_fat_of_a_phantom() -> None:
     assert len(errors) >= 6
     assert np.abs(errors).max() < 2
     assert np.abs(errors).mean() < 1
+
+
+TIMES_S = tuple(0.0012 * echo for echo in range(1, 7))
+
+
+def cylinder_echoes(*, noise: float = 0.0) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return six echoes of a body of little fat under a fat skin, a void in it, and the body."""
+    rng = np.random.default_rng(0)
+    x, y, _ = np.indices((60, 60, 3)) - 29.5
+    radius = np.hypot(x, y)
+    body, void = radius < 25, np.hypot(x - 8, y) < 5
+    share = np.where(radius > 21, 0.92, np.where(np.abs(x + 10) < 4, 0.5, 0.1))
+    signal = 1000.0 * (body & ~void)
+    echoes = []
+    for time_s in TIMES_S:
+        phasor = fat_phasor(1000 * time_s, 3.0)
+        pure = signal * np.exp(-40 * time_s) * abs(1 - share + share * phasor)
+        spread = rng.normal(0, noise, (2, *pure.shape))
+        echoes.append(np.hypot(pure + spread[0], spread[1]).astype(np.float32))
+    return echoes, void, body
+
+
+def prepared(echoes: list[nib.Nifti1Image]) -> PreparedScan:
+    return prepare_scan(
+        {'inphase': echoes[1], 'opposedphase': echoes[0]},
+        echoes=echoes,
+        echo_train=EchoTrain(TIMES_S, 3.0),
+        bias_correction=False,
+    )
+
+
+def test_what_reading_an_echo_says_is_said_once(tmp_path: Path) -> None:
+    images = []
+    for number, echo in enumerate(cylinder_echoes()[0], start=1):
+        if number in (2, 5):  # the in-phase image, and an echo that is no image of its own
+            echo[30:34] = np.nan
+        path = tmp_path / f'echo-{number}.nii'
+        nib.save(make_image(echo, np.diag([3.0, 3, 5, 1])), path)
+        images.append(load_image(path))
+    said = [text for text in prepared(images).warnings if 'NaN' in text]
+    assert [text.split()[0] for text in said] == ['echo-2.nii', 'echo-5.nii']
+
+
+def test_the_noise_of_a_void_has_no_fat_fraction() -> None:
+    arrays, void, body = cylinder_echoes(noise=12)
+    scan = prepared([make_image(echo, np.diag([3.0, 3, 5, 1])) for echo in arrays])
+    fraction = np.asarray(scan.fat_fraction.dataobj)
+    assert np.isnan(fraction[void]).mean() > 0.95
+    assert np.isfinite(fraction[body & ~void & (arrays[1] > 300)]).all()
+    # Half fat, half water: dark in the opposed echoes.
+    half = np.zeros(body.shape, bool)
+    half[17:22, 28:32] = True
+    assert np.median(arrays[0][half]) < 200
+    assert np.nanmedian(fraction[half]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_scanner_images_come_first() -> None:

@@ -83,6 +83,42 @@ def test_scanner_fat_fraction_in_per_mille() -> None:
     assert not scan.bounded
 
 
+@pytest.mark.parametrize(
+    ('beside', 'floored'),
+    [
+        (('inphase',), True),
+        (('inphase', 'water', 'opposedphase'), True),
+        (('water', 'opposedphase'), True),
+        (('water',), False),
+        (('opposedphase',), False),
+    ],
+)
+def test_scanner_fat_fraction_of_a_void(beside: tuple[str, ...], *, floored: bool) -> None:
+    void = np.zeros(ABDOMEN.body.shape, bool)
+    void[30:34, 15:20, 4:6] = True
+    rng = np.random.default_rng(0)
+    water, fat = (
+        np.abs(signal * ~void + rng.normal(0, 0.5, void.shape))
+        for signal in (ABDOMEN.water, ABDOMEN.fat)
+    )
+    signals = {'water': water, 'inphase': water + fat, 'opposedphase': abs(water - fat)}
+    signals = {key: signals[key] for key in beside} | {'fatfraction': 100 * fat / (water + fat)}
+    scan = prepare_scan(
+        {key: make_image(data.astype(np.float32), AFFINE) for key, data in signals.items()},
+        bias_correction=False,
+    )
+    fraction = array(scan.fat_fraction)
+    assert np.isnan(fraction[void]).mean() > 0.9 if floored else np.isfinite(fraction[void]).all()
+    assert np.isfinite(fraction[ABDOMEN.body & ~void]).all()
+
+
+def test_a_doubt_from_the_plan_leaves_no_fat_fraction() -> None:
+    images = {key: make_image(getattr(ABDOMEN, key), AFFINE) for key in ('water', 'fat')}
+    scan = prepare_scan(images, bias_correction=False, fat_doubt='other scales')
+    assert scan.fat_doubt == 'other scales'
+    assert np.isnan(array(scan.fat_fraction)).all()
+
+
 def test_single_contrast_without_correction_is_untouched() -> None:
     scan = prepare_scan({'T2w': make_image(ABDOMEN.water, AFFINE)}, bias_correction=False)
     assert np.array_equal(array(scan.corrected['T2w']), array(scan.images['T2w']))

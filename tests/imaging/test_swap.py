@@ -138,6 +138,20 @@ def test_equally_bright_water_and_fat_cannot_be_told() -> None:
     assert find_swaps(water, 100 - water, mask, (3, 3, 4)) is None
 
 
+@pytest.mark.parametrize(('brighter', 'searched'), [(1.0, False), (3.0, True)])
+def test_a_search_that_was_not_possible_is_said(brighter: float, *, searched: bool) -> None:
+    water, fat, _, _ = cylinder(brighter=brighter)
+    affine = np.diag([3.0, 3, 4, 1])
+    images = {'water': make_image(water, affine), 'fat': make_image(fat, affine)}
+    for signals in (images, dict(reversed(images.items()))):
+        scan = prepare_scan(signals, bias_correction=False)
+        assert scan.swap_searched == searched
+        assert any('could not be searched' in text for text in scan.warnings) != searched
+    # Fat is not measured here in any case.
+    copied = prepare_scan({'water': images['fat'], 'fat': images['fat']}, bias_correction=False)
+    assert not any('could not be searched' in text for text in copied.warnings)
+
+
 def test_prepare_marks_and_on_request_corrects(scan: DixonPhantom) -> None:
     swapped = exchange(scan.water, scan.fat, scan.swap)
     images = {

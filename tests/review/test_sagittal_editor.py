@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from nibabel.affines import from_matvec
 from small_output import ORIGIN, SHAPE, write_sagittal
 
 from bids_muscle.dataset.corrections import correction_path, find_correction
@@ -116,6 +117,10 @@ def test_the_maps_of_a_person_are_taken_without_the_network(
     drawn = np.zeros(facts['shape'], np.uint8)
     drawn[1:4, 1:4, 1:4] = place['T12']  # and no disc at all
     save(client, drawn.ravel(order='F'))
+    saved = dict(find_correction(scan, [out]))['vertebrae']
+    lost = nib.load(saved)
+    lost = nib.Nifti1Image(np.asarray(lost.dataobj), from_matvec(lost.affine[:3, :3]))
+    nib.save(lost, saved)  # another program has dropped its position
     work = tmp_path / 'work'
     work.mkdir()
     monkeypatch.chdir(work)
@@ -133,6 +138,8 @@ def test_the_maps_of_a_person_are_taken_without_the_network(
         np.asarray(nib.load(results.labels['vertebrae']).dataobj), np.where(drawn, 19, 0)
     )
     assert not np.asarray(nib.load(results.labels['discs']).dataobj).any()
+    [warning] = results.warnings
+    assert warning.startswith(f'{saved.name} has lost its position')
 
 
 def test_the_image_is_that_of_the_raw_dataset(

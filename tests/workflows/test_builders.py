@@ -34,7 +34,7 @@ FROM_PREPARE = {
     'align': ('native', 'corrected', 'body_mask'),
     'measure': (
         *('raw', 'corrected', 'body_mask', 'fat_fraction', 'bounded', 'swap'),
-        'image_doubt',
+        *('swap_searched', 'image_doubt'),
     ),
     'quality': ('raw', 'corrected', 'body_mask', 'swap', 'swap_searched'),
     'figures': ('raw', 'corrected', 'fat_fraction', 'body_mask'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 from collections.abc import Callable
@@ -107,6 +108,7 @@ def publish(
         fat_fraction=fraction,
         bounded=made.bounded,
         swap=made.swap,
+        swap_searched=made.swap_searched,
         fix_swaps=False,
         table=table,
         contrast='dixon',
@@ -196,6 +198,10 @@ def test_every_subset_of_dixon_images(
     by_scanner = content['Definition'].startswith('as given by the scanner')
     if {'water', 'fat'} <= set(subset):
         assert (sources, by_scanner, content['Bounded']) == ({'water', 'fat'}, False, False)
+        # Fat is as bright as water here: swaps cannot be seen, so none must be counted.
+        with (output_dir / derivative_path(scan, 'morph')).open() as stream:
+            counts = {row['mfi_swapped_voxels'] for row in csv.DictReader(stream, delimiter='\t')}
+        assert counts == {'n/a'}
     elif 'fatfraction' in subset:
         assert (sources, by_scanner, content['Bounded']) == ({'fatfraction'}, True, False)
     else:

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from cohort import Run, call
+from nibabel.affines import from_matvec
 
 from bids_muscle.dataset.label_maps import find_label_maps
 from bids_muscle.errors import ExitCode
@@ -37,7 +38,9 @@ def corrected(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     image = nib.load(output_dir / f'{STEM}_dseg.nii.gz')
     data = np.asarray(image.dataobj).copy()
     data[data == 1] = 0
-    nib.save(nib.Nifti1Image(data, image.affine), output_dir / f'{STEM}_desc-manual_dseg.nii.gz')
+    # As some programs save it, without its position.
+    lost = from_matvec(image.affine[:3, :3])
+    nib.save(nib.Nifti1Image(data, lost), output_dir / f'{STEM}_desc-manual_dseg.nii.gz')
     result = call(bids_dir, output_dir, 'participant', '-v')
     assert result.returncode == ExitCode.OK, result.stderr
     assert call(bids_dir, output_dir, 'group').returncode == ExitCode.OK
@@ -69,6 +72,14 @@ def test_the_network_does_not_run_and_the_labels_are_the_persons(
     assert after['right multifidus']['volume_ml'] != before['right multifidus']['volume_ml']
     left = 'left multifidus'
     assert after[left]['volume_ml'] == before[left]['volume_ml']
+
+
+def test_the_record_says_that_the_map_had_lost_its_position(
+    corrected: tuple[Path, Path, str],
+) -> None:
+    _, output_dir, _ = corrected
+    record = json.loads((output_dir / 'logs/sub-01/sub-01_acq-dixon.json').read_text())
+    assert any('lost its position' in warning for warning in record['warnings'])
 
 
 def test_the_map_of_the_network_is_kept(corrected: tuple[Path, Path, str], run: Run) -> None:

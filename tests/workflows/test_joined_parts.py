@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,20 @@ def add(bids_dir: Path, name: str, low: int = 0, high: int = SHAPE[2], gain: flo
         nib.save(image, folder / f'{name.format(contrast)}.nii.gz')
 
 
-def publish(scan: Scan, output_dir: Path) -> list[str]:
-    """Write what the steps of a scan leave, with the true outlines."""
+def swapped(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return a region that holds a part of the right multifidus."""
+    x, _, z = world(affine, shape)
+    return (x > -30) & (x < 40) & (z > 60) & (z < 120)
+
+
+def publish(
+    scan: Scan, output_dir: Path, *, unsearched: str = 'nowhere', fixed: bool = False
+) -> list[str]:
+    """Write what the steps of a scan leave, with the true outlines.
+
+    Swaps could not be searched where the name of the scan has `unsearched` in it. With `fixed`,
+    those of :func:`swapped` were found, and swapped back.
+    """
     images = {contrast: load_image(path) for contrast, path in scan.paths.items()}
     first = next(iter(images.values()))
     names: list[str] = []
@@ -107,7 +120,8 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
         signals = {'water': images[Contrast.WATER], 'fat': images[Contrast.FAT]}
         fat, water = (np.asarray(signals[name].dataobj) for name in ('fat', 'water'))
         write_image(image(fat / (fat + water)), place('fat_fraction'))
-        write_image(image(np.zeros(first.shape, np.uint8)), place('swap_mask'))
+        found = swapped(first.affine, first.shape) & fixed
+        write_image(image(found.astype(np.uint8)), place('swap_mask'))
     else:
         signals = {'intensity': next(iter(images.values()))}
     z = first.affine[2, 3] + np.arange(first.shape[2]) * VOXEL_MM[2]
@@ -115,7 +129,10 @@ def publish(scan: Scan, output_dir: Path) -> list[str]:
     known = SliceLevels(tuple(LEVELS[k] for k in at), np.full(len(z), 0.9), 'atlas')
     write_tsv(slice_level_rows(known, {}, first.affine), place('levels'))
     kind = 'dixon' if 'fat' in signals else str(scan.images[0].contrast)
-    measures = measure_scan(labels, TABLE, ScanImages(contrast=kind, **signals), levels=known)
+    seen = ScanImages(contrast=kind, **signals)
+    if kind == 'dixon' and unsearched not in scan.name:
+        seen = replace(seen, swap=np.zeros(first.shape, bool))
+    measures = measure_scan(labels, TABLE, seen, levels=known)
     measures.muscles['dice_predicted'] = PREDICTED_DICE
     for key, table in (
         ('morph', measures.muscles),
@@ -375,6 +392,46 @@ def test_an_outline_not_to_be_used_is_none_in_the_joined_scan(
     joined = muscle(bids_dir, 'acq-dixonjoined')
     assert joined['dice_predicted'] == pytest.approx(0.4)
     assert joined['reason'].startswith('predicted Dice 0.40: do not use')
+
+
+@pytest.mark.parametrize(('unsearched', 'known'), [('nowhere', True), ('chunk-2', False)])
+def test_swaps_are_counted_where_all_parts_were_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsearched: str, *, known: bool
+) -> None:
+    searched = partial(publish, unsearched=unsearched)
+    monkeypatch.setitem(globals(), 'publish', searched)
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 15)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = muscle(bids_dir, 'acq-dixonjoined')
+    assert (joined['mfi_swapped_voxels'] == 0) == known
+    assert np.isnan(joined['mfi_swapped_voxels']) != known
+    assert joined['mfi_ratio_of_means_pct'] > 0
+
+
+def test_what_was_swapped_back_in_the_parts_is_so_in_the_joined_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), 'publish', partial(publish, fixed=True))
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-whole_acq-dixon{}_T1w')
+    for name, low, high in (('chunk-1', 15, 30), ('chunk-2', 0, 15)):
+        add(bids_dir, f'sub-01_acq-dixon{{}}_{name}_T1w', low, high)
+        paths = [
+            bids_dir / f'sub-01/anat/sub-01_acq-dixon{kind}_{name}_T1w.nii.gz'
+            for kind in ('water', 'fat')
+        ]
+        water, fat = (nib.load(path).get_fdata(dtype=np.float32) for path in paths)
+        affine = nib.load(paths[0]).affine
+        there = swapped(affine, water.shape)
+        for path, one, other in zip(paths, (water, fat), (fat, water), strict=True):
+            nib.save(nib.Nifti1Image(np.where(there, other, one), affine), path)
+    assert participant(bids_dir, '--fix-swaps') == ExitCode.OK
+    joined, whole = (
+        muscle(bids_dir, *scan) for scan in (('acq-dixonjoined',), ('acq-dixon', 'sub-whole'))
+    )
+    assert_alike(joined, whole, MEASURES)
 
 
 def test_parts_at_one_place_are_not_joined(tmp_path: Path) -> None:
