@@ -344,6 +344,7 @@ def test_the_step_measures_the_corrected_image_where_the_raw_one_is_defined(
         body_mask=str(tmp_path / 'body.nii'),
         levels=str(tmp_path / 'levels.tsv'),
         quality=str(tmp_path / 'quality.json'),
+        swap_searched=False,
         fix_swaps=False,
         bounded=False,
         table=TABLE,
