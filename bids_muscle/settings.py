@@ -220,7 +220,7 @@ class Settings:
         'Vertebral levels marked by hand, as a tab-separated table: `participant_id`, '
         '`session_id` where there are sessions, `level` (`L4`), and `slice` (from 0 at the '
         'inferior end) or `z_mm` (RAS+).',
-        'A slice between two marks has the level of the nearer one.',
+        'Mark every level: see [vertebral levels](atlas.md#vertebral-levels).',
         metavar='FILE',
         unset='vertebrae in `--derivatives`, else those of a sagittal scan of the session, else '
         'the atlas',

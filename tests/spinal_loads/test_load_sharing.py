@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -12,6 +12,7 @@ from bids_muscle.spinal_loads.sharing import share_load
 
 
 @given(seed=st.integers(0, 10_000), share=st.floats(0.05, 0.9))
+@example(seed=4553, share=0.05)
 @settings(max_examples=15, deadline=None)
 def test_the_cost_is_the_least_that_a_general_solver_finds(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -27,15 +28,17 @@ def test_the_cost_is_the_least_that_a_general_solver_finds(seed: int, share: flo
     assert activation.min() >= 0
     assert activation.max() <= 1
     np.testing.assert_allclose(capacity @ activation + rest, needed, atol=1e-9)
-    general = minimize(
-        cost,
-        np.full(30, 0.5),
-        jac=True,
-        method='L-BFGS-B',
-        bounds=[(0, 1)] * 30,
-        options={'maxiter': 5000, 'maxfun': 20_000, 'ftol': 1e-15, 'gtol': 1e-10},
-    )
-    assert cost(activation)[0] == pytest.approx(general.fun, rel=1e-4, abs=1e-6)
+    # The general solver may end too early, so it begins once more where ours ended.
+    for start in (np.full(30, 0.5), activation):
+        general = minimize(
+            cost,
+            start,
+            jac=True,
+            method='L-BFGS-B',
+            bounds=[(0, 1)] * 30,
+            options={'maxiter': 5000, 'maxfun': 20_000, 'ftol': 1e-15, 'gtol': 1e-10},
+        )
+        assert cost(activation)[0] <= general.fun * (1 + 1e-4) + 1e-6
 
 
 def test_more_than_the_muscles_can_is_left_to_the_reserve() -> None:
