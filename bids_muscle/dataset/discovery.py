@@ -12,7 +12,7 @@ from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.folders import PARTICIPANT
-from bids_muscle.dataset.image_names import allowed, why_unknown
+from bids_muscle.dataset.image_names import allowed, read_labels, why_unknown
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
@@ -141,30 +141,24 @@ def find_scans(
         if group.members or group.unusable or alone
     ]
     for name, why in index.stray.items():
-        session = _session_of(name)
+        session = read_labels(Path(name))[0].get('ses')
         if not wanted or session in wanted:
             left_alone[session, why].append(name)
     scans += [
         scan
         for folder, why in index.unreadable.items()
-        if (scan := _unreadable(bids_dir / folder, why, participant, _session_of(folder)))
+        if (scan := _unreadable(bids_dir, folder, why, participant))
         and (not wanted or scan.session is None or scan.session in wanted)
     ]
     scans = mark_unlike(sorted(scans, key=lambda scan: scan.name))
     return _with_left_alone(scans, left_alone, participant)
 
 
-def _session_of(name: str) -> str | None:
-    """Return the session of a file or folder, relative to the dataset."""
-    parts = (part for part in name.split('/') if part.startswith('ses-'))
-    label = next(parts, '').removeprefix('ses-')
-    return allowed(label) if label else None
-
-
-def _unreadable(folder: Path, why: str, participant: str, session: str | None) -> Scan:
+def _unreadable(bids_dir: Path, folder: str, why: str, participant: str) -> Scan:
     """Return what stands for the scans of a folder that cannot be listed."""
+    session = read_labels(Path(folder, '_'))[0].get('ses')  # of its folders alone
     problem = MissingInputError(
-        f'The folder {folder} cannot be read: {why}.', 'Check its permissions.'
+        f'The folder {bids_dir / folder} cannot be read: {why}.', 'Check its permissions.'
     ).problem
     session_label = (('ses', session),) if session else ()
     return Scan((('sub', participant), *session_label), 'T1w', None, (), problem=problem)

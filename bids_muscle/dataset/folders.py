@@ -142,31 +142,34 @@ def _scan(bids_dir: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def has_session(bids_dir: Path, session: str) -> bool:
-    """Return whether any participant has a folder, or images, of a session.
+def missing_sessions(bids_dir: Path, sessions: Sequence[str]) -> list[str]:
+    """Return the sessions of which no participant has a folder or images.
 
     Parameters
     ----------
     bids_dir
         The dataset.
-    session
-        Label without ``ses-``.
+    sessions
+        Labels without ``ses-``.
 
     Raises
     ------
     MissingInputError
         If the folder is absent or cannot be read.
     """
-    folders = (bids_dir / f'sub-{participant}' for participant in list_participants(bids_dir))
-    labels = (
-        label
-        for folder in folders
-        for label in (
-            *(allowed(path.name.removeprefix('ses-')) for path in folder.glob('ses-*')),
-            *(read_labels(path)[0].get('ses') for path in folder.glob('anat/*_ses-*')),
+    left = {allowed(session) for session in sessions}
+    for participant in list_participants(bids_dir) if left else ():
+        folder = bids_dir / f'sub-{participant}'
+        left.difference_update(
+            allowed(path.name.removeprefix('ses-')) for path in folder.glob('ses-*')
         )
-    )
-    return allowed(session) in labels
+        left.difference_update(
+            read_labels(path.relative_to(bids_dir))[0].get('ses')
+            for path in folder.glob('anat/*_ses-*')
+        )
+        if not left:
+            break
+    return [session for session in sessions if allowed(session) in left]
 
 
 def select_participants(bids_dir: Path, labels: Sequence[str]) -> tuple[list[str], list[str]]:

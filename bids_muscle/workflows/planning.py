@@ -21,10 +21,10 @@ from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import (
     CONVERT,
     find_dicom,
-    has_session,
     list_ignored,
     list_participants,
     list_unusable,
+    missing_sessions,
     select_participants,
 )
 from bids_muscle.dataset.index import read_filters
@@ -243,7 +243,7 @@ def choose_participants(settings: Settings) -> tuple[list[str], bool]:
     if not chosen:
         raise nothing_selected(settings)
     # Some people miss a session; one that nobody has, of those not asked for too, is an error.
-    strange = [each for each in settings.sessions if not has_session(settings.bids_dir, each)]
+    strange = missing_sessions(settings.bids_dir, settings.sessions)
     say_all(
         f'No participant has the session {session} and it is skipped. Check --session-label.'
         for session in strange

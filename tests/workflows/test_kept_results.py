@@ -102,6 +102,25 @@ def uninstall(bids_dir: Path) -> None:
     (bids_dir / 'sub-01').mkdir()
 
 
+@pytest.mark.parametrize('folder', ['ses-2', 'ses-2/anat'])
+def test_a_folder_that_cannot_be_read_is_of_its_session(
+    tiny_dataset: TinyDataset, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    inputs = inputs_of(tiny_dataset(SESSIONS), region='lumbar')
+    scandir = os.scandir
+
+    def refuse(path: Any = '.') -> Any:
+        if str(path).endswith(f'sub-01/{folder}'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    assert [scan.name for scan in ParticipantRun.plan(inputs, '01').scans] == [
+        FIRST,
+        'sub-01_ses-2',
+    ]
+
+
 @pytest.mark.parametrize(('hide', 'left'), [(drop_image, SECOND), (uninstall, 'sub-01')])
 def test_results_stay_while_the_images_are_elsewhere(
     tiny_dataset: TinyDataset,
