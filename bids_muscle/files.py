@@ -16,6 +16,12 @@ _ANNEX = '.git/annex/objects'
 #: First characters of the pointer files that replace the content, and what fetches it.
 _NOTES = {b'/annex/objects/': 'datalad get', b'version https://git-lfs': 'git lfs pull --include'}
 
+#: What to do about a link to nothing.
+RESTORE = (
+    'Restore what is linked. A container sees mounted folders only: mount that folder, too, '
+    'at the same path.'
+)
+
 
 def read_small(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file of limited size.
@@ -79,6 +85,20 @@ def how_to_fetch(path: Path) -> str | None:
         return None
     commands = (command for note, command in _NOTES.items() if start.startswith(note))
     return next((_sentence(command, path) for command in commands), None)
+
+
+def leads_to(path: Path) -> str | None:
+    """Return where a link leads of which nothing is there, else None.
+
+    Parameters
+    ----------
+    path
+        A file, a link, or nothing.
+    """
+    with suppress(OSError):
+        if path.is_symlink() and not path.exists():
+            return path.readlink().as_posix()
+    return None
 
 
 def _sentence(command: str, path: Path) -> str:

@@ -34,7 +34,7 @@ from bids_muscle.errors import (
     MissingInputError,
     UnreadableImageError,
 )
-from bids_muscle.files import how_to_fetch
+from bids_muscle.files import RESTORE, how_to_fetch, leads_to
 from bids_muscle.imaging.extensions import MAX_HEADER_BYTES, check_extensions
 
 #: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
@@ -347,6 +347,8 @@ def _open(path: Path) -> Nifti1Image:
     path = Path(path)
     if fetch := how_to_fetch(path):
         raise MissingInputError(f'{path} is a placeholder of git-annex or Git LFS.', fetch)
+    if target := leads_to(path):
+        raise MissingInputError(f'{path} is a link to {target}, which is not there.', RESTORE)
     try:
         # Opening a pipe would wait for ever.
         if not path.is_file() and path.exists() and not path.is_dir():

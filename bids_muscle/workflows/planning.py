@@ -39,6 +39,7 @@ from bids_muscle.errors import (
     Problem,
     problem_of,
 )
+from bids_muscle.files import RESTORE, leads_to
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_external, find_model
@@ -297,15 +298,23 @@ def folder_remarks(bids_dir: Path) -> list[str]:
         unusable, ignored = list_unusable(bids_dir), list_ignored(bids_dir)
     except MissingInputError:
         return []
+    gone = [name for name in unusable if leads_to(bids_dir / name)]
+    misnamed = [name for name in unusable if name not in gone]
     remarks = []
-    if unusable:
+    if gone:
+        folders = 'folders are links' if gone[1:] else 'folder is a link'
+        remarks.append(
+            f'{len(gone)} {folders} to what is not there, and skipped: {name_some(gone)}. '
+            f'{RESTORE}'
+        )
+    if misnamed:
         are = (
             'folders are not BIDS participants and are skipped'
-            if unusable[1:]
+            if misnamed[1:]
             else 'folder is not a BIDS participant and is skipped'
         )
         remarks.append(
-            f'{len(unusable)} {are}: {name_some(unusable)}. '
+            f'{len(misnamed)} {are}: {name_some(misnamed)}. '
             'Rename to sub- with letters and digits, or list in .bidsignore.'
         )
     if ignored:

@@ -24,6 +24,11 @@ def _not_fetched(path: Path) -> None:
     path.symlink_to('../../.git/annex/objects/none')
 
 
+def _not_mounted(path: Path) -> None:
+    """Leave a link into an archive that a container does not see."""
+    path.symlink_to('/archive/2026/scan.nii.gz')
+
+
 def _absent(path: Path) -> None:
     """Leave nothing."""
 
@@ -70,6 +75,7 @@ def test_the_disk_that_is_full_is_the_one_that_is_named(
     [
         ([_junk], ExitCode.BAD_DATA),
         ([_not_fetched], ExitCode.NO_INPUT),
+        ([_not_mounted], ExitCode.NO_INPUT),
         ([_absent], ExitCode.NOTHING_SELECTED),
         ([_junk, _junk, _absent], ExitCode.BAD_DATA),
         ([_junk, _not_fetched], ExitCode.FAILURE),
@@ -88,5 +94,7 @@ def test_the_code_that_all_failures_share_or_1(
     said = capsys.readouterr().err
     assert 'Traceback' not in said
     assert 'with -vv' not in said  # the remedy of an error that nobody foresaw
+    assert ('/archive/2026/scan.nii.gz' in said) == (_not_mounted in kinds)
+    assert ('mount that folder' in said) == (_not_mounted in kinds)
     for number in range(len(kinds)):
         assert f'sub-{number}' in said

@@ -11,6 +11,7 @@ import pytest
 from bids_muscle.cli.main import main
 from bids_muscle.cli.slurm import main as slurm
 from bids_muscle.errors import ExitCode
+from bids_muscle.workflows.planning import folder_remarks
 
 NAMES = ('sub-C_02', 'sub-P 04', 'Sub-05', 'sub-06.bak')
 
@@ -121,3 +122,12 @@ def test_an_old_record_never_fills_a_gap_of_today(
     capsys.readouterr()
     assert people() == {'sub-01': ('30', 'F'), 'sub-02': ('31', 'M')}
     assert 'The data that the participant level recorded' in _said(capsys)[1][0]
+
+
+def test_participants_of_an_archive_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / 'C1/anat').mkdir(parents=True)
+    (tmp_path / 'sub-01').symlink_to('/archive/2026/sub-01')
+    linked, misnamed = folder_remarks(tmp_path)
+    assert linked.startswith('1 folder is a link to what is not there, and skipped: sub-01. ')
+    assert 'mount that folder' in linked
+    assert misnamed.startswith('1 folder is not a BIDS participant and is skipped: C1. Rename')
