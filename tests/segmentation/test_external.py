@@ -217,6 +217,23 @@ def test_two_classes_of_one_muscle_are_refused(tmp_path: Path) -> None:
         find_model(str(whole_body(tmp_path, structures)), 'lumbar')
 
 
+def test_other_names_of_the_classes_make_another_model_of_it(tmp_path: Path) -> None:
+    folder = monai_bundle(tmp_path / 'net')
+    names = folder / 'configs/metadata.json'
+    before = find_model(str(folder), 'lumbar')
+    text = names.read_text()
+    # The sides were exchanged, and somebody mends it: earlier results do not count any more.
+    swapped = text.replace('Erector_spinae_L', 'erector spinae R').replace('"R er', '"L er')
+    names.write_text(swapped)
+    after = find_model(str(folder), 'lumbar')
+    assert [label.side for label in before.labels] == ['left', 'right']
+    assert [label.side for label in after.labels] == ['right', 'left']
+    assert after.card != before.card
+    names.write_text(text.replace('R erector', 'L erector'))
+    with pytest.raises(ModelError, match=r'Rename those .* in .*metadata\.json'):
+        find_model(str(folder), 'lumbar')
+
+
 def test_the_two_files_belong_together(tmp_path: Path) -> None:
     path = musclemap(tmp_path)
     for name in (path, path.with_suffix('.json'), tmp_path):
