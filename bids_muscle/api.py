@@ -21,7 +21,7 @@ from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
-from bids_muscle.imaging.conform import load_image, to_canonical, to_native
+from bids_muscle.imaging.conform import load_image, make_image, to_canonical, to_native
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +155,12 @@ def measure(
     UserWarning
         As for :func:`segment`.
     """
-    from bids_muscle.measurement.table import measure_scan
+    from bids_muscle.measurement.table import checked_numbers, measure_scan
 
     table = _bundle(model, region, model_orientation).labels
     prepared = _prepare(images, bias_correction=bias_correction)
-    numbers = to_canonical(_loaded(labels))
+    drawn = to_canonical(_loaded(labels))
+    numbers = make_image(checked_numbers(drawn, table), drawn.affine)
     return measure_scan(
         numbers,
         table,

@@ -17,8 +17,9 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 from scipy.ndimage import zoom
 
+import bids_muscle
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import BadDataError, ModelError
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.external import convert_external
 from bids_muscle.segmentation.predictor import Predictor
@@ -232,6 +233,20 @@ def test_other_names_of_the_classes_make_another_model_of_it(tmp_path: Path) -> 
     names.write_text(text.replace('R erector', 'L erector'))
     with pytest.raises(ModelError, match=r'Rename those .* in .*metadata\.json'):
         find_model(str(folder), 'lumbar')
+
+
+def test_a_label_map_in_floating_point_is_read(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(
+        np.random.default_rng(0).uniform(1, 9, (40, 36, 3)).astype('f4'), np.diag([2.0, 2, 4, 1])
+    )
+    drawn = np.zeros(image.shape, 'f4')
+    drawn[5:15, 10:20], drawn[20:30, 10:20] = 5100, 5110
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path)}
+    found = bids_muscle.measure({'T2w': image}, nib.Nifti1Image(drawn, image.affine), **how)
+    sizes = dict(zip(found['name'], found['volume_ml'], strict=True))
+    assert sizes['left multifidus'] == sizes['right multifidus'] == pytest.approx(4.8)
+    with pytest.raises(BadDataError, match='not whole'):
+        bids_muscle.measure({'T2w': image}, nib.Nifti1Image(drawn / 3, image.affine), **how)
 
 
 def test_the_two_files_belong_together(tmp_path: Path) -> None:
