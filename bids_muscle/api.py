@@ -17,11 +17,12 @@ from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS
 from bids_muscle.dataset.names import name_ending
+from bids_muscle.dataset.planes import plane_warnings
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
-from bids_muscle.imaging.conform import load_image, make_image, to_canonical, to_native
+from bids_muscle.imaging.conform import grid_of, load_image, make_image, to_canonical, to_native
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +276,7 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
                 f'The {name} image has {len(image.shape)} dimensions.', 'Give one volume.'
             )
     prepared = prepare_scan(loaded, bias_correction=bias_correction)
-    for text in prepared.warnings:
+    for text in (*prepared.warnings, *plane_warnings(grid_of(prepared.native))):
         warnings.warn(text, stacklevel=3)
     return prepared
 

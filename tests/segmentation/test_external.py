@@ -235,6 +235,19 @@ def test_other_names_of_the_classes_make_another_model_of_it(tmp_path: Path) -> 
         find_model(str(folder), 'lumbar')
 
 
+def slope(shape: tuple[int, int, int], zooms: tuple[float, float, float]) -> nib.Nifti1Image:
+    """Give an image that grows brighter from left to right, so that classes are large pieces."""
+    bright = np.arange(1, shape[0] + 1, dtype=np.float32)[:, None, None] ** 3
+    return nib.Nifti1Image(np.tile(bright, (1, *shape[1:])), np.diag([*zooms, 1.0]))
+
+
+def test_a_sagittal_scan_given_for_an_axial_one_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path), 'model_overlap': 0.0}
+    with pytest.warns(UserWarning, match='The slices are sagittal'):
+        bids_muscle.segment({'T2w': slope((12, 40, 6), (5, 2, 2))}, **how)
+
+
 def test_a_label_map_in_floating_point_is_read(tmp_path: Path) -> None:
     image = nib.Nifti1Image(
         np.random.default_rng(0).uniform(1, 9, (40, 36, 3)).astype('f4'), np.diag([2.0, 2, 4, 1])
