@@ -104,7 +104,7 @@ def segment(
         )
     prepared = _prepare(images, bias_correction=bias_correction and not external)
     # A fat fraction has no anatomy where there is no signal.
-    seen = {key: prepared.corrected[key] for key in images if key != Contrast.FAT_FRACTION}
+    seen = {key: prepared.corrected[key] for key in _ordered(images) if key != 'fatfraction'}
     predictor = Predictor(bundle, device=device, overlap=model_overlap)
     found = predictor.segment(seen or prepared.corrected)
     return to_native(found.labels, prepared.native)
@@ -165,7 +165,7 @@ def measure(
     return measure_scan(
         numbers,
         table,
-        _scan_images(prepared, next(iter(images)), numbers),
+        _scan_images(prepared, next(iter(_ordered(images))), numbers),
         fat_method=fat_method,
         height_m=height_m,
         levels=_levels(prepared, numbers, table) if region in REGIONS else None,
@@ -260,6 +260,11 @@ def _loaded(image: Image) -> Nifti1Image:
     return image if isinstance(image, Nifti1Image) else load_image(Path(image))
 
 
+def _ordered(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Return the images in the order of the command: a model may look at the first one alone."""
+    return {str(name): images[name] for name in Contrast if name in images}
+
+
 def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedScan:
     """Bring the images to one grid and to RAS+ voxel order; say what is odd about them."""
     from bids_muscle.imaging.prepare import prepare_scan
@@ -269,7 +274,7 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
     if unknown or not images:
         what = f'The contrast {unknown[0]!r} is unknown.' if unknown else 'There is no image.'
         raise UsageError(what, f'Give images by one of: {", ".join(contrasts)}.')
-    loaded = {name: _loaded(image) for name, image in images.items()}
+    loaded = {name: _loaded(image) for name, image in _ordered(images).items()}
     for name, image in loaded.items():
         if len(image.shape) != 3:
             raise BadDataError(

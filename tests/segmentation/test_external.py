@@ -241,6 +241,19 @@ def slope(shape: tuple[int, int, int], zooms: tuple[float, float, float]) -> nib
     return nib.Nifti1Image(np.tile(bright, (1, *shape[1:])), np.diag([*zooms, 1.0]))
 
 
+def test_the_first_image_is_that_of_the_command_in_any_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    water = slope((40, 36, 3), (2, 2, 4))
+    fat = nib.Nifti1Image(np.asarray(water.dataobj)[::-1], water.affine)
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path), 'model_overlap': 0.0}
+    one, other = (
+        np.asarray(bids_muscle.segment(images, **how).dataobj)
+        for images in ({'water': water, 'fat': fat}, {'fat': fat, 'water': water})
+    )
+    assert len(np.unique(one)) > 1
+    assert np.array_equal(one, other)
+
+
 def test_a_sagittal_scan_given_for_an_axial_one_is_told(tmp_path: Path) -> None:
     torch.manual_seed(0)
     how = {'region': 'lumbar', 'model': musclemap(tmp_path), 'model_overlap': 0.0}
