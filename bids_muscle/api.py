@@ -17,11 +17,12 @@ from nibabel import Nifti1Image
 
 from bids_muscle.anatomy.labels import OTHER_REGIONS, REGIONS
 from bids_muscle.dataset.names import name_ending
+from bids_muscle.dataset.planes import plane_warnings
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.scan import DIXON, Contrast
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
-from bids_muscle.imaging.conform import load_image, to_canonical, to_native
+from bids_muscle.imaging.conform import grid_of, load_image, make_image, to_canonical, to_native
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ def segment(
         )
     prepared = _prepare(images, bias_correction=bias_correction and not external)
     # A fat fraction has no anatomy where there is no signal.
-    seen = {key: prepared.corrected[key] for key in images if key != Contrast.FAT_FRACTION}
+    seen = {key: prepared.corrected[key] for key in _ordered(images) if key != 'fatfraction'}
     predictor = Predictor(bundle, device=device, overlap=model_overlap)
     found = predictor.segment(seen or prepared.corrected)
     return to_native(found.labels, prepared.native)
@@ -155,15 +156,16 @@ def measure(
     UserWarning
         As for :func:`segment`.
     """
-    from bids_muscle.measurement.table import measure_scan
+    from bids_muscle.measurement.table import checked_numbers, measure_scan
 
     table = _bundle(model, region, model_orientation).labels
     prepared = _prepare(images, bias_correction=bias_correction)
-    numbers = to_canonical(_loaded(labels))
+    drawn = to_canonical(_loaded(labels))
+    numbers = make_image(checked_numbers(drawn, table), drawn.affine)
     return measure_scan(
         numbers,
         table,
-        _scan_images(prepared, next(iter(images)), numbers),
+        _scan_images(prepared, next(iter(_ordered(images))), numbers),
         fat_method=fat_method,
         height_m=height_m,
         levels=_levels(prepared, numbers, table) if region in REGIONS else None,
@@ -258,6 +260,11 @@ def _loaded(image: Image) -> Nifti1Image:
     return image if isinstance(image, Nifti1Image) else load_image(Path(image))
 
 
+def _ordered(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Return the images in the order of the command: a model may look at the first one alone."""
+    return {str(name): images[name] for name in Contrast if name in images}
+
+
 def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedScan:
     """Bring the images to one grid and to RAS+ voxel order; say what is odd about them."""
     from bids_muscle.imaging.prepare import prepare_scan
@@ -267,14 +274,14 @@ def _prepare(images: Mapping[str, Image], *, bias_correction: bool) -> PreparedS
     if unknown or not images:
         what = f'The contrast {unknown[0]!r} is unknown.' if unknown else 'There is no image.'
         raise UsageError(what, f'Give images by one of: {", ".join(contrasts)}.')
-    loaded = {name: _loaded(image) for name, image in images.items()}
+    loaded = {name: _loaded(image) for name, image in _ordered(images).items()}
     for name, image in loaded.items():
         if len(image.shape) != 3:
             raise BadDataError(
                 f'The {name} image has {len(image.shape)} dimensions.', 'Give one volume.'
             )
     prepared = prepare_scan(loaded, bias_correction=bias_correction)
-    for text in prepared.warnings:
+    for text in (*prepared.warnings, *plane_warnings(grid_of(prepared.native))):
         warnings.warn(text, stacklevel=3)
     return prepared
 

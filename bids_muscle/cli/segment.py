@@ -74,6 +74,7 @@ def _segment(args: argparse.Namespace) -> None:
         raise UsageError(
             f'{args.output} is not a .nii.gz file.', 'Give the label map last, as .nii.gz.'
         )
+    _check_output(args.output, args.images)
     images = dict(map(_named, args.images))
     if len(images) < len(args.images):
         raise UsageError('Two images have the same contrast.', 'Name each with CONTRAST=IMAGE.')
@@ -95,21 +96,40 @@ def _segment(args: argparse.Namespace) -> None:
         print(f'bids_muscle-segment: {text}', file=sys.stderr)
 
 
+def _check_output(output: Path, words: Sequence[str]) -> None:
+    """Refuse an image in the place of the label map, which would be written over it."""
+    contrast, equals, _ = str(output).partition('=')
+    forgotten = equals and contrast in list(Contrast)
+    inputs = {Path(part).resolve() for word in words for part in (word, word.partition('=')[2])}
+    if forgotten or (output.exists() and (output.resolve() in inputs or _contrast(output))):
+        raise UsageError(
+            f'The label map would be written over the image {output}.',
+            'Give the label map last, under a name of its own.',
+        )
+
+
 def _named(word: str) -> tuple[str, Path]:
     """Return the contrast and the path of an image, the contrast from its name if need be."""
-    from bids_muscle.dataset.contrasts import classify, load_contrast_rules
-
     contrast, equals, path = word.partition('=')
     if equals and contrast in list(Contrast):
         return contrast, Path(path)
-    entities, suffix = _entities(Path(word))
-    match = classify(load_contrast_rules(), suffix, entities, _sidecar(Path(word)))
-    if match is None or match.contrast is None or match.unclear:
+    found = _contrast(Path(word))
+    if found is None:
         raise UsageError(
             f'The contrast of {word} is not in its name or sidecar.',
             f'Give CONTRAST={word} with one of: {_CONTRASTS}.',
         )
-    return str(match.contrast), Path(word)
+    return found, Path(word)
+
+
+def _contrast(path: Path) -> str | None:
+    """Return the contrast of an image by its name and sidecar; None where they do not say."""
+    from bids_muscle.dataset.contrasts import classify, load_contrast_rules
+
+    entities, suffix = _entities(path)
+    match = classify(load_contrast_rules(), suffix, entities, _sidecar(path))
+    unknown = match is None or match.contrast is None or match.unclear
+    return None if unknown else str(match.contrast)
 
 
 def _region(paths: Sequence[Path] | Any) -> str:

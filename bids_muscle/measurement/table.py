@@ -109,7 +109,7 @@ def measure_scan(
 
     # Voxels in RAS+ order: slices run from inferior to superior, however the scan is stored.
     order = io_orientation(labels.affine)
-    numbers = apply_orientation(_checked_numbers(labels, table), order)
+    numbers = apply_orientation(checked_numbers(labels, table), order)
     signals = images.signals(labels)
     grid = SliceStack(
         numbers.shape,
@@ -285,7 +285,14 @@ def _fat_map(
     return Nifti1Image(found, labels.affine)
 
 
-def _checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
+def checked_numbers(labels: Nifti1Image, table: LabelTable) -> np.ndarray:
+    """Return the label map as int32.
+
+    Raises
+    ------
+    BadDataError
+        If it has numbers that are not whole, or not in the table.
+    """
     data = np.asanyarray(labels.dataobj)
     numbers = np.rint(data).astype(np.int32)
     if not np.array_equal(numbers, data):

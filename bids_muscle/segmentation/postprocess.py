@@ -12,6 +12,9 @@ from bids_muscle.errors import ModelError
 BRIDGE_MM = 16.0
 #: A piece of a muscle smaller than this share of its largest piece is dropped.
 LEAST_SHARE = 0.1
+#: Slices without any muscle that the scanner lost part no muscles, up to this height, mm; a single
+#: one never does.
+LOST_MM = 16.0
 #: Of a label that the main group has less of than this share of what lies apart, the piece apart
 #: may be the muscle.
 APART_SHARE = 0.25
@@ -150,7 +153,8 @@ def keep_muscles(
 
     The main group of muscles is kept, that of the greatest size times the number of its labels,
     where parts nearer than `bridge_mm` in plane, or in touching slices, belong to one group; so
-    neither a false patch larger than one true muscle nor an arm displaces it. A muscle may lie
+    neither a false patch larger than one true muscle nor an arm displaces it. Slices touch also
+    where those between them are lost (:data:`LOST_MM`). A muscle may lie
     apart from all others, as a psoas does in a slice at L5/S1: of a label that the main group
     lacks, what lies apart is kept where anatomy lets it be (:data:`BESIDE_MM`). Where the main
     group is a single muscle, anatomy says nothing, and what it lacks is kept. Then, within each
@@ -183,7 +187,8 @@ def keep_muscles(
     if not labels.any():
         return labels.copy()
     box = tuple(slice(w.min(), w.max() + 1) for w in np.nonzero(labels))
-    inner = labels[box]
+    planes = _not_lost(labels[box].any((0, 1)), zooms_mm[2])
+    inner = labels[box][..., planes]
     group = _groups(inner > 0, zooms_mm, bridge_mm)
     muscle, base = inner > 0, int(inner.max()) + 1
     pairs, counts = np.unique(group[muscle] * base + inner[muscle], return_counts=True)
@@ -201,8 +206,16 @@ def keep_muscles(
         if part is not None:
             _drop_specks(kept[part], number)
     out = np.zeros_like(labels)
-    out[box] = kept
+    out[box][..., planes] = kept
     return out
+
+
+def _not_lost(filled: np.ndarray, slice_mm: float) -> np.ndarray:
+    """Return the slices with muscle, and one without it in each gap that is no lost slice."""
+    known = np.flatnonzero(filled)
+    empty = np.diff(known) - 1
+    wide = known[:-1][(empty > 1) & (empty * slice_mm > LOST_MM)]
+    return np.sort(np.concatenate([known, wide + 1]))
 
 
 def _groups(muscle: np.ndarray, zooms_mm: Sequence[float], bridge_mm: float) -> np.ndarray:

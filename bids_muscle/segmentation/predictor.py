@@ -221,7 +221,7 @@ class Predictor:
         else:
             segmented = self._whole(volumes, zooms, compute)
         confidence = segmented.confidence
-        labels = postprocess(segmented.labels, zooms, self.model.postprocess)
+        labels = postprocess(segmented.labels, zooms, self.model.postprocess, self.model.bridge_mm)
         if np.count_nonzero(labels) * np.prod(zooms) / 1000 < LEAST_ML:
             raise _nothing_found(self.model.plane)
         back = np.argsort(axes)

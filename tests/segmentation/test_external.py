@@ -17,8 +17,9 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 from scipy.ndimage import zoom
 
+import bids_muscle
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import ModelError
+from bids_muscle.errors import BadDataError, ModelError
 from bids_muscle.segmentation.catalogue import find_model, load_model
 from bids_muscle.segmentation.external import convert_external
 from bids_muscle.segmentation.predictor import Predictor
@@ -215,6 +216,63 @@ def test_two_classes_of_one_muscle_are_refused(tmp_path: Path) -> None:
     structures = {'multifidus': 5100, 'thoracolumbar multifidus': 5150}
     with pytest.raises(ModelError, match='same structure left multifidus: left multifidus, left'):
         find_model(str(whole_body(tmp_path, structures)), 'lumbar')
+
+
+def test_other_names_of_the_classes_make_another_model_of_it(tmp_path: Path) -> None:
+    folder = monai_bundle(tmp_path / 'net')
+    names = folder / 'configs/metadata.json'
+    before = find_model(str(folder), 'lumbar')
+    text = names.read_text()
+    # The sides were exchanged, and somebody mends it: earlier results do not count any more.
+    swapped = text.replace('Erector_spinae_L', 'erector spinae R').replace('"R er', '"L er')
+    names.write_text(swapped)
+    after = find_model(str(folder), 'lumbar')
+    assert [label.side for label in before.labels] == ['left', 'right']
+    assert [label.side for label in after.labels] == ['right', 'left']
+    assert after.card != before.card
+    names.write_text(text.replace('R erector', 'L erector'))
+    with pytest.raises(ModelError, match=r'Rename those .* in .*metadata\.json'):
+        find_model(str(folder), 'lumbar')
+
+
+def slope(shape: tuple[int, int, int], zooms: tuple[float, float, float]) -> nib.Nifti1Image:
+    """Give an image that grows brighter from left to right, so that classes are large pieces."""
+    bright = np.arange(1, shape[0] + 1, dtype=np.float32)[:, None, None] ** 3
+    return nib.Nifti1Image(np.tile(bright, (1, *shape[1:])), np.diag([*zooms, 1.0]))
+
+
+def test_the_first_image_is_that_of_the_command_in_any_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    water = slope((40, 36, 3), (2, 2, 4))
+    fat = nib.Nifti1Image(np.asarray(water.dataobj)[::-1], water.affine)
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path), 'model_overlap': 0.0}
+    one, other = (
+        np.asarray(bids_muscle.segment(images, **how).dataobj)
+        for images in ({'water': water, 'fat': fat}, {'fat': fat, 'water': water})
+    )
+    assert len(np.unique(one)) > 1
+    assert np.array_equal(one, other)
+
+
+def test_a_sagittal_scan_given_for_an_axial_one_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path), 'model_overlap': 0.0}
+    with pytest.warns(UserWarning, match='The slices are sagittal'):
+        bids_muscle.segment({'T2w': slope((12, 40, 6), (5, 2, 2))}, **how)
+
+
+def test_a_label_map_in_floating_point_is_read(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(
+        np.random.default_rng(0).uniform(1, 9, (40, 36, 3)).astype('f4'), np.diag([2.0, 2, 4, 1])
+    )
+    drawn = np.zeros(image.shape, 'f4')
+    drawn[5:15, 10:20], drawn[20:30, 10:20] = 5100, 5110
+    how = {'region': 'lumbar', 'model': musclemap(tmp_path)}
+    found = bids_muscle.measure({'T2w': image}, nib.Nifti1Image(drawn, image.affine), **how)
+    sizes = dict(zip(found['name'], found['volume_ml'], strict=True))
+    assert sizes['left multifidus'] == sizes['right multifidus'] == pytest.approx(4.8)
+    with pytest.raises(BadDataError, match='not whole'):
+        bids_muscle.measure({'T2w': image}, nib.Nifti1Image(drawn / 3, image.affine), **how)
 
 
 def test_the_two_files_belong_together(tmp_path: Path) -> None:

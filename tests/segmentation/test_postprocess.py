@@ -42,6 +42,19 @@ def test_a_muscle_shifted_between_thick_slices_keeps_all_its_slices() -> None:
     assert np.array_equal(keep_muscles(truth, ZOOMS), truth)
 
 
+@pytest.mark.parametrize(('at', 'lost'), [(2, 1), (3, 1), (5, 4), (10, 1)])
+def test_slices_that_the_scanner_lost_do_not_part_the_muscles(at: int, lost: int) -> None:
+    labels = np.repeat(muscles(), 2, axis=2)
+    labels[..., at : at + lost] = 0
+    assert np.array_equal(keep_muscles(labels, ZOOMS), labels)
+
+
+def test_what_lies_beyond_many_empty_slices_is_judged_apart() -> None:
+    labels = np.repeat(muscles(), 2, axis=2)
+    labels[..., 5:10] = 0
+    assert not keep_muscles(labels, ZOOMS)[..., 10:].any()
+
+
 def test_drops_specks_near_the_muscle() -> None:
     labels = muscles()
     labels[45:47, 44:46, 2] = 1

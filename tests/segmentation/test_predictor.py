@@ -217,6 +217,16 @@ def painting(shape: tuple[int, int, int]) -> tuple[nib.Nifti1Image, np.ndarray]:
     return nib.Nifti1Image((labels / 4).astype(np.float32), np.diag([2, 2, 4, 1.0])), labels
 
 
+def test_muscles_as_far_apart_as_the_model_says_stay_together() -> None:
+    labels = np.zeros((90, 30, 3), np.uint8)
+    # The third is 36 mm beside the others, as sternocleidomastoid is.
+    labels[10:25, 5:25], labels[25:40, 5:25], labels[58:68, 5:25] = 1, 2, 3
+    image = nib.Nifti1Image((labels / 4).astype(np.float32), np.diag([2, 2, 4, 1.0]))
+    for bridge_mm, kept in ((40.0, True), (16.0, False)):
+        found = Predictor(painter(bridge_mm=bridge_mm)).segment({'T1w': image}).labels
+        assert np.array_equal(found.dataobj, labels) == kept
+
+
 @given(
     shape=st.tuples(st.integers(18, 40), st.integers(18, 40), st.integers(1, 7)),
     patch=st.tuples(st.integers(4, 24), st.integers(4, 24), st.integers(1, 5)),

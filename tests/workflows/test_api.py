@@ -117,6 +117,27 @@ def test_the_command_says_what_is_missing(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['water=sub-1_water.nii.gz', 'sub-1_fat.nii.gz'],  # the label map was forgotten
+        ['water=sub-1_water.nii.gz', 'fat=sub-1_fat.nii.gz'],
+        ['T2w=scan.nii.gz', 'scan.nii.gz'],
+    ],
+)
+def test_no_image_is_written_over(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ('sub-1_water.nii.gz', 'sub-1_fat.nii.gz', 'scan.nii.gz'):
+        (tmp_path / name).write_bytes(b'')
+    assert main([*words, '--region', 'lumbar']) == ExitCode.USAGE
+    assert 'would be written over the image' in capsys.readouterr().err
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = 'import sys, bids_muscle; assert "numpy" not in sys.modules; assert bids_muscle.segment'
     subprocess.run([sys.executable, '-c', code], check=True)

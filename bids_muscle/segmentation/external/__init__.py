@@ -77,7 +77,7 @@ def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
             raise ModelError(
                 f'The model {path} has {len(same)} classes for the same structure {label.name}: '
                 f'{", ".join(same)}.',
-                f'Rename those that are not {label.muscle} in {spec.config}.',
+                f'Rename those that are not {label.muscle} in {spec.named_in or spec.config}.',
             )
     return ModelBundle(
         path=path.absolute(),
@@ -94,6 +94,9 @@ def read_external(path: Path, orientation: str | None = None) -> ModelBundle:
             'external': spec.kind,
             'orientation': spec.orientation,
             'numbers': list(spec.numbers),
+            # Files beside the configuration say these; another name, or side, is another result.
+            'labels': {str(code): name for code, name in codes.items()},
+            'channels': list(spec.channels),
         },
     )
 

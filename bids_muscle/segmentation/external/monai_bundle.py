@@ -138,6 +138,7 @@ def read(path: Path) -> Spec:
             name=str(metadata.get('name', path.name)),
             version=str(metadata.get('version', 'unknown')),
             config=config,
+            named_in=path / 'configs/metadata.json',
             weights=(weights,),
             build=partial(_build, target, network),
             n_classes=n_classes,

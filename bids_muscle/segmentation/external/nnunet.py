@@ -86,6 +86,7 @@ def read(path: Path) -> Spec:
             name=f'{dataset.get("name", path.parent.name)} {name}',
             version=str(plans.get('plans_name', 'unknown')),
             config=config,
+            named_in=path / 'dataset.json',
             weights=weights,
             build=partial(_build, architecture, inputs=len(inputs), classes=len(classes)),
             n_classes=len(classes),

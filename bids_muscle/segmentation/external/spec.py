@@ -52,6 +52,8 @@ class Spec:
         Whose model it is, and what the outputs say about it.
     config
         The file that says how it is built.
+    named_in
+        The file that names its classes, if that is another one.
     weights
         One file, or one per fold.
     build
@@ -98,6 +100,7 @@ class Spec:
     beside: Callable[[Any], Mapping[str, str]] = lambda loaded: {}
     mirrors: Callable[[Mapping[str, str]], tuple[tuple[int, ...], ...]] = lambda beside: ()
     codes: Mapping[int, int] = field(default_factory=dict)
+    named_in: Path | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
