@@ -129,6 +129,7 @@ def write_group(
         series,
         order=cohort.order_text,
         formula=options.formula,
+        exclusion_list=bool(options.exclude),
     )
     paper, paper_files = _write_paper(output_dir, flow, text)
     text_of_page = _render(
