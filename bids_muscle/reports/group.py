@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
@@ -13,7 +13,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
 from bids_muscle.dataset.writer import write_text, write_together
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
-from bids_muscle.reports.cohort import People, analysed_measures
+from bids_muscle.reports.cohort import analysed_measures
 from bids_muscle.reports.cohort_files import write_cohort_tables, write_review_tables
 from bids_muscle.reports.cohort_input import Cohort, GroupOptions, RawTables, settle_cohort
 from bids_muscle.reports.cohort_values import CohortValues
@@ -133,7 +133,7 @@ def write_group(
     )
     paper, paper_files = _write_paper(output_dir, flow, text)
     text_of_page = _render(
-        **_cohort_context(cohort, raw.remarks),
+        **_cohort_context(cohort, raw.remarks, expected),
         causes=cause_table(complete).to_dict('records'),
         tables=[path.relative_to(output_dir).as_posix() for path in tables],
         wall=review.name,
@@ -189,11 +189,13 @@ def _tested(
     return [variable for variable in variables if variable.name in names]
 
 
-def _cohort_context(cohort: Cohort, remarks: Sequence[str]) -> dict[str, Any]:
+def _cohort_context(
+    cohort: Cohort, remarks: Sequence[str], expected: Collection[str]
+) -> dict[str, Any]:
     """Return what the head of the page shows: counts, remarks, models, ratings."""
     scans = cohort.scans
     return {
-        'summary': _summary(scans, cohort.people, cohort.unusable),
+        'summary': _summary(scans, expected, cohort.unusable),
         'notes': [*remarks, *cohort.unknown, *mixed(cohort.values), *cohort.order.notes],
         'models': models_of(scans),
         'order': cohort.order_text,
@@ -235,11 +237,11 @@ def _tests(analyses: Mapping[str, CohortAnalysis]) -> dict[str, dict[str, dict[s
 
 
 def _summary(
-    scans: Sequence[ScanOutputs], people: People, unusable: Sequence[str]
+    scans: Sequence[ScanOutputs], expected: Collection[str], unusable: Sequence[str]
 ) -> list[tuple[str, int]]:
     done = [scan for scan in scans if scan.done]
     counts = [
-        ('Participants', len({scan.record.participant for scan in scans} | set(people))),
+        ('Participants', len({scan.record.participant for scan in scans} | set(expected))),
         ('with a result', len({scan.record.participant for scan in done})),
         ('Scans', len(scans)),
         ('done', len(done)),

@@ -19,6 +19,7 @@ from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.records import StepCost
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError, Problem
+from bids_muscle.reports.cohort_input import RawTables
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outputs import read_scans
@@ -464,6 +465,19 @@ def test_mixed_models_are_said(add_scan: AddScan) -> None:
     add_scan('01')
     output_dir = add_scan('02', model={'name': 'other', 'version': '2', 'sha256': 'ff'})
     assert '2 different models for the lumbar region' in group_page(output_dir).shown
+
+
+def test_the_head_of_the_cohort_counts_everybody_and_blames_no_rater(add_scan: AddScan) -> None:
+    # A dataset without participants.tsv, of which one folder has not been processed.
+    add_scan('01', left_out='another reconstruction counts')
+    output_dir = add_scan('02')
+    *_, path = write_group(output_dir, None, RawTables({}, labels=('01', '02', '03')))
+    page = checked(path)
+    assert '<div><dt>Participants</dt><dd>3</dd></div>' in page.text
+    assert 'In the dataset: 3 participants (2 scans)' in page.text
+    count = len(load_label_table('lumbar'))
+    assert f'{count} muscles of these scans are excluded' in page.shown
+    assert 'Ratings and the exclusion list' not in page.shown
 
 
 def test_an_empty_cohort_has_a_page(tmp_path: Path) -> None:
