@@ -49,7 +49,7 @@ from bids_muscle.reports.scan_data import (
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.analysis import MIN_DF
 from bids_muscle.statistics.cohort import AnalysisPlan, CohortAnalysis
-from bids_muscle.statistics.sessions import session_years
+from bids_muscle.statistics.sessions import SessionOrder, session_years
 from bids_muscle.statistics.variables import Variable
 from bids_muscle.tables import name_some
 
@@ -117,7 +117,7 @@ def write_group(
     review = output_dir / dataset_path('group_review')
     page = output_dir / dataset_path('group_report')
     series = [
-        _series_context(number, *each, values, analyses, norms, centiles)
+        _series_context(number, *each, values, analyses, norms, centiles, cohort.order)
         for number, each in enumerate(by_series(scans), 1)
     ]
     flow = flow_of(scans, expected, cohort.unusable, _tested(shown, analyses, options.groups))
@@ -296,6 +296,7 @@ def _series_context(
     analyses: Mapping[str, CohortAnalysis],
     norms: Norms | None,
     centiles: pd.DataFrame | None,
+    order: SessionOrder,
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
     return {
@@ -305,7 +306,7 @@ def _series_context(
         'analyses': statistics_context(analyses, region, contrast, definitions),
         'norms': None
         if norms is None or centiles is None
-        else centiles_context(norms, centiles, region, contrast, definitions),
+        else centiles_context(norms, centiles, region, contrast, definitions, order),
         'published': published_context(
             region,
             contrast,
