@@ -505,14 +505,22 @@ def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> 
         for extent in ('T12-S1', 'scan')
     )
     output_dir = add_scan('01', rows=rows)
-    assert 'within these vertebral levels: T12-S1.' in participant_page(output_dir, '01').shown
+    shown = participant_page(output_dir, '01').shown
+    assert 'within these vertebral levels: T12-S1.' in shown
+    assert 'Each muscle was measured within its own vertebral levels (T12-S1).' in shown
     add_scan('02', rows=whole)
-    assert 'which depends on its field of view' in participant_page(output_dir, '02').shown
+    shown = participant_page(output_dir, '02').shown
+    assert 'which depends on its field of view' in shown
+    assert 'Muscles were measured wherever the scan shows them' in shown
+    add_scan('04', rows=[*rows, {**whole[0], 'name': 'left psoas major', 'muscle': 'psoas major'}])
+    shown = participant_page(output_dir, '04').shown
+    assert '(T12-S1); muscles whose levels were not known were measured wherever' in shown
+    (output_dir / 'logs/sub-04/sub-04_acq-dixon.json').unlink()
     add_scan('03', rows=whole)
     told = 'In 2 of 3 lumbar scans (water+fat) muscles are measured wherever the scan shows them'
     assert told in group_page(output_dir).shown
     add_scan('01', rows=whole)
-    assert 'wherever the scan shows them' not in group_page(output_dir).shown
+    assert 'muscles are measured wherever the scan' not in group_page(output_dir).shown
 
 
 def _predict(output_dir: Path, participant: str, **dice: float) -> None:
