@@ -13,6 +13,7 @@ from typing import Any
 from bids_muscle.anatomy.labels import BODY, SPINE
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.scan import Contrast
+from bids_muscle.imaging.impossible import SWAPPED_BACK
 from bids_muscle.measurement.muscle import SCAN
 from bids_muscle.reports.measures import extents_of
 from bids_muscle.reports.outputs import ScanOutputs
@@ -137,6 +138,12 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
             fitted_echoes=record.processing.get('fitted_echoes', False),
         ),
     ]
+    if any(warning.endswith(SWAPPED_BACK) for warning in record.warnings):
+        sentences.append(
+            Sentence(
+                'Where two images were swapped, in part or as a whole, they were swapped back.'
+            )
+        )
     if record.processing.get('bias_correction'):
         text = 'Before segmentation, intensity non-uniformity was corrected with N4.'
         if 'external' in record.model:

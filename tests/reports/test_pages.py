@@ -19,6 +19,7 @@ from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.records import StepCost
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError, Problem
+from bids_muscle.imaging.impossible import SWAPPED_BACK
 from bids_muscle.reports.cohort_input import RawTables
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.lights import scan_light
@@ -260,6 +261,10 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
     shown = participant_page(add_scan('02'), '02').shown
     assert 'as reconstructed by the scanner' in shown
     assert '50 %' not in shown.split('Methods')[-1]
+    assert 'swapped back' not in shown
+    warning = f'The scanner swapped water and fat in 3 % of the body. {SWAPPED_BACK}'
+    shown = participant_page(add_scan('03', warnings=(warning,)), '03').shown
+    assert 'they were swapped back' in shown.split('Methods')[-1]
 
 
 def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
