@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource
 
+#: End of the warning about images, or parts of them, that were swapped and no longer are.
+SWAPPED_BACK = 'They are swapped back.'
 #: A voxel is clearly below 0 where it is so by this many times the 20th percentile of all (5 to 12
 #: standard deviations of noise around 0, by how much air there is), but at least and at most by
 #: these shares of the bright signal: splines that resampled an image go below 0 by a tenth.
@@ -104,7 +106,7 @@ def check_images(
             cleaned['inphase'], cleaned['opposedphase'] = (
                 cleaned[name] for name in ('opposedphase', 'inphase')
             )
-            warnings.append(f'{what}. They are swapped back.')
+            warnings.append(f'{what}. {SWAPPED_BACK}')
         else:
             remedy = (
                 'correct EchoTime in the sidecars'

@@ -16,7 +16,7 @@ from bids_muscle.imaging import dixon
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
 from bids_muscle.imaging.dixon import FatSource
-from bids_muscle.imaging.impossible import check_images, doubt_negatives
+from bids_muscle.imaging.impossible import SWAPPED_BACK, check_images, doubt_negatives
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
 from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
@@ -271,9 +271,7 @@ def _swap_warning(swaps: Swaps, mask: np.ndarray, fixed: bool) -> str:
         'in nearly all of the body' if swaps.everywhere else f'in {share_pct:.2g} % of the body'
     )
     done = (
-        'They are swapped back.'
-        if fixed
-        else 'Fat is not measured there. To swap them back, use --fix-swaps.'
+        SWAPPED_BACK if fixed else 'Fat is not measured there. To swap them back, use --fix-swaps.'
     )
     return f'The scanner swapped water and fat {where}. {done}'
 

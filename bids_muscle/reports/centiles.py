@@ -28,7 +28,7 @@ from bids_muscle.reports.norms import (
 from bids_muscle.reports.outputs import MISSING, Definitions, ScanOutputs, number
 from bids_muscle.reports.page import heading
 from bids_muscle.statistics.analysis import too_few
-from bids_muscle.statistics.sessions import label_key
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,12 @@ def _numbers(found: Centile | None, z: float, error: float) -> tuple[float | Non
 
 
 def centiles_context(
-    norms: Norms, table: pd.DataFrame, region: str, contrast: str, definitions: Definitions
+    norms: Norms,
+    table: pd.DataFrame,
+    region: str,
+    contrast: str,
+    definitions: Definitions,
+    order: SessionOrder,
 ) -> dict[str, Any]:
     """Return what the page shows of one region and contrast: a block for each measure."""
     own = table[(table['region'] == region) & (table['contrast'] == contrast)]
@@ -137,7 +142,7 @@ def centiles_context(
     placed = asked[asked['z'].notna()]
     reasons = Counter(asked[asked['z'].isna()]['reason'])
     remarks = Counter(placed[placed['remark'] != MISSING]['remark'])
-    first = _first_sessions(placed)
+    first = _first_sessions(placed, order)
     blocks = [
         {
             'measure': heading(measure, definitions),
@@ -159,12 +164,12 @@ def centiles_context(
     }
 
 
-def _first_sessions(placed: pd.DataFrame) -> pd.DataFrame:
+def _first_sessions(placed: pd.DataFrame, order: SessionOrder) -> pd.DataFrame:
     """Return the values of the first session of each participant: people, not scans."""
     if placed.empty:
         return placed
     sessions = placed.groupby('participant_id', sort=False)['session_id']
-    first = sessions.transform(lambda labels: min(set(labels), key=label_key))
+    first = sessions.transform(order.first)
     return placed[placed['session_id'] == first]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
@@ -13,7 +13,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.participants import read_meanings
 from bids_muscle.dataset.writer import write_text, write_together
 from bids_muscle.reports.centiles import centiles_context, remove_centiles, write_centiles
-from bids_muscle.reports.cohort import People, analysed_measures
+from bids_muscle.reports.cohort import analysed_measures
 from bids_muscle.reports.cohort_files import write_cohort_tables, write_review_tables
 from bids_muscle.reports.cohort_input import Cohort, GroupOptions, RawTables, settle_cohort
 from bids_muscle.reports.cohort_values import CohortValues
@@ -49,7 +49,7 @@ from bids_muscle.reports.scan_data import (
 from bids_muscle.reports.statistics import analyse_cohort, statistics_context, write_statistics
 from bids_muscle.statistics.analysis import MIN_DF
 from bids_muscle.statistics.cohort import AnalysisPlan, CohortAnalysis
-from bids_muscle.statistics.sessions import session_years
+from bids_muscle.statistics.sessions import SessionOrder, session_years
 from bids_muscle.statistics.variables import Variable
 from bids_muscle.tables import name_some
 
@@ -117,7 +117,7 @@ def write_group(
     review = output_dir / dataset_path('group_review')
     page = output_dir / dataset_path('group_report')
     series = [
-        _series_context(number, *each, values, analyses, norms, centiles)
+        _series_context(number, *each, values, analyses, norms, centiles, cohort.order)
         for number, each in enumerate(by_series(scans), 1)
     ]
     flow = flow_of(scans, expected, cohort.unusable, _tested(shown, analyses, options.groups))
@@ -129,10 +129,11 @@ def write_group(
         series,
         order=cohort.order_text,
         formula=options.formula,
+        exclusion_list=bool(options.exclude),
     )
     paper, paper_files = _write_paper(output_dir, flow, text)
     text_of_page = _render(
-        **_cohort_context(cohort, raw.remarks),
+        **_cohort_context(cohort, raw.remarks, expected),
         causes=cause_table(complete).to_dict('records'),
         tables=[path.relative_to(output_dir).as_posix() for path in tables],
         wall=review.name,
@@ -188,11 +189,13 @@ def _tested(
     return [variable for variable in variables if variable.name in names]
 
 
-def _cohort_context(cohort: Cohort, remarks: Sequence[str]) -> dict[str, Any]:
+def _cohort_context(
+    cohort: Cohort, remarks: Sequence[str], expected: Collection[str]
+) -> dict[str, Any]:
     """Return what the head of the page shows: counts, remarks, models, ratings."""
     scans = cohort.scans
     return {
-        'summary': _summary(scans, cohort.people, cohort.unusable),
+        'summary': _summary(scans, expected, cohort.unusable),
         'notes': [*remarks, *cohort.unknown, *mixed(cohort.values), *cohort.order.notes],
         'models': models_of(scans),
         'order': cohort.order_text,
@@ -234,11 +237,11 @@ def _tests(analyses: Mapping[str, CohortAnalysis]) -> dict[str, dict[str, dict[s
 
 
 def _summary(
-    scans: Sequence[ScanOutputs], people: People, unusable: Sequence[str]
+    scans: Sequence[ScanOutputs], expected: Collection[str], unusable: Sequence[str]
 ) -> list[tuple[str, int]]:
     done = [scan for scan in scans if scan.done]
     counts = [
-        ('Participants', len({scan.record.participant for scan in scans} | set(people))),
+        ('Participants', len({scan.record.participant for scan in scans} | set(expected))),
         ('with a result', len({scan.record.participant for scan in done})),
         ('Scans', len(scans)),
         ('done', len(done)),
@@ -293,6 +296,7 @@ def _series_context(
     analyses: Mapping[str, CohortAnalysis],
     norms: Norms | None,
     centiles: pd.DataFrame | None,
+    order: SessionOrder,
 ) -> dict[str, Any]:
     definitions = next((scan.definitions for scan in scans if scan.definitions), {})
     return {
@@ -302,7 +306,7 @@ def _series_context(
         'analyses': statistics_context(analyses, region, contrast, definitions),
         'norms': None
         if norms is None or centiles is None
-        else centiles_context(norms, centiles, region, contrast, definitions),
+        else centiles_context(norms, centiles, region, contrast, definitions, order),
         'published': published_context(
             region,
             contrast,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from bids_muscle.anatomy.labels import REGIONS, UNSIDED, load_label_table
@@ -14,6 +15,7 @@ from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.outputs import MISSING, ScanOutputs, number
 from bids_muscle.reports.page import format_value, grouped_reasons, heading, main_measures
 from bids_muscle.reports.percentiles import Cohort
+from bids_muscle.reports.rows import cells_of
 
 #: Right first, as in the pictures.
 SIDES = ('right', 'left')
@@ -154,15 +156,24 @@ def _chart(scan: ScanOutputs, column: str, colours: Mapping[str, str]) -> dict[s
     return bar_chart(bars, heading(column, scan.definitions))
 
 
+def extents_of(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return the levels within which muscles are measured, each with its muscles."""
+    muscles: dict[str, list[str]] = {}
+    for muscle, extent in dict.fromkeys(cells_of(rows, ('muscle', 'extent'))):
+        # Structures that only models of other programs know have no such levels.
+        if muscle in _muscles_with_levels() and extent != MISSING:
+            muscles.setdefault(extent, []).append(muscle)
+    return muscles
+
+
+@cache
+def _muscles_with_levels() -> frozenset[str]:
+    return frozenset(label.muscle for region in REGIONS for label in load_label_table(region))
+
+
 def _extent(rows: Sequence[Mapping[str, str]]) -> str:
     """Return which part of the muscles is measured, or nothing where the table does not."""
-    # Structures that only models of other programs know have no such levels.
-    known = {label.muscle for region in REGIONS for label in load_label_table(region)}
-    muscles: dict[str, list[str]] = {}
-    for row in (row for row in rows if row['muscle'] in known):
-        if row['muscle'] not in muscles.setdefault(row.get('extent', MISSING), []):
-            muscles[row.get('extent', MISSING)].append(row['muscle'])
-    muscles.pop(MISSING, None)
+    muscles = extents_of(rows)
     if not muscles:
         return ''
     if set(muscles) == {SCAN}:

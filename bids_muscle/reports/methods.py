@@ -13,6 +13,9 @@ from typing import Any
 from bids_muscle.anatomy.labels import BODY, SPINE
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.scan import Contrast
+from bids_muscle.imaging.impossible import SWAPPED_BACK
+from bids_muscle.measurement.muscle import SCAN
+from bids_muscle.reports.measures import extents_of
 from bids_muscle.reports.outputs import ScanOutputs
 from bids_muscle.reports.page import main_measures
 
@@ -135,6 +138,12 @@ def _sentences(scan: ScanOutputs) -> tuple[Sentence, ...]:
             fitted_echoes=record.processing.get('fitted_echoes', False),
         ),
     ]
+    if any(warning.endswith(SWAPPED_BACK) for warning in record.warnings):
+        sentences.append(
+            Sentence(
+                'Where two images were swapped, in part or as a whole, they were swapped back.'
+            )
+        )
     if record.processing.get('bias_correction'):
         text = 'Before segmentation, intensity non-uniformity was corrected with N4.'
         if 'external' in record.model:
@@ -245,12 +254,27 @@ def _spine_sentence(model: Mapping[str, str], versions: Mapping[str, str]) -> Se
 
 
 def _measure_sentences(scan: ScanOutputs) -> list[Sentence]:
-    sentences = []
+    sentences = _extent_sentences(scan)
     for column in main_measures(scan.rows):
         source = str(scan.definitions.get(column, {}).get('Source', ''))
         cites = ('weber2021',) if 'Weber 2021' in source else ()
         sentences.append(Sentence(_MEASURED[column], cites))
     return sentences
+
+
+def _extent_sentences(scan: ScanOutputs) -> list[Sentence]:
+    """Say which part of the muscles all measures are of."""
+    extents = extents_of(scan.rows)
+    levels = ', '.join(sorted(set(extents) - {SCAN}))
+    said = [
+        f'Each muscle was measured within its own vertebral levels ({levels})' if levels else '',
+        f'{"muscles whose levels were not known" if levels else "Muscles"} were measured wherever '
+        'the scan shows them, which depends on its field of view'
+        if SCAN in extents
+        else '',
+    ]
+    text = '; '.join(filter(None, said))
+    return [Sentence(f'{text}.')] if text else []
 
 
 def _version(versions: Mapping[str, str], name: str) -> str:

@@ -18,7 +18,7 @@ from bids_muscle.reports.norms import FORMAT, NormSeries, series_of
 from bids_muscle.reports.outputs import IDENTITY, MISSING, REASON
 from bids_muscle.statistics.cohort import MEASURES, participants
 from bids_muscle.statistics.norms import MIN_PEOPLE, Curve, fit_curve
-from bids_muscle.statistics.sessions import label_key
+from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,8 @@ def norms_of(
     Parameters
     ----------
     table
-        As ``group_muscles.tsv``, with ``scan_key`` and without rows that are excluded.
+        As ``group_muscles.tsv``, with ``scan_key``, of the first sessions, and without rows that
+        are excluded.
     made
         Series of each scan and what made it (``name``, ``version``, ``settings``, ``software``),
         by ``scan_key``.
@@ -188,7 +189,26 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, tuple[NormSeries, dict[
         for record in read_records(folder)
         if record.scan in contrasts
     }
-    return table[table['scan'].isin(scans)].copy(), scans
+    table = table[table['scan'].isin(scans)]
+    series = [scans[name][0] for name in table['scan']]
+    first = table.groupby(['participant_id', series], sort=False)['session_id'].transform(
+        _order(folder).first
+    )
+    return table[table['session_id'] == first].copy(), scans
+
+
+def _order(folder: Path) -> SessionOrder:
+    """Return the order of the sessions that the group level found, as its codebook says it."""
+    import pandas as pd
+
+    try:
+        book = pd.read_csv(
+            folder / dataset_path('group_codebook'), dtype=str, keep_default_na=False
+        )
+        levels = str(book.loc[book['column'] == 'session_id', 'levels'].iloc[0])
+    except (OSError, *PARSE_ERRORS, KeyError, IndexError):
+        return SessionOrder()
+    return SessionOrder(tuple(levels.split(' < ')))
 
 
 def _made(record: Any) -> dict[str, str]:
@@ -205,15 +225,12 @@ def _made(record: Any) -> dict[str, str]:
 def _values(
     table: pd.DataFrame, made: dict[Any, tuple[NormSeries, dict[str, str]]]
 ) -> pd.DataFrame:
-    """Return one row per participant, series, muscle and extent: numbers of the first session."""
+    """Return one row per participant, series, muscle and extent: the mean of the scans."""
     import pandas as pd
 
     table = table.assign(series=[made[key][0] for key in table['scan_key']])
     if 'extent' not in table:
         table['extent'] = MISSING
-    sessions = table.groupby(['participant_id', 'series'], sort=False)['session_id']
-    first = sessions.transform(lambda labels: min(set(labels), key=label_key))
-    table = table[table['session_id'] == first]
     measures = [name for name in MEASURES if name in table]
     numbers = table[measures].apply(pd.to_numeric, errors='coerce')
     keys = ['participant_id', 'series', 'name', 'extent']

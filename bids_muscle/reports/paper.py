@@ -19,30 +19,33 @@ from bids_muscle.statistics.cohort import CohortAnalysis
 
 #: More ways of processing would be a text that nobody reads.
 MOST_WAYS = 6
-#: What each analysis is, in the order of the text; those that were run are told.
+#: Columns of which one has a value where an analysis could be made.
+_RESULTS = ('p', 'shift', 'sdc', 'icc')
+#: What each analysis is, in the order of the text; those that have a result are told.
 _ANALYSES = {
     'harmonisation': Sentence(
-        'Differences between sites were removed by ComBat, keeping sex, age, body mass index and '
-        'session.',
+        'Differences between sites were removed by ComBat, keeping sex, age, body mass index (as '
+        'far as they were known) and session.',
         ('combat',),
     ),
     'site_differences': Sentence(
-        'Sites were compared by analysis of covariance with sex, age and body mass index.'
+        'Sites were compared by analysis of covariance with sex, age and body mass index, as far '
+        'as they were known.'
     ),
     'rm_ancova': Sentence(
-        'Differences between muscles, and effects of sex, age and body mass index, were tested by '
-        'repeated-measures analysis of covariance with sums of squares of type III and the '
-        'correction of Greenhouse and Geisser.',
+        'Differences between muscles, and effects of sex, age and body mass index as far as they '
+        'were known, were tested by repeated-measures analysis of covariance with sums of squares '
+        'of type III and the correction of Greenhouse and Geisser.',
         ('weber2021',),
     ),
     'paired_t': Sentence('Pairs of muscles were compared by paired t tests.'),
     'sex_differences': Sentence(
         'Women and men were compared in each muscle by analysis of covariance with age and body '
-        'mass index.'
+        'mass index, as far as they were known.'
     ),
     'pearson': Sentence(
         'Partial correlations of Pearson and of Spearman were computed with age and body mass '
-        'index, each controlled for the others and sex.'
+        'index, each controlled for the others and sex, as far as they were known.'
     ),
     'change': Sentence(
         'Each later session was compared with the first by paired t tests, and with those who '
@@ -112,6 +115,7 @@ def write_paper(
     *,
     order: str,
     formula: str | None,
+    exclusion_list: bool = False,
 ) -> Paper:
     """Write methods and results.
 
@@ -131,6 +135,8 @@ def write_paper(
         The sessions in the order of time, or nothing.
     formula
         The user's own model.
+    exclusion_list
+        Whether the user gave a list of exclusions.
     """
     kept = [scan for scan in scans if scan.kept]
     further = _statistics_sentences(analyses, formula)
@@ -138,9 +144,14 @@ def write_paper(
     ways, references = write_methods(processed, further=further)
     *ways, statistics = ways
     analysed = {scan.record.participant for scan in kept}
+    judges = [
+        *['raters'] * any(scan.verdict for scan in scans),
+        *['a list of exclusions'] * exclusion_list,
+        *[f'a predicted Dice below {UNUSABLE_DICE:g}'] * any(s.predicted_dice for s in scans),
+    ]
     sections = [
         Section('Methods', 2),
-        Section('Participants and scans', 3, tuple(_participants(flow, kept, order))),
+        Section('Participants and scans', 3, tuple(_participants(flow, kept, order, judges))),
         Section('Image processing', 3, tuple(_processing(ways))),
         Section('Statistical analysis', 3, (_numbered(statistics),)),
         Section('Results', 2),
@@ -160,13 +171,14 @@ def write_paper(
     return Paper(tuple(sections), tuple(references))
 
 
-def _participants(flow: Flow, kept: Sequence[ScanOutputs], order: str) -> Iterator[str]:
+def _participants(
+    flow: Flow, kept: Sequence[ScanOutputs], order: str, judges: Sequence[str]
+) -> Iterator[str]:
     first, last = flow.steps[0], flow.steps[-1]
+    why = f' Scans and muscles were left out where {" or ".join(judges)} spoke against them.'
     yield (
         f'Of {counts_text(first.participants, first.scans)} in the dataset, '
-        f'{counts_text(last.participants, last.scans)} were analysed. Scans and muscles were left '
-        'out where raters, a list of exclusions or a predicted Dice below '
-        f'{UNUSABLE_DICE:g} spoke against them.'
+        f'{counts_text(last.participants, last.scans)} were analysed.{why if judges else ""}'
     )
     manual = sum(scan.manual for scan in kept)
     if manual:
@@ -195,11 +207,11 @@ def _statistics_sentences(
     analyses: Mapping[str, CohortAnalysis], formula: str | None
 ) -> list[Sentence]:
     """Say which analyses were run, by which rule an effect is called one, and with what."""
-    sentences = [
-        Sentence('Each muscle is the mean of left and right.'),
+    told = [
         *_group_sentences(analyses),
-        *(each for name, each in _ANALYSES.items() if name in analyses),
+        *(each for name, each in _ANALYSES.items() if _has_result(analyses.get(name))),
     ]
+    sentences = [Sentence('Each muscle is the mean of left and right.'), *told]
     if formula:
         sentences.append(
             Sentence(
@@ -207,14 +219,16 @@ def _statistics_sentences(
                 'robust to several values of one participant.'
             )
         )
-    sentences.append(
-        Sentence(
-            'Tests are two-sided; p was corrected for all tests of an analysis in the same '
-            'region, contrast and measure by the method of Holm, and p < 0.05 is called an '
-            f'effect. Fewer than {MIN_DF} degrees of freedom of the residuals were not tested.',
-            ('holm',),
+    if told or formula:
+        sentences.append(
+            Sentence(
+                'Tests are two-sided; p was corrected for all tests of an analysis in the same '
+                'region, contrast and measure by the method of Holm, and p < 0.05 is called '
+                f'an effect. Fewer than {MIN_DF} degrees of freedom of the residuals were not '
+                'tested.',
+                ('holm',),
+            )
         )
-    )
     packages = [f'{name} {number}' for name in _PACKAGES if (number := _version(name))]
     sentences.append(
         Sentence(
@@ -225,11 +239,20 @@ def _statistics_sentences(
     return sentences
 
 
+def _has_result(analysis: CohortAnalysis | None) -> bool:
+    """Return whether an analysis says more than why it could not be made."""
+    if analysis is None:
+        return False
+    columns = [name for name in _RESULTS if name in analysis.table]
+    return bool(analysis.table[columns].notna().any(axis=None))
+
+
 def _group_sentences(analyses: Mapping[str, CohortAnalysis]) -> Iterator[Sentence]:
     """Say which columns of the participants were tested, and whether somebody asked for them."""
-    if 'groups' not in analyses:
+    if not _has_result(analyses.get('groups')):
         return
     table = analyses['groups'].table
+    table = table[table['p'].notna()]
     names = listed(list(dict.fromkeys(table['variable'])))
     explored = (table['explored'] == 'yes').all()
     yield Sentence(

@@ -304,16 +304,20 @@ def _parts(
 def _z(
     coefficients: np.ndarray, values: np.ndarray, location: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    from scipy.stats import norm
+    from scipy.special import log_ndtr, ndtri_exp
 
     values = np.asarray(values, float)
     values = np.where(values > 0, values, np.nan)
     median, sd, shape = _parts(coefficients, location, scale)
     raw = np.expm1(shape * (np.log(values) - median)) / (shape * sd)
-    whole = norm.cdf(1 / (sd * abs(shape)))
-    if shape > 0:
-        return np.asarray(norm.isf(norm.sf(raw) / whole))
-    return np.asarray(norm.ppf(norm.cdf(raw) / whole))
+    cut = 1 / (sd * abs(shape))
+    low, high = (-cut, np.inf) if shape > 0 else (-np.inf, cut)
+    # Logarithms of the nearer tail: far out, where a scan is wrong, the share itself rounds to 0.
+    below, above = (
+        log_ndtr(at) + np.log1p(-np.exp(log_ndtr(end) - log_ndtr(at))) - log_ndtr(cut)
+        for at, end in ((raw, low), (-raw, -high))
+    )
+    return np.asarray(np.where(raw < 0, ndtri_exp(below), -ndtri_exp(above)))
 
 
 def _scores(

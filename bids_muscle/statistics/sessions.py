@@ -80,6 +80,17 @@ class SessionOrder:
         there = set(names)
         return [name for name in self.names if name in there]
 
+    def first(self, names: Iterable[str]) -> str:
+        """Return the first of some sessions; without a place in the order, that by its label.
+
+        Examples
+        --------
+        >>> SessionOrder(('ses-b', 'ses-a')).first(['n/a', 'ses-a', 'ses-b'])
+        'ses-b'
+        """
+        place = {name: at for at, name in enumerate(self.names)}
+        return min(set(names), key=lambda name: (place.get(name, len(place)), label_key(name)))
+
 
 def order_sessions(visits: Visits, given: Sequence[str] = ()) -> SessionOrder:
     """Put the sessions of a cohort in the order of time.

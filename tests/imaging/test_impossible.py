@@ -11,7 +11,7 @@ from scipy import ndimage
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.conform import make_image
 from bids_muscle.imaging.dixon import FatSource, fat_source
-from bids_muscle.imaging.impossible import Checked, check_images
+from bids_muscle.imaging.impossible import SWAPPED_BACK, Checked, check_images
 from bids_muscle.imaging.prepare import PreparedScan, prepare_scan
 from bids_muscle.phantom.scanner import complex_noise
 
@@ -124,7 +124,7 @@ def test_phases_that_are_exchanged(scan: DixonPhantom) -> None:
     fixed = check(turned, fix_swaps=True)
     assert not fixed.doubt
     assert np.array_equal(fixed.arrays['inphase'], images['inphase'])
-    assert 'swapped back' in fixed.warnings[0]
+    assert fixed.warnings[0].endswith(SWAPPED_BACK)
     # Water and fat of the scanner do not need them.
     beside = check(turned | only(images, 'water', 'fat'))
     assert not beside.doubt

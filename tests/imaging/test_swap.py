@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from bids_muscle.imaging import swap
 from bids_muscle.imaging.conform import make_image
+from bids_muscle.imaging.impossible import SWAPPED_BACK
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.prepare import prepare_scan
 from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
@@ -165,7 +166,7 @@ def test_prepare_marks_and_on_request_corrects(scan: DixonPhantom) -> None:
     mask = np.asarray(marked.swap.dataobj) > 0
     assert np.array_equal(np.asarray(marked.images['water'].dataobj), swapped[0])
     assert any('--fix-swaps' in warning for warning in marked.warnings)
-    assert any('swapped back' in warning for warning in fixed.warnings)
+    assert any(warning.endswith(SWAPPED_BACK) for warning in fixed.warnings)
     expected = exchange(*swapped, mask)
     for name, data in zip(('water', 'fat'), expected, strict=True):
         assert np.array_equal(np.asarray(fixed.images[name].dataobj), data)

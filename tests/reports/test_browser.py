@@ -19,10 +19,14 @@ from PIL import Image
 from bids_muscle.errors import GridMismatchError
 from bids_muscle.imaging.quality import quality_dictionary
 from bids_muscle.reports.cohort_input import GroupOptions
+from bids_muscle.reports.cohort_values import read_values
 from bids_muscle.reports.group import write_group
+from bids_muscle.reports.outliers import robust_scores
 from bids_muscle.reports.outputs import read_scans, segmentations
 from bids_muscle.reports.participant import write_participant_report
 from bids_muscle.reports.ratings import merge_ratings, read_ratings
+from bids_muscle.reports.review import review_page
+from bids_muscle.reports.scan_data import scan_data
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -482,6 +486,37 @@ def test_ratings_resume_and_come_back(
     page.click('[data-scan=sub-01_acq-dixon]')
     assert page.locator('#muscles input:checked').input_value() == 'right multifidus'
     assert page.input_value('#comment').split() == ['"quoted"', 'tab']
+
+
+def test_ratings_of_another_person_replace_none(
+    visit: Callable[[Path], Page], cohort: Path, tmp_path: Path
+) -> None:
+    page = visit(cohort / 'group_review.html')
+    page.fill('#rater', 'AB')
+    page.click('#start')
+    for key in ('p', 'ArrowRight', 'm', 'Space'):
+        page.keyboard.press(key)
+    page.keyboard.press('Escape')
+    # A mark without a rating would be lost without a word.
+    page.get_by_text('Without a rating, marks and comments are not exported: rate 1').wait_for()
+    path = exported(page, 'json', tmp_path)
+    assert '1 ratings exported. Without a rating' in page.inner_text('#message')
+    content = json.loads(path.read_text())
+    content['ratings'][0].update(rating='fail', rater='CD', rated_at='2999-01-01T00:00:00Z')
+    path.write_text(json.dumps(content))
+    page.set_input_files('#import-file', path)
+    page.get_by_text('0 ratings imported, left out: 1 of another rater').wait_for()
+    assert page.inner_text('#progress-text').startswith('1 of 7 rated: 1 pass')
+    # The server keeps a file for each person: theirs are not saved as those of this one.
+    scans = read_scans(cohort)
+    values = read_values(scans)
+    data = scan_data(values, {}, robust_scores(values, ['volume_ml']))
+    served = {'rater': 'AB', 'readonly': False, 'ratings': {}}
+    own = cohort / 'served.html'
+    own.write_text(''.join(review_page(scans, data, cohort, served)))
+    page = visit(own)
+    page.set_input_files('#import-file', path)
+    page.get_by_text('0 ratings imported, left out: 1 of another rater').wait_for()
 
 
 def test_another_segmentation_is_not_rated_yet(

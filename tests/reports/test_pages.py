@@ -19,6 +19,8 @@ from bids_muscle.anatomy.lookups import bids_lookup
 from bids_muscle.dataset.records import StepCost
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.errors import BadDataError, GridMismatchError, Problem
+from bids_muscle.imaging.impossible import SWAPPED_BACK
+from bids_muscle.reports.cohort_input import RawTables
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.lights import scan_light
 from bids_muscle.reports.outputs import read_scans
@@ -259,6 +261,10 @@ def test_methods_say_what_ran(add_scan: AddScan) -> None:
     shown = participant_page(add_scan('02'), '02').shown
     assert 'as reconstructed by the scanner' in shown
     assert '50 %' not in shown.split('Methods')[-1]
+    assert 'swapped back' not in shown
+    warning = f'The scanner swapped water and fat in 3 % of the body. {SWAPPED_BACK}'
+    shown = participant_page(add_scan('03', warnings=(warning,)), '03').shown
+    assert 'they were swapped back' in shown.split('Methods')[-1]
 
 
 def test_references_are_numbered_by_first_use(add_scan: AddScan) -> None:
@@ -466,6 +472,19 @@ def test_mixed_models_are_said(add_scan: AddScan) -> None:
     assert '2 different models for the lumbar region' in group_page(output_dir).shown
 
 
+def test_the_head_of_the_cohort_counts_everybody_and_blames_no_rater(add_scan: AddScan) -> None:
+    # A dataset without participants.tsv, of which one folder has not been processed.
+    add_scan('01', left_out='another reconstruction counts')
+    output_dir = add_scan('02')
+    *_, path = write_group(output_dir, None, RawTables({}, labels=('01', '02', '03')))
+    page = checked(path)
+    assert '<div><dt>Participants</dt><dd>3</dd></div>' in page.text
+    assert 'In the dataset: 3 participants (2 scans)' in page.text
+    count = len(load_label_table('lumbar'))
+    assert f'{count} muscles of these scans are excluded' in page.shown
+    assert 'Ratings and the exclusion list' not in page.shown
+
+
 def test_an_empty_cohort_has_a_page(tmp_path: Path) -> None:
     assert 'No results yet' in group_page(tmp_path).shown
 
@@ -491,14 +510,22 @@ def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> 
         for extent in ('T12-S1', 'scan')
     )
     output_dir = add_scan('01', rows=rows)
-    assert 'within these vertebral levels: T12-S1.' in participant_page(output_dir, '01').shown
+    shown = participant_page(output_dir, '01').shown
+    assert 'within these vertebral levels: T12-S1.' in shown
+    assert 'Each muscle was measured within its own vertebral levels (T12-S1).' in shown
     add_scan('02', rows=whole)
-    assert 'which depends on its field of view' in participant_page(output_dir, '02').shown
+    shown = participant_page(output_dir, '02').shown
+    assert 'which depends on its field of view' in shown
+    assert 'Muscles were measured wherever the scan shows them' in shown
+    add_scan('04', rows=[*rows, {**whole[0], 'name': 'left psoas major', 'muscle': 'psoas major'}])
+    shown = participant_page(output_dir, '04').shown
+    assert '(T12-S1); muscles whose levels were not known were measured wherever' in shown
+    (output_dir / 'logs/sub-04/sub-04_acq-dixon.json').unlink()
     add_scan('03', rows=whole)
     told = 'In 2 of 3 lumbar scans (water+fat) muscles are measured wherever the scan shows them'
     assert told in group_page(output_dir).shown
     add_scan('01', rows=whole)
-    assert 'wherever the scan shows them' not in group_page(output_dir).shown
+    assert 'muscles are measured wherever the scan' not in group_page(output_dir).shown
 
 
 def _predict(output_dir: Path, participant: str, **dice: float) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +20,7 @@ from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outputs import ScanOutputs
 
 AddScan = Callable[..., Path]
+MuscleRows = Callable[..., list[dict[str, Any]]]
 HOSTILE = '<script>alert(1)</script> & *more*'
 
 
@@ -123,3 +125,35 @@ def test_text_and_page_say_the_same(add_scan: AddScan, tmp_path: Path) -> None:
     before = (output_dir / 'group_text.md').read_bytes()
     write_group(output_dir, GroupOptions(exclude=listed, groups=['arm']))
     assert (output_dir / 'group_text.md').read_bytes() == before
+
+
+def test_the_methods_name_only_what_was_done(add_scan: AddScan, muscle_rows: MuscleRows) -> None:
+    for k in range(8):
+        rows = muscle_rows(10 + k * k % 5)
+        for place, row in enumerate(rows):  # muscles differ, and not by the same in everybody
+            if row['mfi_ratio_of_means_pct'] is not None:
+                row['mfi_ratio_of_means_pct'] += place * k % 7
+        output_dir = add_scan(f'0{k}', rows=rows)
+    write_group(output_dir)
+    text = (output_dir / 'group_text.md').read_text()
+    assert 'Pairs of muscles were compared by paired t tests.' in text
+    assert 'by the method of Holm' in text
+    for not_done in ('Women and men were compared', 'Partial correlations', 'raters', 'list of'):
+        assert not_done not in text, not_done
+    # With sex and age these analyses can be made.
+    for k in range(8):
+        info = {'sex': 'FM'[k % 2], 'age': str(30 + k * k % 11)}
+        add_scan(f'0{k}', rows=muscle_rows(10 + k * k % 5), participant_info=info)
+    write_group(output_dir)
+    text = (output_dir / 'group_text.md').read_text()
+    assert 'Women and men were compared' in text
+    assert 'Partial correlations' in text
+
+
+def test_one_person_makes_no_tests(add_scan: AddScan) -> None:
+    output_dir = add_scan('01')
+    write_group(output_dir)
+    text = (output_dir / 'group_text.md').read_text()
+    assert 'of 1 participant (1 scan)' in text.lower()
+    for not_done in ('were compared', 'were tested', 'Holm', 'two-sided'):
+        assert not_done not in text.partition('# Results')[0], not_done

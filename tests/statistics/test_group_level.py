@@ -452,6 +452,28 @@ def test_norms_of_a_cohort_place_another_one(weber: Path, tmp_path: Path, capsys
     assert not (output_dir / 'group_norms.json').exists()
 
 
+def test_norms_take_the_session_that_came_first(tmp_path: Path) -> None:
+    """MFI rises tenfold from the first session, called b, to the second, called a."""
+    table = in_sessions(42, 'b', 'a').assign(sex='F')
+    table = table[table['muscle'] == 'trapezius'].astype({MEASURE: float})
+    first = table[table['session_id'] == 'ses-b'][MEASURE]
+    table.loc[table['session_id'] == 'ses-a', MEASURE] *= 10
+    output_dir = write_outputs(table, tmp_path / 'out')
+    ordered = ('--session-order', 'b', 'a')
+    assert group(output_dir, *ordered) == ExitCode.OK
+    file = tmp_path / 'norms.json'
+    words = ['build', str(output_dir), '--output', str(file), '--population', 'people']
+    assert norms_main(words) == ExitCode.OK
+    age, bmi = np.array([50.0]), np.array([25.0])
+    for curve in read_norms(file).curves.values():
+        assert first.min() < curve.value(50, age, bmi)[0] < first.max()
+    assert group(output_dir, *ordered, '--norms', file) == ExitCode.OK
+    page = html.unescape((output_dir / 'group.html').read_text())
+    z = re.findall(r'trapezius (-?[\d.]+) \([^)]*\), n = \d+; below P5', page)
+    assert len(z) == 2  # right and left
+    assert all(abs(float(each)) < 0.5 for each in z)
+
+
 def test_files_that_are_no_norms_are_refused(tmp_path: Path, capsys: Any) -> None:
     example = Path(bids_muscle.__file__).parent / 'data/norms/example.json'
     broken = tmp_path / 'norms.json'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,25 @@ def test_centiles_do_not_cross_and_z_is_their_inverse(curve: Curve) -> None:
     values = np.array([curve.value(pct, age, bmi) for pct in (1, 5, 25, 50, 75, 95, 99)])
     assert (np.diff(values, axis=0) > 0).all()
     np.testing.assert_allclose(curve.z(values[1], age, bmi), norm.ppf(0.05), atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [0.4, -0.4])
+def test_the_farthest_values_have_a_z(curve: Curve, shape: float) -> None:
+    """Water and fat of a scan are swapped, or it shows a slice of the muscle."""
+    found = replace(curve, coefficients=np.array([*curve.coefficients[:-1], shape]))
+    middle = found.value(50, np.array([40.0]), np.array([26.0]))
+    factors = np.array([0.001, 0.01, 0.1, 0.5, 1, 2, 10, 20, 100])
+    ages, bmis = np.full(len(factors), 40.0), np.full(len(factors), 26.0)
+    z = found.z(middle * factors, ages, bmis)
+    error = found.z_error(middle * factors, ages, bmis)
+    assert np.isfinite([z, error]).all()
+    assert (np.diff(z) > 0).all()
+    # The same as the quantiles say, where these can be computed.
+    for pct in (0.1, 30, 50, 70, 99.9):
+        value = found.value(pct, ages[:1], bmis[:1])
+        np.testing.assert_allclose(
+            found.z(value, ages[:1], bmis[:1]), norm.ppf(pct / 100), atol=1e-9
+        )
 
 
 def test_the_gradient_is_that_of_the_likelihood() -> None:

@@ -17,6 +17,7 @@
   let page = 0;
   let queue = [];
   let at = 0;
+  let remark = '';
 
   const say = (text) => { $('message').textContent = text; };
 
@@ -319,9 +320,15 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
+  // Marks and comments count with a rating alone.
+  function unrated() {
+    const count = scans.filter((scan) => memory.has(scan.scan) && !ratingOf(scan)).length;
+    return count ? ` Without a rating, marks and comments are not ${served ? 'saved' : 'exported'}: rate ${count} more.` : '';
+  }
+
   function exportAs(kind) {
     const ratings = collect();
-    if (!ratings.length) { say('There is no rating to export yet.'); return; }
+    if (!ratings.length) { say(`There is no rating to export yet.${unrated()}`); return; }
     if (ratings.some((rating) => !rating.rater)) {
       say('Say who rates before you export.');
       $('rater').focus();
@@ -336,7 +343,7 @@
       const lines = [COLUMNS, ...rows].map((cells) => `${cells.join('\t')}\n`);
       download(lines.join(''), kind, 'text/tab-separated-values');
     }
-    say(`${ratings.length} ratings exported.`);
+    say(`${ratings.length} ratings exported.${unrated()}`);
   }
 
   function parse(text) {
@@ -373,7 +380,7 @@
       say(`${file.name} rates a scan more than once: import the file of one rater.`);
       return;
     }
-    const left = { unknown: 0, outdated: 0, broken: 0, older: 0 };
+    const left = { unknown: 0, outdated: 0, broken: 0, older: 0, other: 0 };
     let taken = 0;
     for (const row of rows) {
       const scan = row && byName.get(row.scan);
@@ -383,6 +390,9 @@
         left.outdated += 1;
       } else if (!valid(row, scan)) {
         left.broken += 1;
+      } else if (row.rater && row.rater !== (served ? $('rater').value.trim() : entryOf(scan).rater || row.rater)) {
+        // The server would keep it as a rating of this rater; here it would replace one.
+        left.other += 1;
       } else if (entryOf(scan).rated_at > row.rated_at) {
         left.older += 1;
       } else {
@@ -393,7 +403,7 @@
     }
     const words = {
       unknown: 'of scans that are not here', outdated: 'of another segmentation',
-      broken: 'broken', older: 'older than yours',
+      broken: 'broken', older: 'older than yours', other: 'of another rater',
     };
     const rest = Object.keys(left).filter((key) => left[key])
       .map((key) => `${left[key]} ${words[key]}`).join(', ');
@@ -441,6 +451,9 @@
   $('viewer').addEventListener('keydown', onKey);
   $('viewer').addEventListener('close', () => {
     choose();
+    const told = unrated();
+    if (told || $('message').textContent === remark) say(told);
+    remark = told;
     const name = queue[at].scan;
     const button = [...document.querySelectorAll('.tile')].find((each) => each.dataset.scan === name);
     if (button) button.focus();
