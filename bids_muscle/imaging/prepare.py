@@ -267,9 +267,8 @@ def _bias_driver(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _swap_warning(swaps: Swaps, mask: np.ndarray, fixed: bool) -> str:
     share_pct = 100 * np.count_nonzero(swaps.mask) / np.count_nonzero(mask)
-    where = (
-        'in nearly all of the body' if swaps.everywhere else f'in {share_pct:.2g} % of the body'
-    )
+    nearly_all = swaps.everywhere or share_pct >= 99
+    where = 'in nearly all of the body' if nearly_all else f'in {share_pct:.2g} % of the body'
     done = (
         SWAPPED_BACK if fixed else 'Fat is not measured there. To swap them back, use --fix-swaps.'
     )
