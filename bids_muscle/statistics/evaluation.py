@@ -123,27 +123,58 @@ def _mean_pct(fat_fraction: np.ndarray | None, mask: np.ndarray) -> float:
     return 100 * float(np.clip(known, 0, 1).mean(dtype=np.float64)) if known.size else np.nan
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Describe each measure of accuracy over the scans, for each label and all together.
+def people_of(table: pd.DataFrame) -> pd.Series:
+    """Return the person of each row; people of two datasets are two, whatever they are called.
+
+    A training on several datasets puts theirs before the names of its scans.
+    """
+    return table['scan'].str.rpartition('/')[0] + '/' + table['participant_id']
+
+
+def once_each(table: pd.DataFrame, test: str, reference: str) -> pd.DataFrame:
+    """Return a row for each person and label: of the first scan that has both values.
+
+    Limits of agreement, correlation and ICC take pairs for independent, which scans of one person
+    are not. Means of a person's scans would agree better than a single scan does.
 
     Parameters
     ----------
     table
-        Rows of :func:`compare_maps` of all scans.
+        Rows of :func:`compare_maps` of all scans with ``participant_id`` and ``scan``.
+    test, reference
+        Columns. A scan in which test or reference lacks the muscle has no value.
+    """
+    here = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
+    both = table[[test, reference]].where(here)
+    rows = table.assign(**both, person=people_of(table), lacking=both.isna().any(axis=1))
+    first = rows.sort_values('lacking', kind='stable').drop_duplicates(['person', 'index'])
+    return first.sort_index()
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe each measure of accuracy over people, for each label and all together.
+
+    Parameters
+    ----------
+    table
+        Rows of :func:`compare_maps` of all scans with ``participant_id`` and ``scan``.
 
     Returns
     -------
     pandas.DataFrame
         Tidy: columns ``index``, ``muscle``, ``side``, ``measure``, ``n``, ``n_missing``,
-        ``n_failed``, ``mean``, ``sd``, ``se``, ``ci``, ``median``, ``minimum``, ``maximum``. A
+        ``n_failed``, ``mean``, ``sd``, ``se``, ``ci``, ``median``, ``minimum``, ``maximum``,
+        ``n_scans``, ``sd_scans``. Each person counts once, with the mean of their scans, since
+        these are not independent; the last two columns are over scans. A
         conformity of minus infinity is a failure: it counts, so the mean is minus infinity too.
         The row of all labels is over the means of the scans.
     """
     import pandas as pd
 
     keys = ['index', 'muscle', 'side']
-    groups = [(key, rows) for key, rows in table.groupby(keys, sort=True)]
-    means = table.groupby('scan')[list(ACCURACY)].mean()
+    table = table.assign(person=people_of(table))
+    groups = [(key, rows.set_index('person')) for key, rows in table.groupby(keys, sort=True)]
+    means = table.groupby(['person', 'scan'])[list(ACCURACY)].mean().droplevel('scan')
     rows = [
         {**dict(zip(keys, key, strict=True)), 'measure': name, **_describe(rows[name])}
         for key, rows in [*groups, (('n/a', ALL, ALL), means)]
@@ -152,7 +183,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _describe(values: pd.Series) -> dict[str, float]:
+def _describe(scans: pd.Series) -> dict[str, float]:
+    values = scans.groupby(level=0).mean()
     known = values.dropna().to_numpy(dtype=float)
     n, failed = known.size, int(np.isneginf(known).sum())
     sd = float(known.std(ddof=1)) if n > 1 and not failed else np.nan
@@ -167,6 +199,8 @@ def _describe(values: pd.Series) -> dict[str, float]:
         'median': float(np.median(known)) if n else np.nan,
         'minimum': float(known.min()) if n else np.nan,
         'maximum': float(known.max()) if n else np.nan,
+        'n_scans': int(scans.count()),
+        'sd_scans': np.nan if failed else float(scans.std()),
     }
 
 
@@ -177,19 +211,17 @@ def agreements(table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``index``, ``muscle``, ``side``, ``measure`` and those of
-        :class:`~bids_muscle.statistics.agreement.Agreement`. A scan in which the test or the
-        reference lacks the muscle is missing.
+        :class:`~bids_muscle.statistics.agreement.Agreement`. Each person counts once, see
+        :func:`once_each`; one without any pair is missing.
     """
     import pandas as pd
 
     rows = []
     for measure, unit in MEASURES.items():
-        for (index, muscle, side), group in table.groupby(['index', 'muscle', 'side'], sort=True):
-            here = (group['volume_test_ml'] > 0) & (group['volume_reference_ml'] > 0)
-            test, reference = (
-                group[f'{measure}_{which}_{unit}'].where(here).to_numpy(dtype=float)
-                for which in ('test', 'reference')
-            )
+        names = [f'{measure}_{which}_{unit}' for which in ('test', 'reference')]
+        people = once_each(table, *names)
+        for (index, muscle, side), group in people.groupby(['index', 'muscle', 'side'], sort=True):
+            test, reference = (group[name].to_numpy(dtype=float) for name in names)
             found = asdict(agreement(test, reference))
             if measure in _IMAGES and isnan(found['bias']) and not np.isfinite(test).any():
                 found['reason'] = _IMAGES[measure]

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
-from bids_muscle.dataset.names import name_ending
+from bids_muscle.dataset.names import name_ending, read_entities
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BidsMuscleError, NothingSelectedError, UsageError
 from bids_muscle.reports.comparison import write_comparison
@@ -21,7 +21,7 @@ from bids_muscle.reports.evaluation import (
     write_spine_evaluation,
 )
 from bids_muscle.reports.overlay import draw_overlay
-from bids_muscle.statistics.evaluation import compare_maps
+from bids_muscle.statistics.evaluation import compare_maps, people_of
 from bids_muscle.statistics.slices import compare_slices
 from bids_muscle.workflows.evaluation_maps import (
     leave_out,
@@ -129,10 +129,7 @@ def compare_models(
 
     tables = []
     for table in map(read_evaluation, folders):
-        # A training that had several datasets puts theirs before the names of its scans; people
-        # of two datasets are two, whatever they are called.
-        dataset = table['scan'].str.rpartition('/')[0]
-        tables.append(table.assign(participant_id=dataset + '/' + table['participant_id']))
+        tables.append(table.assign(participant_id=people_of(table)))
     plain = [table.assign(scan=table['scan'].str.rpartition('/')[2]) for table in tables]
     keys = ['scan', 'index']
     if not any(table.duplicated(keys).any() for table in plain):
@@ -186,7 +183,8 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
                 )
                 for table, name in ((mine, 'test_n'), (path, 'reference_n'))
             )
-            parts.append(test.merge(truth, on=['task', 'level']))
+            person = f'sub-{read_entities(path)["sub"]}'
+            parts.append(test.merge(truth, on=['task', 'level']).assign(participant_id=person))
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
