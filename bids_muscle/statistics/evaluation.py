@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.statistics.agreement import agreement, half_width
-from bids_muscle.statistics.overlap import boundary_distance, overlap
+from bids_muscle.statistics.overlap import BoundaryDistance, boundary_distance, overlap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,9 @@ ACCURACY = (
 MEASURES = {'mfi_ratio': 'pct', 'mfi': 'pct', 'volume': 'ml'}
 #: What the kinds of MFI are measured in.
 _IMAGES = {'mfi_ratio': 'there are no water and fat images', 'mfi': 'there is no fat fraction'}
+#: Share of the slices from the first outline to the last that have one, up to which a reader
+#: has left out the others.
+MOST_OUTLINED = 2 / 3
 #: Row of all labels together.
 ALL = 'all'
 
@@ -53,10 +56,13 @@ def compare_maps(
 ) -> list[dict[str, Any]]:
     """Compare two label maps of one scan.
 
+    What nobody has outlined is no background: a label that the reference lacks has no accuracy,
+    and of a reference with outlines on every n-th slice only these slices are compared.
+
     Parameters
     ----------
     test, reference
-        (X, Y, Z) label maps on one grid.
+        (X, Y, Z) label maps on one grid, in RAS+ order.
     labels
         The labels that both have, by number.
     spacing_mm, voxel_mm3
@@ -78,16 +84,28 @@ def compare_maps(
         If the shapes differ.
     """
     rows = []
+    # Discs have gaps between them; muscles that have a side go through.
+    sided = [number for number, label in labels.items() if label.side in ('left', 'right')]
+    between = _between_outlines(reference, sided)
+    if between.any() and test.shape == reference.shape:
+        test = np.where(between, 0, test)
     for number, found in overlap(test, reference, list(labels)).items():
         label = labels[number]
         mine, truth = test == number, reference == number
-        distance = boundary_distance(mine, truth, spacing_mm)
+        drawn = bool(truth.any())
+        distance = BoundaryDistance()
+        if not between.any():
+            distance = boundary_distance(mine, truth, spacing_mm)
         row: dict[str, Any] = {
             'index': number,
             'name': label.name,
             'muscle': label.muscle,
             'side': label.side,
-            **{name: getattr(found, name) for name in ACCURACY if hasattr(found, name)},
+            **{
+                name: getattr(found, name) if drawn else np.nan
+                for name in ACCURACY
+                if hasattr(found, name)
+            },
             'mean_boundary_distance_mm': distance.mean_mm,
             'hd95_mm': distance.hd95_mm,
             'volume_test_ml': np.count_nonzero(mine) * voxel_mm3 / 1000,
@@ -101,8 +119,25 @@ def compare_maps(
         reason = f'not in the {" and the ".join(lacking)}' if lacking else None
         if reason is None and found.true_positive == 0:
             reason = 'no overlap, so conformity is minus infinity'
+        if between.any() and drawn:
+            few = 'outlined on some slices only, compared on these, so no distances'
+            reason = f'{reason}; {few}' if reason else few
         rows.append({**row, 'reason': reason})
     return rows
+
+
+def _between_outlines(reference: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Return (Z,) which slices lie between those that a reader has outlined.
+
+    None where more than :data:`MOST_OUTLINED` of the slices from the first outline to the last
+    have one: a stray voxel above a muscle makes no reference of single slices.
+    """
+    outlined = np.isin(reference, labels).any(axis=(0, 1))
+    places = np.flatnonzero(outlined)
+    between = np.zeros_like(outlined)
+    if places.size > 1 and places.size <= MOST_OUTLINED * (np.ptp(places) + 1):
+        between[places[0] : places[-1]] = ~outlined[places[0] : places[-1]]
+    return between
 
 
 def _ratio_pct(water_fat: tuple[np.ndarray, np.ndarray] | None, mask: np.ndarray) -> float:

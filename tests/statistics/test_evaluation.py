@@ -137,6 +137,36 @@ def test_people_of_two_datasets_are_two(table: pd.DataFrame) -> None:
     assert agreements(both)['n'].max() == 20
 
 
+def test_what_nobody_outlined_is_no_background() -> None:
+    """A reader has outlined one muscle of two, on every third slice."""
+    whole = np.zeros((20, 10, 12), np.uint8)
+    whole[2:6, 2:8, 1:11], whole[12:16, 2:8, 1:11] = 1, 2
+    reference = np.where(whole == 1, whole, 0)
+    reference[:, :, np.arange(12) % 3 != 1] = 0
+    fat = np.broadcast_to(np.linspace(0, 1, 12), whole.shape)
+    drawn, other, _ = compare_maps(whole, reference, LABELS, (1.0, 1.0, 5.0), 5.0, fat)
+    for name in ('dice', 'jaccard', 'conformity', 'precision', 'specificity', 'volume_ratio'):
+        assert drawn[name] == 1, name
+    assert drawn['volume_test_ml'] == drawn['volume_reference_ml']
+    assert drawn['mfi_test_pct'] == pytest.approx(drawn['mfi_reference_pct'])
+    assert isnan(drawn['hd95_mm']) and 'some slices only' in drawn['reason']
+    assert all(isnan(other[name]) for name in ACCURACY)
+    assert other['reason'] == 'not in the reference'
+    # A muscle that the test has missed is none of these.
+    missed, *_ = compare_maps(whole * 0, whole, LABELS, (1.0, 1.0, 5.0), 5.0)
+    assert (missed['dice'], missed['conformity']) == (0, -inf)
+    # Nor is a stray voxel above a muscle a reference of single slices, nor are discs.
+    short, stray = whole.copy(), whole.copy()
+    short[:, :, 8:], stray[:, :, 8:] = 0, 0
+    stray[0, 0, 11] = 1
+    for each in (short, stray):
+        found, *_ = compare_maps(whole, each, LABELS, (1.0, 1.0, 5.0), 5.0)
+        assert found['reason'] is None and found['volume_ratio'] > 1.3
+    disc = {2: load_label_table('spine').by_index[2]}
+    (found,) = compare_maps(whole, reference * 2, disc, (1.0, 1.0, 5.0), 5.0)
+    assert found['dice'] == 0
+
+
 def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
     reference = np.zeros((8, 4, 2), np.uint8)
     reference[:2], reference[2:4] = 1, 2
