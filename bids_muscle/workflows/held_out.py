@@ -16,8 +16,8 @@ from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.reports.evaluation import write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import load_model
-from bids_muscle.segmentation.training.sources import TrainingCase, recode
-from bids_muscle.statistics.evaluation import compare_maps
+from bids_muscle.segmentation.training.sources import UNKNOWN, TrainingCase, counts_as, recode
+from bids_muscle.statistics.evaluation import compare_maps, people_of
 from bids_muscle.workflows.evaluation_maps import scan_columns
 
 
@@ -74,6 +74,10 @@ def segment_held_out(
         dataset, _, person = case.participant.rpartition('/')
         _publish(case, predicted, codes, fat, images, output / dataset / person / 'anat' / stem)
         reference = recode(codes, case.source)
+        # As in the training: pixels that may be anything, and labels that are joined to others.
+        counts = counts_as(case.source.annotated, case.source.joined, classes)
+        predicted = np.array([0, *counts])[predicted]
+        predicted[reference == UNKNOWN] = 0
         reference[reference >= classes] = 0
         zooms = voxel_sizes(truth.affine)
         fraction = prepared.fat_fraction
