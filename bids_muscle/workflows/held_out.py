@@ -96,9 +96,11 @@ def segment_held_out(
     write_evaluation(
         table, output, f'{bundle.name}: held-out participants of {output.parent.name}'
     )
-    dice = table.groupby('name', sort=False)['dice'].mean()
+    people = people_of(table)
+    by_person = table.groupby(['name', people], sort=False)['dice'].mean()
+    dice = by_person.groupby(level='name', sort=False).mean().dropna()
     return {
-        'participants': int(table['participant_id'].nunique()),
+        'participants': int(people.nunique()),
         'scans': int(table['scan'].nunique()),
         'dice': {name: round(float(value), 4) for name, value in dice.items()},
     }

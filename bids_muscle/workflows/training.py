@@ -338,9 +338,10 @@ def _finish(
     """Complete the card of a trained model: datasets with their licences, what was measured."""
     roots: dict[Path, set[str]] = {}
     for case in cases:
-        root = dataset_of(case.labels)
-        if root is not None:
-            roots.setdefault(root, set()).add(case.participant)
+        # Label maps of --labels may lie elsewhere than the images; both have a licence.
+        for root in {dataset_of(path) for path in (case.labels, *case.images.values())}:
+            if root is not None:
+                roots.setdefault(root, set()).add(case.participant)
     datasets = []
     for root, people in sorted(roots.items()):
         described = _description(root)

@@ -207,20 +207,32 @@ def test_a_muscle_that_was_not_outlined_is_not_taught_as_background(
     train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     # The lookup table is the same for all, but nobody outlined left multifidus in one of them.
-    path = bids / 'derivatives/manual/sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.nii.gz'
+    drawn = (bids / 'derivatives/manual').rename(tmp_path / 'drawn')
+    description = {'Name': 'Outlines', 'BIDSVersion': '1.10.0', 'License': 'CC-BY-4.0'}
+    (drawn / 'dataset_description.json').write_text(json.dumps(description))
+    path = drawn / 'sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.nii.gz'
     codes = np.asarray(nib.load(path).dataobj).copy()
     save(path, np.where(codes == 7, 0, codes))
-    assert train('--iterations', '1') == ExitCode.OK
+    options = '--iterations', '1', '--labels', str(drawn)
+    stranger = drawn / 'sub-03/anat/sub-03_acq-dixonwater_seg-back_dseg.nii.gz'
+    save(stranger, codes)
+    assert train(*options) == ExitCode.OK
     said = capsys.readouterr().out
     assert '3 label maps; with right multifidus 3, left multifidus 2,' in said
     assert 'left quadratus lumborum 0' in said
-    data = json.loads((tmp_path / 'out' / CARD).read_text())['training']['data']
+    card = json.loads((tmp_path / 'out' / CARD).read_text())
+    data = card['training']['data']
     assert [each['annotated'] for each in data] == [[1, 2, 3, 4], [1, 3, 4], [1, 2, 3, 4]]
+    # The card tells the licence of the images as well as that of outlines that lie elsewhere.
+    assert [(each['name'], each['license']) for each in card['datasets']] == [
+        ('Cohort', 'CC0'),
+        ('Outlines', 'CC-BY-4.0'),
+    ]
     save(path, np.where(codes == 9, 9, 0).astype(np.uint8))
-    assert train() == ExitCode.BAD_DATA
+    assert train(*options) == ExitCode.BAD_DATA
     assert 'none of the numbers' in capsys.readouterr().err
     path.write_bytes(path.read_bytes()[:200])
-    assert train() == ExitCode.BAD_DATA
+    assert train(*options) == ExitCode.BAD_DATA
     assert path.name in capsys.readouterr().err
 
 

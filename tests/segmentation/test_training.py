@@ -222,6 +222,7 @@ def test_keeps_the_best_weights_and_stops_early(
     assert 'since iteration 4' in lines[-1]
     assert stopped.card['training']['iterations'] == 8
     assert stopped.card['training']['validation_dice'] == 0.6
+    assert 'chosen on 1 participants held out, with a Dice of 0.600' in model_card(stopped)
     assert (tmp_path / 'early' / 'curves.png').read_bytes().startswith(b'\x89PNG')
     history = (tmp_path / 'early' / 'history.tsv').read_text().splitlines()
     assert [line.split('\t')[3] for line in history[1:]] == ['0.2', '0.6', '0.5', '0.4']
