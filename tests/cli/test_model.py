@@ -120,6 +120,14 @@ def test_cross_validation_becomes_one_model(
     assert main(['package', str(out), '--name', 'mine']) == ExitCode.BAD_DATA
     assert 'fold-0, fold-2' in capsys.readouterr().err
     assert train('--folds', '3') == ExitCode.OK
+    # A training that was killed before the people held out were segmented is none.
+    path = out / 'fold-0' / CARD
+    whole = path.read_bytes()
+    cut = {k: v for k, v in json.loads(whole).items() if k not in ('datasets', 'fold', 'measured')}
+    path.write_text(json.dumps(cut))
+    assert main(['package', str(out), '--name', 'mine']) == ExitCode.BAD_DATA
+    assert 'fold-0 of' in capsys.readouterr().err
+    path.write_bytes(whole)
 
     cards = [json.loads((out / f'fold-{k}' / CARD).read_text()) for k in range(3)]
     held = [{e['participant'] for e in card['training']['held_out']} for card in cards]
