@@ -19,8 +19,9 @@ from html5lib import HTMLParser
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.cli.model import main
-from bids_muscle.errors import ExitCode
+from bids_muscle.errors import ExitCode, UsageError
 from bids_muscle.segmentation.bundle import CARD, WEIGHTS
+from bids_muscle.workflows.training import read_split
 
 RECIPE = """
 name = 'tiny'
@@ -249,6 +250,18 @@ def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureF
     image.write_bytes(image.read_bytes()[:2000])
     assert train() == ExitCode.BAD_DATA
     assert image.name in capsys.readouterr().err
+
+
+def test_a_person_has_one_role_in_a_split(tmp_path: Path) -> None:
+    path = tmp_path / 'split.tsv'
+    head = 'participant_id\tsession_id\tsplit\n'
+    path.write_text(f'{head}sub-1\tses-1\ttrain\nsub-1\tses-2\ttrain\nsub-2\tses-1\ttest\n')
+    people = ['cohort/sub-1', 'cohort/sub-2']
+    roles = read_split(str(path), people, 0)
+    assert roles == {'cohort/sub-1': 'train', 'cohort/sub-2': 'test'}
+    path.write_text(f'{head}sub-1\tses-1\ttrain\nsub-2\tses-1\ttest\nsub-1\tses-2\ttest\n')
+    with pytest.raises(UsageError, match=r'sub-1 is in the split .* as train and as test'):
+        read_split(str(path), people, 0)
 
 
 def test_two_datasets_of_one_name_are_not_mixed_up(
