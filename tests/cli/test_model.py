@@ -323,6 +323,47 @@ def test_evaluates_against_maps_in_other_numbers(
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
+def test_a_map_is_not_compared_with_itself(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    both = ['--reference', str(predict(bids, 'net', 0)), '--output', str(tmp_path / 'eval')]
+    both += ['--predictions', both[1]]
+    assert main(['evaluate', *both]) == ExitCode.NOTHING_SELECTED
+    assert '3 label maps are prediction and reference at once' in capsys.readouterr().err
+    path = tmp_path / 'net/sub-2/anat/sub-2_acq-dixon_seg-lumbarmuscles_desc-manual_dseg.nii.gz'
+    save(path, boxes(3))
+    assert main(['evaluate', *both]) == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert set(rows['participant_id']) == {'sub-2'} and (rows['dice'].dropna() < 1).all()
+    assert '2 label maps are prediction' in (tmp_path / 'eval/evaluation.html').read_text()
+
+
+def test_says_what_could_not_be_compared(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    predictions, manual = predict(bids, 'net', 1), bids / 'derivatives/manual'
+    stem = 'anat/sub-{0}_acq-dixonwater_seg-back_dseg'
+    first, second, third = (manual / f'sub-{k}' / stem.format(k) for k in '123')
+    # Numbers that a program saved with a scale are read as what they mean.
+    codes = np.asarray(nib.load(f'{first}.nii.gz').dataobj)
+    scaled = nib.Nifti1Image((codes / 0.0005).astype(np.int16), np.diag([3.0, 3.0, 8.0, 1.0]))
+    scaled.header.set_slope_inter(0.00050001, 0)
+    nib.save(scaled, f'{first}.nii.gz')
+    # Nothing outlined yet, and names of other muscles than the predictions have.
+    save(Path(f'{second}.nii.gz'), np.zeros_like(codes))
+    Path(f'{third}.tsv').write_text('index\tname\n7\tleft psoas major\n5\tleft kidney\n')
+    (predictions / 'seg-lumbarmuscles_dseg.tsv').write_text(
+        'index\tname\n1\tright multifidus\n2\tleft multifidus\n'
+    )
+    assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert rows['dice'].tolist() == pytest.approx([10 / 12] * 2)
+    said = capsys.readouterr().err
+    assert f'{second.name}.nii.gz: ' in said and 'is empty' in said
+    assert f'{third.name}.nii.gz: ' in said and 'name no muscle in common' in said
+    assert 'left erector spinae: the lookup tables of the predictions do not name it; 1' in said
+
+
 def test_structures_that_both_lookup_tables_name_are_compared_too(
     bids: Path, tmp_path: Path
 ) -> None:
@@ -337,10 +378,14 @@ def test_structures_that_both_lookup_tables_name_are_compared_too(
             data = np.asarray(image.dataobj).copy()
             data[:4, :, 0] = 40
             nib.save(nib.Nifti1Image(data, image.affine), path)
+        # One map names another structure that comes first in the alphabet.
+        (path,) = folder.glob('sub-1/anat/*dseg.nii.gz')
+        lookup = next(folder.glob('*dseg.tsv')).read_text() + '41\taorta\n'
+        Path(str(path).replace('.nii.gz', '.tsv')).write_text(lookup)
     assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
     rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
     bone = rows[rows['name'] == 'vertebral body']
-    assert bone['index'].tolist() == [101] * 3 and bone['side'].tolist() == ['unsided'] * 3
+    assert bone['index'].tolist() == [102] * 3 and bone['side'].tolist() == ['unsided'] * 3
     assert bone['dice'].tolist() == [1] * 3
     assert '<th scope="row">vertebral body</th>' in (tmp_path / 'eval/evaluation.html').read_text()
 
