@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, UNSIDED, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.levels import level_of
-from bids_muscle.dataset.label_maps import LabelMap, translated
+from bids_muscle.dataset.label_maps import LabelMap, sides_exchanged, translated
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.conform import voxel_sizes
 
@@ -151,7 +151,8 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     Raises
     ------
     BadDataError
-        If they have nothing in common, or the reference outlines nothing of it.
+        If they have nothing in common, or the reference outlines nothing of it or has its sides
+        exchanged.
     GridMismatchError
         If they are not on the same grid.
     """
@@ -196,6 +197,12 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
             'Outline the muscles, or remove the map.',
         )
     table = LabelTable(whole_table.region, tuple(labels), whole_table.segmentation)
+    if sides_exchanged(reference, table) and not sides_exchanged(test, table):
+        raise BadDataError(
+            f'the reference {truth.path} has its sides exchanged: all muscles that its lookup '
+            'table calls right lie left of those that it calls left, as its header tells.',
+            'Correct the lookup table, or the header.',
+        )
     lacking = tuple(
         whole_table.by_index[number].name
         for code, number in truth.codes(whole_table).items()

@@ -245,6 +245,25 @@ def test_a_muscle_that_was_not_outlined_is_not_taught_as_background(
     assert path.name in capsys.readouterr().err
 
 
+def test_a_map_with_exchanged_sides_is_not_learned_from_nor_a_reference(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines = [f'{number}\t{name}\n' for number, name in LOOKUP.items()]
+    swapped = {'MF left': 'MF right', 'right multifidus': 'left multifidus'}
+    swapped |= {'ES_L': 'ES_R', 'erector spinae (right)': 'erector spinae (left)'}
+    for old, new in swapped.items():
+        lines = [line.replace(old, f'{new} ') for line in lines]
+    path = bids / 'derivatives/manual/sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.tsv'
+    path.write_text(''.join(['index\tname\n', *lines]))
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    said = capsys.readouterr().err
+    assert path.stem in said and 'sides exchanged' in said
+    assert evaluate(bids, predict(bids, 'net', 1), tmp_path / 'eval') == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert set(rows['participant_id']) == {'sub-1', 'sub-3'}
+    assert 'sides exchanged' in capsys.readouterr().err
+
+
 def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:
     image = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
     image.write_bytes(image.read_bytes()[:2000])
