@@ -89,12 +89,23 @@ def _bids_cases(
         images = [(scan, _unfit(recipe, scan)) for scan in scans]
         fitting = [scan for scan, why in images if not why]
         if fitting:
-            known = _known(source, recipe, label_map)
-            cases += [_bids_case(known, recipe, label_map, scan, root) for scan in fitting]
+            own = _known(source, recipe, label_map)
+            cases += [_bids_case(own, recipe, label_map, scan, root) for scan in fitting]
         else:
             unfit[images[0][1]] += 1
     for why, count in sorted(unfit.items()):
         report(f'{count} label maps of the source {source.name} are not used: {why}')
+    if labels:
+        known = {participant for root in data for participant in list_participants(root)}
+        drawn = {
+            label_map.entities.get('sub', '') for label_map in find_label_maps(labels, source.seg)
+        }
+        if strangers := sorted(drawn - known):
+            report(
+                f'{len(strangers)} participants of {labels} are not used: no --data has '
+                f'{", ".join(f"sub-{name}" for name in strangers[:3])}'
+                f'{" ..." if len(strangers) > 3 else ""}'
+            )
     where = str(labels) if labels else f'the derivatives of {" or ".join(map(str, data))}'
     if not cases and unfit:
         raise BadDataError(

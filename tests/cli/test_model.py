@@ -228,6 +228,7 @@ def test_a_muscle_that_was_not_outlined_is_not_taught_as_background(
     assert train(*options) == ExitCode.OK
     said = capsys.readouterr().out
     assert '3 label maps; with right multifidus 3, left multifidus 2,' in said
+    assert '1 participants of' in said and 'no --data has sub-03' in said
     assert 'left quadratus lumborum 0' in said
     card = json.loads((tmp_path / 'out' / CARD).read_text())
     data = card['training']['data']
