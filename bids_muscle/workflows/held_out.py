@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bids_muscle.dataset.names import read_entities
 from bids_muscle.dataset.writer import write_image, write_tsv
 from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.conform import voxel_sizes
@@ -65,8 +66,13 @@ def segment_held_out(
             predicted = np.zeros(prepared.body_mask.shape, np.uint8)
         stem = case.labels.name.split('.')[0].removesuffix('_dseg')
         entities = dict(part.split('-', 1) for part in stem.split('_') if '-' in part)
-        if sum(other.labels == case.labels for other in cases) > 1:
-            # One map may lie on several scans of a person.
+        # One map may lie on several scans of a person: in other contrasts, or in several runs.
+        same = [other for other in cases if other.labels == case.labels]
+        if sum(other.images.keys() == case.images.keys() for other in same) > 1:
+            scan = read_entities(next(iter(case.images.values())))
+            own = ''.join(f'_{key}-{scan[key]}' for key in scan if key not in entities)
+            stem = stem.replace('_seg-', f'{own}_seg-')
+        if len(same) > 1:
             stem += f'_desc-{"".join(case.images)}'
         truth = nib.as_closest_canonical(nib.load(case.labels))
         codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)

@@ -284,6 +284,21 @@ def test_a_person_has_one_role_in_a_split(tmp_path: Path) -> None:
         read_split(str(path), people, 0)
 
 
+def test_a_map_of_two_runs_is_evaluated_in_both(train: Train, bids: Path, tmp_path: Path) -> None:
+    for path in list((bids / 'sub-2/anat').iterdir()):
+        for run in '12':
+            shutil.copy(path, path.with_name(path.name.replace('_T1w', f'_run-{run}_T1w')))
+        path.unlink()
+    split = tmp_path / 'split.tsv'
+    split.write_text('participant_id\tsplit\nsub-1\ttrain\nsub-2\ttest\nsub-3\ttrain\n')
+    assert train('--iterations', '1', '--split', str(split)) == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'out/test/evaluation.tsv', sep='\t')
+    assert rows['scan'].nunique() == 2 and set(rows['participant_id']) == {'sub-2'}
+    assert len(list((tmp_path / 'out/test/cohort/sub-2/anat').glob('*_dseg.nii.gz'))) == 2
+    measured = json.loads((tmp_path / 'out' / CARD).read_text())['measured']
+    assert (measured['participants'], measured['scans']) == (1, 2)
+
+
 def test_two_datasets_of_one_name_are_not_mixed_up(
     train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
