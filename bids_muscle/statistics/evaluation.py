@@ -132,7 +132,7 @@ def _between_outlines(reference: np.ndarray, labels: Sequence[int]) -> np.ndarra
     None where more than :data:`MOST_OUTLINED` of the slices from the first outline to the last
     have one: a stray voxel above a muscle makes no reference of single slices.
     """
-    outlined = np.isin(reference, labels).any(axis=(0, 1))
+    outlined = np.asarray(np.isin(reference, labels).any(axis=(0, 1)))
     places = np.flatnonzero(outlined)
     between = np.zeros_like(outlined)
     if places.size > 1 and places.size <= MOST_OUTLINED * (np.ptp(places) + 1):
