@@ -99,6 +99,35 @@ def translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
     return out
 
 
+def sides_exchanged(labels: np.ndarray, table: LabelTable) -> bool:
+    """Whether all muscles of the right lie left of those of the left, as by a wrong lookup table.
+
+    Parameters
+    ----------
+    labels
+        (X, Y, Z) numbers of the label table, in RAS+ order.
+    table
+        What they mean.
+
+    Examples
+    --------
+    >>> row = np.array([2, 2, 0, 1, 1])[:, None, None]  # left, right multifidus
+    >>> table = load_label_table('lumbar')
+    >>> sides_exchanged(row, table), sides_exchanged(row[::-1], table)
+    (False, True)
+    """
+    places = {}
+    for number in set(np.unique(labels).tolist()) & table.by_index.keys():
+        label, along = table.by_index[number], (labels == number).any(axis=(1, 2))
+        places[label.muscle, label.side] = np.flatnonzero(along).mean()
+    both = [
+        (x, places[muscle, 'left'])
+        for (muscle, side), x in places.items()
+        if side == 'right' and (muscle, 'left') in places
+    ]
+    return bool(both) and all(right < left for right, left in both)
+
+
 def _kind(name: str) -> int | None:
     """Return the number in the table of the spine of a vertebra or disc that a name means."""
     kinds = {label.muscle: label.index for label in load_label_table(SPINE)}

@@ -48,7 +48,8 @@ def write_comparison(
 ) -> Path:
     """Compare models on the same scans by repeated-measures ANOVA of Dice, and by paired t.
 
-    Scans of one person are not independent, so that the tests take the mean of each person.
+    Scans of one person are not independent, so that tests, means and their spread take the mean
+    of each person.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ def write_comparison(
         (PAIRS, pairs),
     ):
         write_table(frame, output / name, analysis.analysis_dictionary() | evaluation_dictionary())
-    best = str(table.groupby('model')['dice'].mean().idxmax())
+    overall = summary[(summary['muscle'] == ALL) & (summary['measure'] == 'dice')]
+    best = str(overall.set_index('model')['mean'].idxmax())
     of_best = pairs[(pairs['level'] == best) | (pairs['other_level'] == best)]
     of_best = of_best.assign(pair=of_best['level'] + '\xa0−\xa0' + of_best['other_level'])
     figures = {

@@ -34,7 +34,8 @@ def mean_bars(
     Parameters
     ----------
     table
-        Rows with ``model``, ``label``, ``index``, ``scan`` and ``dice``.
+        Rows with ``model``, ``label``, ``index``, ``participant_id`` and ``dice``; several of a
+        person are averaged.
     models
         In the order of the bars.
     tests
@@ -48,7 +49,8 @@ def mean_bars(
     figure = Figure(figsize=(max(6, 1.2 * len(labels)), 4.5), layout='constrained')
     axes = figure.subplots()
     width = 0.8 / len(models)
-    by_cell = table.groupby(['model', 'label'])['dice']
+    people = table.groupby(['model', 'label', 'participant_id'])['dice'].mean()
+    by_cell = people.groupby(level=['model', 'label'])
     mean, sd = by_cell.mean(), by_cell.std(ddof=1).fillna(0)
     for place, model in enumerate(models):
         at = np.arange(len(labels)) + (place - (len(models) - 1) / 2) * width

@@ -39,9 +39,10 @@ from bids_muscle.statistics.evaluation import (
     ALL,
     agreements,
     evaluation_dictionary,
+    people_of,
     summarise,
 )
-from bids_muscle.statistics.loads import compare_loads
+from bids_muscle.statistics.loads import compare_loads, once_each_disc
 from bids_muscle.statistics.slices import summarise_slices
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def write_evaluation(
     page = output / 'evaluation.html'
     context = {
         'title': title,
-        'people': table['participant_id'].nunique(),
+        'people': people_of(table).nunique(),
         'scans': table['scan'].nunique(),
         'left_out': left_out,
         'spine_page': spine_page.name if spine_page else None,
@@ -207,10 +208,11 @@ def write_spine_evaluation(
     write_table(table, output / 'evaluation_spine', spine.spine_dictionary())
     write_table(summary, output / 'evaluation_spine_summary', spine.spine_dictionary())
     figures = {'spine_dice': ('Dice by level', level_dice(table))}
-    discs = table[table['kind'] == 'disc'].assign(all='all discs')
+    discs = table[table['kind'] == 'disc'].assign(all='all discs', person=people_of(table))
     for measure in ('height', 'mean_height'):
         columns = f'{measure}_test_mm', f'{measure}_reference_mm'
-        pairs = pairs_of(discs, 'all', 'name', *columns)
+        once = discs.dropna(subset=[*columns]).drop_duplicates(['person', 'name'])
+        pairs = pairs_of(once, 'all', 'name', *columns)
         if pairs:
             name = spine.spine_dictionary()[f'{measure}_test_mm']['LongName'].removesuffix(
                 ', test'
@@ -220,7 +222,7 @@ def write_spine_evaluation(
     page = output / 'evaluation_spine.html'
     context = {
         'title': title,
-        'people': table['participant_id'].nunique(),
+        'people': people_of(table).nunique(),
         'scans': table['scan'].nunique(),
         'left_out': left_out,
         'rows': _spine_cells(summary),
@@ -283,7 +285,7 @@ def _loads_context(loads: pd.DataFrame | None, output: Path) -> dict[str, Any]:
     by_level = compare_loads(loads)
     write_table(by_level, output / LOADS, read_dictionary(LOADS))
     figures = {}
-    for task, part in loads.groupby('task', sort=False):
+    for task, part in once_each_disc(loads).groupby('task', sort=False):
         pairs = pairs_of(part, 'task', 'level', 'test_n', 'reference_n')
         if pairs:
             drawn = measure_plots(pairs, 'Compression (N)')
@@ -311,11 +313,11 @@ def _loads(table: pd.DataFrame) -> list[tuple[str, str, int, list[str]]]:
 
 
 def _sections(table: pd.DataFrame) -> list[tuple[str, int, int, list[str]]]:
-    """Return muscle, scans, slices and what Tables 3 and 6 of Hess 2022 have."""
+    """Return muscle, participants, slices and what Tables 3 and 6 of Hess 2022 have."""
     return [
         (
             row['muscle'],
-            row['n_scans'],
+            row['n_people'],
             row['n_slices'],
             [
                 mean_error(row['dice_mean'], row['dice_ci'], 3),
@@ -329,13 +331,13 @@ def _sections(table: pd.DataFrame) -> list[tuple[str, int, int, list[str]]]:
     ]
 
 
-def _mean_se(row: Mapping[str, Any], scans: int) -> str:
+def _mean_se(row: Mapping[str, Any], people: int) -> str:
     """Return mean and SE, and n where it is not that of all; a failure with the median."""
     if row['n_failed']:
         median = fixed(row['median'], 2)
         return f'{fixed(row["mean"])} ({row["n_failed"]} failed; median {median})'
     text = mean_error(row['mean'], row['se'])
-    return text if row['n'] in (0, scans) else f'{text} (n = {row["n"]})'
+    return text if row['n'] in (0, people) else f'{text} (n = {row["n"]})'
 
 
 def _accuracy(summary: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
@@ -344,9 +346,9 @@ def _accuracy(summary: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
     for muscle, sides in grouped(summary):
         for side, rows in sides:
             cells = {row['measure']: row for row in rows.to_dict('records')}
-            scans = int(cells['dice']['n'])
-            values = [_mean_se(cells[name], scans) for name in ACCURACY]
-            lines.append((named(muscle, side), scans, values))
+            people = int(cells['dice']['n'])
+            values = [_mean_se(cells[name], people) for name in ACCURACY]
+            lines.append((named(muscle, side), people, values))
     return lines
 
 

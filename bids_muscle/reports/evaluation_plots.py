@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_muscle.anatomy.labels import UNSIDED
-from bids_muscle.statistics.evaluation import ALL
+from bids_muscle.statistics.evaluation import ALL, once_each, people_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def as_uri(content: bytes) -> str:
 
 
 def dice_plot(table: pd.DataFrame) -> Figure:
-    """Draw the Dice of each label in each scan, and the mean."""
+    """Draw the Dice of each label in each scan, and the mean over people."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(table.sort_values('index')['name']))
@@ -58,7 +58,8 @@ def dice_plot(table: pd.DataFrame) -> Figure:
         colour = COLOURS[rows['side'].iloc[0]]
         axes.plot(values, [row] * len(values), 'o', color=colour, alpha=0.6, markersize=4)
         if len(values):
-            axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color='black')
+            mean = values.groupby(people_of(rows)).mean().mean()
+            axes.plot([mean] * 2, [row - 0.3, row + 0.3], color='black')
     lowest = table['dice'].min()
     axes.set(xlim=(max(0, lowest - 0.05) if isfinite(lowest) else 0, 1), xlabel='Dice (bar: mean)')
     axes.set_yticks(range(len(names)), names)
@@ -70,7 +71,8 @@ def dice_plot(table: pd.DataFrame) -> Figure:
 def agreement_plots(table: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
     """Draw correlation and Bland-Altman plots of each muscle, as Weber 2021, Figures 3 and 4.
 
-    Lines are over both sides together, as there; the table has each side.
+    Lines are over both sides together, as there; the table has each side. Each person is one
+    point of a side, as in the table.
 
     Returns
     -------
@@ -83,9 +85,7 @@ def agreement_plots(table: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
     for measure, name in NAMES.items():
         kind, unit = measure.rsplit('_', 1)
         test, reference = f'{kind}_test_{unit}', f'{kind}_reference_{unit}'
-        # As in the table: a muscle that one of them lacks has no measure to agree on.
-        there = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
-        complete = table[there].dropna(subset=[test, reference])
+        complete = once_each(table, test, reference).dropna(subset=[test, reference])
         muscles = list(dict.fromkeys(complete.sort_values('index')['muscle']))
         if not muscles:
             continue

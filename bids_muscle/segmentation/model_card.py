@@ -44,7 +44,7 @@ def model_card(bundle: ModelBundle) -> str:
         ),
         '## Accuracy',
         *(
-            _measured(fold.get('measured'), number, len(folds))
+            _measured(fold.get('measured'), fold.get('training') or {}, number, len(folds))
             for number, fold in enumerate(folds)
         ),
         '## Limits',
@@ -76,15 +76,22 @@ def _data(training: Mapping[str, Any], number: int, count: int) -> str:
     return f'{title}{data}.{end}{"." if end else ""}' if data else ''
 
 
-def _measured(measured: Any, number: int, count: int) -> str:
+def _measured(measured: Any, training: Mapping[str, Any], number: int, count: int) -> str:
+    title = f'Fold {number}: ' if count > 1 else ''
     if not measured:
+        held_out = {entry.get('participant') for entry in training.get('held_out', ())}
+        if held_out:
+            return (
+                f'{title}Nothing was measured on whole scans. The weights were chosen on '
+                f'{len(held_out)} participants held out, with a Dice of '
+                f'{training["validation_dice"]:.3f} on parts of their scans, which is too good.'
+            )
         return '' if count > 1 and number else 'Nobody was held out, so nothing was measured.'
     if 'dice' not in measured:
         return '\n'.join(_outline(measured))
-    title = f'Fold {number}: ' if count > 1 else ''
     lines = [
         f'{title}Dice on {measured["scans"]} scans of {measured["participants"]} participants who '
-        'are not in the training:',
+        'are not in the training, mean over participants:',
         '',
         '| label | Dice |',
         '|---|---|',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isnan, sqrt
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.statistics.agreement import agreement, half_width
-from bids_muscle.statistics.overlap import boundary_distance, overlap
+from bids_muscle.statistics.overlap import BoundaryDistance, boundary_distance, overlap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,9 @@ ACCURACY = (
 MEASURES = {'mfi_ratio': 'pct', 'mfi': 'pct', 'volume': 'ml'}
 #: What the kinds of MFI are measured in.
 _IMAGES = {'mfi_ratio': 'there are no water and fat images', 'mfi': 'there is no fat fraction'}
+#: Share of the slices from the first outline to the last that have one, up to which a reader
+#: has left out the others.
+MOST_OUTLINED = 2 / 3
 #: Row of all labels together.
 ALL = 'all'
 
@@ -53,10 +56,13 @@ def compare_maps(
 ) -> list[dict[str, Any]]:
     """Compare two label maps of one scan.
 
+    What nobody has outlined is no background: a label that the reference lacks has no accuracy,
+    and of a reference with outlines on every n-th slice only these slices are compared.
+
     Parameters
     ----------
     test, reference
-        (X, Y, Z) label maps on one grid.
+        (X, Y, Z) label maps on one grid, in RAS+ order.
     labels
         The labels that both have, by number.
     spacing_mm, voxel_mm3
@@ -78,16 +84,28 @@ def compare_maps(
         If the shapes differ.
     """
     rows = []
+    # Discs have gaps between them; muscles that have a side go through.
+    sided = [number for number, label in labels.items() if label.side in ('left', 'right')]
+    between = _between_outlines(reference, sided)
+    if between.any() and test.shape == reference.shape:
+        test = np.where(between, 0, test)
     for number, found in overlap(test, reference, list(labels)).items():
         label = labels[number]
         mine, truth = test == number, reference == number
-        distance = boundary_distance(mine, truth, spacing_mm)
+        drawn = bool(truth.any())
+        distance = BoundaryDistance()
+        if not between.any():
+            distance = boundary_distance(mine, truth, spacing_mm)
         row: dict[str, Any] = {
             'index': number,
             'name': label.name,
             'muscle': label.muscle,
             'side': label.side,
-            **{name: getattr(found, name) for name in ACCURACY if hasattr(found, name)},
+            **{
+                name: getattr(found, name) if drawn else np.nan
+                for name in ACCURACY
+                if hasattr(found, name)
+            },
             'mean_boundary_distance_mm': distance.mean_mm,
             'hd95_mm': distance.hd95_mm,
             'volume_test_ml': np.count_nonzero(mine) * voxel_mm3 / 1000,
@@ -101,8 +119,25 @@ def compare_maps(
         reason = f'not in the {" and the ".join(lacking)}' if lacking else None
         if reason is None and found.true_positive == 0:
             reason = 'no overlap, so conformity is minus infinity'
+        if between.any() and drawn:
+            few = 'outlined on some slices only, compared on these, so no distances'
+            reason = f'{reason}; {few}' if reason else few
         rows.append({**row, 'reason': reason})
     return rows
+
+
+def _between_outlines(reference: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Return (Z,) which slices lie between those that a reader has outlined.
+
+    None where more than :data:`MOST_OUTLINED` of the slices from the first outline to the last
+    have one: a stray voxel above a muscle makes no reference of single slices.
+    """
+    outlined = np.asarray(np.isin(reference, labels).any(axis=(0, 1)))
+    places = np.flatnonzero(outlined)
+    between = np.zeros_like(outlined)
+    if places.size > 1 and places.size <= MOST_OUTLINED * (np.ptp(places) + 1):
+        between[places[0] : places[-1]] = ~outlined[places[0] : places[-1]]
+    return between
 
 
 def _ratio_pct(water_fat: tuple[np.ndarray, np.ndarray] | None, mask: np.ndarray) -> float:
@@ -123,27 +158,58 @@ def _mean_pct(fat_fraction: np.ndarray | None, mask: np.ndarray) -> float:
     return 100 * float(np.clip(known, 0, 1).mean(dtype=np.float64)) if known.size else np.nan
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Describe each measure of accuracy over the scans, for each label and all together.
+def people_of(table: pd.DataFrame) -> pd.Series:
+    """Return the person of each row; people of two datasets are two, whatever they are called.
+
+    A training on several datasets puts theirs before the names of its scans.
+    """
+    return table['scan'].str.rpartition('/')[0] + '/' + table['participant_id']
+
+
+def once_each(table: pd.DataFrame, test: str, reference: str) -> pd.DataFrame:
+    """Return a row for each person and label: of the first scan that has both values.
+
+    Limits of agreement, correlation and ICC take pairs for independent, which scans of one person
+    are not. Means of a person's scans would agree better than a single scan does.
 
     Parameters
     ----------
     table
-        Rows of :func:`compare_maps` of all scans.
+        Rows of :func:`compare_maps` of all scans with ``participant_id`` and ``scan``.
+    test, reference
+        Columns. A scan in which test or reference lacks the muscle has no value.
+    """
+    here = (table['volume_test_ml'] > 0) & (table['volume_reference_ml'] > 0)
+    both = table[[test, reference]].where(here)
+    rows = table.assign(**both, person=people_of(table), lacking=both.isna().any(axis=1))
+    first = rows.sort_values('lacking', kind='stable').drop_duplicates(['person', 'index'])
+    return first.sort_index()
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe each measure of accuracy over people, for each label and all together.
+
+    Parameters
+    ----------
+    table
+        Rows of :func:`compare_maps` of all scans with ``participant_id`` and ``scan``.
 
     Returns
     -------
     pandas.DataFrame
         Tidy: columns ``index``, ``muscle``, ``side``, ``measure``, ``n``, ``n_missing``,
-        ``n_failed``, ``mean``, ``sd``, ``se``, ``ci``, ``median``, ``minimum``, ``maximum``. A
+        ``n_failed``, ``mean``, ``sd``, ``se``, ``ci``, ``median``, ``minimum``, ``maximum``,
+        ``n_scans``, ``sd_scans``. Each person counts once, with the mean of their scans, since
+        these are not independent; the last two columns are over scans. A
         conformity of minus infinity is a failure: it counts, so the mean is minus infinity too.
         The row of all labels is over the means of the scans.
     """
     import pandas as pd
 
     keys = ['index', 'muscle', 'side']
-    groups = [(key, rows) for key, rows in table.groupby(keys, sort=True)]
-    means = table.groupby('scan')[list(ACCURACY)].mean()
+    table = table.assign(person=people_of(table))
+    groups = [(key, rows.set_index('person')) for key, rows in table.groupby(keys, sort=True)]
+    means = table.groupby(['person', 'scan'])[list(ACCURACY)].mean().droplevel('scan')
     rows = [
         {**dict(zip(keys, key, strict=True)), 'measure': name, **_describe(rows[name])}
         for key, rows in [*groups, (('n/a', ALL, ALL), means)]
@@ -152,7 +218,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _describe(values: pd.Series) -> dict[str, float]:
+def _describe(scans: pd.Series) -> dict[str, float]:
+    values = scans.groupby(level=0).mean()
     known = values.dropna().to_numpy(dtype=float)
     n, failed = known.size, int(np.isneginf(known).sum())
     sd = float(known.std(ddof=1)) if n > 1 and not failed else np.nan
@@ -167,6 +234,8 @@ def _describe(values: pd.Series) -> dict[str, float]:
         'median': float(np.median(known)) if n else np.nan,
         'minimum': float(known.min()) if n else np.nan,
         'maximum': float(known.max()) if n else np.nan,
+        'n_scans': int(scans.count()),
+        'sd_scans': np.nan if failed else float(scans.std()),
     }
 
 
@@ -177,19 +246,17 @@ def agreements(table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``index``, ``muscle``, ``side``, ``measure`` and those of
-        :class:`~bids_muscle.statistics.agreement.Agreement`. A scan in which the test or the
-        reference lacks the muscle is missing.
+        :class:`~bids_muscle.statistics.agreement.Agreement`. Each person counts once, see
+        :func:`once_each`; one without any pair is missing.
     """
     import pandas as pd
 
     rows = []
     for measure, unit in MEASURES.items():
-        for (index, muscle, side), group in table.groupby(['index', 'muscle', 'side'], sort=True):
-            here = (group['volume_test_ml'] > 0) & (group['volume_reference_ml'] > 0)
-            test, reference = (
-                group[f'{measure}_{which}_{unit}'].where(here).to_numpy(dtype=float)
-                for which in ('test', 'reference')
-            )
+        names = [f'{measure}_{which}_{unit}' for which in ('test', 'reference')]
+        people = once_each(table, *names)
+        for (index, muscle, side), group in people.groupby(['index', 'muscle', 'side'], sort=True):
+            test, reference = (group[name].to_numpy(dtype=float) for name in names)
             found = asdict(agreement(test, reference))
             if measure in _IMAGES and isnan(found['bias']) and not np.isfinite(test).any():
                 found['reason'] = _IMAGES[measure]

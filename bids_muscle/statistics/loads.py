@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 ALL_LEVELS = 'all'
 
 
+def once_each_disc(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with both loads: of several scans of a person the first of each disc."""
+    known = table.dropna(subset=['test_n', 'reference_n'])
+    return known.drop_duplicates(['participant_id', 'task', 'level'])
+
+
 def compare_loads(table: pd.DataFrame) -> pd.DataFrame:
     """Compare the compression of the discs by two segmentations of the same scans.
 
     Parameters
     ----------
     table
-        One row per scan, task and level, with the columns ``task``, ``level``, ``test_n`` and
-        ``reference_n``; rows where one is missing do not count.
+        One row per scan, task and level, with the columns ``participant_id``, ``task``, ``level``,
+        ``test_n`` and ``reference_n``, of which :func:`once_each_disc` count.
 
     Returns
     -------
@@ -32,7 +38,7 @@ def compare_loads(table: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    known = table.dropna(subset=['test_n', 'reference_n'])
+    known = once_each_disc(table)
     rows = []
     for task in dict.fromkeys(table['task']):
         of_task = known[known['task'] == task]

@@ -9,6 +9,7 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import Label
 from bids_muscle.statistics.agreement import correlation, half_width
+from bids_muscle.statistics.evaluation import people_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 #: Columns of the summary.
 SUMMARY = (
     'muscle',
+    'n_people',
     'n_scans',
     'n_slices',
     'dice_mean',
@@ -89,7 +91,7 @@ def summarise_slices(slices: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     slices
-        Rows of :func:`compare_slices` of all scans with the column ``scan``.
+        Rows of :func:`compare_slices` of all scans with ``participant_id`` and ``scan``.
     table
         Rows of :func:`~bids_muscle.statistics.evaluation.compare_maps` of the same scans.
 
@@ -97,11 +99,13 @@ def summarise_slices(slices: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Dice is volumetric. Pearson's r is over slices and sides, as the p of the paper speak for;
-        Dice, error of the area and of the centroid are means over scans with half the width of
-        their 95 % interval, since slices of one person are no independent observations.
+        Dice, error of the area and of the centroid are means of scans, then over people with half
+        the width of their 95 % interval, since slices and scans of one person are no independent
+        observations.
     """
     import pandas as pd
 
+    who = people_of(table).groupby(table['scan']).first()
     rows = []
     for muscle in dict.fromkeys(slices.sort_values('index')['muscle']):
         part = slices[slices['muscle'] == muscle]
@@ -109,6 +113,7 @@ def summarise_slices(slices: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         r, p = correlation(test.to_numpy(dtype=float), truth.to_numpy(dtype=float))
         row: dict[str, Any] = {
             'muscle': muscle,
+            'n_people': people_of(part).nunique(),
             'n_scans': part['scan'].nunique(),
             'n_slices': len(part),
             'csa_r': float(r),
@@ -119,8 +124,9 @@ def summarise_slices(slices: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
             ('csa_mae', '_cm2', (test - truth).abs().set_axis(part['scan'])),
             ('centroid_error', '_mm', part.set_index('scan')['centroid_error_mm']),
         ):
-            by_scan = values.groupby(level=0).mean().dropna().to_numpy(dtype=float)
-            row[f'{name}_mean{unit}'] = float(by_scan.mean()) if by_scan.size else np.nan
-            row[f'{name}_ci{unit}'] = half_width(by_scan)
+            by_scan = values.groupby(level=0).mean().dropna()
+            means = by_scan.groupby(who).mean().to_numpy(dtype=float)
+            row[f'{name}_mean{unit}'] = float(means.mean()) if means.size else np.nan
+            row[f'{name}_ci{unit}'] = half_width(means)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY))

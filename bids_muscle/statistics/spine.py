@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.statistics.agreement import correlation, half_width
-from bids_muscle.statistics.evaluation import ALL
+from bids_muscle.statistics.evaluation import ALL, people_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,17 +44,21 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table
-        One row per scan and structure: ``kind``, ``name``, ``dice``, ``centroid_error_mm``, and
-        ``height`` and ``mean_height`` with the ends ``_test_mm`` and ``_reference_mm``.
+        One row per scan and structure: ``participant_id``, ``scan``, ``kind``, ``name``, ``dice``,
+        ``centroid_error_mm``, and ``height`` and ``mean_height`` with the ends ``_test_mm`` and
+        ``_reference_mm``.
 
     Returns
     -------
     pandas.DataFrame
         One row per kind for all levels, then one per level: means with half the width of their
-        95 % confidence interval (Student's t over rows), and Pearson's r of the heights.
+        95 % confidence interval (Student's t), and Pearson's r of the heights. A vertebra or disc
+        of a person counts once: Dice and centroid by the mean of the scans, heights by the first
+        scan that has both.
     """
     import pandas as pd
 
+    table = table.assign(person=people_of(table))
     rows = []
     for kind, part in table.groupby('kind', sort=True):
         groups = [(ALL, part), *part.groupby('name', sort=False)]
@@ -63,16 +67,18 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _describe(group: pd.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {'n': len(group)}
+    of_each = group.groupby(['person', 'name'])
+    found: dict[str, Any] = {'n': of_each.ngroups}
     for name, unit in (('dice', ''), ('centroid_error', '_mm')):
-        values = group[f'{name}{unit}']
+        values = of_each[f'{name}{unit}'].mean()
         found |= {
             f'{name}_mean{unit}': float(values.mean()),
             f'{name}_ci{unit}': half_width(values.dropna().to_numpy(dtype=float)),
         }
     for name in ('height', 'mean_height'):
-        both = group[[f'{name}_test_mm', f'{name}_reference_mm']].dropna()
-        test, truth = (both[column] for column in both)
+        columns = [f'{name}_test_mm', f'{name}_reference_mm']
+        both = group.dropna(subset=columns).drop_duplicates(['person', 'name'])
+        test, truth = (both[column] for column in columns)
         off = (test - truth).abs().to_numpy(dtype=float)
         r, p = correlation(test.to_numpy(dtype=float), truth.to_numpy(dtype=float))
         found |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
-from bids_muscle.dataset.names import name_ending
+from bids_muscle.dataset.names import name_ending, read_entities
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BidsMuscleError, NothingSelectedError, UsageError
 from bids_muscle.reports.comparison import write_comparison
@@ -21,10 +22,13 @@ from bids_muscle.reports.evaluation import (
     write_spine_evaluation,
 )
 from bids_muscle.reports.overlay import draw_overlay
-from bids_muscle.statistics.evaluation import compare_maps
+from bids_muscle.statistics.evaluation import compare_maps, people_of
 from bids_muscle.statistics.slices import compare_slices
 from bids_muscle.workflows.evaluation_maps import (
+    FIRST_OTHER,
+    Pair,
     leave_out,
+    other_files,
     read_pair,
     scan_columns,
     stem_of,
@@ -79,16 +83,30 @@ def evaluate(
     pairs, alone = pair_maps(readable, wanted)
     left_out: list[str] = []
     leave_out(alone, maps, left_out)
+    pairs = other_files(pairs, left_out)
     rows: list[dict[str, Any]] = []
     slices: list[dict[str, Any]] = []
+    lacking = Counter[str]()
     for mine, truth in pairs:
         try:
-            both = _evaluate_pair(mine, truth)
+            opened = read_pair(mine, truth)
+            both = _evaluate_pair(mine, truth, opened)
         except BidsMuscleError as error:
             left_out.append(f'{truth.path.name}: {error}')
         else:
             rows += both[0]
             slices += both[1]
+            lacking.update(opened.lacking)
+    # Each scan numbers what the label table does not know by itself.
+    others = sorted({row['name'] for row in rows if row['index'] >= FIRST_OTHER})
+    for row in (*rows, *slices):
+        if row['name'] in others:
+            row['index'] = FIRST_OTHER + others.index(row['name'])
+    left_out += [
+        f'{name}: the lookup tables of the predictions do not name it; {count} label maps of the '
+        'reference have it.'
+        for name, count in lacking.items()
+    ]
     names = (folder.absolute().name for folder in (predictions, reference))
     pair = (rater or name for rater, name in zip(raters, names, strict=True))
     title = f'Evaluation: {" against ".join(pair)}'
@@ -129,10 +147,7 @@ def compare_models(
 
     tables = []
     for table in map(read_evaluation, folders):
-        # A training that had several datasets puts theirs before the names of its scans; people
-        # of two datasets are two, whatever they are called.
-        dataset = table['scan'].str.rpartition('/')[0]
-        tables.append(table.assign(participant_id=dataset + '/' + table['participant_id']))
+        tables.append(table.assign(participant_id=people_of(table)))
     plain = [table.assign(scan=table['scan'].str.rpartition('/')[2]) for table in tables]
     keys = ['scan', 'index']
     if not any(table.duplicated(keys).any() for table in plain):
@@ -186,15 +201,15 @@ def _paired_loads(predictions: Path, reference: Path) -> pd.DataFrame | None:
                 )
                 for table, name in ((mine, 'test_n'), (path, 'reference_n'))
             )
-            parts.append(test.merge(truth, on=['task', 'level']))
+            person = f'sub-{read_entities(path)["sub"]}'
+            parts.append(test.merge(truth, on=['task', 'level']).assign(participant_id=person))
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _evaluate_pair(
-    mine: LabelMap, truth: LabelMap
+    mine: LabelMap, truth: LabelMap, pair: Pair
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of a scan: of each label, and of each label on each slice."""
-    pair = read_pair(mine, truth)
     scan = scan_columns(truth.entities, stem_of(truth))
     rows = compare_maps(
         pair.test,

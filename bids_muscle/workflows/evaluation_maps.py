@@ -10,8 +10,8 @@ import numpy as np
 
 from bids_muscle.anatomy.labels import REGIONS, UNSIDED, Label, LabelTable, load_label_table
 from bids_muscle.anatomy.levels import level_of
-from bids_muscle.dataset.label_maps import LabelMap, translated
-from bids_muscle.errors import GridMismatchError
+from bids_muscle.dataset.label_maps import LabelMap, sides_exchanged, translated
+from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.conform import voxel_sizes
 
 #: Numbers of structures that no label table knows begin here; colours of them, in turn.
@@ -33,12 +33,15 @@ class Pair:
         (X, Y, Z) label maps in RAS+ order, 0 where there is none of these labels.
     affine
         (4, 4) of the grid of the reference.
+    lacking
+        Names of the muscles of the reference that the lookup table of the test does not have.
     """
 
     table: LabelTable
     test: np.ndarray
     reference: np.ndarray
     affine: np.ndarray
+    lacking: tuple[str, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -96,6 +99,21 @@ def leave_out(
         )
 
 
+def other_files(
+    pairs: Sequence[tuple[LabelMap, LabelMap]], left_out: list[str]
+) -> list[tuple[LabelMap, LabelMap]]:
+    """Leave out maps that would be compared with themselves, which agree whatever they show.
+
+    In one folder, these are the maps that nobody has corrected.
+    """
+    other = [pair for pair in pairs if pair[0].path.resolve() != pair[1].path.resolve()]
+    if count := len(pairs) - len(other):
+        left_out.append(
+            f'{count} label maps are prediction and reference at once: nobody has corrected them.'
+        )
+    return other
+
+
 def table_of(label_map: LabelMap) -> LabelTable | None:
     """Return the label table that knows most of a map's muscles."""
     tables = [load_label_table(region) for region in REGIONS]
@@ -129,6 +147,14 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
 
     Structures that this table does not know, but both lookup tables name alike, such as bone and
     disc of Xia 2019, get numbers from :data:`FIRST_OTHER` on.
+
+    Raises
+    ------
+    BadDataError
+        If they have nothing in common, or the reference outlines nothing of it or has its sides
+        exchanged.
+    GridMismatchError
+        If they are not on the same grid.
     """
     whole_table = table_of(truth)
     assert whole_table is not None  # noqa: S101 - others were left out before
@@ -150,11 +176,36 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
         labels.append(Label(number, name, name, name, UNSIDED, colour, kind='unknown'))
         for code, other in zip(codes, others, strict=True):
             code[other[name]] = number
+    if not labels:
+        raise BadDataError(
+            f'the lookup tables of {mine.path} and {truth.path} name no muscle in common.',
+            'Correct the names, or remove one of the maps.',
+        )
     numbers = {label.index for label in labels}
     images = on_one_grid(mine, truth)
+    # Numbers that were saved with a scale are not whole to the last digit.
     test, reference = (
-        translated(np.asarray(image.dataobj), {k: v for k, v in code.items() if v in numbers})
+        translated(
+            np.rint(np.asarray(image.dataobj)), {k: v for k, v in code.items() if v in numbers}
+        )
         for image, code in zip(images, codes, strict=True)
     )
+    if not reference.any():
+        raise BadDataError(
+            f'the reference {truth.path} is empty: it outlines no muscle that both lookup tables '
+            'name.',
+            'Outline the muscles, or remove the map.',
+        )
     table = LabelTable(whole_table.region, tuple(labels), whole_table.segmentation)
-    return Pair(table, test, reference, images[1].affine)
+    if sides_exchanged(reference, table) and not sides_exchanged(test, table):
+        raise BadDataError(
+            f'the reference {truth.path} has its sides exchanged: all muscles that its lookup '
+            'table calls right lie left of those that it calls left, as its header tells.',
+            'Correct the lookup table, or the header.',
+        )
+    lacking = tuple(
+        whole_table.by_index[number].name
+        for code, number in truth.codes(whole_table).items()
+        if number not in numbers and (np.rint(images[1].dataobj) == code).any()
+    )
+    return Pair(table, test, reference, images[1].affine, lacking)

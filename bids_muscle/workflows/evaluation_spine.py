@@ -14,6 +14,7 @@ from bids_muscle.workflows.evaluation_maps import (
     kind_of,
     leave_out,
     on_one_grid,
+    other_files,
     scan_columns,
     stem_of,
 )
@@ -47,7 +48,7 @@ def compare_spines(
             continue
         pairs, alone = pair_maps(mine, _with_kind(wanted, kind))
         leave_out(alone, mine, left_out)
-        for one, truth in pairs:
+        for one, truth in other_files(pairs, left_out):
             try:
                 rows += _spine_rows(one, truth, kind)
             except BidsMuscleError as error:

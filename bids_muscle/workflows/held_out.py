@@ -10,14 +10,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bids_muscle.dataset.names import read_entities
 from bids_muscle.dataset.writer import write_image, write_tsv
 from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.conform import voxel_sizes
 from bids_muscle.reports.evaluation import write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import load_model
-from bids_muscle.segmentation.training.sources import TrainingCase, recode
-from bids_muscle.statistics.evaluation import compare_maps
+from bids_muscle.segmentation.training.sources import UNKNOWN, TrainingCase, counts_as, recode
+from bids_muscle.statistics.evaluation import compare_maps, people_of
 from bids_muscle.workflows.evaluation_maps import scan_columns
 
 
@@ -65,8 +66,13 @@ def segment_held_out(
             predicted = np.zeros(prepared.body_mask.shape, np.uint8)
         stem = case.labels.name.split('.')[0].removesuffix('_dseg')
         entities = dict(part.split('-', 1) for part in stem.split('_') if '-' in part)
-        if sum(other.labels == case.labels for other in cases) > 1:
-            # One map may lie on several scans of a person.
+        # One map may lie on several scans of a person: in other contrasts, or in several runs.
+        same = [other for other in cases if other.labels == case.labels]
+        if sum(other.images.keys() == case.images.keys() for other in same) > 1:
+            scan = read_entities(next(iter(case.images.values())))
+            own = ''.join(f'_{key}-{scan[key]}' for key in scan if key not in entities)
+            stem = stem.replace('_seg-', f'{own}_seg-')
+        if len(same) > 1:
             stem += f'_desc-{"".join(case.images)}'
         truth = nib.as_closest_canonical(nib.load(case.labels))
         codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)
@@ -74,6 +80,10 @@ def segment_held_out(
         dataset, _, person = case.participant.rpartition('/')
         _publish(case, predicted, codes, fat, images, output / dataset / person / 'anat' / stem)
         reference = recode(codes, case.source)
+        # As in the training: pixels that may be anything, and labels that are joined to others.
+        counts = counts_as(case.source.annotated, case.source.joined, classes)
+        predicted = np.array([0, *counts])[predicted]
+        predicted[reference == UNKNOWN] = 0
         reference[reference >= classes] = 0
         zooms = voxel_sizes(truth.affine)
         fraction = prepared.fat_fraction
@@ -92,9 +102,11 @@ def segment_held_out(
     write_evaluation(
         table, output, f'{bundle.name}: held-out participants of {output.parent.name}'
     )
-    dice = table.groupby('name', sort=False)['dice'].mean()
+    people = people_of(table)
+    by_person = table.groupby(['name', people], sort=False)['dice'].mean()
+    dice = by_person.groupby(level='name', sort=False).mean().dropna()
     return {
-        'participants': int(table['participant_id'].nunique()),
+        'participants': int(people.nunique()),
         'scans': int(table['scan'].nunique()),
         'dice': {name: round(float(value), 4) for name, value in dice.items()},
     }

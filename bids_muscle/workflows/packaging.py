@@ -47,15 +47,20 @@ def package(trained: Path, name: str, output: Path | None = None) -> ModelBundle
     return bundle
 
 
+def _is_finished(folder: Path) -> bool:
+    """Whether the card has its end: datasets and accuracy, written after people held out."""
+    return (folder / CARD).is_file() and 'datasets' in read_bundle(folder).card
+
+
 def _finished(trained: Path) -> list[Path]:
     """Return the folder of the model, or those of all folds."""
-    if (trained / CARD).is_file():
+    if _is_finished(trained):
         return [trained]
     first = next(iter(sorted(trained.glob(f'fold-*/{CARD}'))), None)
     if first is not None:
         _, count = read_bundle(first.parent).card.get('fold', (0, 1))
         folds = [trained / f'fold-{number}' for number in range(count)]
-        unfinished = [path.name for path in folds if not (path / CARD).is_file()]
+        unfinished = [path.name for path in folds if not _is_finished(path)]
         if not unfinished:
             return folds
         raise ModelError(

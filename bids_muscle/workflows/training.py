@@ -292,10 +292,15 @@ def read_split(split: str, people: Sequence[str], seed: int) -> dict[str, str]:
             f'The split {path} is not a table of participants and their roles.',
             f'It needs the columns participant_id and split; split is {", ".join(ROLES)}.',
         )
-    roles = {
-        f'{row.get("dataset", "")}/{row["participant_id"]}': row['split']
-        for row in table.to_dict('records')
-    }
+    roles: dict[str, str] = {}
+    for row in table.to_dict('records'):
+        name = f'{row.get("dataset", "")}/{row["participant_id"]}'
+        if roles.setdefault(name, row['split']) != row['split']:
+            raise UsageError(
+                f'{name.lstrip("/")} is in the split {path} as {roles[name]} and as '
+                f'{row["split"]}.',
+                'Give each participant one role; all scans of a participant have the same.',
+            )
     role_of = {name: roles.get(name, roles.get(f'/{name.rpartition("/")[2]}')) for name in people}
     lacking = sorted(name for name, role in role_of.items() if role is None)
     if lacking:
@@ -338,9 +343,10 @@ def _finish(
     """Complete the card of a trained model: datasets with their licences, what was measured."""
     roots: dict[Path, set[str]] = {}
     for case in cases:
-        root = dataset_of(case.labels)
-        if root is not None:
-            roots.setdefault(root, set()).add(case.participant)
+        # Label maps of --labels may lie elsewhere than the images; both have a licence.
+        for root in {dataset_of(path) for path in (case.labels, *case.images.values())}:
+            if root is not None:
+                roots.setdefault(root, set()).add(case.participant)
     datasets = []
     for root, people in sorted(roots.items()):
         described = _description(root)

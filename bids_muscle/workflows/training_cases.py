@@ -12,10 +12,17 @@ import numpy as np
 from bids_muscle.anatomy.labels import SPINE, load_label_table
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
-from bids_muscle.dataset.label_maps import LabelMap, candidate_scans, find_label_maps, read_lookup
+from bids_muscle.dataset.label_maps import (
+    LabelMap,
+    candidate_scans,
+    find_label_maps,
+    read_lookup,
+    sides_exchanged,
+    translated,
+)
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
-from bids_muscle.imaging.conform import load_image
+from bids_muscle.imaging.conform import load_image, to_canonical
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import TrainingCase, find_cases
 
@@ -82,12 +89,23 @@ def _bids_cases(
         images = [(scan, _unfit(recipe, scan)) for scan in scans]
         fitting = [scan for scan, why in images if not why]
         if fitting:
-            known = _known(source, recipe, label_map)
-            cases += [_bids_case(known, recipe, label_map, scan, root) for scan in fitting]
+            own = _known(source, recipe, label_map)
+            cases += [_bids_case(own, recipe, label_map, scan, root) for scan in fitting]
         else:
             unfit[images[0][1]] += 1
     for why, count in sorted(unfit.items()):
         report(f'{count} label maps of the source {source.name} are not used: {why}')
+    if labels:
+        known = {participant for root in data for participant in list_participants(root)}
+        drawn = {
+            label_map.entities.get('sub', '') for label_map in find_label_maps(labels, source.seg)
+        }
+        if strangers := sorted(drawn - known):
+            report(
+                f'{len(strangers)} participants of {labels} are not used: no --data has '
+                f'{", ".join(f"sub-{name}" for name in strangers[:3])}'
+                f'{" ..." if len(strangers) > 3 else ""}'
+            )
     where = str(labels) if labels else f'the derivatives of {" or ".join(map(str, data))}'
     if not cases and unfit:
         raise BadDataError(
@@ -145,7 +163,15 @@ def _known(source: Source, recipe: Recipe, label_map: LabelMap) -> Source:
             f'names in its lookup table are {", ".join(label_map.names.values())}.',
             f'Use the names of {table.region}.tsv, or another recipe.',
         )
-    drawn = codes if source.all_slices else codes.keys() & _numbers_in(label_map.path)
+    image = to_canonical(load_image(label_map.path))
+    numbers = np.rint(np.nan_to_num(image.get_fdata(dtype=np.float32))).astype(int)
+    if sides_exchanged(translated(numbers, label_map.codes(table)), table):
+        raise BadDataError(
+            f'The label map {label_map.path} has its sides exchanged: all muscles that its lookup '
+            'table calls right lie left of those that it calls left, as its header tells.',
+            'Correct the lookup table, or the header of the map and of its image.',
+        )
+    drawn = codes if source.all_slices else codes.keys() & set(np.unique(numbers).tolist())
     if not drawn:
         raise BadDataError(
             f'The label map {label_map.path} is empty: it contains none of the '
@@ -165,11 +191,6 @@ def classes_of(recipe: Recipe) -> dict[int, int]:
     """Return the class of the network for each number of the label table that it has one for."""
     numbers = recipe.numbers or range(int(recipe.network['out_channels']))
     return {number: k for k, number in enumerate(numbers) if number}
-
-
-def _numbers_in(path: Path) -> set[int]:
-    numbers = np.unique(np.nan_to_num(load_image(path).get_fdata(dtype=np.float32)))
-    return set(np.rint(numbers).astype(int).tolist())
 
 
 def describe_cases(recipe: Recipe, cases: Sequence[TrainingCase]) -> str:

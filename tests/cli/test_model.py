@@ -19,8 +19,9 @@ from html5lib import HTMLParser
 
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.cli.model import main
-from bids_muscle.errors import ExitCode
+from bids_muscle.errors import ExitCode, UsageError
 from bids_muscle.segmentation.bundle import CARD, WEIGHTS
+from bids_muscle.workflows.training import read_split
 
 RECIPE = """
 name = 'tiny'
@@ -120,6 +121,14 @@ def test_cross_validation_becomes_one_model(
     assert main(['package', str(out), '--name', 'mine']) == ExitCode.BAD_DATA
     assert 'fold-0, fold-2' in capsys.readouterr().err
     assert train('--folds', '3') == ExitCode.OK
+    # A training that was killed before the people held out were segmented is none.
+    path = out / 'fold-0' / CARD
+    whole = path.read_bytes()
+    cut = {k: v for k, v in json.loads(whole).items() if k not in ('datasets', 'fold', 'measured')}
+    path.write_text(json.dumps(cut))
+    assert main(['package', str(out), '--name', 'mine']) == ExitCode.BAD_DATA
+    assert 'fold-0 of' in capsys.readouterr().err
+    path.write_bytes(whole)
 
     cards = [json.loads((out / f'fold-{k}' / CARD).read_text()) for k in range(3)]
     held = [{e['participant'] for e in card['training']['held_out']} for card in cards]
@@ -207,21 +216,53 @@ def test_a_muscle_that_was_not_outlined_is_not_taught_as_background(
     train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     # The lookup table is the same for all, but nobody outlined left multifidus in one of them.
-    path = bids / 'derivatives/manual/sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.nii.gz'
+    drawn = (bids / 'derivatives/manual').rename(tmp_path / 'drawn')
+    description = {'Name': 'Outlines', 'BIDSVersion': '1.10.0', 'License': 'CC-BY-4.0'}
+    (drawn / 'dataset_description.json').write_text(json.dumps(description))
+    path = drawn / 'sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.nii.gz'
     codes = np.asarray(nib.load(path).dataobj).copy()
     save(path, np.where(codes == 7, 0, codes))
-    assert train('--iterations', '1') == ExitCode.OK
+    options = '--iterations', '1', '--labels', str(drawn)
+    stranger = drawn / 'sub-03/anat/sub-03_acq-dixonwater_seg-back_dseg.nii.gz'
+    save(stranger, codes)
+    assert train(*options) == ExitCode.OK
     said = capsys.readouterr().out
     assert '3 label maps; with right multifidus 3, left multifidus 2,' in said
+    assert '1 participants of' in said and 'no --data has sub-03' in said
     assert 'left quadratus lumborum 0' in said
-    data = json.loads((tmp_path / 'out' / CARD).read_text())['training']['data']
+    card = json.loads((tmp_path / 'out' / CARD).read_text())
+    data = card['training']['data']
     assert [each['annotated'] for each in data] == [[1, 2, 3, 4], [1, 3, 4], [1, 2, 3, 4]]
+    # The card tells the licence of the images as well as that of outlines that lie elsewhere.
+    assert [(each['name'], each['license']) for each in card['datasets']] == [
+        ('Cohort', 'CC0'),
+        ('Outlines', 'CC-BY-4.0'),
+    ]
     save(path, np.where(codes == 9, 9, 0).astype(np.uint8))
-    assert train() == ExitCode.BAD_DATA
+    assert train(*options) == ExitCode.BAD_DATA
     assert 'none of the numbers' in capsys.readouterr().err
     path.write_bytes(path.read_bytes()[:200])
-    assert train() == ExitCode.BAD_DATA
+    assert train(*options) == ExitCode.BAD_DATA
     assert path.name in capsys.readouterr().err
+
+
+def test_a_map_with_exchanged_sides_is_not_learned_from_nor_a_reference(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines = [f'{number}\t{name}\n' for number, name in LOOKUP.items()]
+    swapped = {'MF left': 'MF right', 'right multifidus': 'left multifidus'}
+    swapped |= {'ES_L': 'ES_R', 'erector spinae (right)': 'erector spinae (left)'}
+    for old, new in swapped.items():
+        lines = [line.replace(old, f'{new} ') for line in lines]
+    path = bids / 'derivatives/manual/sub-2/anat/sub-2_acq-dixonwater_seg-back_dseg.tsv'
+    path.write_text(''.join(['index\tname\n', *lines]))
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    said = capsys.readouterr().err
+    assert path.stem in said and 'sides exchanged' in said
+    assert evaluate(bids, predict(bids, 'net', 1), tmp_path / 'eval') == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert set(rows['participant_id']) == {'sub-1', 'sub-3'}
+    assert 'sides exchanged' in capsys.readouterr().err
 
 
 def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:
@@ -229,6 +270,33 @@ def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureF
     image.write_bytes(image.read_bytes()[:2000])
     assert train() == ExitCode.BAD_DATA
     assert image.name in capsys.readouterr().err
+
+
+def test_a_person_has_one_role_in_a_split(tmp_path: Path) -> None:
+    path = tmp_path / 'split.tsv'
+    head = 'participant_id\tsession_id\tsplit\n'
+    path.write_text(f'{head}sub-1\tses-1\ttrain\nsub-1\tses-2\ttrain\nsub-2\tses-1\ttest\n')
+    people = ['cohort/sub-1', 'cohort/sub-2']
+    roles = read_split(str(path), people, 0)
+    assert roles == {'cohort/sub-1': 'train', 'cohort/sub-2': 'test'}
+    path.write_text(f'{head}sub-1\tses-1\ttrain\nsub-2\tses-1\ttest\nsub-1\tses-2\ttest\n')
+    with pytest.raises(UsageError, match=r'sub-1 is in the split .* as train and as test'):
+        read_split(str(path), people, 0)
+
+
+def test_a_map_of_two_runs_is_evaluated_in_both(train: Train, bids: Path, tmp_path: Path) -> None:
+    for path in list((bids / 'sub-2/anat').iterdir()):
+        for run in '12':
+            shutil.copy(path, path.with_name(path.name.replace('_T1w', f'_run-{run}_T1w')))
+        path.unlink()
+    split = tmp_path / 'split.tsv'
+    split.write_text('participant_id\tsplit\nsub-1\ttrain\nsub-2\ttest\nsub-3\ttrain\n')
+    assert train('--iterations', '1', '--split', str(split)) == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'out/test/evaluation.tsv', sep='\t')
+    assert rows['scan'].nunique() == 2 and set(rows['participant_id']) == {'sub-2'}
+    assert len(list((tmp_path / 'out/test/cohort/sub-2/anat').glob('*_dseg.nii.gz'))) == 2
+    measured = json.loads((tmp_path / 'out' / CARD).read_text())['measured']
+    assert (measured['participants'], measured['scans']) == (1, 2)
 
 
 def test_two_datasets_of_one_name_are_not_mixed_up(
@@ -290,6 +358,47 @@ def test_evaluates_against_maps_in_other_numbers(
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
+def test_a_map_is_not_compared_with_itself(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    both = ['--reference', str(predict(bids, 'net', 0)), '--output', str(tmp_path / 'eval')]
+    both += ['--predictions', both[1]]
+    assert main(['evaluate', *both]) == ExitCode.NOTHING_SELECTED
+    assert '3 label maps are prediction and reference at once' in capsys.readouterr().err
+    path = tmp_path / 'net/sub-2/anat/sub-2_acq-dixon_seg-lumbarmuscles_desc-manual_dseg.nii.gz'
+    save(path, boxes(3))
+    assert main(['evaluate', *both]) == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert set(rows['participant_id']) == {'sub-2'} and (rows['dice'].dropna() < 1).all()
+    assert '2 label maps are prediction' in (tmp_path / 'eval/evaluation.html').read_text()
+
+
+def test_says_what_could_not_be_compared(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    predictions, manual = predict(bids, 'net', 1), bids / 'derivatives/manual'
+    stem = 'anat/sub-{0}_acq-dixonwater_seg-back_dseg'
+    first, second, third = (manual / f'sub-{k}' / stem.format(k) for k in '123')
+    # Numbers that a program saved with a scale are read as what they mean.
+    codes = np.asarray(nib.load(f'{first}.nii.gz').dataobj)
+    scaled = nib.Nifti1Image((codes / 0.0005).astype(np.int16), np.diag([3.0, 3.0, 8.0, 1.0]))
+    scaled.header.set_slope_inter(0.00050001, 0)
+    nib.save(scaled, f'{first}.nii.gz')
+    # Nothing outlined yet, and names of other muscles than the predictions have.
+    save(Path(f'{second}.nii.gz'), np.zeros_like(codes))
+    Path(f'{third}.tsv').write_text('index\tname\n7\tleft psoas major\n5\tleft kidney\n')
+    (predictions / 'seg-lumbarmuscles_dseg.tsv').write_text(
+        'index\tname\n1\tright multifidus\n2\tleft multifidus\n'
+    )
+    assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert rows['dice'].tolist() == pytest.approx([10 / 12] * 2)
+    said = capsys.readouterr().err
+    assert f'{second.name}.nii.gz: ' in said and 'is empty' in said
+    assert f'{third.name}.nii.gz: ' in said and 'name no muscle in common' in said
+    assert 'left erector spinae: the lookup tables of the predictions do not name it; 1' in said
+
+
 def test_structures_that_both_lookup_tables_name_are_compared_too(
     bids: Path, tmp_path: Path
 ) -> None:
@@ -304,10 +413,14 @@ def test_structures_that_both_lookup_tables_name_are_compared_too(
             data = np.asarray(image.dataobj).copy()
             data[:4, :, 0] = 40
             nib.save(nib.Nifti1Image(data, image.affine), path)
+        # One map names another structure that comes first in the alphabet.
+        (path,) = folder.glob('sub-1/anat/*dseg.nii.gz')
+        lookup = next(folder.glob('*dseg.tsv')).read_text() + '41\taorta\n'
+        Path(str(path).replace('.nii.gz', '.tsv')).write_text(lookup)
     assert evaluate(bids, predictions, tmp_path / 'eval') == ExitCode.OK
     rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
     bone = rows[rows['name'] == 'vertebral body']
-    assert bone['index'].tolist() == [101] * 3 and bone['side'].tolist() == ['unsided'] * 3
+    assert bone['index'].tolist() == [102] * 3 and bone['side'].tolist() == ['unsided'] * 3
     assert bone['dice'].tolist() == [1] * 3
     assert '<th scope="row">vertebral body</th>' in (tmp_path / 'eval/evaluation.html').read_text()
 

@@ -54,6 +54,8 @@ def test_the_lines_of_the_plots_are_those_of_weber() -> None:
     table = pd.DataFrame(
         [
             {
+                'participant_id': f'sub-{ml}',
+                'scan': f'sub-{ml}',
                 'index': index,
                 'muscle': 'multifidus',
                 'side': side,
@@ -135,6 +137,9 @@ def test_models_are_compared_over_people_and_not_over_scans(tmp_path: Path) -> N
     assert '24 of 6 participants' in page
     anova = pd.read_csv(tmp_path / 'out/comparison_anova.tsv', sep='\t')
     assert set(anova['n']) == {6}
+    for name in ('summary', 'agreement'):
+        table = pd.read_csv(tmp_path / f'out/comparison_{name}.tsv', sep='\t')
+        assert set(table['n']) == {6}
 
 
 def test_people_of_two_datasets_are_two(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from bids_muscle.errors import (
 from bids_muscle.segmentation.bundle import WEIGHTS, ModelBundle
 from bids_muscle.segmentation.model_card import model_card
 from bids_muscle.segmentation.training import sources, trainer
-from bids_muscle.segmentation.training.batches import make_batch
+from bids_muscle.segmentation.training.batches import Batches, make_batch
 from bids_muscle.segmentation.training.checks import check_recipe
 from bids_muscle.segmentation.training.geometry import mirror
 from bids_muscle.segmentation.training.loss import IGNORED, marginal_loss
@@ -222,6 +222,7 @@ def test_keeps_the_best_weights_and_stops_early(
     assert 'since iteration 4' in lines[-1]
     assert stopped.card['training']['iterations'] == 8
     assert stopped.card['training']['validation_dice'] == 0.6
+    assert 'chosen on 1 participants held out, with a Dice of 0.600' in model_card(stopped)
     assert (tmp_path / 'early' / 'curves.png').read_bytes().startswith(b'\x89PNG')
     history = (tmp_path / 'early' / 'history.tsv').read_text().splitlines()
     assert [line.split('\t')[3] for line in history[1:]] == ['0.2', '0.6', '0.5', '0.4']
@@ -250,6 +251,24 @@ def test_the_validation_dice_is_one_where_the_network_is_right(
     assert trainer._dice(Oracle(1.0), recipe, [plane_set], 'cpu') == 1.0
     assert 0.2 < trainer._dice(Oracle(0.5), recipe, [plane_set], 'cpu') < 0.9
     assert bool((seen[0] == seen[1]).all())
+
+
+def test_the_validation_dice_asks_for_what_the_loss_asks(
+    recipe: Recipe, plane_set: PlaneSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label 1 is joined to 3, 2 is not annotated, and some pixels may be anything."""
+    truth, guess = torch.zeros(2, 8, 8, dtype=torch.long), torch.zeros(2, 8, 8, dtype=torch.long)
+    truth[:, :4], guess[:, :2], guess[:, 2:4] = 3, 3, 1
+    truth[:, 6:], guess[:, 6:], guess[:, 5] = IGNORED, 3, 2
+    asked = torch.tensor([counts_as((3, 4), {1: 3}, 9)] * 2)
+    monkeypatch.setattr(Batches, '__getitem__', lambda *_: (torch.zeros(2, 1, 8, 8), truth, asked))
+    views = torch.nn.functional.one_hot(guess, 9).movedim(-1, 1).float()
+
+    class Fixed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return views
+
+    assert trainer._dice(Fixed(), recipe, [plane_set], 'cpu') == 1.0
 
 
 def test_dropout_does_not_change_a_resumed_training(

@@ -20,6 +20,7 @@ from bids_muscle.segmentation.intensity import (
     normalize_padded,
     standardize_histogram,
 )
+from bids_muscle.segmentation.training.loss import IGNORED
 from bids_muscle.segmentation.training.recipe import Patches, Recipe, Source, find_recipe
 from bids_muscle.segmentation.training.sources import TrainingCase, find_cases
 from bids_muscle.segmentation.training.volumes import (
@@ -222,6 +223,23 @@ def test_a_case_is_brought_to_the_grid_of_the_network(
     sagittal = load_volume(case, 1.0, replace(recipe, plane='sagittal', slice_mm=0))
     assert sagittal.labels.shape == (40, 32, 20)
     assert np.argwhere(sagittal.labels == 1).mean(0) == pytest.approx([19.5, 15.5, 11.5])
+
+
+def test_pixels_that_may_be_anything_are_left_out_of_windows_too(
+    volume_recipe: Recipe, tmp_path: Path
+) -> None:
+    case = write_case(tmp_path, ('inphase',), (20, 16, 8))
+    data = np.asarray(nib.load(case.labels).dataobj).copy()
+    data[:, :2] = 77
+    nib.save(nib.Nifti1Image(data, nib.load(case.labels).affine), case.labels)
+    case = replace(case, source=replace(case.source, unknown=(77,)))
+    recipe = replace(volume_recipe, window_px=(20, 16, 8), patches=Patches('center', mirror=True))
+    recipe = replace(recipe, spacing_mm=2.0, slice_mm=5.0, normalization='zscore')
+    loaded = load_volume(case, 1.0, recipe)
+    assert loaded.labels.shape == data.shape
+    assert set(loaded.labels.ravel()[loaded.foreground]) == {1}
+    _, labels, _ = make_patches([loaded], recipe, 0)
+    assert bool((labels[:, :, :2] == IGNORED).all()) and bool((labels[:, :, 2:] >= 0).all())
 
 
 def test_says_what_a_case_lacks(volume_recipe: Recipe, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def table() -> pd.DataFrame:
         fat = random.random(test.shape)
         signals = 100 * (1 - fat), 100 * fat
         compared = compare_maps(test, reference, LABELS, (1.0, 1.0, 4.0), 4.0, fat, signals)
-        rows += [{'scan': f's{scan}', **row} for row in compared]
+        who = {'participant_id': f'sub-{scan}', 'scan': f'sub-{scan}_ses-1'}
+        rows += [who | row for row in compared]
     return pd.DataFrame(rows)
 
 
@@ -89,6 +90,83 @@ def test_agreement_leaves_out_a_muscle_that_was_missed(table: pd.DataFrame) -> N
         assert row['icc'] == pytest.approx(icc.loc[kind, 'ICC'], abs=1e-6)
 
 
+def test_more_scans_of_the_same_people_make_no_interval_narrower(table: pd.DataFrame) -> None:
+    again = [
+        table.assign(scan=table['scan'].str.replace('ses-1', f'ses-{session}'))
+        for session in (1, 2, 3)
+    ]
+    three = pd.concat(again, ignore_index=True)
+    over_scans = ['n_scans', 'sd_scans']
+    once, more = summarise(table), summarise(three)
+    pd.testing.assert_frame_equal(more.drop(columns=over_scans), once.drop(columns=over_scans))
+    assert more['n_scans'].tolist() == (3 * once['n_scans']).tolist()
+    pd.testing.assert_frame_equal(agreements(three), agreements(table))
+
+
+def test_people_count_with_the_mean_of_their_scans_and_agree_in_the_first(
+    table: pd.DataFrame,
+) -> None:
+    """Pairs of the ten scans are taken for sessions of five people."""
+    number = table['scan'].str[4].astype(int)
+    people = table.assign(participant_id='sub-' + (number // 2).astype(str))
+    dice = table.groupby(['index', number // 2])['dice'].mean()
+    summary = summarise(people).set_index(['index', 'measure'])
+    agreed = agreements(people).set_index(['index', 'measure'])
+    for index, group in people.groupby('index'):
+        row = summary.loc[(index, 'dice')]
+        low, high = stats.t.interval(0.95, 4, 0, stats.sem(dice[index]))
+        assert (row['n'], row['n_scans']) == (5, 10)
+        assert row['ci'] == pytest.approx((high - low) / 2)
+        assert row['sd_scans'] == pytest.approx(group['dice'].std())
+        first = group[number[group.index] % 2 == 0]
+        off = first['volume_test_ml'] - first['volume_reference_ml']
+        found = agreed.loc[(index, 'volume_ml')]
+        assert (found['n'], found['n_missing']) == (5, 0)
+        assert found['loa_high'] == pytest.approx(off.mean() + 1.96 * off.std())
+    failed = summary.loc[(3, 'conformity')]
+    assert (failed['n_failed'], failed['mean']) == (1, -inf)
+    # Where the first scan has no pair, the next one counts.
+    missed = people.assign(volume_test_ml=people['volume_test_ml'].where(number > 0, 0))
+    assert set(agreements(missed)['n']) == {5}
+
+
+def test_people_of_two_datasets_are_two(table: pd.DataFrame) -> None:
+    other = table.assign(scan='b/' + table['scan'])
+    both = pd.concat([table.assign(scan='a/' + table['scan']), other], ignore_index=True)
+    assert summarise(both).loc[0, 'n'] == 20
+    assert agreements(both)['n'].max() == 20
+
+
+def test_what_nobody_outlined_is_no_background() -> None:
+    """A reader has outlined one muscle of two, on every third slice."""
+    whole = np.zeros((20, 10, 12), np.uint8)
+    whole[2:6, 2:8, 1:11], whole[12:16, 2:8, 1:11] = 1, 2
+    reference = np.where(whole == 1, whole, 0)
+    reference[:, :, np.arange(12) % 3 != 1] = 0
+    fat = np.broadcast_to(np.linspace(0, 1, 12), whole.shape)
+    drawn, other, _ = compare_maps(whole, reference, LABELS, (1.0, 1.0, 5.0), 5.0, fat)
+    for name in ('dice', 'jaccard', 'conformity', 'precision', 'specificity', 'volume_ratio'):
+        assert drawn[name] == 1, name
+    assert drawn['volume_test_ml'] == drawn['volume_reference_ml']
+    assert drawn['mfi_test_pct'] == pytest.approx(drawn['mfi_reference_pct'])
+    assert isnan(drawn['hd95_mm']) and 'some slices only' in drawn['reason']
+    assert all(isnan(other[name]) for name in ACCURACY)
+    assert other['reason'] == 'not in the reference'
+    # A muscle that the test has missed is none of these.
+    missed, *_ = compare_maps(whole * 0, whole, LABELS, (1.0, 1.0, 5.0), 5.0)
+    assert (missed['dice'], missed['conformity']) == (0, -inf)
+    # Nor is a stray voxel above a muscle a reference of single slices, nor are discs.
+    short, stray = whole.copy(), whole.copy()
+    short[:, :, 8:], stray[:, :, 8:] = 0, 0
+    stray[0, 0, 11] = 1
+    for each in (short, stray):
+        found, *_ = compare_maps(whole, each, LABELS, (1.0, 1.0, 5.0), 5.0)
+        assert found['reason'] is None and found['volume_ratio'] > 1.3
+    disc = {2: load_label_table('spine').by_index[2]}
+    (found,) = compare_maps(whole, reference * 2, disc, (1.0, 1.0, 5.0), 5.0)
+    assert found['dice'] == 0
+
+
 def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
     reference = np.zeros((8, 4, 2), np.uint8)
     reference[:2], reference[2:4] = 1, 2
@@ -97,7 +175,8 @@ def test_says_why_there_is_no_mfi_and_no_overlap() -> None:
     assert 'no overlap' in beside[0]['reason']
     assert beside[2]['reason'] == 'not in the test and the reference'
     assert isnan(beside[2]['dice'])
-    found = agreements(pd.DataFrame([{'scan': 'a', **row} for row in beside]))
+    who = {'participant_id': 'sub-1', 'scan': 'a'}
+    found = agreements(pd.DataFrame([who | row for row in beside]))
     for measure, reason in (
         ('mfi_pct', 'there is no fat fraction'),
         ('mfi_ratio_pct', 'there are no water and fat images'),

@@ -16,12 +16,13 @@ LEVELS = ('L1', 'L2', 'L3')
 def people(count: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = []
-    for _ in range(count):
+    for person in range(count):
         for level, mean in zip(LEVELS, (1500, 2000, 2500), strict=True):
             reference = rng.normal(mean, 300)
             test = reference + rng.normal(50, 100)
-            rows.append(('flexion', level, test, reference))
-    return pd.DataFrame(rows, columns=['task', 'level', 'test_n', 'reference_n'])
+            rows.append((f'sub-{person}', 'flexion', level, test, reference))
+    columns = ['participant_id', 'task', 'level', 'test_n', 'reference_n']
+    return pd.DataFrame(rows, columns=columns)
 
 
 def test_each_level_is_compared_as_scipy_does() -> None:
@@ -40,6 +41,10 @@ def test_each_level_is_compared_as_scipy_does() -> None:
         assert row['mae_n'] == pytest.approx(off.mean())
         assert row['mae_ci_n'] == pytest.approx((high - low) / 2)
     assert found.loc['all', 'n'] == 27
+    # A second session of the same people adds nobody.
+    later = table.assign(test_n=table['test_n'] + 50)
+    twice = compare_loads(pd.concat([table, later], ignore_index=True)).set_index('level')
+    pd.testing.assert_frame_equal(twice, found)
 
 
 def test_discs_without_a_load_do_not_count_and_few_discs_have_a_reason() -> None:

@@ -44,16 +44,25 @@ def test_means_are_over_scans_and_the_correlation_over_slices() -> None:
     slices, scans = [], []
     for number in range(3):
         test, reference = maps(number, lacking=number)
-        name = {'scan': f's{number}'}
+        name = {'participant_id': f'sub-{number}', 'scan': f's{number}'}
         slices += [name | row for row in compare_slices(test, reference, LABELS, AFFINE)]
         found = compare_maps(test, reference, LABELS, (2.0, 3.0, 5.0), 30.0)
         scans += [name | row for row in found]
     table = pd.DataFrame(scans)
     (row,) = summarise_slices(pd.DataFrame(slices), table).to_dict('records')
     assert set(row) == set(SUMMARY) <= set(read_dictionary('evaluation_slices'))
-    assert (row['n_scans'], row['n_slices']) == (3, 12)
+    assert (row['n_people'], row['n_scans'], row['n_slices']) == (3, 3, 12)
     assert row['dice_mean'] == pytest.approx(table['dice'].mean())
     assert row['csa_mae_mean_cm2'] == pytest.approx(np.mean([0, 1.2 / 4, 2.4 / 4]))
     assert row['centroid_error_mean_mm'] == pytest.approx(2)  # 0, 2 and 4 mm
     assert row['centroid_error_ci_mm'] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
     assert isnan(row['csa_r'])  # the reference has one area only
+    # Scanned twice, the same people have the same intervals.
+    twice = [
+        pd.concat([pd.DataFrame(rows), pd.DataFrame(rows).assign(scan=lambda x: x['scan'] + 'b')])
+        for rows in (slices, scans)
+    ]
+    (again,) = summarise_slices(*twice).to_dict('records')
+    assert (again['n_people'], again['n_scans']) == (3, 6)
+    for name in ('dice_ci', 'csa_mae_ci_cm2', 'centroid_error_ci_mm'):
+        assert again[name] == pytest.approx(row[name])

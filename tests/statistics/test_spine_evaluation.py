@@ -14,9 +14,9 @@ from bids_muscle.workflows.evaluation import evaluate
 AFFINE = np.diag([4.0, 1.0, 1.0, 1.0])
 
 
-def write(root: Path, sub: str, shift: int, taller: int = 0) -> None:
+def write(root: Path, sub: str, shift: int, taller: int = 0, ses: str = '') -> None:
     """Write L4, L5 and the disc between, moved to the front and with a taller disc."""
-    anat = root / f'sub-{sub}/anat'
+    anat = root / f'sub-{sub}' / (f'ses-{ses}' if ses else '') / 'anat'
     anat.mkdir(parents=True)
     bones, disc = np.zeros((6, 60, 100), np.uint8), np.zeros((6, 60, 100), np.uint8)
     place = (slice(1, 5), slice(10 + shift, 45 + shift))
@@ -26,7 +26,8 @@ def write(root: Path, sub: str, shift: int, taller: int = 0) -> None:
         ('vertebrae', bones, {24: 'L5', 23: 'L4'}),
         ('discs', disc, {123: 'L4-L5'}),
     ):
-        stem = anat / f'sub-{sub}_acq-sag_seg-{seg}_dseg'
+        who = f'sub-{sub}_ses-{ses}' if ses else f'sub-{sub}'
+        stem = anat / f'{who}_acq-sag_seg-{seg}_dseg'
         nib.save(nib.Nifti1Image(data, AFFINE), f'{stem}.nii.gz')
         rows = ''.join(f'{number}\t{name}\n' for number, name in names.items())
         Path(f'{stem}.tsv').write_text(f'index\tname\n{rows}', encoding='utf-8')
@@ -51,6 +52,22 @@ def test_dice_heights_and_centroids_by_level(tmp_path: Path) -> None:
     assert summary.loc['L5', 'centroid_error_ci_mm'] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
     assert summary.loc['all', 'n'].tolist() == [3, 6]
     assert 'Hess 2022' in page.read_text(encoding='utf-8')
+
+
+def test_several_sessions_of_the_same_people_add_nobody(tmp_path: Path) -> None:
+    for k, sub in enumerate(('01', '02', '03')):
+        for ses in ('1', '2'):
+            write(tmp_path / 'mine', sub, shift=2 * k, taller=k, ses=ses)
+            write(tmp_path / 'truth', sub, shift=0, ses=ses)
+    evaluate(tmp_path / 'mine', tmp_path / 'truth', tmp_path / 'out')
+    rows = pd.read_csv(tmp_path / 'out/evaluation_spine.tsv', sep='\t')
+    assert len(rows[rows['name'] == 'L5']) == 6
+    summary = pd.read_csv(
+        tmp_path / 'out/evaluation_spine_summary.tsv', sep='\t', na_values='n/a'
+    ).set_index('name')
+    assert summary.loc['L5', 'n'] == 3 and summary.loc['all', 'n'].tolist() == [3, 6]
+    assert summary.loc['L5', 'centroid_error_ci_mm'] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
+    assert summary.loc['L4-L5', 'height_mae_ci_mm'] == pytest.approx(4.303 / 3**0.5, rel=1e-3)
 
 
 def test_what_the_test_lacks_counts_as_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bids_muscle.segmentation.compute import check_device, is_out_of_memory
 from bids_muscle.segmentation.networks import build_network
 from bids_muscle.segmentation.training.batches import Batches
 from bids_muscle.segmentation.training.checks import find_start_model
-from bids_muscle.segmentation.training.loss import make_loss
+from bids_muscle.segmentation.training.loss import IGNORED, make_loss
 from bids_muscle.segmentation.training.progress import ProgressLog
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import PlaneSet
@@ -229,7 +229,8 @@ def _dice(
 ) -> float:
     """Return the mean over labels of the Dice of all views together.
 
-    The views are drawn as in training, but are the same every time.
+    The views are drawn as in training, but are the same every time. As in the loss, a label that
+    is joined to another counts as this one, and pixels that may be anything count for nothing.
     """
     import torch
 
@@ -241,6 +242,9 @@ def _dice(
         for number in range(1, 1 + min(MOST_BATCHES, -(-planes // recipe.batch_size))):
             images, labels, asked = Batches(validation, recipe)[-number]
             predicted = network(images.to(device)).argmax(1).cpu()
+            counts_as = torch.cat([torch.zeros_like(asked[:, :1]), asked], 1)
+            predicted = counts_as.gather(1, predicted.flatten(1)).view_as(labels)
+            predicted[labels == IGNORED] = 0
             for label in range(1, classes):
                 known = asked[:, label - 1].eq(label).view(-1, *[1] * (labels.ndim - 1))
                 mine, truth = (predicted == label) & known, (labels == label) & known

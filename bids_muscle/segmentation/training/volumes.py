@@ -17,8 +17,10 @@ from bids_muscle.errors import BadDataError, MissingInputError
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_padded
 from bids_muscle.segmentation.training.geometry import mirror, uniform
+from bids_muscle.segmentation.training.loss import IGNORED
 from bids_muscle.segmentation.training.recipe import Patches, Recipe
 from bids_muscle.segmentation.training.sources import (
+    UNKNOWN,
     PlaneSet,
     TrainingCase,
     counts_as,
@@ -40,7 +42,7 @@ class VolumeSet:
     name
         Name of the source.
     labels
-        uint8 (x, y, slices), classes of the network.
+        uint8 (x, y, slices), classes of the network, and 254 for what may be any label.
     images
         float32 (choices, channels, x, y, slices), normalised; a window shows one of the choices.
     annotated
@@ -63,7 +65,8 @@ class VolumeSet:
     foreground: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'foreground', np.flatnonzero(self.labels))
+        found = (self.labels > 0) & (self.labels != UNKNOWN)
+        object.__setattr__(self, 'foreground', np.flatnonzero(found))
 
     def __len__(self) -> int:
         return self.labels.shape[2]
@@ -105,7 +108,8 @@ def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
 
     image = nib.as_closest_canonical(nib.load(case.labels))
     labels = recode(np.rint(np.asarray(image.dataobj)).astype(np.int32), case.source)
-    labels[labels >= int(recipe.network['out_channels'])] = 0
+    other = (labels >= int(recipe.network['out_channels'])) & (labels != UNKNOWN)
+    labels[other] = 0
     volumes = load_images(case)
     missing = [c for c in recipe.channels if c != 'any' and c not in volumes]
     if missing or not volumes:
@@ -114,7 +118,7 @@ def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
             f'of the recipe {recipe.name} are {", ".join(recipe.channels)}.',
             f'Add the image, or exclude the source with --exclude {case.source.name}.',
         )
-    if not labels.any():
+    if np.isin(labels, (0, UNKNOWN)).all():
         raise BadDataError(
             f'The label map {case.labels} contains no label of the recipe {recipe.name}.',
             f'Correct the codes of the source {case.source.name}, or exclude it with --exclude.',
@@ -190,7 +194,8 @@ def make_patches(
     images
         float32 (n, channels, x, y) or (n, channels, x, y, z).
     labels
-        int64 (n, x, y) or (n, x, y, z).
+        int64 (n, x, y) or (n, x, y, z); what may be any label is
+        :data:`~bids_muscle.segmentation.training.loss.IGNORED`.
     asked
         int64 (n, classes - 1): the label that each label counts as, see :func:`counts_as`.
     """
@@ -207,7 +212,7 @@ def make_patches(
         volume = sets[int(number)]
         found = cut_window(generator, volume, patches, recipe)
         images.append(found[0])
-        labels.append(found[1])
+        labels.append(found[1].masked_fill(found[1] == UNKNOWN, IGNORED))
         asked.append(counts_as(volume.annotated, volume.joined, classes))
     image, label = torch.stack(images), torch.stack(labels)
     if patches.mirror:
