@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
 from bids_muscle.imaging.dixon import FatSource
+from bids_muscle.segmentation.quality import UNUSABLE_DICE
+from bids_muscle.tables import name_some
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -186,7 +188,8 @@ def _measure(
         covered=joined.covered,
         unlabelled=unlabelled,
     )
-    add_predicted_dice(measures.muscles, _predicted_dice(tables))
+    dice = {scan.name: _predicted_dice([table]) for scan, table in zip(used, tables, strict=True)}
+    add_predicted_dice(measures.muscles, _predicted_dice(tables), dice)
     if not all(_counts_swaps(table) for table in tables):
         measures.muscles['mfi_swapped_voxels'] = np.nan
     sources = [path for part in read for path in part.sources]
@@ -200,7 +203,11 @@ def _measure(
         columns = morph_dictionary(name)
         content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())
         write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
-    warnings = [*_warnings(parts, used, joined), *implausible_extents(measures.muscles)]
+    warnings = [
+        *_warnings(parts, used, joined),
+        *_bad_outlines(dice),
+        *implausible_extents(measures.muscles),
+    ]
     return warnings, [str(path) for path in joined_outputs(parts.scan)]
 
 
@@ -316,6 +323,16 @@ def _predicted_dice(parts: Sequence[pd.DataFrame]) -> dict[str, float]:
     )
     mean = weighted / rows.groupby('name')['n_voxels'].sum()
     return {str(name): float(value) for name, value in mean.items()}
+
+
+def _bad_outlines(dice: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Name the muscles of each part whose outline there is not to be used."""
+    for scan, each in dice.items():
+        if low := [name for name, value in each.items() if value < UNUSABLE_DICE]:
+            yield (
+                f'The outlines of {name_some(low)} in {scan} are likely to be wrong, so these '
+                'muscles do not count in the joined scan either. Correct the map of this part.'
+            )
 
 
 def _warnings(parts: PartSet, used: Sequence[Scan], joined: Joined) -> list[str]:
