@@ -409,6 +409,7 @@ def _report_again(settings: Settings) -> ExitCode:
         try:
             make_page(settings.output_dir, participant)
         except Exception as error:
+        by_content=settings.work_dir is not None,  # else it is empty, and no file of another run
             problem = problem_of(error, f'Making the page of sub-{participant}')
             print(f'bids_muscle: {problem}', file=sys.stderr)
             if settings.verbosity > 1:
