@@ -17,6 +17,7 @@ from bids_muscle.dataset.records import (
     ScanRecord,
     read_records,
     read_session_records,
+    remove_aside,
     write_record,
 )
 from bids_muscle.dataset.scan import Scan
@@ -58,7 +59,7 @@ class ParticipantRun:
     finished
         Records of the scans that need not run, by name.
     earlier
-        Records that :meth:`begin` removed, by name; they list the files of the earlier run.
+        Records that :meth:`begin` set aside, by name; they list the files of the earlier run.
     """
 
     inputs: RunInputs
@@ -129,7 +130,7 @@ class ParticipantRun:
         )
 
     def begin(self) -> ParticipantRun:
-        """Remove what the run makes untrue: the page and the records of scans that are left.
+        """Take away what the run makes untrue: the page and the records of scans that are left.
 
         Raises
         ------
@@ -224,6 +225,8 @@ class ParticipantRun:
             return [replace(record, problem=record.problem or problem) for record in records]
         return records
 
+            for earlier in self.earlier.values():
+                remove_aside(earlier, settings.output_dir)
 
 def _has_record(scan: Scan, recorded: Collection[str]) -> bool:
     """Return whether an earlier record of a scan, or of scans at its place, was left."""

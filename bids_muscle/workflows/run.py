@@ -17,7 +17,7 @@ from bids_muscle.dataset.folders import list_participants, list_unusable
 from bids_muscle.dataset.names import dataset_path, participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_counts, format_plan
-from bids_muscle.dataset.records import ScanRecord, list_recorded, read_records
+from bids_muscle.dataset.records import ScanRecord, list_aside, list_recorded, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.writer import check_still_there, remove_torn, write_dataset_files
@@ -226,7 +226,7 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
     recorded = {record.participant for record in records}
     named = ' '.join((settings.formula or '', *settings.group))
     table = keep_participants(settings.bids_dir, settings.output_dir, recorded, named)
-    remarks = list(table.remarks) if table else []
+    remarks = [*_unfinished(settings.output_dir), *(table.remarks if table else ())]
     if table is None and any(record.participant_info for record in records):
         remarks.append(
             f'There is no participants.tsv in {settings.bids_dir}. The data that the participant '
@@ -256,6 +256,15 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
         RawTables(table.rows if table else None, unusable, visits, remarks, labels),
         scans,
     )
+
+
+def _unfinished(output_dir: Path) -> list[str]:
+    """Say which scans had results and have none while they run, or since their run was killed."""
+    names = list_aside(output_dir)
+    return [
+        'Without results, as a run of the participant level is under way or was killed: '
+        f'{name_some(names)}. Let it end, or run it again.'
+    ][: len(names)]
 
 
 def _require_records(settings: Settings) -> list[str]:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.writer import write_json
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.settings import Settings
+from bids_muscle.workflows import run as running
 from bids_muscle.workflows.participant_run import ParticipantRun
 from bids_muscle.workflows.planning import RunInputs, choose_participants
 from bids_muscle.workflows.resume import page_path
@@ -166,6 +170,52 @@ def test_results_of_a_folder_that_cannot_be_read_stay(
     monkeypatch.undo()
     finish(ParticipantRun.plan(inputs, '01').begin(), [SECOND])
     assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    inputs = inputs_of(bids_dir, region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    output_dir = inputs.settings.output_dir
+    more = output_dir / f'sub-01/ses-1/anat/{FIRST}_more.tsv'
+    [first, _] = read_records(output_dir)
+    write_json(
+        first.as_dict() | {'outputs': [*first.outputs, more.relative_to(output_dir).as_posix()]},
+        output_dir / f'logs/sub-01/{FIRST}.json',
+    )
+    more.parent.mkdir(parents=True)
+    more.write_text('index\n')
+    image = bids_dir / 'sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz'
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 4), np.uint16), np.eye(4)), image)
+    shutil.rmtree(bids_dir / 'sub-01/ses-2')
+    for _ in range(2):
+        ParticipantRun.plan(inputs, '01').begin()  # and killed
+    assert statuses(inputs) == {}
+    assert more.exists()
+    [said] = running._unfinished(output_dir)
+    assert f'killed: {FIRST}, {SECOND}.' in said
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST])
+    assert statuses(inputs) == {FIRST: 'done'}
+    assert running._unfinished(output_dir) == []
+    assert tables(inputs) == [f'{FIRST}_morph.tsv']
+    assert not more.exists()
+    assert [path.name for path in (output_dir / 'logs/sub-01').iterdir()] == [
+        f'{FIRST}.json',
+        'settings.toml',
+    ]
+
+
+def test_a_run_of_one_session_forgets_what_is_gone_of_it(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    finish(
+        ParticipantRun.plan(inputs_of(bids_dir, region='lumbar'), '01').begin(), [FIRST, SECOND]
+    )
+    folder = bids_dir / 'sub-01/ses-1/anat'
+    (folder / 'sub-01_ses-1_T2w.nii.gz').rename(folder / 'sub-01_ses-1_run-2_T2w.nii.gz')
+    inputs = inputs_of(bids_dir, region='lumbar', sessions=('1',))
+    renamed = FIRST.replace('T2w', 'T2w_run-2')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [renamed])
+    assert set(statuses(inputs)) == {renamed, SECOND}
 
 
 def test_a_page_made_meanwhile_is_made_again(tiny_dataset: TinyDataset) -> None:
