@@ -293,6 +293,18 @@ def test_a_part_that_changes_or_vanishes(tmp_path: Path, run_of_scans: list[str]
     assert 'no other part was found' in page
 
 
+def test_parts_that_a_further_scan_makes_repeats(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_run-1_T1w', 15)
+    add(bids_dir, 'sub-01_run-2_T1w', 0, 15)
+    assert participant(bids_dir) == ExitCode.OK
+    assert 'acq-T1wjoined' in records(bids_dir)
+    add(bids_dir, 'sub-01_run-0_T1w')
+    assert participant(bids_dir) == ExitCode.OK
+    assert set(records(bids_dir)) == {f'acq-T1w_run-{number}' for number in range(3)}
+    assert not list((tmp_path / 'out').rglob('*joined*'))
+
+
 def test_a_correction_of_a_replaced_part_is_not_measured_in_silence(
     tmp_path: Path, run_of_scans: list[str]
 ) -> None:
