@@ -117,7 +117,7 @@ def _out_of_reach(
     settings: Settings, scans: Sequence[Scan], records: Sequence[ScanRecord]
 ) -> set[str]:
     """Return the names of finished scans whose images cannot be looked at now."""
-    away = [scan for scan in scans if _is_away(settings, scan)]
+    away = [scan for scan in scans if is_away(settings, scan)]
     names = {scan.name for scan in away}
     planned = {scan.name for scan in scans} - names
     places = tuple(f'{scan.name}_' for scan in away if scan.is_place)
@@ -131,7 +131,7 @@ def _out_of_reach(
     }
 
 
-def _is_away(settings: Settings, scan: Scan) -> bool:
+def is_away(settings: Settings, scan: Scan) -> bool:
     """Return whether the images of a scan, or of a whole place, are there but out of reach.
 
     A participant's folder without anything in it is a DataLad dataset that is not installed: git

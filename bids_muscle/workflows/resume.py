@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
@@ -157,11 +158,15 @@ def _sha256_of_state(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def fingerprints(
-    settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle]
+    settings: Settings,
+    scans: Sequence[Scan],
+    models: Mapping[str, ModelBundle],
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the fingerprint of each scan by its name; none of those with a problem.
 
-    That of a scan of muscles covers the sagittal scans of its session, which tell its levels.
+    That of a scan of muscles covers the sagittal scans of its session, which tell its levels. Of
+    such a scan with a problem it covers the one that is `known` of an earlier run.
     """
     prints: dict[str, str] = {}
     # The scan fails where a file is needed, with a better message.
@@ -174,6 +179,8 @@ def fingerprints(
         if scan.problem is None and (model := models.get(scan.region or '')):
             with suppress(OSError, BidsMuscleError):
                 prints[scan.name] = fingerprint(settings, scan, model, drawn)
+        elif scan.problem and scan.name in known:
+            prints[scan.name] = known[scan.name]
     spines = {scan.name: scan for scan in scans if scan.region == SPINE}
     for scan in scans:
         if scan.region == SPINE or scan.name not in prints:
@@ -199,7 +206,7 @@ def finished_scans(
     do no harm. Muscles wait for the sagittal scans of their session, which tell their levels and
     may have failed before.
     """
-    planned = {scan.name for scan in scans}
+    planned = {scan.name for scan in scans if scan.problem is None}
     finished = {
         record.scan: record
         for record in records
@@ -212,7 +219,9 @@ def finished_scans(
     awaited = {
         scan.session
         for scan in scans
-        if scan.region == SPINE and scan.name in prints and scan.name not in finished
+        if scan.region == SPINE
+        and scan.name in planned & prints.keys()
+        and scan.name not in finished
     }
     return {
         name: record

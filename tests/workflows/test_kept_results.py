@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,30 @@ def test_a_run_of_one_session_forgets_what_is_gone_of_it(tiny_dataset: TinyDatas
     renamed = FIRST.replace('T2w', 'T2w_run-2')
     finish(ParticipantRun.plan(inputs, '01').begin(), [renamed])
     assert set(statuses(inputs)) == {renamed, SECOND}
+
+
+def test_levels_stay_while_the_sagittal_image_is_elsewhere(tiny_dataset: TinyDataset) -> None:
+    names = [f'sub-01/ses-2/anat/sub-01_ses-2_{name}' for name in ('acq-ax_T2w', 'T2w')]
+    sagittal = nib.Nifti1Image(
+        np.random.default_rng(0).integers(9, 99, (4, 8, 8), np.int16), np.diag([4.0, 1, 1, 1])
+    )
+    bids_dir = tiny_dataset({names[0]: None, names[1]: sagittal})
+    inputs = inputs_of(bids_dir, region='lumbar')
+    axial = 'sub-01_ses-2_acq-axT2w'
+    finish(ParticipantRun.plan(inputs, '01').begin(), [axial, SECOND])
+    regions = {each.scan: each.region for each in read_records(inputs.settings.output_dir)}
+    assert regions == {axial: 'lumbar', SECOND: 'spine'}
+    assert ParticipantRun.plan(inputs, '01').is_finished
+    drop_image(bids_dir)
+    run = ParticipantRun.plan(inputs, '01')
+    assert list(run.finished) == [axial]
+    ended = finish(run.begin())
+    assert {name: record.status for name, record in ended.items()} == {SECOND: 'failed'}
+    assert statuses(inputs) == {axial: 'done', SECOND: 'done'}
+    # With other settings it has to run, and says what it lacks.
+    inputs = replace(inputs, settings=replace(inputs.settings, fat_method='ratio'))
+    record = finish(ParticipantRun.plan(inputs, '01').begin(), [axial])[axial]
+    assert any('do not define the levels' in warning for warning in record.warnings)
 
 
 def test_a_page_made_meanwhile_is_made_again(tiny_dataset: TinyDataset) -> None:
