@@ -283,7 +283,11 @@ def read_aside(output_dir: Path, participant: str) -> list[ScanRecord]:
 
 def list_aside(output_dir: Path) -> list[str]:
     """Return the scans whose record is set aside: they run, or their run was killed."""
-    return sorted(path.stem for path in output_dir.glob(f'logs/sub-*/*{_ASIDE}'))
+    return sorted(
+        path.stem
+        for path in output_dir.glob(f'logs/sub-*/*{_ASIDE}')
+        if not path.with_suffix('.json').exists()
+    )
 
 
 def remove_aside(record: ScanRecord, output_dir: Path) -> None:
