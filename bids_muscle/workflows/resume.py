@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.dataset.corrections import sha256_of
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, write_record
@@ -132,14 +133,13 @@ def drawn_maps(
 
     Raises
     ------
-    OSError
-        If a map cannot be read.
     BadDataError
-        If its lookup table is none.
+        If a lookup table is none.
     """
     own = find_spine_maps([settings.output_dir], participant, sagittal)
     return [
-        (path.name, file_sha256(path), read_label_names(path, participant))
+        # One that cannot be read fails the scans that need it, and no other.
+        (path.name, sha256_of(path), read_label_names(path, participant))
         for each in (*find_spine_maps(settings.derivatives, participant, sagittal), *own)
         for path in each.paths
         if each not in own or '_desc-' in path.name
@@ -173,7 +173,7 @@ def fingerprints(
     try:
         sagittal = {scan.name for scan in scans if scan.region == SPINE}
         drawn = drawn_maps(settings, scans[0].participant, sagittal) if scans else []
-    except (OSError, BidsMuscleError):
+    except BidsMuscleError:
         return prints
     for scan in scans:
         if scan.problem is None and (model := models.get(scan.region or '')):

@@ -21,7 +21,7 @@ from bids_muscle.dataset.records import ScanRecord, list_aside, list_recorded, r
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.writer import check_still_there, remove_torn, write_dataset_files
-from bids_muscle.engine.outcome import RunReport
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.errors import (
     ExitCode,
     MissingInputError,
@@ -334,20 +334,35 @@ def _run_plane(
     from bids_muscle.workflows.participant import init_participant_wf
 
     graphs = []
+    failed: list[NodeOutcome] = []
     for run in runs:
         settings = run.inputs.settings
         scans = [scan for scan in run.left if (scan.region == SPINE) == spines]
         scans = [scan for scan in scans if scan.problem is None]
         if not scans:
             continue
-        graph = init_participant_wf(
-            participant=run.participant,
-            scans=scans,
-            sagittal=run.published_spines(before),
-            inputs=run.inputs,
-            resources=machine.resources,
-            corrected=run.corrected_images(),
-        )
+        try:
+            graph = init_participant_wf(
+                participant=run.participant,
+                scans=scans,
+                sagittal=run.published_spines(before),
+                inputs=run.inputs,
+                resources=machine.resources,
+                corrected=run.corrected_images(),
+            )
+        except Exception as error:  # such as an image that has gone since the plan
+            problem = problem_of(error, f'Planning the steps of sub-{run.participant}')
+            failed += [
+                NodeOutcome(
+                    name='plan',
+                    fullname=f'{scan.name}.plan',
+                    key=Key(scan.name, 'plan'),
+                    status=Status.FAILED,
+                    problem=problem,
+                )
+                for scan in scans
+            ]
+            continue
         if settings.write_graph:
             # Sagittal and axial scans run one after the other, in graphs of their own.
             name = 'graph_sagittal' if spines else 'graph'
@@ -355,7 +370,8 @@ def _run_plane(
             path.parent.mkdir(parents=True, exist_ok=True)
             graph.write_hierarchical_dotfile(str(path))
         graphs.append(graph)
-    return _run_graphs(machine, settings, work_dir, graphs) if graphs else RunReport(())
+    report = _run_graphs(machine, settings, work_dir, graphs) if graphs else RunReport(())
+    return report + RunReport(tuple(failed))
 
 
 def _finish(
@@ -393,6 +409,7 @@ def _run_graphs(
         on_start=machine.progress.begin_step,
         on_outcome=machine.progress.end_step,
         plugin=machine.plugin,
+        by_content=settings.work_dir is not None,  # else it is empty, and no file of another run
     )
 
 
@@ -418,7 +435,6 @@ def _report_again(settings: Settings) -> ExitCode:
         try:
             make_page(settings.output_dir, participant)
         except Exception as error:
-        by_content=settings.work_dir is not None,  # else it is empty, and no file of another run
             problem = problem_of(error, f'Making the page of sub-{participant}')
             print(f'bids_muscle: {problem}', file=sys.stderr)
             if settings.verbosity > 1:

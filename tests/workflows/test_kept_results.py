@@ -19,6 +19,7 @@ import pytest
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.writer import write_json
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
+from bids_muscle.engine.resources import Resources
 from bids_muscle.settings import Settings
 from bids_muscle.workflows import run as running
 from bids_muscle.workflows.participant_run import ParticipantRun
@@ -241,6 +242,48 @@ def test_levels_stay_while_the_sagittal_image_is_elsewhere(tiny_dataset: TinyDat
     inputs = replace(inputs, settings=replace(inputs.settings, fat_method='ratio'))
     record = finish(ParticipantRun.plan(inputs, '01').begin(), [axial])[axial]
     assert any('do not define the levels' in warning for warning in record.warnings)
+
+
+def test_a_map_of_vertebrae_that_is_elsewhere_fails_its_session_alone(
+    tiny_dataset: TinyDataset,
+) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    folder = bids_dir.parent / 'maps'
+    path = folder / 'sub-01/ses-2/anat/sub-01_ses-2_acq-sag_seg-vertebrae_dseg.nii.gz'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'vertebrae')
+    inputs = inputs_of(bids_dir, region='lumbar', derivatives=(folder,))
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    assert ParticipantRun.plan(inputs, '01').is_finished
+    path.unlink()
+    path.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
+    run = ParticipantRun.plan(inputs, '01').begin()
+    assert [scan.name for scan in run.scans if scan.problem] == [SECOND]
+    said = str(finish(run, [FIRST])[SECOND].problem)
+    assert path.name in said and 'datalad get' in said
+    assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+
+
+def test_a_participant_whose_steps_cannot_be_planned_stops_no_other(
+    tiny_dataset: TinyDataset, tmp_path: Path
+) -> None:
+    inputs = inputs_of(tiny_dataset(SESSIONS | {'sub-02/anat/sub-02_T2w': None}), region='lumbar')
+    runs = [ParticipantRun.plan(inputs, who).begin() for who in ('01', '02')]
+    next(inputs.settings.bids_dir.glob('sub-01/ses-2/anat/*.nii.gz')).unlink()
+    ran: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            running,
+            '_run_graphs',
+            lambda machine, settings, work_dir, graphs: (
+                ran.extend(graph.name for graph in graphs) or RunReport(())
+            ),
+        )
+        machine = running._Machine(Resources(nprocs=1, memory_gb=4), None, None)
+        report = running._run_plane(machine, runs, RunReport(()), tmp_path, spines=False)
+    assert ran == ['sub_02']
+    assert {each.key.scan for each in report.outcomes} == {FIRST, SECOND}
+    assert all(each.problem and 'sub-01_ses-2' in each.problem.message for each in report.outcomes)
 
 
 def test_a_page_made_meanwhile_is_made_again(tiny_dataset: TinyDataset) -> None:

@@ -138,6 +138,23 @@ def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> 
     assert not page.exists()
 
 
+def test_the_table_of_a_map_that_is_elsewhere_stays(settings: Settings) -> None:
+    finish_sessions(settings)
+    before = (settings.output_dir / TABLE).read_bytes()
+    path = settings.derivatives[1] / f'{STEM}_seg-vertebrae_dseg.nii.gz'
+    content = path.read_bytes()
+    path.unlink()
+    path.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
+    for _ in range(2):
+        [problem] = finish_sessions(settings)
+        assert path.name in problem.message and 'datalad get' in problem.remedy
+        assert (settings.output_dir / TABLE).read_bytes() == before
+    path.unlink()
+    path.write_bytes(content)
+    assert finish_sessions(settings) == []
+    assert (settings.output_dir / TABLE).read_bytes() == before
+
+
 def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     """Half of each part lies at L4: their areas there are those of a cut level."""
     settings = replace(settings, derivatives=())
