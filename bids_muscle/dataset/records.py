@@ -19,6 +19,9 @@ from bids_muscle.dataset.writer import write_json
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, OutputError, Problem
 from bids_muscle.files import read_small
 
+#: Ending of the record of an earlier run while its scan runs.
+_ASIDE = '.earlier'
+
 
 @dataclass(frozen=True)
 class StepCost:
@@ -253,22 +256,43 @@ def write_light(record: ScanRecord, light: str, output_dir: Path) -> None:
         write_json(replace(record, light=light).as_dict(), _path(record, output_dir))
 
 
-def remove_record(record: ScanRecord, output_dir: Path) -> None:
-    """Remove the record of a scan.
+def set_record_aside(record: ScanRecord, output_dir: Path) -> None:
+    """Take away the record of a scan that is about to run; :func:`read_aside` still finds it.
 
     Raises
     ------
     OutputError
-        If it cannot be removed.
+        If that cannot be done.
     """
     path = _path(record, output_dir)
     try:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another job may have done it
+            path.replace(path.with_suffix(_ASIDE))
     except OSError as error:
         raise OutputError(
             f'{path} of an earlier run cannot be removed: {error.strerror}.',
             'Make the folder logs/ of the output dataset writable.',
         ) from error
+
+
+def read_aside(output_dir: Path, participant: str) -> list[ScanRecord]:
+    """Read the records that a run set aside and, as it was killed, did not come to remove."""
+    folder = output_dir / 'logs' / f'sub-{participant}'
+    return [_read_record(path) for path in sorted(folder.glob(f'*{_ASIDE}'))]
+
+
+def list_aside(output_dir: Path) -> list[str]:
+    """Return the scans whose record is set aside: they run, or their run was killed."""
+    return sorted(
+        path.stem
+        for path in output_dir.glob(f'logs/sub-*/*{_ASIDE}')
+        if not path.with_suffix('.json').exists()
+    )
+
+
+def remove_aside(record: ScanRecord, output_dir: Path) -> None:
+    """Remove a record that was set aside."""
+    _path(record, output_dir).with_suffix(_ASIDE).unlink(missing_ok=True)
 
 
 def _path(record: ScanRecord, output_dir: Path) -> Path:

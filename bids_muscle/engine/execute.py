@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 _CONFIG = {
     'create_report': 'false',
-    # By time stamp and size: reading every image again to hash it took a second for each scan, and
-    # the fingerprints of scans tell whether their images changed.
-    'hash_method': 'timestamp',
     'remove_unnecessary_outputs': 'false',
 }
 
@@ -35,6 +32,7 @@ def run_workflow(
     on_start: Callable[[Key], None] | None = None,
     on_outcome: Callable[[NodeOutcome], None] | None = None,
     plugin: NipypePlugin | None = None,
+    by_content: bool = False,
 ) -> RunReport:
     """Run a workflow with one process per node.
 
@@ -56,6 +54,9 @@ def run_workflow(
         Called with each outcome as it arrives; with a plugin of Nipype's own, when all have ended.
     plugin
         One of Nipype's own, which then decides what runs where; `resources` are its affair.
+    by_content
+        Tell by their content, not by size and time, whether files are those of an earlier run in
+        the folder of the workflow. It takes a second for each scan.
 
     Returns
     -------
@@ -67,6 +68,7 @@ def run_workflow(
     quiet_nipype(log_level)
     config = {
         **_CONFIG,
+        'hash_method': 'content' if by_content else 'timestamp',
         'stop_on_first_crash': str(stop_on_first_crash).lower(),
         'crashdump_dir': str(crash_dir),
         'crashfile_format': 'txt',

@@ -11,7 +11,7 @@ import numpy as np
 from nibabel import Nifti1Image
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_muscle.anatomy.levels import EXTRA, VERTEBRAE, SliceLevels, level_of, vertebra_of
+from bids_muscle.anatomy.levels import EXTRA, VERTEBRAE, SliceLevels, vertebra_of
 from bids_muscle.tables import read_rows
 
 #: A slice has the level that has at least this probability; below it the level is not known.
@@ -56,7 +56,7 @@ def vertebra_boundaries(
     affine
         (4, 4) voxel index to RAS+ mm.
     names
-        What the numbers mean; those that are not vertebrae (see :func:`level_of`) are left out.
+        What the numbers mean; those that are not vertebrae (see :func:`vertebra_of`) are left out.
 
     Returns
     -------
@@ -64,53 +64,61 @@ def vertebra_boundaries(
         From top to bottom without gaps, the longest such run; the vertebrae themselves need not be
         complete. Vertebrae between which another one lies, as a sixth lumbar one, do not meet.
     """
-    return _longest_run(_meetings(labels, affine, names)[0])
+    run = _longest_run(_meetings(labels, affine, names)[0])
+    return tuple(each for each in run if {each.upper, each.lower} <= set(VERTEBRAE))
 
 
 def _meetings(
     labels: np.ndarray, affine: np.ndarray, names: Mapping[int, str]
 ) -> tuple[list[Boundary], list[str]]:
     """Return where neighbours meet, from top to bottom, and clauses about what lies between."""
+    numbers = {
+        vertebra: number
+        for number, name in names.items()
+        if (vertebra := vertebra_of(name)) and (labels == number).any()
+    }
+    boundaries, between = [], []
+    for upper, lower in itertools.pairwise(VERTEBRAE):
+        other = EXTRA.get((upper, lower), '')
+        row = [name for name in (upper, other, lower) if name in numbers]
+        if len(row) == 3:
+            between.append(f'{other} lies between {upper} and {lower}')
+        # It has no level, but that of its neighbour ends where the two meet.
+        for one, two in itertools.pairwise(row):
+            gap_mm, middle = _facing(labels, affine, numbers[one], numbers[two])
+            if gap_mm > _MAX_DISC_MM:
+                between.append(f'at least {gap_mm:.0f} mm lie between {one} and {two}')
+            else:
+                boundaries.append(Boundary(one, two, middle, _DRAWN_SD_MM))
+    return boundaries, between
+
+
+def _facing(
+    labels: np.ndarray, affine: np.ndarray, upper: int, lower: int
+) -> tuple[float, tuple[float, float, float]]:
+    """Return how far two vertebrae are from each other, mm, and the middle between them."""
     from scipy import ndimage
 
     spacing = voxel_sizes(affine)
-    numbers = {level: number for number, name in names.items() if (level := level_of(name))}
-    extra = {vertebra_of(name): number for number, name in names.items()}
-    boundaries, between = [], []
-    for upper, lower in itertools.pairwise(VERTEBRAE):
-        if upper not in numbers or lower not in numbers:
-            continue
-        pair = (labels == numbers[upper]) | (labels == numbers[lower])
-        box = ndimage.find_objects(pair.astype(np.uint8))
-        if not box:
-            continue
-        part = labels[box[0]]
-        masks = [part == numbers[level] for level in (upper, lower)]
-        if not all(mask.any() for mask in masks):
-            continue
-        above, below = (ndimage.distance_transform_edt(~m, sampling=spacing) for m in masks)
-        middle = np.abs(above - below) <= spacing.max()
-        total = np.where(middle, above + below, np.inf)
-        # From edge to edge, not from centre to centre of voxels.
-        gap_mm = float(total.min() - spacing.max())
-        other = EXTRA.get((upper, lower))
-        if other and other in extra and (part == extra[other]).any():
-            between.append(f'{other} lies between {upper} and {lower}')
-            continue
-        if gap_mm > _MAX_DISC_MM:
-            between.append(f'at least {gap_mm:.0f} mm lie between {upper} and {lower}')
-            continue
-        # Where the end plates face each other, not the rim where they gape.
-        facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
-        x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
-        boundaries.append(Boundary(upper, lower, (x, y, z), _DRAWN_SD_MM))
-    return boundaries, between
+    pair = (labels == upper) | (labels == lower)
+    box = ndimage.find_objects(pair.astype(np.uint8))
+    above, below = (
+        ndimage.distance_transform_edt(labels[box[0]] != number, sampling=spacing)
+        for number in (upper, lower)
+    )
+    middle = np.abs(above - below) <= spacing.max()
+    total = np.where(middle, above + below, np.inf)
+    # Where the end plates face each other, not the rim where they gape.
+    facing = np.argwhere(total <= total.min() + 3.0) + [s.start for s in box[0]]
+    x, y, z = apply_affine(affine, facing).mean(axis=0).tolist()
+    # From edge to edge, not from centre to centre of voxels.
+    return float(total.min() - spacing.max()), (x, y, z)
 
 
 def _longest_run(found: Sequence[Boundary]) -> tuple[Boundary, ...]:
     runs: list[list[Boundary]] = [[]]
     for each in found:
-        if runs[-1] and runs[-1][-1].lower != each.upper:
+        if runs[-1] and (runs[-1][-1].lower != each.upper or each.upper not in VERTEBRAE):
             runs.append([])
         runs[-1].append(each)
     runs.sort(key=len, reverse=True)
@@ -162,7 +170,8 @@ def slice_probabilities(
         below += weight * ndtr((edges + shift_mm - slices) / spread)
     names = [*(boundary.upper for boundary in boundaries), boundaries[-1].lower]
     shares = np.maximum(below[:, :-1] - below[:, 1:], 0)
-    return {name: shares[:, k] for k, name in enumerate(names)}
+    # Beside a sixth lumbar vertebra a level ends, but it is none of its own.
+    return {name: shares[:, k] for k, name in enumerate(names) if name in VERTEBRAE}
 
 
 def drawn_shares(

@@ -113,6 +113,7 @@ class _LoadsInput(_SessionInput):
     person = traits.Dict(mandatory=True, desc='height_m, weight_kg and sex, None where unknown')
     lean = traits.Bool(mandatory=True)
     shift_mm = traits.Either(None, traits.List(traits.Float), usedefault=True)
+    in_one_world = traits.Bool(True, usedefault=True, desc='whether places can be compared')
 
 
 class ComputeLoads(_Session):
@@ -131,6 +132,7 @@ class ComputeLoads(_Session):
             **inputs.person,
             lean=inputs.lean,
             shift_mm=inputs.shift_mm,
+            in_one_world=inputs.in_one_world,
         )
         sidecar = {
             **read_dictionary('loading'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from bids_muscle.anatomy.labels import LabelTable
 
-_DOUBT = 'predicted Dice {:.2f}: do not use without correcting the outline'
+_DOUBT = 'predicted Dice {:.2f}{}: do not use without correcting the outline'
 #: The smaller side has less than this share of the larger one, and the larger at least this area.
 SHARE, LEAST_CM2 = 0.2, 2.0
 #: Volumes of the two sides that differ by this factor, where the larger has at least this volume.
@@ -86,7 +87,11 @@ def outline_doubts(
     ]
 
 
-def add_predicted_dice(muscles: pd.DataFrame, dice: Mapping[str, float]) -> None:
+def add_predicted_dice(
+    muscles: pd.DataFrame,
+    dice: Mapping[str, float],
+    parts: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> None:
     """Fill the column ``dice_predicted``, and say in ``reason`` where it is too low.
 
     Parameters
@@ -95,13 +100,19 @@ def add_predicted_dice(muscles: pd.DataFrame, dice: Mapping[str, float]) -> None
         Table of muscles of :class:`~bids_muscle.measurement.table.Measures`; changed in place.
     dice
         Predicted Dice by name of the label.
+    parts
+        The same of each part of a joined scan, by its name: one bad part spoils the whole muscle.
     """
     muscles['dice_predicted'] = muscles['name'].map(dice)
-    low = muscles['dice_predicted'] < UNUSABLE_DICE
-    muscles.loc[low, 'reason'] = [
-        '; '.join(filter(None, (_DOUBT.format(row.dice_predicted), row.reason)))
-        for row in muscles[low].fillna({'reason': ''}).itertuples()
-    ]
+    places = {'': dice, **{f' in {scan}': each for scan, each in parts.items()}}
+    for place, each in places.items():
+        low = muscles['name'].map(each) < UNUSABLE_DICE
+        if place:  # a mean that is too low says it already
+            low &= ~(muscles['dice_predicted'] < UNUSABLE_DICE)
+        muscles.loc[low, 'reason'] = [
+            '; '.join(filter(None, (_DOUBT.format(each[row.name], place), row.reason)))
+            for row in muscles[low].fillna({'reason': ''}).itertuples(index=False)
+        ]
 
 
 def _absent(slices: pd.DataFrame, table: LabelTable) -> Iterator[str]:

@@ -58,6 +58,10 @@ _APART = (
     'muscles and vertebrae do not match in position, so the muscle positions are those of the '
     'base model'
 )
+_NO_PLACE = (
+    'the header of the axial or of the sagittal scan has no position, so the muscle positions are '
+    'those of the base model'
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def measure_loads(
     sex: str | None,
     lean: bool = False,
     shift_mm: Sequence[float] | None = None,
+    in_one_world: bool = True,
 ) -> Loads:
     """Compute the loads on the lumbar spine of one person.
 
@@ -105,6 +110,8 @@ def measure_loads(
         Whether strength goes with the area without fat.
     shift_mm
         (3,) how far the scan of the muscles lies from that of the spine, or None where unknown.
+    in_one_world
+        Whether places in the two tables can be compared: both headers have a position.
     """
     from bids_muscle.spinal_loads.opensim_model import TASKS, build_model, model_file, solve
 
@@ -118,7 +125,15 @@ def measure_loads(
     else:
         assert height_m is not None  # noqa: S101 - nothing is lacking
         assert sex is not None  # noqa: S101 - as above
-        person, reasons = fit_person(spine, levels, height_m, sex, lean=lean, shift_mm=shift_mm)
+        person, reasons = fit_person(
+            spine,
+            levels,
+            height_m,
+            sex,
+            lean=lean,
+            shift_mm=shift_mm,
+            in_one_world=in_one_world,
+        )
     rows: list[dict[str, Any]] = []
     file = None
     for task in TASKS:
@@ -150,6 +165,7 @@ def fit_person(
     *,
     lean: bool = False,
     shift_mm: Sequence[float] | None = None,
+    in_one_world: bool = True,
 ) -> tuple[FittedTrunk | None, list[str]]:
     """Fit the trunk to the tables of a scan.
 
@@ -176,7 +192,9 @@ def fit_person(
     cut = lumbar['name'][[CUT in str(reason) for reason in lumbar['reason']]]
     if len(cut):
         return None, [f'{name} {CUT}' for name in cut]
-    sections, reasons = _sections(vertebrae, levels, lean=lean, shift_mm=shift_mm)
+    sections, reasons = _sections(
+        vertebrae, levels, lean=lean, shift_mm=shift_mm, in_one_world=in_one_world
+    )
     if 'L5-S1' not in discs and 'S1' not in vertebrae:
         reasons.append(_NO_SACRUM)
     # What is doubtful about a vertebra is doubtful about its load, but not that the end of a
@@ -203,6 +221,7 @@ def _sections(
     *,
     lean: bool,
     shift_mm: Sequence[float] | None,
+    in_one_world: bool,
 ) -> tuple[dict[tuple[str, str, str], MuscleSection], list[str]]:
     """Read area and place of each muscle at each level."""
     if levels is None:
@@ -222,15 +241,16 @@ def _sections(
         )
         bone = zip('xyz', vertebrae[row['level']], strict=True)
         pairs.append(row | {f'vertebra_{axis}_ras_mm': float(value) for axis, value in bone})
+    without = {key: MuscleSection(each.area_mm2, None) for key, each in sections.items()}
+    if pairs and not in_one_world:
+        return without, [_NO_PLACE]
     if pairs and (
         np.median([abs(row['z_ras_mm'] - row['vertebra_z_ras_mm']) for row in pairs])
         > _MAX_OFFSET_MM
         or max(away_mm(row) for row in pairs) > NEAR_MM
         or (moved(shift_mm) if shift_mm else abs(aside_mm(pairs)) > ASIDE_MM)
     ):
-        return {key: MuscleSection(each.area_mm2, None) for key, each in sections.items()}, [
-            _APART
-        ]
+        return without, [_APART]
     return sections, []
 
 

@@ -17,6 +17,7 @@ from bids_muscle.dataset.records import (
     ScanRecord,
     read_records,
     read_session_records,
+    remove_aside,
     write_record,
 )
 from bids_muscle.dataset.scan import Scan
@@ -26,6 +27,7 @@ from bids_muscle.errors import problem_of
 from bids_muscle.workflows.planning import RunInputs, plan_participant
 from bids_muscle.workflows.records import (
     forget_records,
+    is_away,
     is_empty,
     make_record,
     remove_stale,
@@ -58,7 +60,7 @@ class ParticipantRun:
     finished
         Records of the scans that need not run, by name.
     earlier
-        Records that :meth:`begin` removed, by name; they list the files of the earlier run.
+        Records that :meth:`begin` set aside, by name; they list the files of the earlier run.
     """
 
     inputs: RunInputs
@@ -85,9 +87,18 @@ class ParticipantRun:
         """
         settings = inputs.settings
         scans = plan_participant(inputs, participant)
-        records = [] if settings.overwrite else read_records(settings.output_dir, participant)
+        every = read_records(settings.output_dir, participant)
+        records = [] if settings.overwrite else every
+        # An image out of reach does not show that it is sagittal, and has not changed.
+        away = {scan.name for scan in scans if is_away(settings, scan)}
+        spines = {
+            each.scan: each.fingerprint
+            for each in every
+            if each.region == SPINE and each.status == 'done' and each.scan in away
+        }
+        scans = [replace(scan, region=SPINE) if scan.name in spines else scan for scan in scans]
         asked = not only_recorded or any(record.status == 'done' for record in records)
-        prints = fingerprints(settings, scans, inputs.models) if asked else {}
+        prints = fingerprints(settings, scans, inputs.models, spines) if asked else {}
         finished = finished_scans(settings, records, scans, prints)
         return cls(inputs, participant, tuple(scans), prints, finished)
 
@@ -129,7 +140,7 @@ class ParticipantRun:
         )
 
     def begin(self) -> ParticipantRun:
-        """Remove what the run makes untrue: the page and the records of scans that are left.
+        """Take away what the run makes untrue: the page and the records of scans that are left.
 
         Raises
         ------
@@ -194,7 +205,7 @@ class ParticipantRun:
         settings, scans = self.inputs.settings, self.left
         if self.is_finished and page_path(settings.output_dir, self.participant).is_file():
             return []
-        after = fingerprints(settings, self.scans, self.inputs.models)
+        after = fingerprints(settings, self.scans, self.inputs.models, self.fingerprints)
         records = []
         for scan in scans:
             record = make_record(self.inputs, scan, report)
@@ -214,6 +225,8 @@ class ParticipantRun:
             remove_stale(settings, self.participant, self.earlier.values(), ended)
             for scan, record in ended:
                 write_record(record, scan, settings.output_dir)
+            for earlier in self.earlier.values():
+                remove_aside(earlier, settings.output_dir)
             # A page made meanwhile, by a job for another session, does not know these scans.
             remove_page(settings.output_dir, self.participant)
             path = settings.output_dir / participant_path(self.participant, 'settings')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,20 @@ from bids_muscle.dataset.names import derivative_path, joined_outputs
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.parts import PartSet, check_places, find_part_sets
 from bids_muscle.dataset.provenance import own_uri, source_uris
-from bids_muscle.dataset.records import ScanRecord, read_records, write_record
+from bids_muscle.dataset.records import (
+    ScanRecord,
+    read_records,
+    remove_aside,
+    set_record_aside,
+    write_record,
+)
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
 from bids_muscle.imaging.dixon import FatSource
+from bids_muscle.segmentation.quality import UNUSABLE_DICE
+from bids_muscle.tables import name_some
+from bids_muscle.workflows.records import remove_stale
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -63,7 +72,9 @@ def join_scans(
     """
     problems = []
     records = {record.scan: record for record in read_records(settings.output_dir, participant)}
-    for parts in find_part_sets(scans):
+    part_sets = find_part_sets(scans)
+    _remove_others(settings, participant, records.values(), scans, part_sets)
+    for parts in part_sets:
         members = [records[scan.name] for scan in parts.members if scan.name in records]
         if not members:
             continue
@@ -93,7 +104,27 @@ def join_scans(
             record = replace(record, status='failed', problem=own)
             print(f'bids_muscle: {record.scan} failed. {own}', file=sys.stderr)
         write_record(record, parts.scan, settings.output_dir)
+        remove_aside(record, settings.output_dir)
     return problems
+
+
+def _remove_others(
+    settings: Settings,
+    participant: str,
+    records: Iterable[ScanRecord],
+    scans: Sequence[Scan],
+    part_sets: Sequence[PartSet],
+) -> None:
+    """Remove joined scans that are none any more, as a further scan came to their parts."""
+    # A scan out of reach does not say where it lies.
+    there = {scan.name for scan in scans if scan.problem is None}
+    joined = {parts.scan.name for parts in part_sets}
+    for record in records:
+        if record.parts and there.issuperset(record.parts) and record.scan not in joined:
+            remove_page(settings.output_dir, participant)
+            set_record_aside(record, settings.output_dir)
+            remove_stale(settings, participant, [record], [])
+            remove_aside(record, settings.output_dir)
 
 
 def _is_finished(settings: Settings, record: ScanRecord) -> bool:
@@ -186,7 +217,8 @@ def _measure(
         covered=joined.covered,
         unlabelled=unlabelled,
     )
-    add_predicted_dice(measures.muscles, _predicted_dice(tables))
+    dice = {scan.name: _predicted_dice([table]) for scan, table in zip(used, tables, strict=True)}
+    add_predicted_dice(measures.muscles, _predicted_dice(tables), dice)
     if not all(_counts_swaps(table) for table in tables):
         measures.muscles['mfi_swapped_voxels'] = np.nan
     sources = [path for part in read for path in part.sources]
@@ -200,7 +232,11 @@ def _measure(
         columns = morph_dictionary(name)
         content = sidecars.joined_sidecar(used, sources, columns, model, settings.science())
         write_json(content, settings.output_dir / derivative_path(parts.scan, f'{name}_json'))
-    warnings = [*_warnings(parts, used, joined), *implausible_extents(measures.muscles)]
+    warnings = [
+        *_warnings(parts, used, joined),
+        *_bad_outlines(dice),
+        *implausible_extents(measures.muscles),
+    ]
     return warnings, [str(path) for path in joined_outputs(parts.scan)]
 
 
@@ -316,6 +352,16 @@ def _predicted_dice(parts: Sequence[pd.DataFrame]) -> dict[str, float]:
     )
     mean = weighted / rows.groupby('name')['n_voxels'].sum()
     return {str(name): float(value) for name, value in mean.items()}
+
+
+def _bad_outlines(dice: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Name the muscles of each part whose outline there is not to be used."""
+    for scan, each in dice.items():
+        if low := [name for name, value in each.items() if value < UNUSABLE_DICE]:
+            yield (
+                f'The outlines of {name_some(low)} in {scan} are likely to be wrong, so these '
+                'muscles do not count in the joined scan either. Correct the map of this part.'
+            )
 
 
 def _warnings(parts: PartSet, used: Sequence[Scan], joined: Joined) -> list[str]:

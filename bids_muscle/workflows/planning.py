@@ -31,6 +31,7 @@ from bids_muscle.dataset.index import read_filters
 from bids_muscle.dataset.participants import read_participants
 from bids_muscle.dataset.records import MadeWith, ScanRecord
 from bids_muscle.dataset.scan import Scan
+from bids_muscle.dataset.spine_maps import find_spine_maps
 from bids_muscle.errors import (
     BidsMuscleError,
     MissingInputError,
@@ -39,7 +40,7 @@ from bids_muscle.errors import (
     Problem,
     problem_of,
 )
-from bids_muscle.files import RESTORE, leads_to
+from bids_muscle.files import RESTORE, how_to_fetch, leads_to
 from bids_muscle.imaging.atlas import find_atlas
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import find_external, find_model
@@ -185,15 +186,30 @@ def plan_participant(inputs: RunInputs, participant: str) -> list[Scan]:
         scans, problem = [], problem_of(error, f'Looking up sub-{participant}')
     if problem:
         return [Scan((('sub', participant),), 'T1w', settings.region, (), problem=problem)]
+    elsewhere = _maps_elsewhere(settings, participant)
     return [
         _with_labels(
             settings,
             scan,
             inputs.models.get(scan.region or ''),
-            inputs.refusals.get(scan.region or ''),
+            inputs.refusals.get(scan.region or '')
+            or (elsewhere.get(scan.session) if scan.region != SPINE else None),
         )
         for scan in scans
     ]
+
+
+def _maps_elsewhere(settings: Settings, participant: str) -> dict[str | None, Problem]:
+    """Return, by session, why a map of vertebrae that tells the levels of muscles is not here."""
+    found = {}
+    for each in find_spine_maps(settings.derivatives, participant):
+        path = each.vertebrae
+        if path and ((fetch := how_to_fetch(path)) or not path.is_file()):
+            found[each.session] = MissingInputError(
+                f'{path}, which tells the vertebral levels of this session, cannot be read.',
+                fetch or 'Mend this link, or remove it.',
+            ).problem
+    return found
 
 
 def _with_labels(

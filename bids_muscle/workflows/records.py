@@ -1,7 +1,8 @@
 """What is left of a run: records, pages, and nothing that an earlier run left and this one lost.
 
-A scan's record is removed before it runs and written when it has ended, so that a run which is
-killed leaves no record that speaks of other files than those that are there.
+A scan's record is set aside before it runs and written when it has ended, so that a run which is
+killed leaves no record that speaks of other files than those that are there, and the next run
+still knows what to remove.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from bids_muscle.dataset.participants import read_participant_info
 from bids_muscle.dataset.records import (
     ScanRecord,
     StepCost,
+    read_aside,
     read_records,
-    remove_record,
+    set_record_aside,
     write_light,
 )
 from bids_muscle.dataset.scan import Scan
@@ -51,7 +53,7 @@ _PACKAGES = ('antspyx', 'monai', 'nibabel', 'nipype', 'numpy', 'pybids', 'scipy'
 def forget_records(
     settings: Settings, participant: str, scans: Sequence[Scan], finished: Collection[str] = ()
 ) -> dict[str, ScanRecord]:
-    """Remove the page, and the records of scans about to run or no longer there.
+    """Remove the page, and set aside the records of scans about to run or no longer there.
 
     Finished scans whose images cannot be looked at stay as they are: an image that
     ``datalad drop`` removed, or a folder that cannot be read, has not changed for all we know.
@@ -70,7 +72,8 @@ def forget_records(
     Returns
     -------
     dict
-        The removed records by scan name; they say which files the earlier run wrote.
+        These records by scan name, with those of a run that was killed; they say which files the
+        earlier run wrote.
 
     Raises
     ------
@@ -83,17 +86,26 @@ def forget_records(
     planned -= kept
     current = {*planned, *finished, *kept}
     places = {f'sub-{participant}', *(f'sub-{participant}_ses-{scan.session}' for scan in scans)}
-    narrowed = bool(settings.sessions or settings.bids_filter_file)
+    known = {record.scan for record in records}
+    # Of what these list, the killed run may have written some again, from other images.
+    killed = [
+        replace(record, prepared='')
+        for record in read_aside(settings.output_dir, participant)
+        if record.scan not in known
+    ]
     removed = {}
-    for record in records:
+    for record in [*records, *killed]:
         if record.scan in finished or record.scan in kept:
             continue
         # A joined scan stays while nothing happens to its parts.
         touched = not planned.isdisjoint(record.parts)
         if record.parts and not touched and current.issuperset(record.parts):
             continue
+        narrowed = settings.bids_filter_file or (
+            settings.sessions and record.session not in settings.sessions
+        )
         if record.scan in planned | places or touched or not narrowed:
-            remove_record(record, settings.output_dir)
+            set_record_aside(record, settings.output_dir)
             removed[record.scan] = record
     if scans or removed:
         # Were this run killed, a page of the earlier one would speak of what is gone.
@@ -105,7 +117,7 @@ def _out_of_reach(
     settings: Settings, scans: Sequence[Scan], records: Sequence[ScanRecord]
 ) -> set[str]:
     """Return the names of finished scans whose images cannot be looked at now."""
-    away = [scan for scan in scans if _is_away(settings, scan)]
+    away = [scan for scan in scans if is_away(settings, scan)]
     names = {scan.name for scan in away}
     planned = {scan.name for scan in scans} - names
     places = tuple(f'{scan.name}_' for scan in away if scan.is_place)
@@ -119,7 +131,7 @@ def _out_of_reach(
     }
 
 
-def _is_away(settings: Settings, scan: Scan) -> bool:
+def is_away(settings: Settings, scan: Scan) -> bool:
     """Return whether the images of a scan, or of a whole place, are there but out of reach.
 
     A participant's folder without anything in it is a DataLad dataset that is not installed: git

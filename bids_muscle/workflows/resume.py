@@ -12,10 +12,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bids_muscle import __version__
 from bids_muscle.anatomy.labels import REGIONS, SPINE
+from bids_muscle.dataset.corrections import sha256_of
 from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, write_record
@@ -131,14 +133,13 @@ def drawn_maps(
 
     Raises
     ------
-    OSError
-        If a map cannot be read.
     BadDataError
-        If its lookup table is none.
+        If a lookup table is none.
     """
     own = find_spine_maps([settings.output_dir], participant, sagittal)
     return [
-        (path.name, file_sha256(path), read_label_names(path, participant))
+        # One that cannot be read fails the scans that need it, and no other.
+        (path.name, sha256_of(path), read_label_names(path, participant))
         for each in (*find_spine_maps(settings.derivatives, participant, sagittal), *own)
         for path in each.paths
         if each not in own or '_desc-' in path.name
@@ -157,23 +158,29 @@ def _sha256_of_state(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def fingerprints(
-    settings: Settings, scans: Sequence[Scan], models: Mapping[str, ModelBundle]
+    settings: Settings,
+    scans: Sequence[Scan],
+    models: Mapping[str, ModelBundle],
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the fingerprint of each scan by its name; none of those with a problem.
 
-    That of a scan of muscles covers the sagittal scans of its session, which tell its levels.
+    That of a scan of muscles covers the sagittal scans of its session, which tell its levels. Of
+    such a scan with a problem it covers the one that is `known` of an earlier run.
     """
     prints: dict[str, str] = {}
     # The scan fails where a file is needed, with a better message.
     try:
         sagittal = {scan.name for scan in scans if scan.region == SPINE}
         drawn = drawn_maps(settings, scans[0].participant, sagittal) if scans else []
-    except (OSError, BidsMuscleError):
+    except BidsMuscleError:
         return prints
     for scan in scans:
         if scan.problem is None and (model := models.get(scan.region or '')):
             with suppress(OSError, BidsMuscleError):
                 prints[scan.name] = fingerprint(settings, scan, model, drawn)
+        elif scan.problem and scan.name in known:
+            prints[scan.name] = known[scan.name]
     spines = {scan.name: scan for scan in scans if scan.region == SPINE}
     for scan in scans:
         if scan.region == SPINE or scan.name not in prints:
@@ -199,7 +206,7 @@ def finished_scans(
     do no harm. Muscles wait for the sagittal scans of their session, which tell their levels and
     may have failed before.
     """
-    planned = {scan.name for scan in scans}
+    planned = {scan.name for scan in scans if scan.problem is None}
     finished = {
         record.scan: record
         for record in records
@@ -212,7 +219,9 @@ def finished_scans(
     awaited = {
         scan.session
         for scan in scans
-        if scan.region == SPINE and scan.name in prints and scan.name not in finished
+        if scan.region == SPINE
+        and scan.name in planned & prints.keys()
+        and scan.name not in finished
     }
     return {
         name: record

@@ -17,11 +17,11 @@ from bids_muscle.dataset.folders import list_participants, list_unusable
 from bids_muscle.dataset.names import dataset_path, participant_path
 from bids_muscle.dataset.participants import keep_participants
 from bids_muscle.dataset.plan import format_counts, format_plan
-from bids_muscle.dataset.records import ScanRecord, list_recorded, read_records
+from bids_muscle.dataset.records import ScanRecord, list_aside, list_recorded, read_records
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.sessions import read_visits
 from bids_muscle.dataset.writer import check_still_there, remove_torn, write_dataset_files
-from bids_muscle.engine.outcome import RunReport
+from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
 from bids_muscle.errors import (
     ExitCode,
     MissingInputError,
@@ -226,7 +226,7 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
     recorded = {record.participant for record in records}
     named = ' '.join((settings.formula or '', *settings.group))
     table = keep_participants(settings.bids_dir, settings.output_dir, recorded, named)
-    remarks = list(table.remarks) if table else []
+    remarks = [*_unfinished(settings.output_dir), *(table.remarks if table else ())]
     if table is None and any(record.participant_info for record in records):
         remarks.append(
             f'There is no participants.tsv in {settings.bids_dir}. The data that the participant '
@@ -256,6 +256,15 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
         RawTables(table.rows if table else None, unusable, visits, remarks, labels),
         scans,
     )
+
+
+def _unfinished(output_dir: Path) -> list[str]:
+    """Say which scans had results and have none while they run, or since their run was killed."""
+    names = list_aside(output_dir)
+    return [
+        'Without results, as a run of the participant level is under way or was killed: '
+        f'{name_some(names)}. Let it end, or run it again.'
+    ][: len(names)]
 
 
 def _require_records(settings: Settings) -> list[str]:
@@ -325,20 +334,35 @@ def _run_plane(
     from bids_muscle.workflows.participant import init_participant_wf
 
     graphs = []
+    failed: list[NodeOutcome] = []
     for run in runs:
         settings = run.inputs.settings
         scans = [scan for scan in run.left if (scan.region == SPINE) == spines]
         scans = [scan for scan in scans if scan.problem is None]
         if not scans:
             continue
-        graph = init_participant_wf(
-            participant=run.participant,
-            scans=scans,
-            sagittal=run.published_spines(before),
-            inputs=run.inputs,
-            resources=machine.resources,
-            corrected=run.corrected_images(),
-        )
+        try:
+            graph = init_participant_wf(
+                participant=run.participant,
+                scans=scans,
+                sagittal=run.published_spines(before),
+                inputs=run.inputs,
+                resources=machine.resources,
+                corrected=run.corrected_images(),
+            )
+        except Exception as error:  # such as an image that has gone since the plan
+            problem = problem_of(error, f'Planning the steps of sub-{run.participant}')
+            failed += [
+                NodeOutcome(
+                    name='plan',
+                    fullname=f'{scan.name}.plan',
+                    key=Key(scan.name, 'plan'),
+                    status=Status.FAILED,
+                    problem=problem,
+                )
+                for scan in scans
+            ]
+            continue
         if settings.write_graph:
             # Sagittal and axial scans run one after the other, in graphs of their own.
             name = 'graph_sagittal' if spines else 'graph'
@@ -346,7 +370,8 @@ def _run_plane(
             path.parent.mkdir(parents=True, exist_ok=True)
             graph.write_hierarchical_dotfile(str(path))
         graphs.append(graph)
-    return _run_graphs(machine, settings, work_dir, graphs) if graphs else RunReport(())
+    report = _run_graphs(machine, settings, work_dir, graphs) if graphs else RunReport(())
+    return report + RunReport(tuple(failed))
 
 
 def _finish(
@@ -384,6 +409,7 @@ def _run_graphs(
         on_start=machine.progress.begin_step,
         on_outcome=machine.progress.end_step,
         plugin=machine.plugin,
+        by_content=settings.work_dir is not None,  # else it is empty, and no file of another run
     )
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,9 @@ from bids_muscle.dataset.records import (
     write_session_record,
 )
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
-from bids_muscle.errors import Problem, TemporaryError, problem_of
-from bids_muscle.files import file_sha256
-from bids_muscle.imaging.conform import read_grid
+from bids_muscle.errors import MissingInputError, Problem, TemporaryError, problem_of
+from bids_muscle.files import file_sha256, how_to_fetch
+from bids_muscle.imaging.conform import in_one_world, read_grid
 from bids_muscle.workflows.resume import remove_page
 
 if TYPE_CHECKING:
@@ -111,11 +112,12 @@ class _Stage:
         earlier = {} if settings.overwrite else read_session_records(self._output_dir, participant)
         for step in planned:
             self.names.add(step.name)
-            if isinstance(step, SessionRecord):
-                self._end(step)
-                continue
             record = earlier.get(step.name)
-            if record and self._is_finished(record, step):
+            if isinstance(step, SessionRecord):
+                # What is elsewhere has not changed.
+                is_away = step.problem and step.problem.kind == MissingInputError.__name__
+                self._end(replace(record, problem=step.problem) if record and is_away else step)
+            elif record and self._is_finished(record, step):
                 self.outputs |= {self._output_dir / name for name in record.outputs}
             else:
                 self.left.append(step)
@@ -205,6 +207,9 @@ def _plan_maps(settings: Settings, participant: str) -> Iterator[SessionStep | S
             continue
         name = spine_path(maps.stem, 'morph_spine').stem
         try:
+            for path in maps.paths:
+                if fetch := how_to_fetch(path):
+                    raise MissingInputError(f'{path} cannot be read.', fetch)
             # The table of the scan itself also knows how sure its names are.
             if any(_is_given(path, maps, settings.output_dir) for path in maps.paths):
                 yield _measure_maps(settings, participant, maps, name)
@@ -288,6 +293,11 @@ def _join_planes(
     }
     for record in (record for record in records if record.parts):
         _take_joined(record, output_dir, muscles, alignments)
+    spines = {
+        stem: table
+        for stem, table in spines.items()
+        if all(_in_one_world(settings, participant, stem, Path(each)) for each in muscles.values())
+    }
     if not (spines and muscles):
         return None
     interface = JoinPlanes(
@@ -372,8 +382,22 @@ def _compute_loads(
         person={'height_m': height_m(info), 'weight_kg': weight_kg(info), 'sex': sex(info)},
         lean=settings.loading_strength == 'lean',
         shift_mm=_shift_mm(levels, stem) if levels else None,
+        in_one_world=levels is None or _in_one_world(settings, participant, stem, levels),
     )
     return _step(spine_path(stem, 'loads').stem, 'loads', interface)
+
+
+def _in_one_world(settings: Settings, participant: str, spine: str, levels: Path) -> bool:
+    """Return whether places in the table of a spine and one of muscles can be compared.
+
+    They cannot where the header of one of the scans has no position.
+    """
+    folders = [*settings.derivatives, settings.output_dir]
+    maps = (each for each in find_spine_maps(folders, participant) if each.stem == spine)
+    muscles = levels.with_name(levels.name.removesuffix(_LEVELS) + name_ending('dseg'))
+    paths = [*(path for each in maps for path in each.paths[:1]), muscles]
+    grids = [read_grid(path) for path in paths if path.is_file()]
+    return len(grids) < 2 or in_one_world(*grids)
 
 
 def _shift_mm(levels: Path, spine: str) -> list[float] | None:

@@ -48,6 +48,7 @@ def run(
     *,
     stop_on_first_crash: bool = False,
     on_outcome: Callable[[NodeOutcome], None] | None = None,
+    by_content: bool = False,
     **limits: Any,
 ) -> RunReport:
     return run_workflow(
@@ -56,6 +57,7 @@ def run(
         crash_dir=Path(workflow.base_dir) / 'crash',
         stop_on_first_crash=stop_on_first_crash,
         on_outcome=on_outcome,
+        by_content=by_content,
     )
 
 
@@ -404,6 +406,19 @@ def test_finished_nodes_are_not_run_again(workflow: Workflow) -> None:
     assert run(workflow).ok
     assert run(workflow).ok
     assert len(events(workflow)) == 2
+
+
+def test_another_file_of_equal_size_and_time_is_another(
+    workflow: Workflow, tmp_path: Path
+) -> None:
+    path = tmp_path / 'image.nii'
+    path.write_text('one')
+    toy(workflow, 'Read', 'read', path=str(path))
+    for content in ('one', 'two', 'two'):
+        path.write_text(content)
+        os.utime(path, (1, 1))
+        assert run(workflow, by_content=True).ok
+    assert (tmp_path / 'meet/log').read_text() == 'one\ntwo\n'
 
 
 def test_the_server_stays_warm_between_workflows_and_is_replaced_if_it_dies(

@@ -8,7 +8,13 @@ import signal
 import time
 from pathlib import Path
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
 
 from bids_muscle.errors import GridMismatchError
 
@@ -123,6 +129,20 @@ class Log(Toy):
             with (folder / 'log').open('a') as file:
                 file.write(f'{event} {self.inputs.other} {device}\n')
             time.sleep(0.05)
+
+
+class _ReadInputSpec(ToyInputSpec):
+    path = File(exists=True)
+
+
+class Read(Toy):
+    """Copies a file to the end of ``folder``/log."""
+
+    input_spec = _ReadInputSpec
+
+    def act(self, folder):  # noqa: D102
+        with (folder / 'log').open('a') as file:
+            file.write(Path(self.inputs.path).read_text() + '\n')
 
 
 def _wait_for(path: Path) -> None:

@@ -67,6 +67,27 @@ def test_discs_lie_between_vertebrae_however_the_image_is_stored() -> None:
     assert [b.ras_mm for b in again] == [pytest.approx(b.ras_mm) for b in found]
 
 
+@pytest.mark.parametrize('sacrum', [True, False])
+@pytest.mark.parametrize('stored_mm', [1.0, 4.0])
+def test_the_level_beside_a_sixth_lumbar_vertebra_is_as_high_as_it_is(
+    stored_mm: float, *, sacrum: bool
+) -> None:
+    labels = np.zeros((14, 20, 180), np.uint8)
+    names = {22: 'L3', 23: 'L4', 24: 'L5', 25: 'L6', 26: 'S1'}
+    edges = (176, 138, 100, 76, 38, 0)  # the level of L5 is 24 mm high, all others are 38 mm
+    for top, bottom, number in zip(edges, edges[1:], names, strict=False):
+        labels[2:12, 4:16, bottom + 4 : top - 4] = number
+    if not sacrum:
+        labels[labels == 26] = 0
+    drawn = Nifti1Image(labels, np.diag([stored_mm, 1.0, 1.0, 1.0]))
+    shares, _ = drawn_shares(drawn, names, np.diag([1.0, 1, 2, 1]), 88)
+    found = likeliest(shares, 88, 'segmentation').names
+    z = {name: 2 * np.flatnonzero([each == name for each in found]) for name in shares}
+    assert set(z) == {'L3', 'L4', 'L5'}
+    assert (z['L5'].min(), z['L5'].max()) == pytest.approx((76, 100), abs=2.5)
+    assert (z['L4'].min(), z['L4'].max()) == pytest.approx((100, 138), abs=2.5)
+
+
 @pytest.mark.parametrize('names_l6', [True, False])
 @pytest.mark.parametrize('stored_mm', [(1.0, 1.0, 1.0), (4.0, 1.0, 1.0)])
 def test_a_sixth_lumbar_vertebra_is_not_shared_out_to_its_neighbours(

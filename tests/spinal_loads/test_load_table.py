@@ -226,6 +226,16 @@ def test_the_movement_between_the_scans_decides_where_it_is_known() -> None:
         assert any(apart in text for text in reasons) == said
 
 
+def test_muscles_of_a_scan_without_position_keep_the_place_of_the_base() -> None:
+    person, reasons = fit_person(spine(), levels(), 1.75, in_one_world=False)
+    assert person is not None
+    assert any('has no position' in text for text in reasons)
+    far, _ = fit_person(spine(), levels(lift_mm=50), 1.75)
+    assert far is not None
+    for one, other in zip(person.trunk.fascicles, far.trunk.fascicles, strict=True):
+        assert np.array_equal(one.points_mm, other.points_mm)
+
+
 def test_muscles_too_weak_for_the_task_have_no_load() -> None:
     wasted = levels()
     wasted['mean_csa_cm2'] *= 0.15

@@ -8,14 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bids_muscle.dataset.records import ScanRecord, read_records
+from bids_muscle.dataset.writer import write_json
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
+from bids_muscle.engine.resources import Resources
 from bids_muscle.settings import Settings
+from bids_muscle.workflows import run as running
 from bids_muscle.workflows.participant_run import ParticipantRun
 from bids_muscle.workflows.planning import RunInputs, choose_participants
 from bids_muscle.workflows.resume import page_path
@@ -166,6 +172,116 @@ def test_results_of_a_folder_that_cannot_be_read_stay(
     monkeypatch.undo()
     finish(ParticipantRun.plan(inputs, '01').begin(), [SECOND])
     assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    inputs = inputs_of(bids_dir, region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    output_dir = inputs.settings.output_dir
+    more = output_dir / f'sub-01/ses-1/anat/{FIRST}_more.tsv'
+    [first, _] = read_records(output_dir)
+    write_json(
+        first.as_dict() | {'outputs': [*first.outputs, more.relative_to(output_dir).as_posix()]},
+        output_dir / f'logs/sub-01/{FIRST}.json',
+    )
+    more.parent.mkdir(parents=True)
+    more.write_text('index\n')
+    image = bids_dir / 'sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz'
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 4), np.uint16), np.eye(4)), image)
+    shutil.rmtree(bids_dir / 'sub-01/ses-2')
+    for _ in range(2):
+        ParticipantRun.plan(inputs, '01').begin()  # and killed
+    assert statuses(inputs) == {}
+    assert more.exists()
+    [said] = running._unfinished(output_dir)
+    assert f'killed: {FIRST}, {SECOND}.' in said
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST])
+    assert statuses(inputs) == {FIRST: 'done'}
+    assert running._unfinished(output_dir) == []
+    assert tables(inputs) == [f'{FIRST}_morph.tsv']
+    assert not more.exists()
+    left = {path.name for path in (output_dir / 'logs/sub-01').iterdir()}
+    assert left == {f'{FIRST}.json', 'settings.toml'}
+
+
+def test_a_run_of_one_session_forgets_what_is_gone_of_it(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    finish(
+        ParticipantRun.plan(inputs_of(bids_dir, region='lumbar'), '01').begin(), [FIRST, SECOND]
+    )
+    folder = bids_dir / 'sub-01/ses-1/anat'
+    (folder / 'sub-01_ses-1_T2w.nii.gz').rename(folder / 'sub-01_ses-1_run-2_T2w.nii.gz')
+    inputs = inputs_of(bids_dir, region='lumbar', sessions=('1',))
+    renamed = FIRST.replace('T2w', 'T2w_run-2')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [renamed])
+    assert set(statuses(inputs)) == {renamed, SECOND}
+
+
+def test_levels_stay_while_the_sagittal_image_is_elsewhere(tiny_dataset: TinyDataset) -> None:
+    names = [f'sub-01/ses-2/anat/sub-01_ses-2_{name}' for name in ('acq-ax_T2w', 'T2w')]
+    sagittal = nib.Nifti1Image(
+        np.random.default_rng(0).integers(9, 99, (4, 8, 8), np.int16), np.diag([4.0, 1, 1, 1])
+    )
+    bids_dir = tiny_dataset({names[0]: None, names[1]: sagittal})
+    inputs = inputs_of(bids_dir, region='lumbar')
+    axial = 'sub-01_ses-2_acq-axT2w'
+    finish(ParticipantRun.plan(inputs, '01').begin(), [axial, SECOND])
+    regions = {each.scan: each.region for each in read_records(inputs.settings.output_dir)}
+    assert regions == {axial: 'lumbar', SECOND: 'spine'}
+    assert ParticipantRun.plan(inputs, '01').is_finished
+    drop_image(bids_dir)
+    run = ParticipantRun.plan(inputs, '01')
+    assert list(run.finished) == [axial]
+    ended = finish(run.begin())
+    assert {name: record.status for name, record in ended.items()} == {SECOND: 'failed'}
+    assert statuses(inputs) == {axial: 'done', SECOND: 'done'}
+    # With other settings it has to run, and says what it lacks.
+    inputs = replace(inputs, settings=replace(inputs.settings, fat_method='ratio'))
+    record = finish(ParticipantRun.plan(inputs, '01').begin(), [axial])[axial]
+    assert any('do not define the levels' in warning for warning in record.warnings)
+
+
+def test_a_map_of_vertebrae_that_is_elsewhere_fails_its_session_alone(
+    tiny_dataset: TinyDataset,
+) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    folder = bids_dir.parent / 'maps'
+    path = folder / 'sub-01/ses-2/anat/sub-01_ses-2_acq-sag_seg-vertebrae_dseg.nii.gz'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'vertebrae')
+    inputs = inputs_of(bids_dir, region='lumbar', derivatives=(folder,))
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    assert ParticipantRun.plan(inputs, '01').is_finished
+    path.unlink()
+    path.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
+    run = ParticipantRun.plan(inputs, '01').begin()
+    assert [scan.name for scan in run.scans if scan.problem] == [SECOND]
+    said = str(finish(run, [FIRST])[SECOND].problem)
+    assert path.name in said and 'datalad get' in said
+    assert statuses(inputs) == {FIRST: 'done', SECOND: 'done'}
+
+
+def test_a_participant_whose_steps_cannot_be_planned_stops_no_other(
+    tiny_dataset: TinyDataset, tmp_path: Path
+) -> None:
+    inputs = inputs_of(tiny_dataset(SESSIONS | {'sub-02/anat/sub-02_T2w': None}), region='lumbar')
+    runs = [ParticipantRun.plan(inputs, who).begin() for who in ('01', '02')]
+    next(inputs.settings.bids_dir.glob('sub-01/ses-2/anat/*.nii.gz')).unlink()
+    ran: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            running,
+            '_run_graphs',
+            lambda machine, settings, work_dir, graphs: (
+                ran.extend(graph.name for graph in graphs) or RunReport(())
+            ),
+        )
+        machine = running._Machine(Resources(nprocs=1, memory_gb=4), None, None)
+        report = running._run_plane(machine, runs, RunReport(()), tmp_path, spines=False)
+    assert ran == ['sub_02']
+    assert {each.key.scan for each in report.outcomes} == {FIRST, SECOND}
+    assert all(each.problem and 'sub-01_ses-2' in each.problem.message for each in report.outcomes)
 
 
 def test_a_page_made_meanwhile_is_made_again(tiny_dataset: TinyDataset) -> None:

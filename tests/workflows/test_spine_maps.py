@@ -138,6 +138,23 @@ def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> 
     assert not page.exists()
 
 
+def test_the_table_of_a_map_that_is_elsewhere_stays(settings: Settings) -> None:
+    finish_sessions(settings)
+    before = (settings.output_dir / TABLE).read_bytes()
+    path = settings.derivatives[1] / f'{STEM}_seg-vertebrae_dseg.nii.gz'
+    content = path.read_bytes()
+    path.unlink()
+    path.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
+    for _ in range(2):
+        [problem] = finish_sessions(settings)
+        assert path.name in problem.message and 'datalad get' in problem.remedy
+        assert (settings.output_dir / TABLE).read_bytes() == before
+    path.unlink()
+    path.write_bytes(content)
+    assert finish_sessions(settings) == []
+    assert (settings.output_dir / TABLE).read_bytes() == before
+
+
 def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     """Half of each part lies at L4: their areas there are those of a cut level."""
     settings = replace(settings, derivatives=())
@@ -190,6 +207,40 @@ def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     [row] = read_tsv(folder / 'sub-01_ses-a_desc-joined_morph.tsv').to_dict('records')
     assert (row['scan'], row['csa_cm2'], row['moved_z_ras_mm']) == (joined, 8.0, 9.0)
     assert all(f'{name} moved' in row['reason'] for name in names)
+
+
+@pytest.mark.parametrize('located', [True, False])
+def test_places_of_a_sagittal_scan_without_position_are_not_compared(
+    settings: Settings, *, located: bool
+) -> None:
+    settings = replace(settings, derivatives=())
+    place = {f'{axis}_ras_mm': [0.0] for axis in 'xyz'}
+    known = {'level': ['L4'], 'muscle': ['multifidus'], 'side': ['left'], 'csa_cm2': [8.0]}
+    bone = {'kind': ['vertebra'], 'name': ['L4'], 'confidence': [0.9], 'height_mm': [30.0]}
+    sagittal = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'sag')), 'T2w', 'spine', ())
+    axial = Scan((('sub', '01'), ('ses', 'a'), ('acq', 'T2w')), 'T2w', 'lumbar', ())
+    for scan, keys, affine in (
+        (sagittal, ('vertebrae', 'morph_spine'), np.eye(4) if located else None),
+        (axial, ('dseg', 'morph_levels', 'levels_json'), np.eye(4)),
+    ):
+        paths = [derivative_path(scan, key) for key in keys]
+        record = ScanRecord(
+            participant='01',
+            session='a',
+            scan=scan.name,
+            region=scan.region,
+            status='done',
+            outputs=tuple(map(str, paths)),
+        )
+        write_record(record, scan, settings.output_dir)
+        table = pd.DataFrame({**(bone if scan is sagittal else known), **place, 'reason': [None]})
+        write_tsv(table, settings.output_dir / paths[1])
+        labels = nib.Nifti1Image(np.ones((9, 8, 7), np.uint8), affine)
+        nib.save(labels, settings.output_dir / paths[0])
+    write_json({'LevelSource': 'segmentation'}, settings.output_dir / paths[2])
+    assert finish_sessions(settings) == []
+    joined = settings.output_dir / ANAT / 'sub-01_ses-a_desc-joined_morph.tsv'
+    assert joined.is_file() == located
 
 
 def test_a_session_that_is_gone_leaves_no_joined_table(settings: Settings) -> None:
