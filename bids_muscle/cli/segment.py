@@ -128,8 +128,9 @@ def _contrast(path: Path) -> str | None:
 
     entities, suffix = _entities(path)
     match = classify(load_contrast_rules(), suffix, entities, _sidecar(path))
-    unknown = match is None or match.contrast is None or match.unclear
-    return None if unknown else str(match.contrast)
+    if match is None or match.contrast is None or match.unclear:
+        return None
+    return str(match.contrast)
 
 
 def _region(paths: Sequence[Path] | Any) -> str:

@@ -187,7 +187,7 @@ def keep_muscles(
     if not labels.any():
         return labels.copy()
     box = tuple(slice(w.min(), w.max() + 1) for w in np.nonzero(labels))
-    planes = _not_lost(labels[box].any((0, 1)), zooms_mm[2])
+    planes = _not_lost(np.any(labels[box], axis=(0, 1)), zooms_mm[2])
     inner = labels[box][..., planes]
     group = _groups(inner > 0, zooms_mm, bridge_mm)
     muscle, base = inner > 0, int(inner.max()) + 1
