@@ -49,7 +49,7 @@ def write_reproduction(
     Returns
     -------
     Path
-        The page, ``reproduction.html``.
+        The page, ``reproduction.html``; its tables are in ``reproduction.md``, too.
     """
     printed = _printed(shown['name'])
     tables = [_table(each, output, printed, lacking) for each in shown['tables']]
@@ -79,9 +79,10 @@ def write_reproduction(
             for region, contrast in places
         ],
     }
-    page = output / 'reproduction.html'
-    write_text(environment().get_template('reproduction.html.j2').render(context), page)
-    return page
+    pages = [output / f'reproduction.{ending}' for ending in ('html', 'md')]
+    for page in pages:
+        write_text(environment().get_template(f'{page.name}.j2').render(context), page)
+    return pages[0]
 
 
 def _printed(name: str) -> dict[str, dict[tuple[str, str], str]]:
@@ -115,7 +116,8 @@ def _table(
     if path.is_file():
         rows = read_tsv(path, _TEXT).to_dict('records')
         ours = fill(spec, rows)
-        given = {row.get('reason') for row in _chosen(spec, rows)}
+        shown = [row for row in _chosen(spec, rows) if any(_fits(c, row) for c in spec['columns'])]
+        given = {row.get('reason') for row in shown}
         unknown = sorted(text for text in given if isinstance(text, str))
     elif spec.get('needs') in lacking:
         reason = f'The data have no label map of {lacking[spec["needs"]]}.'
@@ -174,8 +176,7 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
         named = {k: rename.get(v, v) if isinstance(v, str) else v for k, v in row.items()}
         name = spec['row'].format_map(named).strip()
         for column in spec['columns']:
-            where = column.get('where', {})
-            if all(row.get(key) == value for key, value in where.items()):
+            if _fits(column, row):
                 cells[name, column['heading']] = _cell(column['cell'], row)
     return cells
 
@@ -183,6 +184,10 @@ def fill(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[tup
 def _chosen(spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     only = spec.get('only', {})
     return [row for row in rows if all(row.get(key) in values for key, values in only.items())]
+
+
+def _fits(column: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return all(row.get(key) == value for key, value in column.get('where', {}).items())
 
 
 class _Number(float):

@@ -89,16 +89,21 @@ def test_a_page_without_results_says_what_is_missing(tmp_path: Path) -> None:
     assert 'Not made: The data have no label map of single discs' in page
     assert 'evaluation_sections.tsv was not made' in page
     assert '0.844 ± 0.0567' in page  # the paper's own numbers are there
+    text = (tmp_path / 'reproduction.md').read_text()
+    assert '<b>' not in text
+    assert 'n/a (0.844 ± 0.0567) |' in text
 
 
 def test_a_page_says_why_a_test_was_not_made(tmp_path: Path) -> None:
     table = {
         'number': 't', 'title': 'Text. Tests', 'file': 'tests.tsv', 'row': '{outcome}',
-        'only': {'within': ['all']}, 'columns': [{'heading': 'p', 'cell': ['{p:p}']}],
+        'only': {'within': ['all']},
+        'columns': [{'heading': 'p', 'where': {'measure': 'dice'}, 'cell': ['{p:p}']}],
     }  # fmt: skip
     (tmp_path / 'tests.tsv').write_text(
-        'outcome\twithin\tp\treason\na\tall\tn/a\t3 people are too few\n'
-        'b\tall\t0.5\tn/a\nc\tdisc\tn/a\tnobody\n'
+        'outcome\twithin\tmeasure\tp\treason\na\tall\tdice\tn/a\t3 people are too few\n'
+        'b\tall\tdice\t0.5\tn/a\nc\tdisc\tdice\tn/a\tnobody\n'
+        'b\tall\tmfi\tn/a\tnobody\n'
     )
     shown = {
         'name': 'xia2019', 'title': '', 'scale': 'tiny', 'data': '', 'arms': [],
@@ -107,11 +112,20 @@ def test_a_page_says_why_a_test_was_not_made(tmp_path: Path) -> None:
     page = write_reproduction(shown, tmp_path, {}, [], {}).read_text()
     assert '<p>n/a: 3 people are too few.</p>' in page
     assert 'nobody' not in page
+    text = (tmp_path / 'reproduction.md').read_text()
+    assert '| | p |\n|---|---|\n| a | n/a |\n| b | 0.500 |\n\nn/a: 3 people are too few.' in text
 
 
 def test_structures_without_sides_are_drawn() -> None:
     table = pd.DataFrame(
-        {'index': [2], 'name': ['disc'], 'side': ['middle'], 'dice': [0.5], 'scan': ['a']}
+        {
+            'index': [2],
+            'name': ['disc'],
+            'side': ['middle'],
+            'dice': [0.5],
+            'scan': ['a'],
+            'participant_id': ['sub-a'],
+        }
     )
     assert dice_plot(table).axes
 
