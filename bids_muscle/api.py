@@ -161,11 +161,13 @@ def measure(
     table = _bundle(model, region, model_orientation).labels
     prepared = _prepare(images, bias_correction=bias_correction)
     drawn = to_canonical(_loaded(labels))
+    # Before its numbers are looked at: it may be the map of another scan.
+    seen = _scan_images(prepared, next(iter(_ordered(images))), drawn)
     numbers = make_image(checked_numbers(drawn, table), drawn.affine)
     return measure_scan(
         numbers,
         table,
-        _scan_images(prepared, next(iter(_ordered(images))), numbers),
+        seen,
         fat_method=fat_method,
         height_m=height_m,
         levels=_levels(prepared, numbers, table) if region in REGIONS else None,

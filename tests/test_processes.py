@@ -19,7 +19,7 @@ PROGRAM = """
 import os, sys, time
 from bids_muscle.processes import map_in_processes
 def job(number):
-    print(os.getpid(), flush=True)
+    os.write(1, f'{os.getpid()}\\n'.encode())  # at once: both write to one pipe
     time.sleep(60)
 if __name__ == '__main__':
     list(map_in_processes(job, range(9), 2))

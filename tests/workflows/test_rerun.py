@@ -57,7 +57,9 @@ def test_a_record_that_cannot_be_removed_stops_its_participant_alone(
     bids_dir, output_dir = again
     record = output_dir / 'logs/sub-01/sub-01_acq-dixon.json'
     record.unlink()
-    record.mkdir()  # unlike a folder without permission, also root cannot unlink it
+    record.mkdir()
+    # Unlike a folder without permission, this stops also root.
+    (record.with_suffix('.earlier') / 'full').mkdir(parents=True)
     (bids_dir / 'sub-02').mkdir()
     before = files(output_dir)
     result = call(bids_dir, output_dir, 'participant')
