@@ -73,10 +73,9 @@ def how_to_fetch(path: Path) -> str | None:
     path
         A file, or a link to nothing.
     """
+    if target := leads_to(path):
+        return _sentence('datalad get', path) if _ANNEX in target else None
     try:
-        if path.is_symlink() and not path.exists():
-            is_annexed = _ANNEX in path.readlink().as_posix()
-            return _sentence('datalad get', path) if is_annexed else None
         if not path.is_file():
             return None
         with path.open('rb') as stream:

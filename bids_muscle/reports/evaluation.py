@@ -208,11 +208,10 @@ def write_spine_evaluation(
     write_table(table, output / 'evaluation_spine', spine.spine_dictionary())
     write_table(summary, output / 'evaluation_spine_summary', spine.spine_dictionary())
     figures = {'spine_dice': ('Dice by level', level_dice(table))}
-    discs = table[table['kind'] == 'disc'].assign(all='all discs', person=people_of(table))
+    discs = table[table['kind'] == 'disc'].assign(all='all discs')
     for measure in ('height', 'mean_height'):
         columns = f'{measure}_test_mm', f'{measure}_reference_mm'
-        once = discs.dropna(subset=[*columns]).drop_duplicates(['person', 'name'])
-        pairs = pairs_of(once, 'all', 'name', *columns)
+        pairs = pairs_of(spine.once_each_height(discs, columns), 'all', 'name', *columns)
         if pairs:
             name = spine.spine_dictionary()[f'{measure}_test_mm']['LongName'].removesuffix(
                 ', test'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,20 @@ def summarise_spines(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SUMMARY))
 
 
+def once_each_height(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows that have all `columns`: of several scans of a person the first of each.
+
+    Parameters
+    ----------
+    table
+        As for :func:`summarise_spines`, of one kind.
+    columns
+        A height in the test and in the reference, mm.
+    """
+    known = table.assign(person=people_of(table)).dropna(subset=list(columns))
+    return known.drop_duplicates(['person', 'name'])
+
+
 def _describe(group: pd.DataFrame) -> dict[str, Any]:
     of_each = group.groupby(['person', 'name'])
     found: dict[str, Any] = {'n': of_each.ngroups}
@@ -77,7 +92,7 @@ def _describe(group: pd.DataFrame) -> dict[str, Any]:
         }
     for name in ('height', 'mean_height'):
         columns = [f'{name}_test_mm', f'{name}_reference_mm']
-        both = group.dropna(subset=columns).drop_duplicates(['person', 'name'])
+        both = once_each_height(group, columns)
         test, truth = (both[column] for column in columns)
         off = (test - truth).abs().to_numpy(dtype=float)
         r, p = correlation(test.to_numpy(dtype=float), truth.to_numpy(dtype=float))

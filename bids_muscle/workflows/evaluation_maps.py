@@ -184,11 +184,10 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     numbers = {label.index for label in labels}
     images = on_one_grid(mine, truth)
     # Numbers that were saved with a scale are not whole to the last digit.
+    drawn = [np.rint(np.asarray(image.dataobj)) for image in images]
     test, reference = (
-        translated(
-            np.rint(np.asarray(image.dataobj)), {k: v for k, v in code.items() if v in numbers}
-        )
-        for image, code in zip(images, codes, strict=True)
+        translated(data, {k: v for k, v in code.items() if v in numbers})
+        for data, code in zip(drawn, codes, strict=True)
     )
     if not reference.any():
         raise BadDataError(
@@ -206,6 +205,6 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     lacking = tuple(
         whole_table.by_index[number].name
         for code, number in truth.codes(whole_table).items()
-        if number not in numbers and (np.rint(images[1].dataobj) == code).any()
+        if number not in numbers and (drawn[1] == code).any()
     )
     return Pair(table, test, reference, images[1].affine, lacking)
