@@ -1,4 +1,4 @@
-"""What images of one scan cannot be: signed magnitudes, copies of each other, swapped phases."""
+"""What images of one scan cannot be: signed, copies of each other, swapped, without a slice."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bids_muscle.errors import BadDataError
 from bids_muscle.imaging.dixon import FatSource
+from bids_muscle.tables import name_some
 
 #: End of the warning about images, or parts of them, that were swapped and no longer are.
 SWAPPED_BACK = 'They are swapped back.'
@@ -38,6 +39,41 @@ _DARK = 0.15
 #: They are swapped where so many times more voxels, and that share of all, do the opposite: a
 #: real scan has it 15 times more often as named (18 and 1 % of the tissue).
 _LOSS, _MORE, _ENOUGH = 0.5, 3.0, 0.02
+
+
+def exclude_lost_slices(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Set slices that one image lacks and another has to NaN: 0 would pass for no fat or water.
+
+    Parameters
+    ----------
+    arrays
+        (X, Y, Z) images by name, on one grid in canonical voxel order, NaN where undefined.
+
+    Returns
+    -------
+    arrays
+        The images.
+    warnings
+        Sentences for the report. Slices are numbered as in the tables, from 0 at the inferior end.
+    """
+    brightest = {name: np.nan_to_num(data).max(axis=(0, 1)) for name, data in arrays.items()}
+    # Noise beside the body, which another image has masked, is no signal.
+    bright = [each > _DARK * np.percentile(each, 90) for each in brightest.values()]
+    cleaned, warnings = dict(arrays), []
+    for name, data in arrays.items():
+        empty = ~np.nan_to_num(data).any(axis=(0, 1))
+        lost = np.flatnonzero(empty & np.any(bright, axis=0)) if not empty.all() else ()
+        if len(lost):
+            cleaned[name] = data.copy()
+            cleaned[name][..., lost] = np.nan
+            warnings.append(
+                f'The {name} image has no signal in {name_some([f"slice {k}" for k in lost])}, '
+                'where another image has it. Nothing is computed from it there. Convert the scan '
+                'again.'
+            )
+    return cleaned, tuple(warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,8 +280,8 @@ def phases_exchanged(arrays: Mapping[str, np.ndarray]) -> bool:
     """
     if not {'inphase', 'opposedphase'} <= arrays.keys():
         return False
-    one, other = (np.nan_to_num(arrays[name]) for name in ('inphase', 'opposedphase'))
-    brighter = np.maximum(one, other)
+    one, other = arrays['inphase'], arrays['opposedphase']
+    brighter = np.nan_to_num(np.maximum(one, other))  # 0 where one of them is undefined
     tissue = brighter > _DARK * np.percentile(brighter, 99)
     if not tissue.any():
         return False

@@ -16,7 +16,12 @@ from bids_muscle.imaging import dixon
 from bids_muscle.imaging.bias import estimate_bias_field
 from bids_muscle.imaging.conform import grid_of, make_image, reconcile_grids, to_canonical
 from bids_muscle.imaging.dixon import FatSource
-from bids_muscle.imaging.impossible import SWAPPED_BACK, check_images, doubt_negatives
+from bids_muscle.imaging.impossible import (
+    SWAPPED_BACK,
+    check_images,
+    doubt_negatives,
+    exclude_lost_slices,
+)
 from bids_muscle.imaging.mask import body_mask
 from bids_muscle.imaging.multi_echo import EchoTrain, fit_water_fat
 from bids_muscle.imaging.swap import Swaps, exchange, find_swaps
@@ -123,7 +128,12 @@ def prepare_scan(
         If an image has both signs throughout.
     """
     native, canonical, echo_arrays, warnings = _on_one_grid(images, echoes)
-    arrays = {key: np.asarray(img.dataobj) for key, img in canonical.items()}
+    named_echoes = {f'echo {number}': echo for number, echo in enumerate(echo_arrays, start=1)}
+    arrays, lost = exclude_lost_slices(
+        {key: np.asarray(img.dataobj) for key, img in canonical.items()} | named_echoes
+    )
+    warnings += lost
+    echo_arrays = [arrays.pop(name) for name in named_echoes]
     grid_affine = next(iter(canonical.values())).affine
     source = dixon.fat_source([*arrays, *FatSource.ECHOES.value] if echo_train else arrays)
     checked = check_images(arrays, source, echoes=echo_arrays, fix_swaps=fix_swaps)

@@ -195,3 +195,60 @@ def test_the_lost_affine_is_replaced_in_every_output() -> None:
     assert np.allclose(scan.native.affine, real)
     assert np.allclose(scan.images['water'].affine, real)
     assert any('lost its position' in warning for warning in scan.warnings)
+
+
+@pytest.mark.parametrize('value', [0.0, np.nan])
+@pytest.mark.parametrize(
+    ('lost', 'given'),
+    [
+        ('water', ('water', 'fat')),
+        ('fat', ('water', 'fat')),
+        ('opposedphase', ('inphase', 'opposedphase')),
+        ('fatfraction', ('inphase', 'fatfraction')),
+    ],
+)
+def test_a_slice_that_one_image_lacks_has_no_fat_fraction(
+    lost: str, given: tuple[str, ...], value: float
+) -> None:
+    total = ABDOMEN.water + ABDOMEN.fat
+    every = {
+        'water': ABDOMEN.water,
+        'fat': ABDOMEN.fat,
+        'inphase': total,
+        'opposedphase': abs(ABDOMEN.water - ABDOMEN.fat),
+        'fatfraction': ABDOMEN.fat / np.maximum(total, 1),
+    }
+    images = {name: every[name].copy() for name in given}
+    whole = prepare_scan({key: make_image(data, AFFINE) for key, data in images.items()})
+    images[lost][..., 4] = value
+    prepared = prepare_scan({key: make_image(data, AFFINE) for key, data in images.items()})
+    muscle = ABDOMEN.water == 85
+    fraction = array(prepared.fat_fraction)
+    assert np.isnan(fraction[..., 4][muscle[..., 4]]).all()
+    others = np.arange(10) != 4
+    assert fraction[..., others][muscle[..., others]] == pytest.approx(0.15, abs=1e-5)
+    assert not prepared.fat_doubt
+    said = [text for text in prepared.warnings if 'has no signal' in text]
+    assert len(said) == 1
+    assert said[0].startswith(f'The {lost} image has no signal in slice 4,')
+    assert not any('no signal' in text for text in whole.warnings)
+
+
+def test_empty_slices_of_all_images_are_no_fault_of_one() -> None:
+    images = {'water': ABDOMEN.water.copy(), 'fat': ABDOMEN.fat.copy()}
+    for data in images.values():
+        data[..., 0] = 0
+    # Noise that the program which parted water and fat has masked in one of them.
+    images['fat'][..., 0] = ABDOMEN.air_noise()[..., 0]
+    prepared = prepare_scan({key: make_image(data, AFFINE) for key, data in images.items()})
+    assert not any('no signal' in text for text in prepared.warnings)
+
+
+def test_a_lost_slice_does_not_swap_the_phases() -> None:
+    images = {
+        'inphase': ABDOMEN.water + ABDOMEN.fat,
+        'opposedphase': abs(ABDOMEN.water - ABDOMEN.fat),
+    }
+    images['inphase'][..., 3:6] = 0
+    prepared = prepare_scan({key: make_image(data, AFFINE) for key, data in images.items()})
+    assert not any('swapped' in text for text in prepared.warnings)
