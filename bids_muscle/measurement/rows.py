@@ -17,6 +17,8 @@ from bids_muscle.measurement.size import MIN_SLICES, Size, SliceStack
 _ABSENT = 'not found in the field of view'
 NO_CLASS = 'the model has no such muscle'
 _TRUNCATED = 'reaches the edge of the image, so volume and length may be incomplete'
+_LOST = 'no signal on {} of the slices within it or next to it, so volume may be incomplete'
+_LOST_OF_LEVEL = 'no signal on {} of the slices of the level, so volume may be incomplete'
 _ONE_SIDE_CUT = 'only one side reaches the edge of the image, so no asymmetry of volume'
 _FEW_SLICES = (
     f'on fewer than {MIN_SLICES} slices, so no standard errors and no correction for obliquity'
@@ -201,7 +203,10 @@ def _muscle_row(muscle: Muscle, levels: SliceLevels | None) -> Row:
         row |= _threshold_columns(muscle, size)
     reasons = list(muscle.reasons)
     reasons += [_FEW_SLICES] if len(size.slices) < MIN_SLICES else []
-    reasons += [_TRUNCATED] if size.truncated else []
+    if size.n_empty:
+        reasons.append(_LOST.format(size.n_empty))
+    elif size.truncated:
+        reasons.append(_TRUNCATED)
     return row | {'reason': '; '.join(reasons) or None}
 
 
@@ -318,6 +323,9 @@ def _level_row(
         at = int(np.searchsorted(size.slices, middle))
         row['csa_cm2'] = float(size.csa_mm2[at]) / 100
         row['csa_corrected_cm2'] = float(size.csa_corrected_mm2[at]) / 100
+    if grid.empty is not None:
+        n_empty = np.count_nonzero(grid.empty[np.setdiff1d(slices, size.slices)])
+        reasons += [_LOST_OF_LEVEL.format(n_empty)] if n_empty else []
     fat = fat_of_part(muscle.values, here) if muscle.fat is not None else None
     row |= _fat_columns(muscle, here, fat)
     for kind, share in (('mfi', 'mfi_mean_of_voxels_pct'), ('threshold', 'threshold_fat_pct')):
@@ -370,6 +378,8 @@ def _pair_row(pair: Sequence[Row], height_m: float | None) -> Row:
     if 'csa_cm2' not in row:
         cut = any(_CUT_LEVEL in str(side['reason']) for side in pair)
         reasons.append(_CUT_LEVEL if cut else _NOT_IN_MIDDLE)
+    said = (text for side in pair for text in str(side['reason']).split('; '))
+    reasons += [text for text in said if text.startswith('no signal on')][:1]
     if height_m is None:
         reasons.append(_NO_HEIGHT)
     elif 'csa_cm2' in row:

@@ -26,11 +26,14 @@ class SliceStack:
         (4, 4) voxel index to world RAS+ mm.
     covered
         (X, Y, Z) voxels that were imaged, where parts are joined; None for all.
+    empty
+        (Z,) bool, slices without signal; None for none.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     covered: np.ndarray | None = None
+    empty: np.ndarray | None = None
 
     @cached_property
     def normal(self) -> np.ndarray:
@@ -72,6 +75,13 @@ class SliceStack:
             and not self.covered[..., low - 1 : high + 2].any(axis=(0, 1)).all()
         )
 
+    def n_empty(self, slices: np.ndarray) -> int:
+        """Return how many slices without signal lie within ascending slices or next to them."""
+        if self.empty is None:
+            return 0
+        around = np.arange(max(slices[0] - 1, 0), min(slices[-1] + 2, self.shape[2]))
+        return int(np.count_nonzero(self.empty[np.setdiff1d(around, slices)]))
+
     def to_world(self, voxels: np.ndarray) -> np.ndarray:
         """Return the world coordinates (N, 3) of voxel coordinates (N, 3)."""
         return voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
@@ -103,8 +113,10 @@ class Size:
     centroid_ras_mm
         (3,) mean of all voxel centres.
     truncated
-        Whether the label reaches the first or last slice or the edge of the plane, so that part
-        of the muscle may lie outside of the image.
+        Whether the label reaches the first or last slice, the edge of the plane or a slice
+        without signal, so that part of the muscle may lie outside of the image.
+    n_empty
+        Slices without signal within the label or next to it.
     """
 
     slices: np.ndarray
@@ -117,6 +129,7 @@ class Size:
     length_mm: float
     centroid_ras_mm: np.ndarray
     truncated: bool
+    n_empty: int = 0
 
 
 def measure_size(voxels: np.ndarray, grid: SliceStack) -> Size:
@@ -166,11 +179,13 @@ def part_of(size: Size, kept: np.ndarray, voxels: np.ndarray, grid: SliceStack) 
 
 def _whole(voxels: np.ndarray, slices: np.ndarray, grid: SliceStack) -> dict[str, Any]:
     """Return the fields of a size that are about all its slices together."""
+    n_empty = grid.n_empty(slices)
     return {
         'volume_ml': len(voxels) * grid.pixel_mm2 * grid.spacing_mm / 1000,
         'length_mm': float(slices[-1] - slices[0] + 1) * grid.spacing_mm,
         'centroid_ras_mm': grid.to_world(voxels.mean(axis=0)[None])[0],
-        'truncated': grid.cuts(voxels),
+        'truncated': n_empty > 0 or grid.cuts(voxels),
+        'n_empty': n_empty,
     }
 
 

@@ -115,6 +115,7 @@ def measure_scan(
         numbers.shape,
         labels.affine @ inv_ornt_aff(order, labels.shape),
         None if covered is None else apply_orientation(covered, order),
+        _empty_slices(signals),
     )
     if levels is not None and len(levels.names) != grid.shape[2]:
         raise GridMismatchError(
@@ -145,6 +146,14 @@ def measure_scan(
         for name, each in made.items()
     )
     return Measures(of_muscles, of_slices, of_levels, _fat_map(muscles, labels, order))
+
+
+def _empty_slices(signals: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return (Z,) which slices have no signal in one of the images; None where all have none."""
+    names = {'water', 'fat', 'intensity'} & signals.keys() or {'fat fraction'} & signals.keys()
+    each = [np.nan_to_num(signals[name]).any(axis=(0, 1)) for name in names]
+    there = np.all(each, axis=0)
+    return ~there if each and there.any() else None
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,46 @@ def test_muscle_at_the_edge_is_truncated(where: tuple) -> None:
     assert 'edge' in row['reason']
 
 
+@pytest.mark.parametrize('value', [0.0, np.nan])
+@pytest.mark.parametrize(
+    ('lost', 'right', 'left'),
+    [([5], 1, 1), ([4, 5], 2, 2), ([1], 1, 0), ([0], 0, 0), ([10], 0, 0)],
+)
+def test_a_volume_says_that_a_slice_is_lost(
+    lost: list[int], right: int, left: int, value: float
+) -> None:
+    labels, water, fat = phantom()
+    for data in (water, fat):
+        data[..., lost] = value
+    labels[..., lost] = 0
+    rows = measured(labels, water, fat)
+    for index, n_lost in ((1, right), (2, left)):
+        row = rows.loc[index]
+        assert bool(row['truncated']) == (n_lost > 0)
+        said = f'no signal on {n_lost} of the slices within it or next to it, so volume may'
+        assert (said in str(row['reason'])) == (n_lost > 0)
+    # A person may outline a muscle where the slice is lost.
+    whole = measured(phantom()[0], water, fat)
+    assert (whole.loc[1, 'volume_ml'], whole.loc[2, 'volume_ml']) == (5.4, 1.8)
+    assert ('volume may be incomplete' in str(whole.loc[1, 'reason'])) == (lost == [1])
+
+
+def test_the_volume_of_a_level_says_that_a_slice_is_lost() -> None:
+    labels, water, fat = phantom()
+    water[..., 5] = fat[..., 5] = labels[..., 5] = 0
+    names = ('L5',) * 4 + ('L4',) * 4 + ('L3',) * 4
+    rows = measure_scan(
+        image(labels),
+        TABLE,
+        ScanImages(contrast='dixon', water=image(water), fat=image(fat)),
+        levels=SliceLevels(names, np.ones(12), 'atlas'),
+        height_m=1.7,
+    ).levels
+    said = rows['reason'].str.contains('no signal on 1 of the slices of the level', na=False)
+    assert set(rows['side']) == {'left', 'right', 'both'}
+    assert (said == (rows['level'] == 'L4')).all()
+
+
 def test_bounded_fat_says_so() -> None:
     labels, water, fat = phantom()
     rows = measure_scan(
