@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,11 +49,13 @@ def join_scans(
     participant: str,
     scans: Sequence[Scan],
     models: Mapping[str, ModelBundle],
+    set_aside: Mapping[str, ScanRecord] = MappingProxyType({}),
 ) -> list[Problem]:
     """Join the parts among the scans of a participant, unless an earlier run has done it.
 
     Each joined scan has a record of its own. Where a part failed, or the parts cannot be put
-    together, it says why.
+    together, it says why. With the minimal outputs none is joined, as images and tables are
+    missing; a joined scan of an earlier run stays while its parts are the same.
 
     Parameters
     ----------
@@ -64,6 +67,8 @@ def join_scans(
         All scans of the participant, with their records written.
     models
         Model by region.
+    set_aside
+        Records of the earlier run, by name, that this one has taken away.
 
     Returns
     -------
@@ -74,13 +79,29 @@ def join_scans(
     records = {record.scan: record for record in read_records(settings.output_dir, participant)}
     part_sets = find_part_sets(scans)
     _remove_others(settings, participant, records.values(), scans, part_sets)
+    known = {**set_aside, **records}
     for parts in part_sets:
         members = [records[scan.name] for scan in parts.members if scan.name in records]
         if not members:
             continue
+        if (whole := known.get(parts.scan.name)) and (
+            left_out := set(whole.parts).intersection(records).difference(s.name for s in scans)
+        ):
+            if whole.scan not in records:
+                _say_incomplete(settings, parts, whole, left_out)
+            continue
         state = _fingerprint(members)
         earlier = records.get(parts.scan.name)
         if earlier and earlier.fingerprint == state and _is_finished(settings, earlier):
+            continue
+        if settings.output_level == 'minimal':
+            if earlier:
+                _remove(settings, participant, earlier)
+                print(
+                    f'bids_muscle: {earlier.scan} of an earlier run is removed: its parts have '
+                    'changed. To join them again, run without --output-level minimal.',
+                    file=sys.stderr,
+                )
             continue
         remove_page(settings.output_dir, participant)
         record = _describe(parts, members, state)
@@ -121,10 +142,28 @@ def _remove_others(
     joined = {parts.scan.name for parts in part_sets}
     for record in records:
         if record.parts and there.issuperset(record.parts) and record.scan not in joined:
-            remove_page(settings.output_dir, participant)
-            set_record_aside(record, settings.output_dir)
-            remove_stale(settings, participant, [record], [])
-            remove_aside(record, settings.output_dir)
+            _remove(settings, participant, record)
+
+
+def _remove(settings: Settings, participant: str, record: ScanRecord) -> None:
+    """Remove a joined scan."""
+    remove_page(settings.output_dir, participant)
+    set_record_aside(record, settings.output_dir)
+    remove_stale(settings, participant, [record], [])
+    remove_aside(record, settings.output_dir)
+
+
+def _say_incomplete(
+    settings: Settings, parts: PartSet, whole: ScanRecord, left_out: Collection[str]
+) -> None:
+    """Say of a joined scan, some parts of which ran again, that this run left others out."""
+    problem = IncompleteScanError(
+        f'The parts are not joined: this run leaves out {name_some(sorted(left_out))}.',
+        'Run again without --bids-filter-file.',
+    ).problem
+    record = replace(whole, status='failed', problem=problem, outputs=(), warnings=(), light='')
+    print(f'bids_muscle: {record.scan} failed. {problem}', file=sys.stderr)
+    write_record(record, parts.scan, settings.output_dir)
 
 
 def _is_finished(settings: Settings, record: ScanRecord) -> bool:

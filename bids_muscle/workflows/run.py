@@ -381,9 +381,10 @@ def _finish(
 ) -> list[Problem]:
     """Do what follows the scans of some participants: parts, sessions, pages."""
     problems = []
-    # Parts are joined from images and tables that the minimal outputs leave out.
-    for run in runs if inputs.settings.output_level != 'minimal' else ():
-        problems += join_scans(inputs.settings, run.participant, run.scans, inputs.models)
+    for run in runs:
+        problems += join_scans(
+            inputs.settings, run.participant, run.scans, inputs.models, run.earlier
+        )
     labels = [run.participant for run in runs]
     problems += run_sessions(inputs.settings, labels, run_graphs)
     for label in labels:

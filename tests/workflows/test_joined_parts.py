@@ -356,6 +356,53 @@ def test_a_narrowed_run_leaves_the_joined_scan_of_others_alone(tmp_path: Path) -
     assert 'acq-dixonjoined' in records(bids_dir)
 
 
+def test_a_narrowed_run_joins_no_smaller_number_of_parts(tmp_path: Path) -> None:
+    bids_dir = tmp_path / 'bids'
+    for number, (low, high) in enumerate([(20, 30), (10, 20), (0, 10)], start=1):
+        add(bids_dir, f'sub-01_acq-dixon{{}}_chunk-{number}_T1w', low, high)
+    chosen = tmp_path / 'filter.json'
+    chosen.write_text(json.dumps({name: {'chunk': [1, 2]} for name in ('water', 'fat')}))
+    # In a new folder, what is left out is left out.
+    assert participant(bids_dir, '--bids-filter-file', chosen) == ExitCode.OK
+    assert len(records(bids_dir)['acq-dixonjoined'].parts) == 2
+    assert participant(bids_dir) == ExitCode.OK
+    whole = records(bids_dir)['acq-dixonjoined']
+    volume_ml = muscle(bids_dir, 'acq-dixonjoined')['volume_ml']
+    assert len(whole.parts) == 3
+    assert participant(bids_dir, '--bids-filter-file', chosen) == ExitCode.OK
+    assert records(bids_dir)['acq-dixonjoined'] == whole
+    assert muscle(bids_dir, 'acq-dixonjoined')['volume_ml'] == volume_ml
+    # One of them changes: there is no sum of all until all are run, however often.
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 19, 30)
+    for _ in range(2):
+        participant(bids_dir, '--bids-filter-file', chosen)
+        record = records(bids_dir)['acq-dixonjoined']
+        assert record.status == 'failed'
+        assert 'leaves out sub-01_acq-dixon_chunk-3.' in str(record.problem)
+        assert not list((tmp_path / 'out').rglob('*joined*morph*'))
+    assert participant(bids_dir) == ExitCode.OK
+    assert records(bids_dir)['acq-dixonjoined'].status == 'done'
+
+
+def test_minimal_outputs_leave_no_joined_scan_of_other_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', 20)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 10, 20)
+    assert participant(bids_dir) == ExitCode.OK
+    joined = records(bids_dir)['acq-dixonjoined']
+    minimal = '--output-level', 'minimal'
+    assert participant(bids_dir, *minimal) == ExitCode.OK
+    assert records(bids_dir)['acq-dixonjoined'] == joined
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-3_T1w', 0, 10)
+    capsys.readouterr()
+    assert participant(bids_dir, *minimal) == ExitCode.OK
+    assert 'acq-dixonjoined' not in records(bids_dir)
+    assert not list((tmp_path / 'out').rglob('*joined*'))
+    assert 'dixonjoined of an earlier run is removed' in capsys.readouterr().err
+
+
 def test_a_part_that_fails_leaves_no_sum_of_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
