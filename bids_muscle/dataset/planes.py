@@ -35,12 +35,21 @@ def is_sagittal(grid: VoxelGrid) -> bool:
 
 
 def plane_warnings(grid: VoxelGrid) -> list[str]:
-    """Warn where thick slices are not axial: muscles are segmented on axial slices."""
+    """Warn where a scan is not axial, as muscles are segmented on axial slices.
+
+    Its thick slices are not, or it is a sagittal slab of equal voxels.
+    """
     thickest = int(np.argmax(grid.zooms))
     others = [zoom for axis, zoom in enumerate(grid.zooms) if axis != thickest]
     world_axis = int(np.argmax(np.abs(grid.affine[:3, thickest])))
     if world_axis == 2 or grid.zooms[thickest] < _THICK_SLICE_RATIO * max(others):
-        return []
+        if not is_sagittal(grid):
+            return []
+        width_mm = min(n * zoom for n, zoom in zip(grid.shape, grid.zooms, strict=True))
+        return [
+            f'The scan is a sagittal slab, {width_mm:.0f} mm wide from left to right. Muscles of '
+            'both sides do not fit in it.'
+        ]
     plane = ('sagittal', 'coronal')[world_axis]
     return [
         f'The slices are {plane} and {grid.zooms[thickest]:.3g} mm thick. Muscles are segmented '

@@ -141,3 +141,17 @@ def test_no_image_is_written_over(
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = 'import sys, bids_muscle; assert "numpy" not in sys.modules; assert bids_muscle.segment'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize(('width', 'told'), [(50, True), (110, False)])
+def test_a_slab_too_narrow_for_both_sides_is_told(
+    width: int, told: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = np.zeros((width, 120, 120), np.float32)
+    data[5:-5, 10:-10] = 100
+    slab = nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1]))
+    labels = nib.Nifti1Image(np.zeros((9, 9, 9), np.uint8), np.eye(4))
+    with pytest.raises(GridMismatchError):
+        bids_muscle.measure({'T1w': slab}, labels, region='lumbar')
+    said = [str(each.message) for each in recwarn if 'sagittal slab' in str(each.message)]
+    assert ['100 mm wide from left to right' in text for text in said] == [True] * told
