@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_muscle.dataset.parts import JOINED
-from bids_muscle.reports.outputs import ScanOutputs
+from bids_muscle.reports.outputs import ScanOutputs, number
+from bids_muscle.segmentation.quality import LEAST_PART
+from bids_muscle.tables import MISSING
 
 #: Labels that scans of one kind may differ in.
 _NOT_OF_KIND = ('sub', 'ses', 'run', 'chunk')
@@ -25,7 +27,8 @@ def kind_of(scan: ScanOutputs) -> str:
 def settle_parts(scans: Sequence[ScanOutputs]) -> list[ScanOutputs]:
     """Mark what does not count since it is a part, or joined of parts that do not count.
 
-    What a list or the raters exclude of a part is excluded of the joined scan. A part that is
+    What a list or the raters exclude of a part is excluded of the joined scan, and so is a muscle
+    whose outline there is not to be used, if the part has enough of it. A part that is
     alone, a ``chunk`` or a scan beside which another one of its kind failed, does not count where
     other people have joined scans of its kind.
 
@@ -43,7 +46,7 @@ def settle_parts(scans: Sequence[ScanOutputs]) -> list[ScanOutputs]:
         if scan.record.parts:
             for name in set(scan.record.parts) - set(scan.record.aside):
                 if part := by_name.get(name):
-                    for key, reason in _judged(part).items():
+                    for key, reason in _judged(_without_ends(part, scan)).items():
                         reasons.setdefault(key, f'{name}: {reason}')
         elif (
             not scan.part_of
@@ -57,6 +60,22 @@ def settle_parts(scans: Sequence[ScanOutputs]) -> list[ScanOutputs]:
 
 def _place(scan: ScanOutputs) -> tuple[str, str | None, str]:
     return scan.record.participant, scan.record.session, kind_of(scan)
+
+
+def _without_ends(part: ScanOutputs, whole: ScanOutputs) -> ScanOutputs:
+    """Return a part without doubt about outlines of which it has only a small end."""
+    if not part.unusable:
+        return part
+    ml, of_whole = (
+        {row['name']: number(row.get('volume_ml', MISSING)) or 0.0 for row in scan.rows}
+        for scan in (part, whole)
+    )
+    dice = {
+        name: value
+        for name, value in part.predicted_dice.items()
+        if ml.get(name, 0.0) >= LEAST_PART * of_whole.get(name, 0.0)
+    }
+    return replace(part, predicted_dice=dice)
 
 
 def _judged(part: ScanOutputs) -> dict[str, str]:

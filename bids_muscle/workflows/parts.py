@@ -28,7 +28,7 @@ from bids_muscle.dataset.scan import DIXON, Contrast, Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
 from bids_muscle.imaging.dixon import FatSource
-from bids_muscle.segmentation.quality import UNUSABLE_DICE
+from bids_muscle.segmentation.quality import LEAST_PART, UNUSABLE_DICE
 from bids_muscle.tables import name_some
 from bids_muscle.workflows.records import remove_stale
 from bids_muscle.workflows.resume import remove_page
@@ -256,7 +256,7 @@ def _measure(
         covered=joined.covered,
         unlabelled=unlabelled,
     )
-    dice = {scan.name: _predicted_dice([table]) for scan, table in zip(used, tables, strict=True)}
+    dice = _predicted_of_parts(used, tables, measures.muscles)
     add_predicted_dice(measures.muscles, _predicted_dice(tables), dice)
     if not all(_counts_swaps(table) for table in tables):
         measures.muscles['mfi_swapped_voxels'] = np.nan
@@ -391,6 +391,22 @@ def _predicted_dice(parts: Sequence[pd.DataFrame]) -> dict[str, float]:
     )
     mean = weighted / rows.groupby('name')['n_voxels'].sum()
     return {str(name): float(value) for name, value in mean.items()}
+
+
+def _predicted_of_parts(
+    used: Sequence[Scan], tables: Sequence[pd.DataFrame], whole: pd.DataFrame
+) -> dict[str, dict[str, float]]:
+    """Return what is predicted of each part, of muscles of which it has not only a small end."""
+    import pandas as pd
+
+    least_ml = LEAST_PART * whole.set_index('name')['volume_ml'].fillna(0)
+    found = {}
+    for scan, table in zip(used, tables, strict=True):
+        ml = pd.to_numeric(table.set_index('name')['volume_ml'], errors='coerce')
+        enough = ml.reindex(least_ml.index).fillna(0) >= least_ml
+        dice = _predicted_dice([table])
+        found[scan.name] = {name: value for name, value in dice.items() if enough.get(name)}
+    return found
 
 
 def _bad_outlines(dice: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from bids_muscle.measurement.images import ScanImages
 from bids_muscle.measurement.rows import morph_dictionary
 from bids_muscle.measurement.table import measure_scan
 from bids_muscle.reports.outputs import ScanOutputs, read_scans, segmentations
+from bids_muscle.reports.parts import settle_parts
 from bids_muscle.reports.ratings import keep_rating, merge_ratings, read_ratings, saved_ratings
 from bids_muscle.workflows import run as running
 
@@ -473,6 +474,31 @@ def test_an_outline_that_is_bad_in_one_part_is_so_in_the_joined_scan(
     assert list(joined.index[doubted]) == [MULTIFIDUS]
     [warning] = [w for w in records(bids_dir)['acq-dixonjoined'].warnings if 'outlines' in w]
     assert warning.startswith(f'The outlines of {MULTIFIDUS} in {part} are likely to be wrong')
+
+
+@pytest.mark.parametrize(('border', 'counts'), [(4, True), (12, False)])
+def test_the_end_of_a_muscle_in_one_part_does_not_cost_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, border: int, counts: bool
+) -> None:
+    monkeypatch.setitem(globals(), 'UNSURE', 'chunk-2')
+    bids_dir = tmp_path / 'bids'
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-1_T1w', border)
+    add(bids_dir, 'sub-01_acq-dixon{}_chunk-2_T1w', 0, border)
+    assert participant(bids_dir) == ExitCode.OK
+    part, joined = (muscle(bids_dir, f'acq-dixon{end}') for end in ('_chunk-2', 'joined'))
+    assert part['dice_predicted'] == 0.4
+    assert part['volume_ml'] > 0
+    assert (part['volume_ml'] < 0.1 * joined['volume_ml']) == counts
+    # The mean of the whole has the doubt in it, by its share.
+    assert 0.6 < joined['dice_predicted'] < 0.9
+    assert ('do not use' in str(joined['reason'])) == (not counts)
+    said = [each for each in records(bids_dir)['acq-dixonjoined'].warnings if 'outlines' in each]
+    assert bool(said) == (not counts)
+    [labels] = (tmp_path / 'out').rglob('*chunk-2*muscles_dseg.nii.gz')
+    write_json({'PredictedDice': {MULTIFIDUS: 0.4}}, labels.with_suffix('').with_suffix('.json'))
+    scans = settle_parts(read_scans(tmp_path / 'out', '01'))
+    [whole] = [scan for scan in scans if scan.record.parts]
+    assert bool(whole.exclusion({'name': MULTIFIDUS})) == (not counts)
 
 
 @pytest.mark.parametrize(('unsearched', 'known'), [('nowhere', True), ('chunk-2', False)])
