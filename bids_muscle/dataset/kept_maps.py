@@ -92,6 +92,16 @@ def keep_network_maps(scan: Scan, output_dir: Path, native: Nifti1Image) -> list
     return [name for name in names if (output_dir / name).is_file()]
 
 
+def remove_network_maps(scan: Scan, output_dir: Path) -> None:
+    """Remove the maps of the network of a scan whose images are others now.
+
+    Also the published one, which would else be kept.
+    """
+    published = [str(derivative_path(scan, key)) for key in map_keys(scan)]
+    for name in [*kept_files(scan), *published]:
+        (output_dir / name).unlink(missing_ok=True)
+
+
 def _lies_on(path: Path, native: Nifti1Image) -> bool:
     try:
         grid = read_grid(path)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.dataset.corrections import images_digest
+from bids_muscle.dataset.kept_maps import remove_network_maps
 from bids_muscle.dataset.names import derivative_path, output_contrasts, participant_path
 from bids_muscle.dataset.records import (
     ScanRecord,
@@ -150,6 +152,12 @@ class ParticipantRun:
         settings = self.inputs.settings
         refresh(settings, self.scans, self.finished)
         earlier = forget_records(settings, self.participant, self.left, self.finished)
+        for scan in self.left:
+            record = earlier.get(scan.name)
+            if record and record.images_sha256 and scan.manual:
+                now = images_digest(scan.paths.values())
+                if now not in ('', record.images_sha256):
+                    remove_network_maps(scan, settings.output_dir)
         return replace(self, earlier=earlier)
 
     def corrected_images(self) -> dict[str, dict[str, Path]]:

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_muscle.dataset.kept_maps import keep_network_maps
 from bids_muscle.dataset.records import ScanRecord, read_records
 from bids_muscle.dataset.writer import write_json
 from bids_muscle.engine.outcome import Key, NodeOutcome, RunReport, Status
@@ -203,6 +204,60 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tiny_dataset: TinyDataset
     assert not more.exists()
     left = {path.name for path in (output_dir / 'logs/sub-01').iterdir()}
     assert left == {f'{FIRST}.json', 'settings.toml'}
+
+
+@pytest.mark.parametrize('replaced', [False, True])
+def test_the_map_of_the_network_goes_with_its_images(
+    tiny_dataset: TinyDataset, replaced: bool
+) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    inputs = inputs_of(bids_dir, region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    output_dir = inputs.settings.output_dir
+    image = bids_dir / 'sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz'
+    native = nib.load(image)
+
+    def save(desc: str, number: int, **facts: bool) -> None:
+        stem = output_dir / f'sub-01/ses-1/anat/{FIRST}_seg-lumbarmuscles{desc}_dseg'
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        data = np.full(native.shape, number, np.uint8)
+        nib.save(nib.Nifti1Image(data, native.affine), f'{stem}.nii.gz')
+        if facts:
+            write_json(facts, stem.with_name(f'{stem.name}.json'))
+
+    # The network labelled the first images; then a person drew a map, twice.
+    save('', 1, Manual=False)
+    save('_desc-manual', 2)
+    run = ParticipantRun.plan(inputs, '01').begin()
+    [scan] = [scan for scan in run.left if scan.name == FIRST]
+    [kept] = keep_network_maps(scan, output_dir, native)[:1]
+    finish(run, [FIRST])
+    assert np.all(np.asarray(nib.load(output_dir / kept).dataobj) == 1)
+    save('', 2, Manual=True)
+    save('_desc-manual', 3)
+    if replaced:
+        data = np.asarray(native.dataobj) + 1
+        nib.save(nib.Nifti1Image(data, native.affine), image)
+    ParticipantRun.plan(inputs, '01').begin()
+    assert bool(keep_network_maps(scan, output_dir, native)) == (not replaced)
+
+
+def test_the_map_of_the_network_of_other_images_is_not_kept(tiny_dataset: TinyDataset) -> None:
+    bids_dir = tiny_dataset(SESSIONS)
+    inputs = inputs_of(bids_dir, region='lumbar')
+    finish(ParticipantRun.plan(inputs, '01').begin(), [FIRST, SECOND])
+    folder = inputs.settings.output_dir / 'sub-01/ses-1/anat'
+    folder.mkdir(parents=True)
+    image = bids_dir / 'sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz'
+    native = nib.load(image)
+    labels = nib.Nifti1Image(np.ones(native.shape, np.uint8), native.affine)
+    for desc in ('', '_desc-manual'):
+        nib.save(labels, folder / f'{FIRST}_seg-lumbarmuscles{desc}_dseg.nii.gz')
+    write_json({'Manual': False}, folder / f'{FIRST}_seg-lumbarmuscles_dseg.json')
+    nib.save(nib.Nifti1Image(np.asarray(native.dataobj) + 1, native.affine), image)
+    run = ParticipantRun.plan(inputs, '01').begin()
+    [scan] = [scan for scan in run.left if scan.name == FIRST]
+    assert keep_network_maps(scan, inputs.settings.output_dir, native) == []
 
 
 def test_a_run_of_one_session_forgets_what_is_gone_of_it(tiny_dataset: TinyDataset) -> None:
