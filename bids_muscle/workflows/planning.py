@@ -207,7 +207,7 @@ def _maps_elsewhere(settings: Settings, participant: str) -> dict[str | None, Pr
         if path and ((fetch := how_to_fetch(path)) or not path.is_file()):
             found[each.session] = MissingInputError(
                 f'{path}, which tells the vertebral levels of this session, cannot be read.',
-                fetch or 'Mend this link, or remove it.',
+                fetch or RESTORE,
             ).problem
     return found
 

@@ -109,7 +109,7 @@ class _Stage:
         self.names: set[str] = set()
         self.left: list[SessionStep] = []
         self._output_dir = settings.output_dir
-        earlier = {} if settings.overwrite else read_session_records(self._output_dir, participant)
+        earlier = read_session_records(self._output_dir, participant)
         for step in planned:
             self.names.add(step.name)
             record = earlier.get(step.name)
@@ -117,7 +117,7 @@ class _Stage:
                 # What is elsewhere has not changed.
                 is_away = step.problem and step.problem.kind == MissingInputError.__name__
                 self._end(replace(record, problem=step.problem) if record and is_away else step)
-            elif record and self._is_finished(record, step):
+            elif record and not settings.overwrite and self._is_finished(record, step):
                 self.outputs |= {self._output_dir / name for name in record.outputs}
             else:
                 self.left.append(step)

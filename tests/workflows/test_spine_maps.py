@@ -138,7 +138,8 @@ def test_a_page_that_shows_removed_tables_goes_with_them(settings: Settings) -> 
     assert not page.exists()
 
 
-def test_the_table_of_a_map_that_is_elsewhere_stays(settings: Settings) -> None:
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_the_table_of_a_map_that_is_elsewhere_stays(settings: Settings, overwrite: bool) -> None:
     finish_sessions(settings)
     before = (settings.output_dir / TABLE).read_bytes()
     path = settings.derivatives[1] / f'{STEM}_seg-vertebrae_dseg.nii.gz'
@@ -146,7 +147,7 @@ def test_the_table_of_a_map_that_is_elsewhere_stays(settings: Settings) -> None:
     path.unlink()
     path.symlink_to('../../../.git/annex/objects/aa/bb/MD5E-s1--x.nii.gz/MD5E-s1--x.nii.gz')
     for _ in range(2):
-        [problem] = finish_sessions(settings)
+        [problem] = finish_sessions(replace(settings, overwrite=overwrite))
         assert path.name in problem.message and 'datalad get' in problem.remedy
         assert (settings.output_dir / TABLE).read_bytes() == before
     path.unlink()
