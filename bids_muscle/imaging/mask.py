@@ -45,11 +45,18 @@ def body_mask(
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) bool. All True where air cannot be distinguished from body.
+        (X, Y, Z) bool, False on slices without signal. All True where air cannot be distinguished
+        from body.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
 
+    there = (data > 0).any(axis=(0, 1))
+    if there.any() and not there.all():
+        # A slice that the scanner lost does not part the body.
+        found = np.zeros(data.shape, bool)
+        found[..., there] = body_mask(data[..., there], spacing_mm, bright_skin=bright_skin)
+        return found
     spacing = np.asarray(spacing_mm, dtype=float)
     shrink = np.maximum(1, np.round(_GRID_MM / spacing)).astype(int)
     coarse = block_mean(np.maximum(data, 0), shrink)

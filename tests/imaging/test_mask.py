@@ -29,6 +29,18 @@ def test_any_contrast_with_and_without_air_signal(contrast: str, air: str) -> No
     assert dice(body_mask(image, SPACING_MM), ABDOMEN.body) > 0.95
 
 
+@pytest.mark.parametrize('air', [0.0, 1.0])
+@pytest.mark.parametrize('lost', [[5], [3, 4, 5], [0, 1, 9]])
+@pytest.mark.parametrize('slice_mm', [3.0, 4.0, 10.0])
+def test_lost_slices_do_not_part_the_body(lost: list[int], slice_mm: float, air: float) -> None:
+    image = np.hypot(ABDOMEN.water + ABDOMEN.fat, air * ABDOMEN.air_noise())
+    image[..., lost] = 0
+    found = body_mask(image, (*SPACING_MM[:2], slice_mm), bright_skin=True)
+    assert not found[..., lost].any()
+    there = np.setdiff1d(np.arange(image.shape[2]), lost)
+    assert dice(found[..., there], ABDOMEN.body[..., there]) > 0.95
+
+
 def test_strong_coil_fall_off() -> None:
     field = ABDOMEN.field**3
     assert field[ABDOMEN.body].max() > 8 * field[ABDOMEN.body].min()
