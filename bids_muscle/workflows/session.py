@@ -10,7 +10,7 @@ import filecmp
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,10 +252,13 @@ def plan_sessions(settings: Settings, participant: str) -> Iterator[SessionStep 
         except Exception as error:
             yield _failed(name, error, f'Joining vertebrae and muscles of {name}')
     muscles = _muscle_tables(settings, records)
+    parts = {
+        each.scan: [name for name in each.parts if name not in each.aside] for each in records
+    }
     for path in _tables_for_loads(settings, participant, muscles) if settings.loading else ():
         stem = path.name.removesuffix(_TABLE) if path.name.endswith(_TABLE) else _scan_of(path)
         try:
-            yield _compute_loads(settings, participant, path, stem, muscles)
+            yield _compute_loads(settings, participant, path, stem, muscles, parts)
         except Exception as error:
             name = spine_path(stem, 'loads').stem
             yield _failed(name, error, f'Computing the loads of {path.name}')
@@ -336,11 +339,15 @@ def _take_joined(
 
 
 def _muscle_tables(settings: Settings, records: Sequence[ScanRecord]) -> list[Path]:
-    """Return the tables by vertebral level of scans of the back, whichever model labelled them."""
+    """Return the tables by vertebral level of scans of the back, whichever model labelled them.
+
+    A joined scan stands for its parts.
+    """
+    parts = {name for record in records if record.status == 'done' for name in record.parts}
     return sorted(
         settings.output_dir / name
         for record in records
-        if record.region in _BACK
+        if record.region in _BACK and record.scan not in parts
         for name in record.outputs
         if name.endswith(_LEVELS)
     )
@@ -366,7 +373,12 @@ def _places(settings: Settings, participant: str) -> list[Path]:
 
 
 def _compute_loads(
-    settings: Settings, participant: str, path: Path, stem: str, muscles: Sequence[Path]
+    settings: Settings,
+    participant: str,
+    path: Path,
+    stem: str,
+    muscles: Sequence[Path],
+    parts: Mapping[str, Sequence[str]],
 ) -> SessionStep:
     from bids_muscle.interfaces.session import ComputeLoads
 
@@ -381,7 +393,7 @@ def _compute_loads(
         levels=str(levels) if levels else None,
         person={'height_m': height_m(info), 'weight_kg': weight_kg(info), 'sex': sex(info)},
         lean=settings.loading_strength == 'lean',
-        shift_mm=_shift_mm(levels, stem) if levels else None,
+        shift_mm=_shift_mm(levels, stem, parts) if levels else None,
         in_one_world=levels is None or _in_one_world(settings, participant, stem, levels),
     )
     return _step(spine_path(stem, 'loads').stem, 'loads', interface)
@@ -400,14 +412,20 @@ def _in_one_world(settings: Settings, participant: str, spine: str, levels: Path
     return len(grids) < 2 or in_one_world(*grids)
 
 
-def _shift_mm(levels: Path, spine: str) -> list[float] | None:
-    """Return how far a scan of muscles lies from the sagittal one, if that was measured."""
-    sidecar = levels.with_name(_scan_of(levels) + name_ending('levels_json'))
-    if not sidecar.is_file():
-        return None
-    found = json.loads(sidecar.read_text(encoding='utf-8'))
-    shift: list[float] | None = found.get('MovementMm')
-    return shift if found.get('MovementSpine') == spine else None
+def _shift_mm(levels: Path, spine: str, parts: Mapping[str, Sequence[str]]) -> list[float] | None:
+    """Return how far a scan of muscles lies from the sagittal one, if that was measured.
+
+    A joined scan lies as far as the part that lies farthest.
+    """
+    name = _scan_of(levels)
+    shifts: list[list[float]] = []
+    for each in parts.get(name) or [name]:
+        sidecar = levels.with_name(each + name_ending('levels_json'))
+        if sidecar.is_file():
+            found = json.loads(sidecar.read_text(encoding='utf-8'))
+            if found.get('MovementMm') and found.get('MovementSpine') == spine:
+                shifts.append(found['MovementMm'])
+    return max(shifts, key=lambda shift: sum(mm**2 for mm in shift), default=None)
 
 
 def _remove_stale_tables(settings: Settings, participant: str, kept: set[Path]) -> None:

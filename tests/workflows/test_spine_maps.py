@@ -21,6 +21,7 @@ from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.settings import Settings
 from bids_muscle.workflows.resume import page_path
+from bids_muscle.workflows.session import plan_sessions
 
 ANAT = 'sub-01/ses-a/anat'
 STEM = f'{ANAT}/sub-01_ses-a_acq-sag'
@@ -208,6 +209,11 @@ def test_a_joined_scan_stands_for_its_parts(settings: Settings) -> None:
     [row] = read_tsv(folder / 'sub-01_ses-a_desc-joined_morph.tsv').to_dict('records')
     assert (row['scan'], row['csa_cm2'], row['moved_z_ras_mm']) == (joined, 8.0, 9.0)
     assert all(f'{name} moved' in row['reason'] for name in names)
+    # Loads as well are of the muscles of all parts.
+    steps = list(plan_sessions(replace(settings, loading=True), '01'))
+    [loads] = [step.interface.inputs for step in steps if step.name.endswith('_loads')]
+    assert Path(loads.levels).name.startswith(f'{joined}_seg-')
+    assert loads.shift_mm == [0.0, 0.0, 9.0]
 
 
 @pytest.mark.parametrize('located', [True, False])
