@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from html5lib import HTMLParser
 
 from bids_muscle.anatomy.labels import load_label_table
@@ -172,6 +173,22 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
     assert (tmp_path / 'out' / WEIGHTS).read_bytes() != before
     card = json.loads((tmp_path / 'out' / CARD).read_text())
     assert card['training']['start']['sha256'] == json.loads((first / CARD).read_text())['sha256']
+
+
+def test_a_training_does_not_go_on_with_other_images(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert train('--iterations', '1') == ExitCode.OK
+    # The outlines stay, but a scan is replaced, such as by one with water and fat named rightly.
+    path = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
+    save(path, 150 - np.asarray(nib.load(path).dataobj))
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    assert 'checkpoint.pt was written with other images' in capsys.readouterr().err
+    # A checkpoint of an earlier version does not tell its images.
+    kept = tmp_path / 'out/checkpoint.pt'
+    saved = torch.load(kept, weights_only=True)
+    torch.save({key: value for key, value in saved.items() if key != 'images'}, kept)
+    assert train('--iterations', '1') == ExitCode.OK
 
 
 @pytest.mark.parametrize(
