@@ -216,6 +216,8 @@ def test_a_training_does_not_go_on_with_other_images(
         ('num_res_units', 'num_res_unit', [], ExitCode.USAGE, "'num_res_unit'"),
         ('out_channels = 9', '', [], ExitCode.USAGE, 'out_channels'),
         ('out_channels = 9', 'out_channels = 10', [], ExitCode.USAGE, 'from 2 to 9'),
+        ('out_channels = 9', 'out_channels = 6', [], ExitCode.USAGE, 'right and the left'),
+        ("seed = 1", "seed = 1\nnumbers = [0,1,3,5,7,2,4,6,8]", [], ExitCode.USAGE, 'in turn'),
         ('in_channels = 1', 'in_channels = 2', [], ExitCode.USAGE, 'channels has 1'),
         ('seed = 1', "seed = 1\nloss = 'dyce'", [], ExitCode.USAGE, "The loss 'dyce'"),
     ],

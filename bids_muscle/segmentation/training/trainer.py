@@ -308,9 +308,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             kept.copy_(latest)
 
 
-def _start(
-    recipe: Recipe, checkpoint: Path, device: str, digests: Mapping[str, str]
-) -> _State:
+def _start(recipe: Recipe, checkpoint: Path, device: str, digests: Mapping[str, str]) -> _State:
     import torch
 
     torch.manual_seed(recipe.seed)

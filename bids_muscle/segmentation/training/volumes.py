@@ -221,13 +221,13 @@ def make_patches(
         images.append(found[0])
         labels.append(found[1].masked_fill(found[1] == UNKNOWN, IGNORED))
         asked.append(counts_as(volume.annotated, volume.joined, classes))
-    image, label = torch.stack(images), torch.stack(labels)
+    image, label, counts = torch.stack(images), torch.stack(labels), torch.tensor(asked)
     if patches.mirror:
         which = torch.rand(len(image), generator=generator) < 0.5
-        image, label = mirror(image, label, which)
+        image, label, counts = mirror(image, label, counts, which)
     if recipe.network['spatial_dims'] == 2:
         image, label = image[..., 0], label[..., 0]
-    return image, label, torch.tensor(asked)
+    return image, label, counts
 
 
 def cut_window(
