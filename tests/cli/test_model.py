@@ -284,6 +284,32 @@ def test_a_map_with_exchanged_sides_is_not_learned_from_nor_a_reference(
     assert 'sides exchanged' in capsys.readouterr().err
 
 
+def test_a_split_is_of_people_whatever_they_are_called(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    split = tmp_path / 'split.tsv'
+    split.write_text('participant_id\tsplit\nsub-1\ttrain\nsub-2\ttest\nsub-3\ttrain\n')
+    # Outlines of all are also learned from without their images.
+    alone = """
+    [[source]]
+    name = 'outlines'
+    labels = 'derivatives/manual/sub-*/anat/*_dseg.nii.gz'
+    codes = { 7 = 2, 5 = 1, 3 = 4, 4 = 3 }
+    annotated = [1, 2, 3, 4]
+    """
+    options = '--iterations', '1', '--split', str(split)
+    assert train(*options, recipe=RECIPE + alone) == ExitCode.OK
+    card = json.loads((tmp_path / 'out' / CARD).read_text())
+    assert card['measured']['scans'] == 1
+    assert not any('sub-2' in each['participant'] for each in card['training']['data'])
+    # The same person came a second time, and got another number.
+    for path in (bids / 'sub-2/anat').iterdir():
+        shutil.copy(path, bids / 'sub-3/anat' / path.name.replace('sub-2', 'sub-3'))
+    assert train(*options) == ExitCode.BAD_DATA
+    said = capsys.readouterr().err
+    assert 'cohort/sub-2 and cohort/sub-3 have the same images' in said
+
+
 def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:
     image = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
     image.write_bytes(image.read_bytes()[:2000])
