@@ -310,6 +310,21 @@ def test_a_split_is_of_people_whatever_they_are_called(
     assert 'cohort/sub-2 and cohort/sub-3 have the same images' in said
 
 
+def test_label_maps_stay_with_the_dataset_that_they_were_drawn_on(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = shutil.copytree(bids, tmp_path / 'site2')
+    manual = bids / 'derivatives/manual'
+    words = ['train', str(tmp_path / 'tiny.toml'), '--output', str(tmp_path / 'out')]
+    words += ['--iterations', '1', '--data', str(bids), str(other), '--labels']
+    assert main([*words, str(manual)]) == ExitCode.OK
+    data = json.loads((tmp_path / 'out' / CARD).read_text())['training']['data']
+    assert [each['participant'] for each in data] == [f'cohort/sub-{k}' for k in '123']
+    drawn = manual.rename(tmp_path / 'drawn')
+    assert main([*words, str(drawn)]) == ExitCode.USAGE
+    assert 'sub-1 is in several --data folders' in capsys.readouterr().err
+
+
 def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:
     image = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
     image.write_bytes(image.read_bytes()[:2000])
