@@ -10,6 +10,7 @@ from bids_muscle.errors import ModelError
 from bids_muscle.segmentation.bundle import CARD, ModelBundle, read_bundle
 from bids_muscle.segmentation.external import (
     bundle_for,
+    checksums_beside,
     is_external,
     load_external,
     read_external,
@@ -97,6 +98,13 @@ def _as_fetched(bundle: ModelBundle) -> ModelBundle:
         raise ModelError(
             f'The model {bundle.path} has the SHA-256 {bundle.sha256[:12]}..., '
             f'{origin["sha256"][:12]}... when it was fetched.',
+            f'Remove the folder and run: bids_muscle-model fetch {origin["name"]}',
+        )
+    # Certificates of earlier versions do not have these.
+    if (beside := origin.get('beside', {})) and beside != checksums_beside(bundle.path):
+        raise ModelError(
+            f'{", ".join(str(bundle.path / name) for name in beside)}, which names the classes '
+            'of the model, has changed since it was fetched.',
             f'Remove the folder and run: bids_muscle-model fetch {origin["name"]}',
         )
     limits = f'Trained on {origin["trained_on"]}.'

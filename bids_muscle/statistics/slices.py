@@ -51,14 +51,16 @@ def compare_slices(
         A row per slice and label that one of the maps has there: ``slice``, ``position`` (0 for
         the lowest slice with an outline, 1 for the highest), ``dice``, ``csa_test_cm2``,
         ``csa_reference_cm2`` and ``centroid_error_mm``. Slices without any outline in the
-        reference do not count: a reader may have outlined some slices only.
+        reference do not count, nor does a label that it lacks altogether: a reader may have
+        outlined some slices, or some muscles, only.
     """
     pixel_cm2 = float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1]))) / 100
     outlined = np.flatnonzero(np.isin(reference, list(labels)).any(axis=(0, 1)))
+    drawn = {number: label for number, label in labels.items() if (reference == number).any()}
     rows = []
     for place in outlined:
         position = (place - outlined[0]) / max(outlined[-1] - outlined[0], 1)
-        for number, label in labels.items():
+        for number, label in drawn.items():
             mine, truth = test[..., place] == number, reference[..., place] == number
             areas = np.count_nonzero(mine), np.count_nonzero(truth)
             if not any(areas):

@@ -25,7 +25,7 @@ from bids_muscle.errors import (
     UsageError,
 )
 from bids_muscle.files import read_small
-from bids_muscle.segmentation.external import convert_external
+from bids_muscle.segmentation.external import checksums_beside, convert_external
 from bids_muscle.segmentation.registry import (
     CERTIFICATE,
     USER_MODELS,
@@ -193,6 +193,7 @@ def _fetch(
             for name, (path, sha) in had.items()
         },
         'sha256': digest,
+        'beside': checksums_beside(inner),
     }
     write_json(fields, model / CERTIFICATE)
     write_json(

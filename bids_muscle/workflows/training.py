@@ -14,10 +14,7 @@ import numpy as np
 
 from bids_muscle.dataset.writer import read_tsv, write_tsv
 from bids_muscle.durations import duration
-from bids_muscle.errors import (
-    ModelError,
-    UsageError,
-)
+from bids_muscle.errors import BadDataError, ModelError, UsageError
 from bids_muscle.reports.evaluation import read_evaluation, write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle, update_card
 from bids_muscle.segmentation.model_card import write_model_card
@@ -113,6 +110,7 @@ def train_recipe(
     splits = split_participants(people, run.folds, recipe.seed) if run.folds else []
     roles = read_split(run.split, people, recipe.seed) if run.split else {}
     sets = _load(recipe, cases, run.output / 'cache', report)
+    _check_twins(sets, roles or {p: str(k) for k, fold in enumerate(splits) for p in fold})
     if roles:
         return [_train_split(recipe, run, cases, sets, roles, report)]
     if not splits:
@@ -183,7 +181,7 @@ def _train_split(
         workers=run.workers,
         report=report,
     )
-    measured = [case for case in cases if roles.get(case.participant) == ROLES[2]]
+    measured = [case for case in cases if roles.get(case.participant) == ROLES[2] and case.images]
     figures = None
     if measured:
         figures = _measure(bundle, measured, run, run.output / TEST, report)
@@ -310,6 +308,23 @@ def read_split(split: str, people: Sequence[str], seed: int) -> dict[str, str]:
             'Add a row for each participant with label maps.',
         )
     return {name: role for name, role in role_of.items() if role}
+
+
+def _check_twins(sets: Sequence[PlaneSet | VolumeSet], sides: Mapping[str, str]) -> None:
+    """Refuse a person under two names on both sides of a split.
+
+    The weights would be measured on what they have learned.
+    """
+    found: dict[str, str] = {}
+    for each in sets:
+        if each.participant and each.images_sha256:
+            other = found.setdefault(each.images_sha256, each.participant)
+            if sides.get(other) != sides.get(each.participant):
+                raise BadDataError(
+                    f'{other} and {each.participant} have the same images: one person would be '
+                    'on both sides of the split.',
+                    'Remove one of them, or give both the same role in a table for --split.',
+                )
 
 
 def _measure(

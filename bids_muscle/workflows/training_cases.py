@@ -126,8 +126,16 @@ def _bids_cases(
 def _maps_with_scans(
     source: Source, recipe: Recipe, data: Sequence[Path], labels: Path | None
 ) -> Iterator[tuple[Path, LabelMap, list[Scan]]]:
-    """Yield the dataset, the label map and the scans that it lies on."""
+    """Yield the dataset, the label map and the scans that it lies on.
+
+    Raises
+    ------
+    UsageError
+        If a participant of `labels` is in several datasets, none of which `labels` is a part of.
+    """
     region = None if recipe.region == SPINE else recipe.region
+    within = Counter(person for root in data for person in list_participants(root))
+    home = [root for root in data if labels and labels.absolute().is_relative_to(root.absolute())]
     for root in data:
         people = list_participants(root)
         scans: dict[str, list[Scan]] = {}
@@ -136,6 +144,15 @@ def _maps_with_scans(
             participant = label_map.entities.get('sub', '')
             if labels and participant not in people:
                 continue  # of another of the datasets
+            if labels and within[participant] > 1 and root not in home:
+                if home:
+                    continue
+                raise UsageError(
+                    f'sub-{participant} is in several --data folders, and {label_map.path} does '
+                    'not say in which it was drawn.',
+                    'Put the label maps into the derivatives folder of their dataset, and omit '
+                    '--labels.',
+                )
             if participant in people and participant not in scans:
                 scans[participant] = find_scans(root, participant, region=region)
             fitting = candidate_scans(label_map, scans.get(participant, ()))

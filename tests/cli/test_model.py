@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from html5lib import HTMLParser
 
 from bids_muscle.anatomy.labels import load_label_table
@@ -174,6 +175,22 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
     assert card['training']['start']['sha256'] == json.loads((first / CARD).read_text())['sha256']
 
 
+def test_a_training_does_not_go_on_with_other_images(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert train('--iterations', '1') == ExitCode.OK
+    # The outlines stay, but a scan is replaced, such as by one with water and fat named rightly.
+    path = bids / 'sub-2/anat/sub-2_acq-dixonwater_T1w.nii.gz'
+    save(path, 150 - np.asarray(nib.load(path).dataobj))
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    assert 'checkpoint.pt was written with other images' in capsys.readouterr().err
+    # A checkpoint of an earlier version does not tell its images.
+    kept = tmp_path / 'out/checkpoint.pt'
+    saved = torch.load(kept, weights_only=True)
+    torch.save({key: value for key, value in saved.items() if key != 'images'}, kept)
+    assert train('--iterations', '1') == ExitCode.OK
+
+
 @pytest.mark.parametrize(
     ('old', 'new', 'options', 'code', 'said'),
     [
@@ -199,6 +216,8 @@ def test_training_on_everybody_goes_on_where_it_ended(train: Train, tmp_path: Pa
         ('num_res_units', 'num_res_unit', [], ExitCode.USAGE, "'num_res_unit'"),
         ('out_channels = 9', '', [], ExitCode.USAGE, 'out_channels'),
         ('out_channels = 9', 'out_channels = 10', [], ExitCode.USAGE, 'from 2 to 9'),
+        ('out_channels = 9', 'out_channels = 6', [], ExitCode.USAGE, 'right and the left'),
+        ("seed = 1", "seed = 1\nnumbers = [0,1,3,5,7,2,4,6,8]", [], ExitCode.USAGE, 'in turn'),
         ('in_channels = 1', 'in_channels = 2', [], ExitCode.USAGE, 'channels has 1'),
         ('seed = 1', "seed = 1\nloss = 'dyce'", [], ExitCode.USAGE, "The loss 'dyce'"),
     ],
@@ -263,6 +282,47 @@ def test_a_map_with_exchanged_sides_is_not_learned_from_nor_a_reference(
     rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
     assert set(rows['participant_id']) == {'sub-1', 'sub-3'}
     assert 'sides exchanged' in capsys.readouterr().err
+
+
+def test_a_split_is_of_people_whatever_they_are_called(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    split = tmp_path / 'split.tsv'
+    split.write_text('participant_id\tsplit\nsub-1\ttrain\nsub-2\ttest\nsub-3\ttrain\n')
+    # Outlines of all are also learned from without their images.
+    alone = """
+    [[source]]
+    name = 'outlines'
+    labels = 'derivatives/manual/sub-*/anat/*_dseg.nii.gz'
+    codes = { 7 = 2, 5 = 1, 3 = 4, 4 = 3 }
+    annotated = [1, 2, 3, 4]
+    """
+    options = '--iterations', '1', '--split', str(split)
+    assert train(*options, recipe=RECIPE + alone) == ExitCode.OK
+    card = json.loads((tmp_path / 'out' / CARD).read_text())
+    assert card['measured']['scans'] == 1
+    assert not any('sub-2' in each['participant'] for each in card['training']['data'])
+    # The same person came a second time, and got another number.
+    for path in (bids / 'sub-2/anat').iterdir():
+        shutil.copy(path, bids / 'sub-3/anat' / path.name.replace('sub-2', 'sub-3'))
+    assert train(*options) == ExitCode.BAD_DATA
+    said = capsys.readouterr().err
+    assert 'cohort/sub-2 and cohort/sub-3 have the same images' in said
+
+
+def test_label_maps_stay_with_the_dataset_that_they_were_drawn_on(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = shutil.copytree(bids, tmp_path / 'site2')
+    manual = bids / 'derivatives/manual'
+    words = ['train', str(tmp_path / 'tiny.toml'), '--output', str(tmp_path / 'out')]
+    words += ['--iterations', '1', '--data', str(bids), str(other), '--labels']
+    assert main([*words, str(manual)]) == ExitCode.OK
+    data = json.loads((tmp_path / 'out' / CARD).read_text())['training']['data']
+    assert [each['participant'] for each in data] == [f'cohort/sub-{k}' for k in '123']
+    drawn = manual.rename(tmp_path / 'drawn')
+    assert main([*words, str(drawn)]) == ExitCode.USAGE
+    assert 'sub-1 is in several --data folders' in capsys.readouterr().err
 
 
 def test_half_an_image_is_told(train: Train, bids: Path, capsys: pytest.CaptureFixture) -> None:

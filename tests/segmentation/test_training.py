@@ -97,15 +97,19 @@ def test_mirroring_exchanges_right_and_left() -> None:
     for region in REGIONS:
         table = load_label_table(region).mirrored
         numbers = torch.tensor([[[i] for i in table]])
-        _, other = mirror(numbers[:, None].float(), numbers, torch.tensor([True]))
+        asked = torch.tensor([list(table)])
+        _, other, _ = mirror(numbers[:, None].float(), numbers, asked, torch.tensor([True]))
         assert other.flip(1)[0, :, 0].tolist() == list(table.values())
     labels = torch.tensor([[[3], [1], [0], [2], [6]]])
     images = labels[:, None].float()
-    flipped_images, flipped = mirror(images, labels, torch.tensor([True]))
+    # Right psoas (5) is not outlined, and right multifidus (1) belongs to right erector (3).
+    asked = torch.tensor([[3, 2, 3, 4, 0, 6]])
+    flipped_images, flipped, other = mirror(images, labels, asked, torch.tensor([True]))
+    assert other.tolist() == [[1, 4, 3, 4, 5, 0]]
     assert flipped[0, :, 0].tolist() == [5, 1, 0, 2, 4]
     assert flipped_images[0, 0, :, 0].tolist() == [6, 2, 0, 1, 3]
-    same_images, same = mirror(images, labels, torch.tensor([False]))
-    assert same.tolist() == labels.tolist()
+    same_images, same, kept = mirror(images, labels, asked, torch.tensor([False]))
+    assert same.tolist() == labels.tolist() and kept.tolist() == asked.tolist()
     assert same_images.tolist() == images.tolist()
 
 
@@ -116,6 +120,22 @@ def test_the_loss_does_not_ask_for_labels_that_are_not_annotated() -> None:
     lacks_psoas = torch.tensor([[True] * 4 + [False] * 4])
     assert float(marginal_loss(says_psoas, target, lacks_psoas)) < 1.01
     assert float(marginal_loss(says_psoas, target, torch.ones_like(lacks_psoas))) > 10
+
+
+def test_a_side_that_nobody_outlined_is_not_taught_as_background(
+    recipe: Recipe, plane_set: PlaneSet
+) -> None:
+    """Views of a map of the right side alone ask for its own side, mirrored or not."""
+    right = np.isin(plane_set.labels, (1, 3))
+    half = replace(plane_set, labels=plane_set.labels * right, annotated=(1, 3))
+    asked_for = set()
+    for iteration in range(8):
+        _, labels, asked = make_batch([half], recipe, iteration)
+        for view, counts in zip(labels, asked, strict=True):
+            shown = set(view.unique().tolist()) - {0, IGNORED}
+            assert shown <= set(counts.tolist())
+            asked_for.add(tuple(counts.tolist()))
+    assert asked_for == {(1, 0, 3, 0, 0, 0, 0, 0), (0, 2, 0, 4, 0, 0, 0, 0)}
 
 
 def test_a_resumed_training_ends_with_the_same_weights(

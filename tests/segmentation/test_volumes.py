@@ -114,6 +114,9 @@ def test_mirroring_keeps_left_left(volume: VolumeSet, volume_recipe: Recipe) -> 
     assert 0 < int(flipped.sum()) < 16
     for label in (1, 3):
         assert bool((labels[:, :15] != label).all())
+    # What nobody outlined is asked for on neither side.
+    _, labels, asked = make_patches([replace(volume, annotated=(1, 2, 3))], recipe, 0)
+    assert asked[flipped].unique(dim=0).tolist() == [[1, 2, 0, 4, 0, 0, 0, 0]]
     # The image moves with the body: what was 2 on the left is now on the right.
     assert bool((images[flipped, 0][labels[flipped] == 1] == 2).all())
 

@@ -40,6 +40,18 @@ def test_areas_and_centroids_of_each_outlined_slice() -> None:
     assert [row['centroid_error_mm'] for row in rows[1:]] == pytest.approx([2] * 3)
 
 
+def test_a_muscle_that_nobody_outlined_has_no_slices() -> None:
+    test, reference = maps(1)
+    test[8:11, 2:7, 1:5] = 2
+    both = LABELS | {2: load_label_table('lumbar').by_index[2]}
+    rows = compare_slices(test, reference, both, AFFINE)
+    assert rows == compare_slices(*maps(1), LABELS, AFFINE)
+    # Where it is outlined somewhere, other slices of it are errors.
+    reference[8:11, 2:7, 2] = 2
+    rows = compare_slices(test, reference, both, AFFINE)
+    assert [row['dice'] for row in rows if row['index'] == 2] == pytest.approx([0, 1, 0, 0])
+
+
 def test_means_are_over_scans_and_the_correlation_over_slices() -> None:
     slices, scans = [], []
     for number in range(3):

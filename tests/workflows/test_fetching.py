@@ -554,6 +554,18 @@ def test_an_nnunet_training_is_unpacked_and_converted(models: Path, nnunet: Entr
     assert bundle.card['orientation'] == 'LPS'
     (network,) = load_model(bundle).networks
     assert next(iter(network.parameters())).tolist() == [0, 1, 2]
+    # Names of classes are in a file of their own: exchanged sides are another model.
+    names = models / inner / 'dataset.json'
+    text = names.read_text()
+    swapped = text.replace('left', 'x').replace('right', 'left').replace('x', 'right')
+    names.write_text(swapped)
+    with pytest.raises(ModelError, match=r'dataset\.json.* has changed since it was fetched'):
+        find_model('back', 'lumbar')
+    names.write_text(text)
+    # A checkpoint put beside the converted weights is not passed over.
+    (models / inner / 'fold_0/checkpoint_final.pth').write_bytes(b'of a later training')
+    with pytest.raises(ModelError, match=r'checkpoint_final\.safetensors lie beside each other'):
+        find_model('back', 'lumbar')
 
 
 @pytest.mark.parametrize(

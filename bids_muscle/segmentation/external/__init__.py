@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bids_muscle.anatomy.labels import BODY, OWN_SEGMENTATIONS, SPINE, UNSIDED
 from bids_muscle.anatomy.structures import for_region, identify, model_table
 from bids_muscle.errors import ModelError
+from bids_muscle.files import file_sha256
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.external import monai_bundle, musclemap, nnunet
 from bids_muscle.segmentation.external.spec import MOST_PARAMETERS, SAFE, Spec, reading
@@ -186,6 +187,20 @@ def convert_external(path: Path) -> str:
         if checkpoint.suffix != SAFE:
             convert(checkpoint, load_into(_build(spec), checkpoint, spec))
     return digest(_described(path))
+
+
+def checksums_beside(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of the file that names the classes, by its name from the model on.
+
+    Empty where that is the configuration, which :func:`digest` covers.
+
+    Parameters
+    ----------
+    path
+        As in :func:`read_external`.
+    """
+    named_in = _described(path).named_in
+    return {named_in.relative_to(path).as_posix(): file_sha256(named_in)} if named_in else {}
 
 
 def _read(path: Path, orientation: str | None) -> Spec:

@@ -134,13 +134,17 @@ def need(path: Path, remedy: str) -> Path:
     Raises
     ------
     ModelError
-        If neither is.
+        If neither is, or both: nothing says whether one was made from the other.
     """
-    if path.with_suffix(SAFE).is_file():
-        return path.with_suffix(SAFE)
-    if not path.is_file():
+    there = [each for each in (path, path.with_suffix(SAFE)) if each.is_file()]
+    if not there:
         raise ModelError(f'The weights {path} are missing.', remedy)
-    return path
+    if len(there) > 1:
+        raise ModelError(
+            f'The weights {path} and {there[1].name} lie beside each other.',
+            'Delete the one that is not to be used.',
+        )
+    return there[0]
 
 
 @contextmanager

@@ -110,10 +110,10 @@ def make_batch(
         thick=recipe.thick_share,
     )
     image, inside = degrade(generator, torch.cat(images), faults)
-    label = torch.cat(labels) * inside
+    label, counts = torch.cat(labels) * inside, torch.tensor(asked)
     if recipe.plane == 'axial':  # up and down are no mirror images
-        image, label = mirror(image, label, which)
-    return normalize_planes(image), label, torch.tensor(asked)
+        image, label, counts = mirror(image, label, counts, which)
+    return normalize_planes(image), label, counts
 
 
 def _window(generator: torch.Generator, recipe: Recipe) -> tuple[int, int]:

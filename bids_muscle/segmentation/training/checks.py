@@ -86,6 +86,14 @@ def find_start_model(recipe: Recipe) -> ModelBundle | None:
     return bundle
 
 
+def _has_pairs(recipe: Recipe, classes: int) -> bool:
+    """Whether classes 1 and 2, 3 and 4 ... are the two sides of a muscle, or not in the table."""
+    other = load_label_table(recipe.region).mirrored
+    mine = list(recipe.numbers or range(classes))[1:]
+    pairs = zip(mine[::2], mine[1::2], strict=False)
+    return len(mine) % 2 == 0 and all(other.get(a, 0) == b for a, b in pairs)
+
+
 def _of_the_network(recipe: Recipe) -> list[str]:
     import torch
 
@@ -115,5 +123,10 @@ def _of_the_network(recipe: Recipe) -> list[str]:
         wrong.append(
             f'out_channels is {classes}, but must be from 2 to {1 + len(indices)}: the background '
             f'and the labels of the {recipe.region} region'
+        )
+    if not wrong and recipe.plane == 'axial' and not _has_pairs(recipe, classes):
+        wrong.append(
+            'the classes must be the right and the left of a muscle in turn, as images are '
+            'mirrored (out_channels, numbers)'
         )
     return wrong

@@ -137,9 +137,12 @@ def gaussian_blur(planes: torch.Tensor, sigma_px: torch.Tensor) -> torch.Tensor:
 
 
 def mirror(
-    images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    images: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor, which: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mirror the chosen views left to right and swap right (odd) and left (even) labels.
+
+    Of a map with the right muscles alone, the mirrored view has the left ones alone: what is asked
+    for is swapped, too.
 
     Parameters
     ----------
@@ -147,13 +150,29 @@ def mirror(
         Shape (n, c, x, y) or (n, c, x, y, z).
     labels
         Shape (n, x, y) or (n, x, y, z), numbers of the label table.
+    asked
+        Shape (n, classes - 1): the label that each label counts as, right and left in turn.
     which
         Shape (n,), bool.
     """
     import torch
 
     images = torch.where(which.view(-1, *[1] * (images.ndim - 1)), images.flip(2), images)
-    flipped = labels.flip(1)
-    other_side = torch.where(flipped > 0, (flipped - 1 ^ 1) + 1, flipped)
-    labels = torch.where(which.view(-1, *[1] * (labels.ndim - 1)), other_side, labels)
-    return images, labels
+    flipped = other_side(labels.flip(1))
+    labels = torch.where(which.view(-1, *[1] * (labels.ndim - 1)), flipped, labels)
+    swapped = other_side(asked)[:, torch.arange(asked.shape[1]) ^ 1]
+    return images, labels, torch.where(which[:, None], swapped, asked)
+
+
+def other_side(labels: torch.Tensor) -> torch.Tensor:
+    """Return left for right labels and right for left ones; what is not above 0 stays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> other_side(torch.tensor([-100, 0, 1, 2, 3])).tolist()
+    [-100, 0, 2, 1, 4]
+    """
+    import torch
+
+    return torch.where(labels > 0, (labels - 1 ^ 1) + 1, labels)

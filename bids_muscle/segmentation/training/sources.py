@@ -24,6 +24,7 @@ from bids_muscle.errors import (
     UnreadableImageError,
     UsageError,
 )
+from bids_muscle.files import file_sha256
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
 
@@ -74,6 +75,8 @@ class PlaneSet:
         See :class:`TrainingCase`.
     joined
         See :class:`~bids_muscle.segmentation.training.recipe.Source`.
+    images_sha256
+        See :func:`images_digest`.
     """
 
     name: str
@@ -84,6 +87,7 @@ class PlaneSet:
     weight: float
     participant: str = ''
     joined: Mapping[int, int] = field(default_factory=dict)
+    images_sha256: str = ''
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -252,6 +256,16 @@ def _fingerprint(case: TrainingCase, center_labels: Sequence[int], plane: str) -
     for path in (case.labels, *(case.images[name] for name in sorted(case.images))):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def images_digest(case: TrainingCase) -> str:
+    """Return the SHA-256 (hex) of the image files of a case; empty where there are only labels.
+
+    Of the files, not of what is made of them, so that a training may go on on another computer,
+    whose last digits may differ.
+    """
+    shas = [file_sha256(case.images[name]) for name in sorted(case.images)]
+    return hashlib.sha256(''.join(shas).encode()).hexdigest() if shas else ''
 
 
 def _write_planes(planes: PlaneSet, path: Path) -> None:

@@ -52,14 +52,15 @@ class _State:
     running_loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {'dice': -1.0, 'iteration': 0})
-    # The model that the training began with, and a digest of what it learns from.
+    # The model that the training began with, and digests of what it learns from.
     start: dict[str, str] = field(default_factory=dict)
     data: str = ''
+    images: str = ''
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         parts = ('network', 'averaged', 'optimizer', 'scaler')
-        plain = ('iteration', 'running_loss', 'history', 'best', 'start', 'data')
+        plain = ('iteration', 'running_loss', 'history', 'best', 'start', 'data', 'images')
         return {name: getattr(self, name).state_dict() for name in parts} | {
             name: getattr(self, name) for name in plain
         }
@@ -130,7 +131,7 @@ def train(
     make_deterministic(device)
     loss_of = make_loss(recipe)
     output.mkdir(parents=True, exist_ok=True)
-    state = _start(recipe, output / 'checkpoint.pt', device, _digest(sets, validation))
+    state = _start(recipe, output / 'checkpoint.pt', device, _digests(sets, validation))
     log = ProgressLog(output, state.history, state.iteration)
     last = min(recipe.iterations, stop_after or recipe.iterations)
     began, started_at = time.monotonic(), state.iteration
@@ -307,7 +308,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             kept.copy_(latest)
 
 
-def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
+def _start(recipe: Recipe, checkpoint: Path, device: str, digests: Mapping[str, str]) -> _State:
     import torch
 
     torch.manual_seed(recipe.seed)
@@ -325,7 +326,7 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
-    state = _State(network, averaged, optimizer, scaler, start=start, data=data)
+    state = _State(network, averaged, optimizer, scaler, start=start, **digests)
     if checkpoint.is_file():
         # Loading moves what belongs on the device there; counters of steps belong on the CPU.
         saved = torch.load(checkpoint, map_location='cpu', weights_only=True)
@@ -334,17 +335,21 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, data: str) -> _State:
     return state
 
 
-def _digest(
+def _digests(
     sets: Sequence[PlaneSet | VolumeSet], validation: Sequence[PlaneSet | VolumeSet]
-) -> str:
-    """Return the SHA-256 of who is learned from, who is held out, and their label maps."""
-    digest = hashlib.sha256()
+) -> dict[str, str]:
+    """Return the SHA-256 of who is learned from, who is held out and their label maps (data).
+
+    That of their images is by itself, since checkpoints of earlier versions do not have it.
+    """
+    digest, images = hashlib.sha256(), hashlib.sha256()
     for role, members in (('train', sets), ('validate', validation)):
         for each in members:
             who = (role, each.name, each.participant, each.annotated, each.labels.shape)
             digest.update(repr(who).encode())
             digest.update(each.labels.tobytes())
-    return digest.hexdigest()
+            images.update(f'{each.images_sha256} '.encode())
+    return {'data': digest.hexdigest(), 'images': images.hexdigest()}
 
 
 def _start_weights(recipe: Recipe, bundle: ModelBundle) -> dict[str, torch.Tensor]:
@@ -386,6 +391,11 @@ def _check_resume(recipe: Recipe, state: _State, saved: dict[str, Any], checkpoi
         raise ModelError(
             f'{checkpoint} was written with other folds, participants or label maps.',
             'Use another --output, or delete this one to train again on the present data.',
+        )
+    if saved.get('images', state.images) != state.images:
+        raise ModelError(
+            f'{checkpoint} was written with other images: files of the same people have changed.',
+            'Use another --output, or delete this one to train again on the present images.',
         )
 
 

@@ -6,7 +6,7 @@ One way serves networks for planes and for volumes: a window for planes is one p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from bids_muscle.segmentation.training.sources import (
     PlaneSet,
     TrainingCase,
     counts_as,
+    images_digest,
     load_case,
     load_images,
     recode,
@@ -53,6 +54,8 @@ class VolumeSet:
         See :class:`~bids_muscle.segmentation.training.sources.TrainingCase`.
     joined
         See :class:`~bids_muscle.segmentation.training.recipe.Source`.
+    images_sha256
+        See :func:`~bids_muscle.segmentation.training.sources.images_digest`.
     """
 
     name: str
@@ -62,6 +65,7 @@ class VolumeSet:
     weight: float
     participant: str = ''
     joined: Mapping[int, int] = field(default_factory=dict)
+    images_sha256: str = ''
     foreground: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,9 +83,12 @@ def load_data(
 
     Planes are kept in ``cache``; volumes are made in a moment.
     """
+    loaded: PlaneSet | VolumeSet
     if recipe.patches is None:
-        return load_case(case, weight, recipe.center_labels, cache, recipe.plane)
-    return load_volume(case, weight, recipe)
+        loaded = load_case(case, weight, recipe.center_labels, cache, recipe.plane)
+    else:
+        loaded = load_volume(case, weight, recipe)
+    return replace(loaded, images_sha256=images_digest(case))
 
 
 def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
@@ -214,13 +221,13 @@ def make_patches(
         images.append(found[0])
         labels.append(found[1].masked_fill(found[1] == UNKNOWN, IGNORED))
         asked.append(counts_as(volume.annotated, volume.joined, classes))
-    image, label = torch.stack(images), torch.stack(labels)
+    image, label, counts = torch.stack(images), torch.stack(labels), torch.tensor(asked)
     if patches.mirror:
         which = torch.rand(len(image), generator=generator) < 0.5
-        image, label = mirror(image, label, which)
+        image, label, counts = mirror(image, label, counts, which)
     if recipe.network['spatial_dims'] == 2:
         image, label = image[..., 0], label[..., 0]
-    return image, label, torch.tensor(asked)
+    return image, label, counts
 
 
 def cut_window(
