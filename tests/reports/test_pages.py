@@ -503,6 +503,15 @@ def test_predicted_dice_is_shown_and_doubtful_muscles_are_marked(
     assert page.count('>inspect<') == 1
 
 
+def test_a_figure_of_image_quality_has_its_unit(add_scan: AddScan) -> None:
+    output_dir = add_scan('01')
+    path = output_dir / 'sub-01/anat/sub-01_acq-dixon_iqm.json'
+    path.write_text(json.dumps({'tilt_deg': 9.5, 'bias_range': 4.1, 'flags': []}))
+    page = participant_page(output_dir, '01').text
+    assert re.search(r'Tilt of the acquisition \(deg\)</th><td class="number">9.5<', page)
+    assert 'Range of the bias field</th>' in page
+
+
 def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> None:
     muscle = {'index': 1, 'name': 'right multifidus', 'muscle': 'multifidus', 'side': 'right'}
     rows, whole = (
