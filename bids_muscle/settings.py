@@ -367,7 +367,7 @@ class Settings:
         'others. In a settings file, it is in GB (10^9 bytes).',
         flags=('--mem',),
         metavar='SIZE',
-        unset='nine tenths of what cgroup and Slurm allow',
+        unset='nine tenths of what the machine, cgroup and Slurm allow',
     )
     device: str = _setting(
         'execution',

@@ -159,7 +159,10 @@ def _write(args: argparse.Namespace, options: Sequence[str]) -> ExitCode:
         print(f'submitted job {array} ({job.n_tasks} tasks) and, after it, the group job {group}')
         print(f'bids_muscle-status {settings.output_dir}')
     else:
-        print(f'{job.n_tasks} tasks are in {folder}; submit them with --submit')
+        print(
+            f'{job.n_tasks} tasks are in {folder}. Nothing was submitted: give the command again '
+            'with --submit, which writes new scripts, or submit these, as docs/hpc.md says.'
+        )
     return ExitCode.OK
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.folders import PARTICIPANT
@@ -249,13 +249,19 @@ def _make_scan(
     own_region = find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
     )
+    if not spine and {region, own_region} == set(REGIONS):
+        warnings.append(
+            f'--region {region} is used for {name}, but its sidecar or labels name the region '
+            f'{own_region}. If they are right, run the scans of each region without --region.'
+        )
     region = region or own_region or otherwise
     if spine:
         region = SPINE
     if region is None and problem is None:
         problem = UnknownRegionError(
             f'The body region of {name} is not known.',
-            'Give --region cervical or --region lumbar, or BodyPart in the sidecar.',
+            'Give --region cervical or --region lumbar if all scans show it, else write BodyPart '
+            '(NECK or LSPINE) into the sidecar.',
         ).problem
     unclear = not spine and any(match.unclear for match, _ in group.members)
     if unclear:

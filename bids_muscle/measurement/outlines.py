@@ -240,7 +240,8 @@ def _borders(areas: pd.DataFrame, table: LabelTable) -> Iterator[str]:
             if moved_at:
                 yield (
                     f'The border of {inner} with {outer} on the {side} moves by more than a '
-                    f'third at {_slices(moved_at)}. Check the segmentation there.'
+                    f'third of the smaller muscle at {_slices(moved_at)}. Check the segmentation '
+                    'there.'
                 )
 
 

@@ -267,7 +267,10 @@ def _extent_sentences(scan: ScanOutputs) -> list[Sentence]:
     extents = extents_of(scan.rows)
     levels = ', '.join(sorted(set(extents) - {SCAN}))
     said = [
-        f'Each muscle was measured within its own vertebral levels ({levels})' if levels else '',
+        f'Each muscle was measured within its own vertebral levels ({levels}), as far as the scan '
+        'shows them'
+        if levels
+        else '',
         f'{"muscles whose levels were not known" if levels else "Muscles"} were measured wherever '
         'the scan shows them, which depends on its field of view'
         if SCAN in extents

@@ -19,7 +19,7 @@ from bids_muscle.reports.measures import measures_content
 from bids_muscle.reports.methods import write_methods
 from bids_muscle.reports.norms import Norms
 from bids_muscle.reports.outputs import ScanOutputs, edited_scans, read_scans
-from bids_muscle.reports.page import environment
+from bids_muscle.reports.page import environment, heading
 from bids_muscle.reports.percentiles import Cohort, read_reference
 from bids_muscle.reports.pictures import PICTURES, show_picture, viewer_content
 from bids_muscle.reports.spine import spine_sections
@@ -127,7 +127,7 @@ def _scan_context(
         'pictures': {n: show_picture(scan, n) for n in PICTURES if n in scan.figures},
         'viewer': viewer_content(scan),
         'image_quality': [
-            (definition['LongName'], definition['Description'], scan.quality.get(name))
+            (heading(name, quality_dictionary()), definition['Description'], scan.quality[name])
             for name, definition in (quality_dictionary() if scan.quality else {}).items()
             if name in scan.quality
         ],

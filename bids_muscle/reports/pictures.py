@@ -60,7 +60,7 @@ PICTURES = {
     'fatfraction': Picture(
         'Fat fraction',
         'Fat signal divided by the sum of fat and water, with the outlines of the muscles. '
-        'Black: no signal, or undefined.',
+        'Black: 0 %, no signal, or undefined.',
         'Maps of the fat fraction from 0 to 100 % on the same axial slices.',
     ),
     'alignment': Picture(
@@ -74,7 +74,8 @@ PICTURES = {
     'uncorrected': Picture(
         'Bias field',
         'Before bias correction. Afterwards a tissue should be as bright at the skin as at the '
-        'spine. Fat is measured in the uncorrected images.',
+        'spine. MFI is measured in the uncorrected images, fat by thresholds in the corrected '
+        'ones.',
         'Axial slices before bias correction.',
         'corrected',
         'the slices after the correction',

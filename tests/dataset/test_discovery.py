@@ -177,7 +177,11 @@ def test_region_order(tiny_dataset: TinyDataset) -> None:
         'PDw': 'cervical',
         'spinePDw': None,
     }
-    assert {s.region for s in find_scans(root, '01', region='lumbar')} == {'lumbar'}
+    as_lumbar = find_scans(root, '01', region='lumbar')
+    assert {scan.region for scan in as_lumbar} == {'lumbar'}
+    # The network of the back is not run on a neck without a word.
+    warned = [scan.name for scan in as_lumbar if '--region' in ' '.join(scan.warnings)]
+    assert warned == [f'sub-01_acq-{name}' for name in ('PDw', 'T1w', 'neckaxT2w')]
 
 
 def test_unknown_region_is_a_problem_of_that_scan(tiny_dataset: TinyDataset) -> None:

@@ -110,7 +110,7 @@ def test_an_area_jumps_by_a_factor_of_two_and_a_half(area: float, jumps: bool) -
                 'left_erector_spinae': dict.fromkeys(range(12), 14.0),
             },
             'The border of multifidus with erector spinae on the left moves by more than a third '
-            'at slice 12. Check the segmentation there.',
+            'of the smaller muscle at slice 12. Check the segmentation there.',
         ),
     ],
 )

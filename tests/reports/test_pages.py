@@ -503,6 +503,15 @@ def test_predicted_dice_is_shown_and_doubtful_muscles_are_marked(
     assert page.count('>inspect<') == 1
 
 
+def test_a_figure_of_image_quality_has_its_unit(add_scan: AddScan) -> None:
+    output_dir = add_scan('01')
+    path = output_dir / 'sub-01/anat/sub-01_acq-dixon_iqm.json'
+    path.write_text(json.dumps({'tilt_deg': 9.5, 'bias_range': 4.1, 'flags': []}))
+    page = participant_page(output_dir, '01').text
+    assert re.search(r'Tilt of the acquisition \(deg\)</th><td class="number">9.5<', page)
+    assert 'Range of the bias field</th>' in page
+
+
 def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> None:
     muscle = {'index': 1, 'name': 'right multifidus', 'muscle': 'multifidus', 'side': 'right'}
     rows, whole = (
@@ -512,18 +521,23 @@ def test_the_part_of_the_muscles_that_is_measured_is_said(add_scan: AddScan) -> 
     output_dir = add_scan('01', rows=rows)
     shown = participant_page(output_dir, '01').shown
     assert 'within these vertebral levels: T12-S1.' in shown
-    assert 'Each muscle was measured within its own vertebral levels (T12-S1).' in shown
+    assert (
+        'Each muscle was measured within its own vertebral levels (T12-S1), as far as the scan '
+        'shows them.'
+    ) in shown
     add_scan('02', rows=whole)
     shown = participant_page(output_dir, '02').shown
     assert 'which depends on its field of view' in shown
     assert 'Muscles were measured wherever the scan shows them' in shown
     add_scan('04', rows=[*rows, {**whole[0], 'name': 'left psoas major', 'muscle': 'psoas major'}])
     shown = participant_page(output_dir, '04').shown
-    assert '(T12-S1); muscles whose levels were not known were measured wherever' in shown
+    assert 'shows them; muscles whose levels were not known were measured wherever' in shown
     (output_dir / 'logs/sub-04/sub-04_acq-dixon.json').unlink()
     add_scan('03', rows=whole)
     told = 'In 2 of 3 lumbar scans (water+fat) muscles are measured wherever the scan shows them'
-    assert told in group_page(output_dir).shown
+    shown = group_page(output_dir).shown
+    assert told in shown
+    assert 'compare only scans of the same vertebral levels' in shown
     add_scan('01', rows=whole)
     assert 'muscles are measured wherever the scan' not in group_page(output_dir).shown
 
