@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bids_muscle.anatomy.people import find_column, plausible, sex_of
+from bids_muscle.anatomy.people import amount_of, find_column, plausible, sex_of, years_of
 from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.labelled import Labelled, read_labelled
 from bids_muscle.dataset.names import dataset_path
@@ -105,7 +105,7 @@ def read_meanings(folder: Path) -> dict[str, dict[str, str]]:
         A dataset, raw or derivative.
     """
     meanings = {}
-    for name, entry in _read_definitions(folder / dataset_path('participants_json')).items():
+    for name, entry in read_definitions(folder / dataset_path('participants_json')).items():
         levels = entry.get('Levels') if isinstance(entry, dict) else None
         if isinstance(levels, dict):
             meanings[name] = {code: _meaning(levels, code) for code in levels}
@@ -126,7 +126,7 @@ def height_m(info: Mapping[str, str]) -> float | None:
     [1.72, 1.72, None, None]
     >>> height_m({'height': '68', 'age': '40'})
     """
-    return _number(info, 'height')
+    return amount_of(info, 'height')
 
 
 def weight_kg(info: Mapping[str, str]) -> float | None:
@@ -142,7 +142,7 @@ def weight_kg(info: Mapping[str, str]) -> float | None:
     >>> [weight_kg({'weight': text}) for text in ('72.5', 'n/a', '72500')]
     [72.5, None, None]
     """
-    return _number(info, 'weight')
+    return amount_of(info, 'weight')
 
 
 def sex(info: Mapping[str, str]) -> str | None:
@@ -155,17 +155,6 @@ def sex(info: Mapping[str, str]) -> str | None:
     """
     word = sex_of(info.get(find_column(info, 'sex') or '', ''))
     return {'F': 'female', 'M': 'male'}.get(word or '')
-
-
-def _number(info: Mapping[str, str], what: str) -> float | None:
-    value = number(info.get(find_column(info, what) or '', ''))
-    age = _years(info.get(find_column(info, 'age') or '', ''))
-    return None if value is None else plausible(what, value, age)
-
-
-def _years(age: str) -> float | None:
-    """Return an age as a number, or None; ``89+``, as BIDS asks to write it, is 89."""
-    return number(age.removesuffix('+'))
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -191,8 +180,8 @@ def _read(
     path = bids_dir / dataset_path('participants')
     table = read_labelled(path, 'participant_id', 'sub-', labels or None, is_of_use)
     rows = {label: dict(row) for label, row in table.rows.items()}
-    definitions = _read_definitions(bids_dir / dataset_path('participants_json'))
-    remarks = [f'{path.name}: {each}' for each in _tidy(rows, definitions)]
+    definitions = read_definitions(bids_dir / dataset_path('participants_json'))
+    remarks = [f'{path.name}: {each}' for each in tidy(rows, definitions)]
     if not path.is_file():
         remarks += _misnamed(bids_dir)
     return Labelled(rows, (*table.remarks, *remarks))
@@ -228,7 +217,8 @@ def _as_bids(path: Path, rows: Mapping[str, Mapping[str, str]]) -> bytes:
     return format_tsv(people).encode()
 
 
-def _read_definitions(path: Path) -> Mapping[str, Any]:
+def read_definitions(path: Path) -> Mapping[str, Any]:
+    """Return what a JSON file says of the columns of a table; empty where it cannot be read."""
     try:
         content = json.loads(decode(read_small(path))[0])
     except (OSError, *PARSE_ERRORS):
@@ -236,10 +226,27 @@ def _read_definitions(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _tidy(rows: dict[str, dict[str, str]], definitions: Mapping[str, Any]) -> Iterator[str]:
-    """Write sex, ages and sizes so that all analyses understand them; say what was changed."""
+def tidy(
+    rows: dict[str, dict[str, str]],
+    definitions: Mapping[str, Any],
+    prefix: str = 'sub-',
+    whats: Sequence[str] = ('sex', 'age', 'height', 'weight', 'bmi'),
+) -> Iterator[str]:
+    """Write sex, ages and sizes so that all analyses understand them; say what was changed.
+
+    Parameters
+    ----------
+    rows
+        Cells by column for each label; they are changed.
+    definitions
+        What the JSON file beside the table says of its columns.
+    prefix
+        Of the labels.
+    whats
+        What to look for.
+    """
     columns = next(iter(rows.values()), {})
-    for what in ('sex', 'age', 'height', 'weight', 'bmi'):
+    for what in whats:
         if (name := find_column(columns, what)) is None:
             continue
         definition = definitions.get(name)
@@ -249,11 +256,15 @@ def _tidy(rows: dict[str, dict[str, str]], definitions: Mapping[str, Any]) -> It
             for row in rows.values():
                 row[name] = MISSING
             yield f'{name} is in {unit} and is not used. Give years, m or cm, and kg.'
-        yield from _tidy_column(rows, name, what, definition)
+        yield from _tidy_column(rows, name, what, definition, prefix)
 
 
 def _tidy_column(
-    rows: dict[str, dict[str, str]], name: str, what: str, definition: Mapping[str, Any]
+    rows: dict[str, dict[str, str]],
+    name: str,
+    what: str,
+    definition: Mapping[str, Any],
+    prefix: str,
 ) -> Iterator[str]:
     read, impossible, small, unclear = {}, [], [], []
     age = find_column(next(iter(rows.values()), {}), 'age') if what == 'height' else None
@@ -263,16 +274,16 @@ def _tidy_column(
             continue
         text = _sex(cell, definition) if what == 'sex' else _amount(cell, what)
         if text is None:
-            unclear.append(f'sub-{label} ({cell})')
+            unclear.append(f'{prefix}{label} ({cell})')
             continue
         # Ages come before heights and are tidy here.
-        if age and text != MISSING and plausible(what, float(text), _years(row[age])) is None:
+        if age and text != MISSING and plausible(what, float(text), years_of(row[age])) is None:
             row[name] = MISSING
-            small.append(f'sub-{label} ({cell})')
+            small.append(f'{prefix}{label} ({cell})')
             continue
         row[name] = text
         if text == MISSING:
-            impossible.append(f'sub-{label} ({cell})')
+            impossible.append(f'{prefix}{label} ({cell})')
         elif text != cell:
             read[cell] = text
     if read:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from bids_muscle.anatomy.people import at_session
 from bids_muscle.dataset.names import derivative_path
 from bids_muscle.dataset.scan import Scan
 from bids_muscle.dataset.writer import write_json
@@ -94,7 +95,8 @@ class ScanRecord:
         What was done, for the methods text: ``bias_correction``, ``bounded``, ``fitted_echoes``
         and ``manual`` (the labels are a person's), true or false.
     participant_info
-        The participant's row in ``participants.tsv`` of the raw dataset, for the group level.
+        The participant's row in ``participants.tsv`` of the raw dataset, for the group level; see
+        :attr:`person` for what is known at the session.
     session_info
         The session's row in ``sessions.tsv``, with the ``acq_time`` of ``scans.tsv``, likewise.
     left_out
@@ -155,6 +157,11 @@ class ScanRecord:
         """What the scan was processed with."""
         version = self.versions.get('bids_muscle', '')
         return MadeWith(version, self.settings_digest, self.model.get('sha256', ''))
+
+    @property
+    def person(self) -> Mapping[str, str]:
+        """What is known of the participant at this session; see :func:`at_session`."""
+        return at_session(self.participant_info, self.session_info)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a JSON-ready dictionary."""

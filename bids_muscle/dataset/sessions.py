@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bids_muscle.anatomy.people import CHANGING, at_session
 from bids_muscle.dataset.labelled import read_scans_table, read_sessions
+from bids_muscle.dataset.participants import read_definitions, read_participant_info, tidy
 from bids_muscle.tables import MISSING, parse_time
 
 #: By participant and session label, what sessions.tsv and scans.tsv say.
@@ -31,6 +33,20 @@ def read_session_info(bids_dir: Path, participant: str, session: str | None) -> 
     return _read(bids_dir, participant)[0].get(session, {})
 
 
+def read_person(bids_dir: Path, participant: str, session: str | None) -> Mapping[str, str]:
+    """Return what is known of a person at a session; see :func:`at_session`.
+
+    Parameters
+    ----------
+    bids_dir, participant, session
+        As for :func:`read_session_info`.
+    """
+    return at_session(
+        read_participant_info(bids_dir, participant),
+        read_session_info(bids_dir, participant, session),
+    )
+
+
 def read_visits(bids_dir: Path, participants: Iterable[str]) -> tuple[RawVisits, list[str]]:
     """Return what the raw dataset says of the sessions of each participant that is still there.
 
@@ -53,10 +69,15 @@ def _read(bids_dir: Path, participant: str) -> tuple[dict[str | None, dict[str, 
     folder = bids_dir / f'sub-{participant}'
     labels = sorted(path.name.removeprefix('ses-') for path in folder.glob('ses-*'))
     table = read_sessions(bids_dir, participant, labels)
-    remarks = list(table.remarks)
+    rows = {label: dict(row) for label, row in table.rows.items()}
+    stem = f'sub-{participant}_sessions'
+    common, own = bids_dir / 'sessions.json', folder / f'{stem}.json'
+    definitions = {**read_definitions(common), **read_definitions(own)}
+    said = tidy(rows, definitions, 'ses-', CHANGING)
+    remarks = [*table.remarks, *(f'{stem}.tsv: {each}' for each in said)]
     by_session: dict[str | None, dict[str, str]] = {}
     for session in (None, *labels):
-        info = dict(table.rows.get(session, {})) if session else {}
+        info = dict(rows.get(session, {})) if session else {}
         scans = read_scans_table(bids_dir, participant, session)
         remarks += scans.remarks
         texts = [row.get('acq_time', MISSING) for row in scans.rows.values()]

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_muscle.anatomy.people import amount_of
 from bids_muscle.dataset.names import dataset_path
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.writer import write_bytes, write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import Estimate, Panel, forest_chart, panel_grid
-from bids_muscle.reports.cohort import People, analysed_measures
+from bids_muscle.reports.cohort import analysed_measures, session_name
 from bids_muscle.reports.norms import (
     Centile,
     NormGroup,
@@ -28,6 +30,7 @@ from bids_muscle.reports.norms import (
 from bids_muscle.reports.outputs import MISSING, Definitions, ScanOutputs, number
 from bids_muscle.reports.page import heading
 from bids_muscle.statistics.analysis import too_few
+from bids_muscle.statistics.detectable import Years
 from bids_muscle.statistics.sessions import SessionOrder
 
 if TYPE_CHECKING:
@@ -37,11 +40,13 @@ if TYPE_CHECKING:
 DRAWN = ((5, 'limit'), (50, 'regression'), (95, 'limit'))
 #: Points from which a curve is drawn.
 _STEPS = 13
+#: From then on the age of participants.tsv is no longer that of the session.
+MUCH_LATER_YEARS = 1.0
 _FILES = ('group_centiles', 'group_centiles_json', 'group_norms')
 
 
 def write_centiles(
-    norms: Norms, path: Path, scans: Sequence[ScanOutputs], people: People, output_dir: Path
+    norms: Norms, path: Path, scans: Sequence[ScanOutputs], years: Years, output_dir: Path
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Write where the values of a cohort lie in norms, and keep the norms for the other pages.
 
@@ -49,8 +54,10 @@ def write_centiles(
     ----------
     norms, path
         The norms, and the file they are from.
-    scans, people
+    scans
         Of the cohort.
+    years
+        When each session was.
     output_dir
         The derivatives dataset.
 
@@ -59,7 +66,7 @@ def write_centiles(
     DataFrame, list of Path
         ``group_centiles``, and the files written.
     """
-    table = centile_table(scans, people, norms)
+    table = centile_table(scans, years, norms)
     places = [output_dir / dataset_path(key) for key in _FILES]
     write_tsv(table, places[0])
     write_json(read_dictionary('group_centiles'), places[1])
@@ -73,7 +80,7 @@ def remove_centiles(output_dir: Path) -> None:
         (output_dir / dataset_path(key)).unlink(missing_ok=True)
 
 
-def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) -> pd.DataFrame:
+def centile_table(scans: Sequence[ScanOutputs], years: Years, norms: Norms) -> pd.DataFrame:
     """Return one row per scan, muscle and measure: value, centile and z with their intervals."""
     import pandas as pd
 
@@ -82,7 +89,7 @@ def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) ->
     order = 0
     for scan in (scan for scan in scans if scan.rows):
         record = scan.record
-        sex, age, bmi = person_of(people.get(record.participant, {}))
+        sex, age, bmi = person_of(record.person)
         front = (
             f'sub-{record.participant}',
             f'ses-{record.session}' if record.session else MISSING,
@@ -90,7 +97,9 @@ def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) ->
             record.region or MISSING,
             scan.contrast,
         )
-        series, remark = series_of(record, scan.contrast), norms.remark(scan) or MISSING
+        series = series_of(record, scan.contrast)
+        remark = '; '.join(filter(None, (norms.remark(scan), _of_another_time(record, years))))
+        remark = remark or MISSING
         for row in scan.rows:
             excluded = scan.exclusion(row)
             for measure in measures:
@@ -114,6 +123,17 @@ def centile_table(scans: Sequence[ScanOutputs], people: People, norms: Norms) ->
     cells.sort(key=lambda cell: cell[0])
     return pd.DataFrame(
         [cell[1:] for cell in cells], columns=list(read_dictionary('group_centiles'))
+    )
+
+
+def _of_another_time(record: ScanRecord, years: Years) -> str:
+    """Return that the age of participants.tsv is taken for one years later, or nothing."""
+    passed = years.get(f'sub-{record.participant}', {}).get(session_name(record), 0.0)
+    if passed < MUCH_LATER_YEARS or amount_of(record.session_info, 'age') is not None:
+        return ''
+    return (
+        'the age is that of participants.tsv, and the session is more than a year after the first '
+        'one: give the age of each session in sessions.tsv'
     )
 
 

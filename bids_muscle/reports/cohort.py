@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.dataset.writer import table_rows, tsv_line
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.cohort_values import CohortValues, headers
@@ -22,6 +23,7 @@ from bids_muscle.reports.outputs import (
 from bids_muscle.reports.ratings import SEPARATOR
 from bids_muscle.reports.rows import cells_of
 from bids_muscle.statistics.cohort import MEASURES
+from bids_muscle.statistics.sessions import NO_SESSION, SessionOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,15 +57,13 @@ def analysed_measures(scans: Sequence[ScanOutputs]) -> list[str]:
     return [name for name in MEASURES if name in present]
 
 
-def analysis_table(values: CohortValues, people: People, measures: Sequence[str]) -> pd.DataFrame:
+def analysis_table(values: CohortValues, measures: Sequence[str]) -> pd.DataFrame:
     """Return the rows that count, joined with the participants' columns, for the statistics.
 
     Parameters
     ----------
     values
         Of all scans.
-    people
-        Rows of ``participants.tsv`` by participant.
     measures
         Columns of `values`; they are numbers, all else is text.
     """
@@ -72,8 +72,8 @@ def analysis_table(values: CohortValues, people: People, measures: Sequence[str]
     scans, kept = values.scans, values.kept
     at, cells = values.scan[kept], [scan_cells(scan) for scan in scans]
     taken = tidy_columns(scans)
-    named = people_columns([scan for scan in scans if scan.rows], people, taken)
-    known = people_columns(scans, people, taken)
+    named = people_columns([scan for scan in scans if scan.rows], taken)
+    known = people_columns(scans, taken)
 
     def of_scans(column: Sequence[str]) -> np.ndarray:
         spread: np.ndarray = np.array(column, dtype=object)[at]
@@ -90,7 +90,7 @@ def analysis_table(values: CohortValues, people: People, measures: Sequence[str]
     return pd.DataFrame(columns, dtype=None)
 
 
-def wide_table(values: CohortValues, people: People, measures: Sequence[str]) -> pd.DataFrame:
+def wide_table(values: CohortValues, measures: Sequence[str]) -> pd.DataFrame:
     """Return one row per scan, with a column per measure, side and muscle.
 
     What is excluded is n/a. Cells are text of Arrow, which takes a fourth of Python's memory.
@@ -110,7 +110,7 @@ def wide_table(values: CohortValues, people: People, measures: Sequence[str]) ->
         name: pa.chunked_array(piece, pa.string())
         for name, piece in zip(names, pieces, strict=True)
     }
-    columns |= people_columns(scans, people, columns)
+    columns |= people_columns(scans, columns)
     return pd.DataFrame(
         {
             name: pd.arrays.ArrowExtensionArray(
@@ -251,26 +251,28 @@ def wide_rows(
         yield cells
 
 
-def people_columns(
-    scans: Sequence[ScanOutputs], people: People, taken: Iterable[str]
-) -> dict[str, list[str]]:
+def people_columns(scans: Sequence[ScanOutputs], taken: Iterable[str]) -> dict[str, list[str]]:
     """Return what is known of people, one cell per scan; a name that is taken has a prefix."""
-    named = [scan.record.participant for scan in scans]
-    extra = _in_order(name for label in named for name in people.get(label, ()))
+    people = [scan.record.person for scan in scans]
+    extra = _in_order(name for person in people for name in person)
     taken = set(taken)
     return {
         # A column of participants.tsv never hides one of ours.
         f'participants_{name}' if name in taken else name: [
-            people.get(label, {}).get(name, MISSING) for label in named
+            person.get(name, MISSING) for person in people
         ]
         for name in extra
         if name != 'participant_id'
     }
 
 
-def recorded_people(scans: Sequence[ScanOutputs]) -> People:
-    """Return what the participant level noted about people, where there is no other source."""
-    return {scan.record.participant: scan.record.participant_info for scan in scans}
+def recorded_people(scans: Sequence[ScanOutputs], order: SessionOrder | None = None) -> People:
+    """Return what is known of each participant of the scans at the first session."""
+    found: dict[str, dict[str, Mapping[str, str]]] = {}
+    for record in (scan.record for scan in scans):
+        found.setdefault(record.participant, {})[session_name(record)] = record.person
+    first = (order or SessionOrder()).first
+    return {who: sessions[first(sessions)] for who, sessions in found.items()}
 
 
 def scan_columns(scans: Sequence[ScanOutputs]) -> list[str]:
@@ -315,11 +317,16 @@ def scan_cells(scan: ScanOutputs) -> dict[str, str]:
     record = scan.record
     return {
         'participant_id': f'sub-{record.participant}',
-        'session_id': f'ses-{record.session}' if record.session else MISSING,
+        'session_id': session_name(record),
         'scan': record.scan,
         'region': record.region or MISSING,
         'contrast': scan.contrast,
     }
+
+
+def session_name(record: ScanRecord) -> str:
+    """Return the session of a scan as tables have it."""
+    return f'ses-{record.session}' if record.session else NO_SESSION
 
 
 def verdict_cells(scan: ScanOutputs) -> dict[str, str]:

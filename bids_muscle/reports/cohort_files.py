@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bids_muscle.anatomy.people import CHANGING, find_column
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import tsv_line, tsv_lines, write_bytes, write_json, write_text
 from bids_muscle.dictionaries import read_dictionary
@@ -64,15 +65,15 @@ def write_cohort_tables(
         ``phenotype/bids_muscle`` (a row per participant), ``group_scans``, ``group_completeness``,
         ``group_causes`` and ``group_outliers``.
     """
-    scans, values, people = cohort.scans, cohort.values, cohort.people
+    scans, values = cohort.scans, cohort.values
     definitions = measure_definitions(scans)
     measures = analysed_measures(scans)
-    wide = wide_table(values, people, measures)
+    wide = wide_table(values, measures)
     spread = wide_definitions(values, measures, definitions)
     prefixes = {scan_prefix(scan) for scan in scans if scan.rows}
     prefixed = {f'{prefix}_{name}': spread[name] for prefix in prefixes for name in spread}
     outliers = outlier_table(scans, scores.among(outlier_columns(scans, measures)))
-    muscles = MuscleTable(scans, people)
+    muscles = MuscleTable(scans)
     own = list(wide_names(values, measures))
     phenotype = phenotype_columns(scans, wide, own)
     of_scans = scan_columns(scans)
@@ -211,5 +212,12 @@ def _dictionary(
     key: str, columns: Iterable[str], definitions: Mapping[str, Any]
 ) -> dict[str, Any]:
     known = {**definitions, **read_dictionary(key)}
-    other = {'Description': 'Column of participants.tsv of the raw dataset.'}
-    return {column: known.get(column, other) for column in columns}
+    columns = list(columns)
+    changing = {find_column(columns, what) for what in CHANGING}
+    said = 'Column of participants.tsv of the raw dataset'
+    other = {'Description': f'{said}.'}
+    of_session = {'Description': f'{said}, or that of sessions.tsv where it has one.'}
+    return {
+        column: known.get(column, of_session if column in changing else other)
+        for column in columns
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.errors import BadDataError
-from bids_muscle.reports.cohort import People, recorded_people
+from bids_muscle.reports.cohort import People, recorded_people, session_name
 from bids_muscle.reports.cohort_values import CohortValues, read_values
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.outputs import ScanOutputs, segmentations
@@ -23,7 +23,6 @@ from bids_muscle.reports.ratings import (
     saved_ratings,
 )
 from bids_muscle.statistics.sessions import (
-    NO_SESSION,
     SessionOrder,
     Visits,
     order_sessions,
@@ -97,7 +96,7 @@ class Cohort:
     scans
         Each with its verdict, and with what excludes it.
     people
-        Rows of ``participants.tsv`` by participant.
+        Rows of ``participants.tsv`` by participant, as of the first session.
     visits
         What is known of each session of each participant.
     order
@@ -169,7 +168,6 @@ def settle_cohort(
     MissingInputError, BadDataError, UsageError
         If the ratings or the list of exclusions cannot be used.
     """
-    people = recorded_people(scans) if raw.people is None else raw.people
     unknown: list[str] = []
     if options.exclude:
         scans, unknown = apply_exclusions(read_exclusions(options.exclude), scans)
@@ -182,11 +180,13 @@ def settle_cohort(
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
     scans = settle_parts(scans)
     visits = _visits(scans, raw.visits)
+    order = order_sessions(visits, options.session_order)
+    scans = [_of_today(scan, raw.people, visits) for scan in scans]
     return Cohort(
         scans=scans,
-        people=people,
+        people={**(raw.people or {}), **recorded_people(scans, order)},
         visits=visits,
-        order=order_sessions(visits, options.session_order),
+        order=order,
         unusable=raw.unusable,
         ratings=ratings,
         review=review,
@@ -201,5 +201,13 @@ def _visits(scans: Sequence[ScanOutputs], raw: RawVisits) -> Visits:
         noted = {record.session: record.session_info}
         info = raw.get(record.participant, noted).get(record.session, {})
         own = visits.setdefault(f'sub-{record.participant}', {})
-        own[f'ses-{record.session}' if record.session else NO_SESSION] = info
+        own[session_name(record)] = info
     return visits
+
+
+def _of_today(scan: ScanOutputs, people: People | None, visits: Visits) -> ScanOutputs:
+    """Return a scan with what the tables of today say of its participant and session."""
+    record = scan.record
+    info = record.participant_info if people is None else people.get(record.participant, {})
+    visit = visits[f'sub-{record.participant}'][session_name(record)]
+    return replace(scan, record=replace(record, participant_info=info, session_info=visit))

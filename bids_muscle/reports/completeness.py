@@ -25,7 +25,8 @@ def completeness(
     """Return one row per participant, session and scan that is there or should be.
 
     Expected of everybody is each kind of scan that anybody has in a session of that name. Parts
-    of a joined scan are no scans of their own.
+    of a joined scan are no scans of their own. A folder that failed as a whole is the reason why
+    scans of its session are missing; where none is expected there, it has a row of its own.
 
     Parameters
     ----------
@@ -45,16 +46,22 @@ def completeness(
     there: dict[str, dict[tuple[str, str], list[ScanOutputs]]] = {
         label: {} for label in sorted({*participants, *(s.record.participant for s in scans)})
     }
-    nothing = {}
+    nothing: dict[str, dict[str, ScanOutputs]] = {}
     for scan in scans:
         record = scan.record
         if kind := kind_of(scan):
             place = (record.session or '', kind)
             there[record.participant].setdefault(place, []).append(scan)
         elif record.problem:
-            nothing[record.participant] = str(record.problem)
+            nothing.setdefault(record.participant, {})[record.session or ''] = scan
     rows = []
     for label, found in there.items():
+        failed = nothing.get(label, {})
+        lacking = {session for session, kind in expected if (session, kind) not in found}
+        for session, scan in failed.items():
+            # The folder of a participant is the reason in all sessions.
+            if not (session in lacking if session else lacking):
+                found[session, ''] = [scan]
         for session, kind in sorted({*expected, *found}, key=_place) or [('', '')]:
             cells = {
                 'participant_id': f'sub-{label}',
@@ -64,7 +71,8 @@ def completeness(
             members = found.get((session, kind), [])
             rows += [{**cells, 'scan': each.record.scan, **_status(each)} for each in members]
             if not members:
-                reason = nothing.get(label, 'no scan was processed')
+                why = failed.get(session, failed.get(''))
+                reason = str(why.record.problem) if why else 'no scan was processed'
                 rows.append({**cells, 'scan': MISSING, 'status': 'missing', 'reason': reason})
     rows += [
         {

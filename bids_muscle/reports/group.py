@@ -98,7 +98,8 @@ def write_group(
     cohort = settle_cohort(scans, output_dir, options, raw)
     scans, values, people = cohort.scans, cohort.values, cohort.people
     meanings = read_meanings(output_dir)
-    analyses = analyse_cohort(values, people, _plan(cohort, options, meanings))
+    plan = _plan(cohort, options, meanings)
+    analyses = analyse_cohort(values, plan)
     expected = {*people, *raw.labels}
     complete = completeness(scans, expected, cohort.unusable)
     columns = dict.fromkeys([*analysed_measures(scans), *shown_measures(values)])
@@ -108,7 +109,7 @@ def write_group(
     tables += write_review_tables(scans, cohort.review, output_dir)
     centiles = None
     if norms and options.norms:
-        centiles, written = write_centiles(norms, options.norms, scans, people, output_dir)
+        centiles, written = write_centiles(norms, options.norms, scans, plan.years, output_dir)
         tables += written
     else:
         remove_centiles(output_dir)

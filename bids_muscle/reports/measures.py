@@ -52,7 +52,7 @@ def measures_content(scan: ScanOutputs, reference: Norms | Cohort | None) -> dic
             (heading(column, scan.definitions), _asymmetry(scan, column)) for column in main
         ],
         'muscles': muscles,
-        'centiles': reference.explain(compared) if reference and compared else '',
+        'centiles': reference.explain(scan, compared) if reference and compared else '',
         'norm_remark': reference.remark(scan) if isinstance(reference, Norms) else '',
         'extent': _extent(scan.rows),
         'by_thresholds': any(row.get('threshold_method', MISSING) != MISSING for row in scan.rows),

@@ -13,7 +13,6 @@ from bids_muscle.dataset.writer import tsv_line
 from bids_muscle.reports.cohort import (
     SCAN_COLUMNS,
     SOURCE,
-    People,
     measure_names,
     people_columns,
     scan_cells,
@@ -43,15 +42,13 @@ class MuscleTable:
     ----------
     scans
         All scans of the dataset.
-    people
-        Rows of ``participants.tsv`` by participant.
     """
 
-    def __init__(self, scans: Sequence[ScanOutputs], people: People) -> None:
+    def __init__(self, scans: Sequence[ScanOutputs]) -> None:
         self._scans = [scan for scan in scans if scan.rows]
         self._own = (*IDENTITY, *measure_names(scans), REASON)
         own = tidy_columns(scans)
-        self._people = people_columns(self._scans, people, own)
+        self._people = people_columns(self._scans, own)
         self.columns = (*own, *self._people)
 
     def tsv(self) -> Iterator[str]:

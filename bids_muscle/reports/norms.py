@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bids_muscle.anatomy.people import find_column, plausible, sex_of
+from bids_muscle.anatomy.people import amount_of, find_column, sex_of
 from bids_muscle.dataset.names import dataset_path
 from bids_muscle.errors import PARSE_ERRORS, BadDataError, MissingInputError, UsageError
 from bids_muscle.files import read_small
@@ -118,11 +118,13 @@ class Norms:
     made: Mapping[NormSeries, Made]
     curves: Mapping[tuple[NormSeries, NormGroup], Curve] = field(default_factory=dict)
 
-    def explain(self, n: int) -> str:
-        """Return what the centiles of a page mean, in curves of up to n people."""
+    def explain(self, scan: ScanOutputs, n: int) -> str:
+        """Return what the centiles of a scan mean, in curves of up to n people."""
+        _, age, bmi = person_of(scan.record.person)
         return (
-            f'P is the centile in the norms ({self.population}; up to {n} people) for sex, age'
-            f'{" and body mass index" if self.by_bmi else ""}: P90 exceeds 90 % of them. '
+            f'P is the centile in the norms ({self.population}; up to {n} people) for sex, age '
+            f'({age:g} years){f" and body mass index ({bmi:.3g})" if self.by_bmi else ""}: '
+            'P90 exceeds 90 % of them. '
             'In brackets its 95 % confidence interval, which is that of the norms and not of the '
             'measurement. Muscles without P are outside of the norms; group_centiles.tsv says why.'
         )
@@ -229,7 +231,7 @@ class Norms:
         value = number(row.get(measure) or '')
         if value is None:
             return None
-        sex, age, bmi = person_of(scan.record.participant_info)
+        sex, age, bmi = person_of(scan.record.person)
         group = NormGroup(row['name'], measure, row.get('extent', MISSING), sex)
         series = series_of(scan.record, scan.contrast)
         arrays = (np.array([each]) for each in (value, age, bmi))
@@ -274,14 +276,13 @@ def person_of(info: Mapping[str, str]) -> tuple[str, float, float]:
     ('F', 40.0, 20.0)
     """
 
-    def known(what: str, age: float | None = None) -> float:
-        value = number(info.get(find_column(info, what) or '') or '')
-        possible = None if value is None else plausible(what, value, age)
-        return math.nan if possible is None else possible
+    def known(what: str) -> float:
+        value = amount_of(info, what)
+        return math.nan if value is None else value
 
     bmi, age = known('bmi'), known('age')
     if math.isnan(bmi):
-        bmi = known('weight') / known('height', age) ** 2
+        bmi = known('weight') / known('height') ** 2
     return sex_of(info.get(find_column(info, 'sex') or '') or '') or '', age, bmi
 
 

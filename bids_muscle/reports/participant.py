@@ -81,7 +81,7 @@ def participant_page(
     paragraphs, references = write_methods(scans)
     reference = read_reference(output_dir)
     settings = _settings(output_dir, participant)
-    infos = [scan.record.participant_info for scan in scans if scan.record.participant_info]
+    infos = [scan.record.person for scan in scans]
     shown = [_scan_context(scan, place, reference) for place, scan in enumerate(scans, start=1)]
     viewers = {each['record'].scan: each for each in shown}
     spines = spine_sections(output_dir, participant)
@@ -95,7 +95,7 @@ def participant_page(
         script='viewer.js page.js',
         light=participant_light(scans),
         sessions=sorted({s.record.session for s in scans if s.record.session}, key=label_key),
-        info=_shown_info(infos[0]) if infos else [],
+        info=_shown_info(infos),
         scans=shown,
         settings=settings,
         command=_command(settings, participant),
@@ -188,5 +188,9 @@ def _command(settings: str, participant: str) -> str:
     )
 
 
-def _shown_info(info: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in info.items() if name != 'participant_id']
+def _shown_info(infos: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Return what is known of a person; what differs between sessions in their order."""
+    found: dict[str, dict[str, None]] = {}
+    for name, text in (cell for info in infos for cell in info.items()):
+        found.setdefault(name, {})[text] = None
+    return [(name, ', '.join(texts)) for name, texts in found.items() if name != 'participant_id']

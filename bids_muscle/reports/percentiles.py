@@ -42,8 +42,8 @@ class Cohort:
                     values.setdefault(key, []).append(value)
         self._values = {key: sorted(found) for key, found in values.items()}
 
-    def explain(self, n: int) -> str:
-        """Return what the percentiles of a page mean, among up to n scans."""
+    def explain(self, scan: ScanOutputs, n: int) -> str:
+        """Return what the percentiles of a scan mean, among up to n scans."""
         return (
             f'P is the percentile within the cohort (same region and contrast, up to {n} scans, '
             'from the last group_muscles.tsv): P90 exceeds 90 % of them. Sex and age are not '

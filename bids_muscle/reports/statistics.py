@@ -10,7 +10,7 @@ from bids_muscle.dataset.names import dataset_path
 from bids_muscle.dataset.writer import write_json, write_tsv
 from bids_muscle.dictionaries import read_dictionary
 from bids_muscle.reports.charts import forest_chart
-from bids_muscle.reports.cohort import People, analysis_table, measure_names
+from bids_muscle.reports.cohort import analysis_table, measure_names
 from bids_muscle.reports.cohort_values import CohortValues, read_values
 from bids_muscle.reports.group_charts import group_blocks
 from bids_muscle.reports.outputs import MISSING, Definitions
@@ -40,17 +40,13 @@ MEASURED = (
 )
 
 
-def analyse_cohort(
-    values: CohortValues, people: People, plan: AnalysisPlan
-) -> dict[str, CohortAnalysis]:
+def analyse_cohort(values: CohortValues, plan: AnalysisPlan) -> dict[str, CohortAnalysis]:
     """Analyse the rows of a cohort that count.
 
     Parameters
     ----------
     values
         Of all scans.
-    people
-        Rows of ``participants.tsv`` by participant.
     plan
         See :func:`~bids_muscle.statistics.cohort.analyse`.
 
@@ -63,7 +59,7 @@ def analyse_cohort(
     if plan.formula is not None:  # it may ask for any measure; otherwise most are not read
         measures = measure_names(values.scans)
         values = read_values(values.scans, measures)
-    return analyse(analysis_table(values, people, measures), plan)
+    return analyse(analysis_table(values, measures), plan)
 
 
 def write_statistics(analyses: Mapping[str, CohortAnalysis], output_dir: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from bids_muscle.statistics.sample import (
     COVARIATES,
     IDENTITY,
     Sample,
+    by_time,
     find_variables,
     for_formula,
     measure_columns,
@@ -152,9 +153,11 @@ def analyse(table: pd.DataFrame, plan: AnalysisPlan | None = None) -> dict[str, 
     plan = plan or AnalysisPlan()
     measures = [name for name in plan.measures if name in table.columns]
     frame = muscle_means(table, measures)
-    people = participants(table, plan.covariates)
     order = plan.order or _order_of(frame)
-    variables = find_variables(table, people, plan.groups, plan.meanings)
+    # Age and size may differ between the sessions of a person: those of the first one count.
+    in_time = by_time(table, order)
+    people = participants(in_time, plan.covariates)
+    variables = find_variables(in_time, people, plan.groups, plan.meanings)
     repeats = repeats_of(table, measures)
     parts: dict[str, list[tuple[dict[str, str], Analysis]]] = {}
     sites = plan.harmonise_sites and people['site'].nunique() > 1
@@ -191,7 +194,7 @@ def analyse(table: pd.DataFrame, plan: AnalysisPlan | None = None) -> dict[str, 
         frame = muscle_means(table, [name for name in names if name in plan.formula] or names)
         for (region, contrast), part in frame.groupby(['region', 'contrast'], sort=True):
             key = {'region': str(region), 'contrast': str(contrast)}
-            joined = for_formula(part, people, table, plan.years)
+            joined = for_formula(part, people, in_time, plan.years)
             parts.setdefault('formula', []).append((key, fit_formula(joined, plan.formula)))
     return {name: _joined(analyses) for name, analyses in parts.items()}
 

@@ -95,6 +95,13 @@ def muscle_means(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     return grouped.mean().where(complete).reset_index()
 
 
+def by_time(table: pd.DataFrame, order: SessionOrder) -> pd.DataFrame:
+    """Return the rows of a table in the order of their sessions."""
+    place = {name: at for at, name in enumerate(order.names)}
+    places = table['session_id'].map(place).fillna(len(place))
+    return table.iloc[np.argsort(places.to_numpy(), kind='stable')]
+
+
 def scan_means(table: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """Return the means of each scan, with ``repeat`` 2 for the second of a session, and so on."""
     import pandas as pd

@@ -16,8 +16,9 @@ from nipype.pipeline.engine import Node, Workflow
 
 from bids_muscle.anatomy.labels import SPINE
 from bids_muscle.dataset.names import left_out
-from bids_muscle.dataset.participants import height_m, read_participant_info
+from bids_muscle.dataset.participants import height_m
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.dataset.sessions import read_person
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.engine.outcome import Key
 from bids_muscle.imaging.atlas import CARD as ATLAS_CARD
@@ -287,7 +288,7 @@ def _measure(scan: Scan, model: ModelBundle, settings: Settings) -> MeasureScan:
         fix_swaps=settings.fix_swaps,
         fat_method=settings.fat_method,
         keep_fat_map='fat_map' not in left_out(settings.output_level),
-        height_m=height_m(read_participant_info(settings.bids_dir, scan.participant)),
+        height_m=height_m(read_person(settings.bids_dir, scan.participant, scan.session)),
         unlabelled=[]
         if scan.manual or model.labels.seg
         else [label.index for label in model.unlabelled],

@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_muscle.dataset import sidecars
 from bids_muscle.dataset.names import derivative_path, joined_outputs
-from bids_muscle.dataset.participants import height_m, read_participant_info
+from bids_muscle.dataset.participants import height_m
 from bids_muscle.dataset.parts import PartSet, check_places, find_part_sets
 from bids_muscle.dataset.provenance import own_uri, source_uris
 from bids_muscle.dataset.records import (
@@ -25,6 +25,7 @@ from bids_muscle.dataset.records import (
     write_record,
 )
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan
+from bids_muscle.dataset.sessions import read_person
 from bids_muscle.dataset.writer import read_tsv, write_json, write_tsv
 from bids_muscle.errors import IncompleteScanError, Problem, problem_of
 from bids_muscle.imaging.dixon import FatSource
@@ -252,7 +253,7 @@ def _measure(
         _images(first, joined, read),
         levels=joined.levels,
         fat_method=settings.fat_method,
-        height_m=height_m(read_participant_info(settings.bids_dir, first.participant)),
+        height_m=height_m(read_person(settings.bids_dir, first.participant, first.session)),
         covered=joined.covered,
         unlabelled=unlabelled,
     )

@@ -22,7 +22,7 @@ from bids_muscle.dataset.names import participant_path
 from bids_muscle.dataset.participants import height_m, read_participant_info
 from bids_muscle.dataset.records import ScanRecord, write_record
 from bids_muscle.dataset.scan import Scan
-from bids_muscle.dataset.sessions import read_session_info
+from bids_muscle.dataset.sessions import read_person, read_session_info
 from bids_muscle.dataset.spine_maps import find_spine_maps, read_label_names
 from bids_muscle.errors import BidsMuscleError
 from bids_muscle.files import file_sha256
@@ -71,7 +71,7 @@ def fingerprint(
         'levels': _sha256_once(settings.levels) if settings.levels else None,
         'scan': asdict(replace(scan, manual=())),
         'manual': {key: file_sha256(path) for key, path in scan.manual},
-        'height_m': height_m(read_participant_info(settings.bids_dir, scan.participant)),
+        'height_m': height_m(read_person(settings.bids_dir, scan.participant, scan.session)),
         **_content(scan),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_muscle.anatomy.labels import BODY, SPINE
 from bids_muscle.dataset.names import SPINE_TABLE, io_spec, name_ending, session_path, spine_path
-from bids_muscle.dataset.participants import height_m, read_participant_info, sex, weight_kg
+from bids_muscle.dataset.participants import height_m, sex, weight_kg
 from bids_muscle.dataset.records import (
     ScanRecord,
     SessionRecord,
@@ -27,6 +27,7 @@ from bids_muscle.dataset.records import (
     remove_session_record,
     write_session_record,
 )
+from bids_muscle.dataset.sessions import read_person
 from bids_muscle.dataset.spine_maps import SpineMaps, find_spine_maps, read_label_names
 from bids_muscle.errors import MissingInputError, Problem, TemporaryError, problem_of
 from bids_muscle.files import file_sha256, how_to_fetch
@@ -384,7 +385,9 @@ def _compute_loads(
 
     # Of several axial scans of a session the first counts.
     levels = next((each for each in muscles if each.parent == path.parent), None)
-    info = read_participant_info(settings.bids_dir, participant)
+    # The folder is sub-<label>/anat, or sub-<label>/ses-<label>/anat.
+    session = path.parent.parent.name.removeprefix('ses-')
+    info = read_person(settings.bids_dir, participant, session)
     interface = ComputeLoads(
         output_dir=str(settings.output_dir),
         stem=stem,

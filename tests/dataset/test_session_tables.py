@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_muscle.dataset.sessions import read_session_info, read_visits
+from bids_muscle.dataset.sessions import read_person, read_session_info, read_visits
 
 
 def write(path: Path, *rows: tuple[str, ...]) -> None:
@@ -71,3 +71,38 @@ def test_how_a_table_was_read_is_said(tmp_path: Path) -> None:
     assert visits['01']['02'] == {'acq_time': '2020-01-01'}
     assert any('UTF-16' in each for each in remarks)
     assert any('fits no session of the dataset: 7' in each for each in remarks)
+
+
+def test_a_person_has_the_age_and_weight_of_the_session(tmp_path: Path) -> None:
+    folder = tmp_path / 'sub-01'
+    for session in ('1', '2', '3'):
+        (folder / f'ses-{session}').mkdir(parents=True)
+    write(
+        tmp_path / 'participants.tsv',
+        ('participant_id', 'sex', 'age', 'weight', 'height', 'bmi'),
+        ('sub-01', 'F', '8', '25', '125', '16'),
+    )
+    write(
+        folder / 'sub-01_sessions.tsv',
+        ('session_id', 'age', 'weight', 'height'),
+        ('ses-1', '8', 'n/a', 'n/a'),
+        ('ses-2', '018Y', '64 kg', '1.6'),
+        ('ses-3', '999', '300 stone', 'n/a'),
+    )
+    first = {'sex': 'F', 'age': '8', 'weight': '25', 'height': '125', 'bmi': '16'}
+    assert read_person(tmp_path, '01', '1') == first
+    assert read_person(tmp_path, '01', '2') == {
+        **first,
+        'age': '18',
+        'weight': '64',
+        'height': '1.6',
+        'bmi': '25',
+    }
+    assert read_person(tmp_path, '01', '3') == first
+    assert read_person(tmp_path, '01', None) == first
+    _, remarks = read_visits(tmp_path, ['01'])
+    assert any('age is impossible and set to missing for ses-3 (999)' in each for each in remarks)
+    assert any('weight is not a number' in each and 'ses-3' in each for each in remarks)
+    (tmp_path / 'sessions.json').write_text('{"age": {"Units": "months"}}')
+    assert read_person(tmp_path, '01', '2')['age'] == '8'
+    assert any('age is in months' in each for each in read_visits(tmp_path, ['01'])[1])

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from bids_muscle.anatomy.labels import load_label_table
-from bids_muscle.errors import GridMismatchError
+from bids_muscle.dataset.records import ScanRecord
+from bids_muscle.errors import GridMismatchError, MissingInputError
 from bids_muscle.reports.cohort_values import read_values
+from bids_muscle.reports.completeness import cause_table, completeness
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outliers import Outlier, robust_scores
-from bids_muscle.reports.outputs import read_scans
+from bids_muscle.reports.outputs import ScanOutputs, read_scans
 
 AddScan = Callable[..., Path]
 PROBLEM = GridMismatchError('fat.nii.gz has another grid.', 'Export it again.').problem
@@ -140,3 +142,41 @@ def test_few_values_have_no_outlier(add_scan: AddScan) -> None:
     assert not robust_scores(
         read_values(read_scans(output_dir)), ['mfi_ratio_of_means_pct']
     ).outliers
+
+
+def test_a_folder_that_failed_has_its_row_and_is_no_reason_elsewhere() -> None:
+    """What stands for the scans of a folder that cannot be read has no kind of scan."""
+
+    def scan(name: str, session: str, broken: bool = False) -> ScanOutputs:
+        who = name.split('_')[0].removeprefix('sub-')
+        problem = MissingInputError(f'/data/{name} cannot be read.', 'Mend it.').problem
+        status = 'failed' if broken else 'done'
+        record = ScanRecord(
+            participant=who,
+            session=session,
+            scan=name,
+            region=None,
+            status=status,
+            problem=problem if broken else None,
+        )
+        return ScanOutputs(record)
+
+    scans = [
+        *(scan(f'sub-01_ses-{session}_acq-T2w', session) for session in 'ab'),
+        scan('sub-01_ses-c', 'c', broken=True),
+        scan('sub-02_ses-a', 'a', broken=True),
+    ]
+    table = completeness(scans, ())
+    found = {
+        (row['participant_id'], row['session_id']): (row['status'], row['reason'].split('.')[0])
+        for row in table.to_dict('records')
+    }
+    assert len(table) == len(found)
+    assert found == {
+        ('sub-01', 'ses-a'): ('done', 'n/a'),
+        ('sub-01', 'ses-b'): ('done', 'n/a'),
+        ('sub-01', 'ses-c'): ('failed', '/data/sub-01_ses-c cannot be read'),
+        ('sub-02', 'ses-a'): ('missing', '/data/sub-02_ses-a cannot be read'),
+        ('sub-02', 'ses-b'): ('missing', 'no scan was processed'),
+    }
+    assert set(cause_table(table)['participants']) == {'sub-01', 'sub-02'}
