@@ -18,7 +18,7 @@ from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
 from bids_muscle.dataset.regions import find_region
 from bids_muscle.dataset.repeats import mark_unlike
-from bids_muscle.dataset.scaling import doubt_scales
+from bids_muscle.dataset.scaling import doubt_origins, doubt_scales
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan, ScanImage
 from bids_muscle.dataset.witnesses import Entities, ImageGroup, join_partners, settle, word
 from bids_muscle.errors import (
@@ -260,8 +260,8 @@ def _make_scan(
     unclear = not spine and any(match.unclear for match, _ in group.members)
     if unclear:
         warnings.append(f'The contrast of {sources[0].path.name} is not known: {_UNCLEAR}.')
-    scaled = doubt_scales(images, echoes)
-    warnings += [f'{scaled}.'] if scaled else []
+    doubt = doubt_origins(images, echoes) or doubt_scales(images, echoes)
+    warnings += [f'{doubt}.'] if doubt else []
     left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
     return Scan(
         entities=entities,
@@ -279,7 +279,7 @@ def _make_scan(
         acquired=_first_text(sources, 'AcquisitionTime'),
         warnings=(*warnings, *left_out),
         problem=problem,
-        fat_doubt=_UNCLEAR if unclear else scaled,
+        fat_doubt=_UNCLEAR if unclear else doubt,
     )
 
 

@@ -486,3 +486,31 @@ def test_display_scales_of_echoes_that_differ(tiny_dataset: TinyDataset) -> None
         (scan,) = scans_of(tiny_dataset(images, sidecar, name=f'doubted{doubted}'))
         assert len(scan.echoes) == 6
         assert bool(scan.fat_doubt) == doubted
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'doubted'),
+    [
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '11:30:00'}, 'acquired 90 minutes'),
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '10:06:00'}, ''),
+        ({'AcquisitionTime': '23:58:00'}, {'AcquisitionTime': '00:02:00'}, ''),
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '00:00:00'}, ''),
+        ({'AcquisitionTime': '10:00:00'}, {}, ''),
+        ({'PatientID': 'A1'}, {'PatientID': 'B2'}, 'PatientID'),
+        ({'PatientID': 'A1'}, {'PatientID': ['A1']}, ''),
+        ({'PatientID': ['A', '1']}, {'PatientID': ''}, ''),
+    ],
+)
+@pytest.mark.parametrize('names', [BOTH, ('in', 'out')])
+def test_images_of_two_scans_have_no_fat(
+    tiny_dataset: TinyDataset,
+    names: tuple[str, str],
+    one: dict[str, object],
+    other: dict[str, object],
+    doubted: str,
+) -> None:
+    root = tiny_dataset(pair(*names), sidecars(**dict(zip(names, (one, other), strict=True))))
+    (scan,) = scans_of(root)
+    assert scan.problem is None
+    assert bool(scan.fat_doubt) == bool(doubted)
+    assert doubted in scan.fat_doubt
+    assert bool(doubted) == any('not of one scan' in warning for warning in scan.warnings)
