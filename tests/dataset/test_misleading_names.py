@@ -514,3 +514,26 @@ def test_images_of_two_scans_have_no_fat(
     assert bool(scan.fat_doubt) == bool(doubted)
     assert doubted in scan.fat_doubt
     assert bool(doubted) == any('not of one scan' in warning for warning in scan.warnings)
+
+
+def test_numbers_that_a_program_wrote_as_texts_or_lists(tiny_dataset: TinyDataset) -> None:
+    slopes = {
+        name: {'PhilipsRescaleSlope': ['0.8'], 'PhilipsScaleSlope': scale, PRECISE: '0'}
+        for name, scale in (('W', '7.53'), ('F', [2.14]))
+    }
+    (scan,) = scans_of(tiny_dataset(pair(*BOTH), sidecars(**slopes), name='philips'))
+    assert '-p n' in scan.fat_doubt
+    echoes = [f'{ANAT}echo-{n}_MEGRE' for n in range(1, 7)]
+    times = {
+        f'{name}.json': {
+            'EchoTime': f'{0.00115 * n:.5f}',
+            'MagneticFieldStrength': ['3'],
+            'BodyPart': ['LSPINE'],
+        }
+        for n, name in enumerate(echoes, 1)
+    }
+    (scan,) = find_scans(tiny_dataset(dict.fromkeys(echoes), times, name='echoes'), '01')
+    assert scan.problem is None
+    assert scan.region == 'lumbar'
+    assert scan.echo_train is not None
+    assert scan.echo_train.times_s[1] == pytest.approx(0.0023)
