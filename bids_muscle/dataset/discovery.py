@@ -15,7 +15,7 @@ from bids_muscle.dataset.folders import PARTICIPANT
 from bids_muscle.dataset.image_names import allowed, read_labels, why_unknown
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
-from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
+from bids_muscle.dataset.planes import is_sagittal, lost_gaps, plane_warnings, turned
 from bids_muscle.dataset.regions import find_region
 from bids_muscle.dataset.repeats import mark_unlike
 from bids_muscle.dataset.scaling import doubt_origins, doubt_scales
@@ -234,7 +234,8 @@ def _make_scan(
         grid = next(iter(grids.values()))
         spine = is_sagittal(grid) and not set(images) & set(DIXON)
         warnings += [] if spine else plane_warnings(grid)
-        warnings += turned(next(iter(images.values())), grid)
+        first = next(iter(images.values()))
+        warnings += [*turned(first, grid), *lost_gaps(first, grid)]
         suppressed = _fat_suppressed(images)
         warnings += [
             f'{name} is fat-suppressed, so fat cannot be measured by thresholds.'

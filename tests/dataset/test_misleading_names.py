@@ -537,3 +537,25 @@ def test_numbers_that_a_program_wrote_as_texts_or_lists(tiny_dataset: TinyDatase
     assert scan.region == 'lumbar'
     assert scan.echo_train is not None
     assert scan.echo_train.times_s[1] == pytest.approx(0.0023)
+
+
+@pytest.mark.parametrize(
+    ('sidecar', 'said'),
+    [
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 5}, True),
+        ({'SliceThickness': '4', 'SpacingBetweenSlices': ['5']}, True),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 5, 'MRAcquisitionType': '3D'}, False),
+        ({'SliceThickness': 3.2, 'SpacingBetweenSlices': 4}, False),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 4}, False),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 0.4}, False),
+        ({'SliceThickness': 6, 'SpacingBetweenSlices': 7}, False),
+        ({'SliceThickness': 4}, False),
+        ({'SliceThickness': 'thick', 'SpacingBetweenSlices': [4, 5]}, False),
+    ],
+)
+def test_gaps_between_slices_that_the_header_has_lost(
+    tiny_dataset: TinyDataset, sidecar: dict[str, object], *, said: bool
+) -> None:
+    (scan,) = scans_of(tiny_dataset({f'{ANAT}T2w': None}, {f'{ANAT}T2w.json': sidecar}))
+    assert scan.problem is None
+    assert any('too small by 20 %' in warning for warning in scan.warnings) == said
