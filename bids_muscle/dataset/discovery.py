@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_muscle.anatomy.labels import SPINE
+from bids_muscle.anatomy.labels import REGIONS, SPINE
 from bids_muscle.dataset.bidsignore import is_image_ignored
 from bids_muscle.dataset.contrasts import ContrastRule, classify, load_contrast_rules
 from bids_muscle.dataset.folders import PARTICIPANT
@@ -250,6 +250,11 @@ def _make_scan(
     own_region = find_region(
         (image.metadata for image in sources), labels.get('ses'), labels.get('acq')
     )
+    if not spine and {region, own_region} == set(REGIONS):
+        warnings.append(
+            f'{name} is measured as {region}, as --region says, but its sidecar or a label says '
+            f'{own_region}. Check which region it shows.'
+        )
     region = region or own_region or otherwise
     if spine:
         region = SPINE

@@ -487,6 +487,7 @@ def test_display_scales_of_echoes_that_differ(tiny_dataset: TinyDataset) -> None
         assert len(scan.echoes) == 6
         assert bool(scan.fat_doubt) == doubted
 
+
 @pytest.mark.parametrize(
     ('one', 'other', 'doubted'),
     [
@@ -559,3 +560,22 @@ def test_gaps_between_slices_that_the_header_has_lost(
     (scan,) = scans_of(tiny_dataset({f'{ANAT}T2w': None}, {f'{ANAT}T2w.json': sidecar}))
     assert scan.problem is None
     assert any('too small by 20 %' in warning for warning in scan.warnings) == said
+
+
+@pytest.mark.parametrize(
+    ('label', 'sidecar', 'said'),
+    [
+        ('ses-neck', {}, True),
+        ('ses-1', {'BodyPartExamined': 'CSPINE'}, True),
+        ('ses-neck', {'BodyPartExamined': 'LSPINE'}, False),
+        ('ses-1', {'BodyPartExamined': 'SHOULDER'}, False),
+        ('ses-1', {}, False),
+    ],
+)
+def test_a_region_that_contradicts_the_dataset(
+    tiny_dataset: TinyDataset, label: str, sidecar: dict[str, object], *, said: bool
+) -> None:
+    name = f'sub-01/{label}/anat/sub-01_{label}_T2w'
+    (scan,) = scans_of(tiny_dataset({name: None}, {f'{name}.json': sidecar}))
+    assert scan.region == 'lumbar'
+    assert any('--region' in warning for warning in scan.warnings) == said
