@@ -15,10 +15,10 @@ from bids_muscle.dataset.folders import PARTICIPANT
 from bids_muscle.dataset.image_names import allowed, read_labels, why_unknown
 from bids_muscle.dataset.index import Filters, IndexedImage, index_participant
 from bids_muscle.dataset.names import ENTITIES
-from bids_muscle.dataset.planes import is_sagittal, plane_warnings, turned
+from bids_muscle.dataset.planes import is_sagittal, lost_gaps, plane_warnings, turned
 from bids_muscle.dataset.regions import find_region
 from bids_muscle.dataset.repeats import mark_unlike
-from bids_muscle.dataset.scaling import doubt_scales
+from bids_muscle.dataset.scaling import doubt_origins, doubt_scales
 from bids_muscle.dataset.scan import DIXON, Contrast, Scan, ScanImage
 from bids_muscle.dataset.witnesses import Entities, ImageGroup, join_partners, settle, word
 from bids_muscle.errors import (
@@ -234,7 +234,8 @@ def _make_scan(
         grid = next(iter(grids.values()))
         spine = is_sagittal(grid) and not set(images) & set(DIXON)
         warnings += [] if spine else plane_warnings(grid)
-        warnings += turned(next(iter(images.values())), grid)
+        first = next(iter(images.values()))
+        warnings += [*turned(first, grid), *lost_gaps(first, grid)]
         suppressed = _fat_suppressed(images)
         warnings += [
             f'{name} is fat-suppressed, so fat cannot be measured by thresholds.'
@@ -266,8 +267,8 @@ def _make_scan(
     unclear = not spine and any(match.unclear for match, _ in group.members)
     if unclear:
         warnings.append(f'The contrast of {sources[0].path.name} is not known: {_UNCLEAR}.')
-    scaled = doubt_scales(images, echoes)
-    warnings += [f'{scaled}.'] if scaled else []
+    doubt = doubt_origins(images, echoes) or doubt_scales(images, echoes)
+    warnings += [f'{doubt}.'] if doubt else []
     left_out = dict.fromkeys(warning for image in sources for warning in image.warnings)
     return Scan(
         entities=entities,
@@ -285,7 +286,7 @@ def _make_scan(
         acquired=_first_text(sources, 'AcquisitionTime'),
         warnings=(*warnings, *left_out),
         problem=problem,
-        fat_doubt=_UNCLEAR if unclear else scaled,
+        fat_doubt=_UNCLEAR if unclear else doubt,
     )
 
 

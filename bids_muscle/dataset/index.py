@@ -16,6 +16,7 @@ from bids_muscle.dataset.names import ENTITIES
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.errors import PARSE_ERRORS, MissingInputError, Problem, UsageError
 from bids_muscle.files import how_to_fetch, is_folder, read_small
+from bids_muscle.tables import number
 
 if TYPE_CHECKING:
     from bids.layout import Entity
@@ -38,6 +39,16 @@ _MOST_FOLDERS = 3
 #: A whole number with more digits does not fit into a number of a computer.
 _MOST_DIGITS = 300
 
+#: Keys of sidecars whose values are numbers.
+_NUMBERS = (
+    'EchoTime',
+    'MagneticFieldStrength',
+    'PhilipsRescaleSlope',
+    'PhilipsScaleSlope',
+    'SliceThickness',
+    'SpacingBetweenSlices',
+    'UsePhilipsFloatNotDisplayScaling',
+)
 #: Labels of ``part-`` as BIDS has them.
 _NO_MAGNITUDE = ('phase', 'real', 'imag')
 
@@ -361,4 +372,18 @@ def _read_sidecar(path: Path) -> Mapping[str, Any] | str:
         return f'it is not JSON ({error})'
     if not isinstance(content, dict):
         return 'it is not a JSON object'
-    return {key: value for key, value in content.items() if value is not None}
+    return {key: _plain(key, value) for key, value in content.items() if value is not None}
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a value that a program wrote as a list of one, or a number that it wrote as text.
+
+    Examples
+    --------
+    >>> _plain('EchoTime', ['0.00246']), _plain('BodyPart', ['LSPINE']), _plain('EchoTime', 'x')
+    (0.00246, 'LSPINE', 'x')
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    found = number(value) if key in _NUMBERS and isinstance(value, str) else None
+    return value if found is None else found

@@ -12,6 +12,8 @@ _THICK_SLICE_RATIO = 1.5
 #: A scan of equal voxels is sagittal where it is no wider than this, mm, and this share of its
 #: other extents: muscles of both sides are not in it.
 _SLAB_MM, _SLAB_SHARE = 130.0, 0.6
+#: Slices lie apart by more than their thickness, or by just that, up to this share of it.
+_GAP = 0.02
 #: Headers and sidecars that differ by more than this angle do not describe the same scan.
 _TURNED_DEG = 10.0
 
@@ -79,4 +81,28 @@ def turned(image: IndexedImage, grid: VoxelGrid) -> list[str]:
         f'The slices of {image.path.name} are rotated by {angle:.0f} degrees between its header '
         'and ImageOrientationPatientDICOM in its sidecar. The header is used. Check left and '
         'right.'
+    ]
+
+
+def lost_gaps(image: IndexedImage, grid: VoxelGrid) -> list[str]:
+    """Warn where the header has slices as far apart as they are thick, and the sidecar farther.
+
+    Programs that take the thickness of a slice for the distance of two make volumes and lengths
+    too small by the gaps. Slices of 3-D scans have none, whatever their sidecars say.
+    """
+    keys = ('SliceThickness', 'SpacingBetweenSlices')
+    values = [image.metadata.get(key) for key in keys]
+    if image.metadata.get('MRAcquisitionType') == '3D' or not all(
+        isinstance(value, int | float) and value > 0 for value in values
+    ):
+        return []
+    thick, apart = (float(value) for value in values if value is not None)
+    stored = max(grid.zooms)
+    if apart <= (1 + _GAP) * thick or abs(stored - thick) > _GAP * thick:
+        return []
+    return [
+        f'The slices of {image.path.name} are {stored:.3g} mm apart by its header, which is their '
+        f'thickness, and {apart:.3g} mm by SpacingBetweenSlices in its sidecar. The header is '
+        'used: if the gaps were lost, volumes and lengths are too small by '
+        f'{100 * (1 - stored / apart):.0f} %. Convert the scan again with dcm2niix.'
     ]

@@ -19,7 +19,7 @@ from bids_muscle.imaging.dixon import fat_source
 Entities = tuple[tuple[str, str], ...]
 _ORDER = [key for key, _ in ENTITIES]
 #: Images of one Dixon scan that are acquired one after the other are no further apart, s.
-_LONGEST_S = 600.0
+LONGEST_S = 600.0
 _TIME = re.compile(r'(\d{1,2}):?(\d\d):?(\d\d(?:\.\d*)?)?')
 #: How messages call the contrasts whose names are one word in file names.
 WORDS = {
@@ -165,7 +165,7 @@ def _may_be_one(one: IndexedImage, other: IndexedImage) -> bool:
     first_s, second_s = (
         seconds_of(image.metadata.get('AcquisitionTime')) for image in (one, other)
     )
-    if first_s and second_s and abs(first_s - second_s) > _LONGEST_S:
+    if first_s and second_s and abs(first_s - second_s) > LONGEST_S:
         return False
     try:
         reconcile_grids({image.path.name: read_grid(image.path) for image in (one, other)})

@@ -12,6 +12,7 @@ from bids_muscle.dataset.sessions import RawVisits
 from bids_muscle.errors import BadDataError
 from bids_muscle.reports.cohort import People, recorded_people, session_name
 from bids_muscle.reports.cohort_values import CohortValues, read_values
+from bids_muscle.reports.copies import mark_copies
 from bids_muscle.reports.exclusions import apply_exclusions, read_exclusions
 from bids_muscle.reports.outputs import ScanOutputs, segmentations
 from bids_muscle.reports.parts import settle_parts
@@ -107,8 +108,8 @@ class Cohort:
         All ratings, also those of other segmentations.
     review
         What follows from the ratings; None without any.
-    unknown
-        Sentences about what the list of exclusions names and is not here.
+    remarks
+        Sentences about what the list of exclusions names and is not here, and about copies.
     """
 
     scans: Sequence[ScanOutputs]
@@ -118,7 +119,7 @@ class Cohort:
     unusable: Sequence[str]
     ratings: Sequence[Rating]
     review: CohortReview | None
-    unknown: Sequence[str]
+    remarks: Sequence[str]
 
     @cached_property
     def values(self) -> CohortValues:
@@ -171,14 +172,15 @@ def settle_cohort(
     unknown: list[str] = []
     if options.exclude:
         scans, unknown = apply_exclusions(read_exclusions(options.exclude), scans)
-        for sentence in unknown:
-            print(f'bids_muscle: {sentence}', file=sys.stderr)
     ratings = read_ratings([*options.ratings, *saved_ratings(output_dir)])
     review = None
     if ratings or options.ratings:
         review = merge_ratings(ratings, segmentations(scans))
         scans = [replace(scan, verdict=review.verdicts.get(scan.record.scan)) for scan in scans]
+    scans, copies = mark_copies(scans)
     scans = settle_parts(scans)
+    for sentence in (*unknown, *copies):
+        print(f'bids_muscle: {sentence}', file=sys.stderr)
     visits = _visits(scans, raw.visits)
     order = order_sessions(visits, options.session_order)
     scans = [_of_today(scan, raw.people, visits) for scan in scans]
@@ -190,7 +192,7 @@ def settle_cohort(
         unusable=raw.unusable,
         ratings=ratings,
         review=review,
-        unknown=unknown,
+        remarks=[*unknown, *copies],
     )
 
 

@@ -197,7 +197,7 @@ def _cohort_context(
     scans = cohort.scans
     return {
         'summary': _summary(scans, expected, cohort.unusable),
-        'notes': [*remarks, *cohort.unknown, *mixed(cohort.values), *cohort.order.notes],
+        'notes': [*remarks, *cohort.remarks, *mixed(cohort.values), *cohort.order.notes],
         'models': models_of(scans),
         'order': cohort.order_text,
         'unusable': name_some(cohort.unusable),

@@ -19,7 +19,7 @@ from bids_muscle.reports.page import main_measures
 from bids_muscle.reports.rows import text_of
 
 #: To be raised with each change of what is kept, or how.
-FORMAT = 4
+FORMAT = 5
 #: A file that changed so shortly before it was read may change again and look the same (s).
 SETTLED_S = 2.0
 #: Fields of a record that are the same for many scans.
@@ -27,7 +27,7 @@ COMMON = ('model', 'versions', 'processing')
 #: The figures that the review page shows.
 SHOWN = ('thumbnail', 'segmentation', 'slices', 'extent')
 #: What of a record the group level does not use; lists of files make up most of it.
-_UNUSED = ('outputs', 'steps', 'fingerprint', 'prepared', 'images_sha256')
+_UNUSED = ('outputs', 'steps', 'fingerprint', 'prepared')
 #: Endings of files whose content is read; of others it matters that they are there.
 _READ = ('.json', '.tsv', '_dseg.nii.gz', '.zip')
 

@@ -486,3 +486,96 @@ def test_display_scales_of_echoes_that_differ(tiny_dataset: TinyDataset) -> None
         (scan,) = scans_of(tiny_dataset(images, sidecar, name=f'doubted{doubted}'))
         assert len(scan.echoes) == 6
         assert bool(scan.fat_doubt) == doubted
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'doubted'),
+    [
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '11:30:00'}, 'acquired 90 minutes'),
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '10:06:00'}, ''),
+        ({'AcquisitionTime': '23:58:00'}, {'AcquisitionTime': '00:02:00'}, ''),
+        ({'AcquisitionTime': '10:00:00'}, {'AcquisitionTime': '00:00:00'}, ''),
+        ({'AcquisitionTime': '10:00:00'}, {}, ''),
+        ({'PatientID': 'A1'}, {'PatientID': 'B2'}, 'PatientID'),
+        ({'PatientID': 'A1'}, {'PatientID': ['A1']}, ''),
+        ({'PatientID': ['A', '1']}, {'PatientID': ''}, ''),
+    ],
+)
+@pytest.mark.parametrize('names', [BOTH, ('in', 'out')])
+def test_images_of_two_scans_have_no_fat(
+    tiny_dataset: TinyDataset,
+    names: tuple[str, str],
+    one: dict[str, object],
+    other: dict[str, object],
+    doubted: str,
+) -> None:
+    root = tiny_dataset(pair(*names), sidecars(**dict(zip(names, (one, other), strict=True))))
+    (scan,) = scans_of(root)
+    assert scan.problem is None
+    assert bool(scan.fat_doubt) == bool(doubted)
+    assert doubted in scan.fat_doubt
+    assert bool(doubted) == any('not of one scan' in warning for warning in scan.warnings)
+
+
+def test_numbers_that_a_program_wrote_as_texts_or_lists(tiny_dataset: TinyDataset) -> None:
+    slopes = {
+        name: {'PhilipsRescaleSlope': ['0.8'], 'PhilipsScaleSlope': scale, PRECISE: '0'}
+        for name, scale in (('W', '7.53'), ('F', [2.14]))
+    }
+    (scan,) = scans_of(tiny_dataset(pair(*BOTH), sidecars(**slopes), name='philips'))
+    assert '-p n' in scan.fat_doubt
+    echoes = [f'{ANAT}echo-{n}_MEGRE' for n in range(1, 7)]
+    times = {
+        f'{name}.json': {
+            'EchoTime': f'{0.00115 * n:.5f}',
+            'MagneticFieldStrength': ['3'],
+            'BodyPart': ['LSPINE'],
+        }
+        for n, name in enumerate(echoes, 1)
+    }
+    (scan,) = find_scans(tiny_dataset(dict.fromkeys(echoes), times, name='echoes'), '01')
+    assert scan.problem is None
+    assert scan.region == 'lumbar'
+    assert scan.echo_train is not None
+    assert scan.echo_train.times_s[1] == pytest.approx(0.0023)
+
+
+@pytest.mark.parametrize(
+    ('sidecar', 'said'),
+    [
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 5}, True),
+        ({'SliceThickness': '4', 'SpacingBetweenSlices': ['5']}, True),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 5, 'MRAcquisitionType': '3D'}, False),
+        ({'SliceThickness': 3.2, 'SpacingBetweenSlices': 4}, False),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 4}, False),
+        ({'SliceThickness': 4, 'SpacingBetweenSlices': 0.4}, False),
+        ({'SliceThickness': 6, 'SpacingBetweenSlices': 7}, False),
+        ({'SliceThickness': 4}, False),
+        ({'SliceThickness': 'thick', 'SpacingBetweenSlices': [4, 5]}, False),
+    ],
+)
+def test_gaps_between_slices_that_the_header_has_lost(
+    tiny_dataset: TinyDataset, sidecar: dict[str, object], *, said: bool
+) -> None:
+    (scan,) = scans_of(tiny_dataset({f'{ANAT}T2w': None}, {f'{ANAT}T2w.json': sidecar}))
+    assert scan.problem is None
+    assert any('too small by 20 %' in warning for warning in scan.warnings) == said
+
+
+@pytest.mark.parametrize(
+    ('label', 'sidecar', 'said'),
+    [
+        ('ses-neck', {}, True),
+        ('ses-1', {'BodyPartExamined': 'CSPINE'}, True),
+        ('ses-neck', {'BodyPartExamined': 'LSPINE'}, False),
+        ('ses-1', {'BodyPartExamined': 'SHOULDER'}, False),
+        ('ses-1', {}, False),
+    ],
+)
+def test_a_region_that_contradicts_the_dataset(
+    tiny_dataset: TinyDataset, label: str, sidecar: dict[str, object], *, said: bool
+) -> None:
+    name = f'sub-01/{label}/anat/sub-01_{label}_T2w'
+    (scan,) = scans_of(tiny_dataset({name: None}, {f'{name}.json': sidecar}))
+    assert scan.region == 'lumbar'
+    assert any('--region' in warning for warning in scan.warnings) == said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.dataset.records import ScanRecord
 from bids_muscle.errors import GridMismatchError, MissingInputError
+from bids_muscle.reports.cohort_input import GroupOptions
 from bids_muscle.reports.cohort_values import read_values
 from bids_muscle.reports.completeness import cause_table, completeness
+from bids_muscle.reports.copies import mark_copies
 from bids_muscle.reports.group import write_group
 from bids_muscle.reports.outliers import Outlier, robust_scores
 from bids_muscle.reports.outputs import ScanOutputs, read_scans
@@ -180,3 +183,49 @@ def test_a_folder_that_failed_has_its_row_and_is_no_reason_elsewhere() -> None:
         ('sub-02', 'ses-b'): ('missing', 'no scan was processed'),
     }
     assert set(cause_table(table)['participants']) == {'sub-01', 'sub-02'}
+
+
+def test_the_images_of_one_scan_do_not_count_for_two_people(
+    add_scan: AddScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same, other = 'a' * 64, 'b' * 64
+    add_scan('01', images_sha256=same)
+    add_scan('02', images_sha256=same)
+    add_scan('03', session='pre', images_sha256=other)
+    add_scan('03', session='post', images_sha256=other)
+    add_scan('04', images_sha256='c' * 64)
+    add_scan('05', images_sha256='d' * 64)
+    add_scan('06')
+    output_dir = add_scan('07')  # of an earlier version, whose records have no checksum
+
+    def excluded(**options: Path) -> dict[str, str]:
+        write_group(output_dir, GroupOptions(**options))
+        rows = rows_of(output_dir / 'group_scans.tsv')
+        return {row['scan']: row['exclusion_reason'] for row in rows if row['excluded'] == 'yes'}
+
+    reasons = excluded()
+    first, second = 'sub-01_acq-dixon', 'sub-02_acq-dixon'
+    sessions = {f'sub-03_ses-{label}_acq-dixon' for label in ('pre', 'post')}
+    assert reasons.keys() == {first, second} | sessions
+    assert second in reasons[first]
+    assert 'which participant' in reasons[first]
+    assert all('which session' in reasons[name] for name in sessions)
+    said = f'These scans have the same images: {first}, {second}.'
+    assert said in capsys.readouterr().err
+    assert said in (output_dir / 'group.html').read_text()
+
+    wrong = tmp_path / 'wrong.tsv'
+    wrong.write_text('participant_id\treason\nsub-02\tuploaded twice\n')
+    reasons = excluded(exclude=wrong)
+    assert reasons.keys() == {second} | sessions
+    assert reasons[second] == 'uploaded twice'
+
+
+def test_a_copy_in_one_session_is_no_repeat(add_scan: AddScan) -> None:
+    output_dir = add_scan('01', images_sha256='a' * 64)
+    scans = read_scans(output_dir)
+    again = replace(scans[0], record=replace(scans[0].record, scan='sub-01_acq-dixon_run-2'))
+    marked, notes = mark_copies([*scans, again])
+    assert not marked[0].exclusion()
+    assert 'no repeat' in marked[1].exclusion()
+    assert len(notes) == 1
