@@ -64,8 +64,8 @@ def exclude_lost_slices(
     cleaned, warnings = dict(arrays), []
     for name, data in arrays.items():
         empty = ~np.nan_to_num(data).any(axis=(0, 1))
-        lost = np.flatnonzero(empty & np.any(bright, axis=0)) if not empty.all() else ()
-        if len(lost):
+        lost = np.flatnonzero(empty & np.any(bright, axis=0))
+        if lost.size and not empty.all():
             cleaned[name] = data.copy()
             cleaned[name][..., lost] = np.nan
             warnings.append(

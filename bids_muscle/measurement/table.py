@@ -152,7 +152,7 @@ def _empty_slices(signals: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Return (Z,) which slices have no signal in one of the images; None where all have none."""
     names = {'water', 'fat', 'intensity'} & signals.keys() or {'fat fraction'} & signals.keys()
     each = [np.nan_to_num(signals[name]).any(axis=(0, 1)) for name in names]
-    there = np.all(each, axis=0)
+    there: np.ndarray = np.all(each, axis=0)
     return ~there if each and there.any() else None
 
 

@@ -253,9 +253,7 @@ def plan_sessions(settings: Settings, participant: str) -> Iterator[SessionStep 
         except Exception as error:
             yield _failed(name, error, f'Joining vertebrae and muscles of {name}')
     muscles = _muscle_tables(settings, records)
-    parts = {
-        each.scan: [name for name in each.parts if name not in each.aside] for each in records
-    }
+    parts = _parts_used(records)
     for path in _tables_for_loads(settings, participant, muscles) if settings.loading else ():
         stem = path.name.removesuffix(_TABLE) if path.name.endswith(_TABLE) else _scan_of(path)
         try:
@@ -297,10 +295,14 @@ def _join_planes(
     }
     for record in (record for record in records if record.parts):
         _take_joined(record, output_dir, muscles, alignments)
+    parts = _parts_used(records)
     spines = {
         stem: table
         for stem, table in spines.items()
-        if all(_in_one_world(settings, participant, stem, Path(each)) for each in muscles.values())
+        if all(
+            _in_one_world(settings, participant, stem, Path(each), parts)
+            for each in muscles.values()
+        )
     }
     if not (spines and muscles):
         return None
@@ -337,6 +339,11 @@ def _take_joined(
     for name in used:
         del muscles[name]
     muscles[record.scan] = str(output_dir / table)
+
+
+def _parts_used(records: Sequence[ScanRecord]) -> dict[str, list[str]]:
+    """Return the parts that each joined scan is made of; none of other scans."""
+    return {each.scan: [name for name in each.parts if name not in each.aside] for each in records}
 
 
 def _muscle_tables(settings: Settings, records: Sequence[ScanRecord]) -> list[Path]:
@@ -397,20 +404,29 @@ def _compute_loads(
         person={'height_m': height_m(info), 'weight_kg': weight_kg(info), 'sex': sex(info)},
         lean=settings.loading_strength == 'lean',
         shift_mm=_shift_mm(levels, stem, parts) if levels else None,
-        in_one_world=levels is None or _in_one_world(settings, participant, stem, levels),
+        in_one_world=levels is None or _in_one_world(settings, participant, stem, levels, parts),
     )
     return _step(spine_path(stem, 'loads').stem, 'loads', interface)
 
 
-def _in_one_world(settings: Settings, participant: str, spine: str, levels: Path) -> bool:
+def _in_one_world(
+    settings: Settings,
+    participant: str,
+    spine: str,
+    levels: Path,
+    parts: Mapping[str, Sequence[str]],
+) -> bool:
     """Return whether places in the table of a spine and one of muscles can be compared.
 
-    They cannot where the header of one of the scans has no position.
+    They cannot where the header of one of the scans has no position. A joined scan has no label
+    map of its own, but its parts have.
     """
     folders = [*settings.derivatives, settings.output_dir]
     maps = (each for each in find_spine_maps(folders, participant) if each.stem == spine)
-    muscles = levels.with_name(levels.name.removesuffix(_LEVELS) + name_ending('dseg'))
-    paths = [*(path for each in maps for path in each.paths[:1]), muscles]
+    scan = _scan_of(levels)
+    ending = levels.name.removeprefix(scan).removesuffix(_LEVELS) + name_ending('dseg')
+    muscles = [levels.with_name(name + ending) for name in parts.get(scan) or [scan]]
+    paths = [*(path for each in maps for path in each.paths[:1]), *muscles[:1]]
     grids = [read_grid(path) for path in paths if path.is_file()]
     return len(grids) < 2 or in_one_world(*grids)
 

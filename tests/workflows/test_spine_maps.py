@@ -248,6 +248,20 @@ def test_places_of_a_sagittal_scan_without_position_are_not_compared(
     assert finish_sessions(settings) == []
     joined = settings.output_dir / ANAT / 'sub-01_ses-a_desc-joined_morph.tsv'
     assert joined.is_file() == located
+    # So it is where the axial scan is a part: the joined scan has no label map of its own.
+    entities = (('sub', '01'), ('ses', 'a'), ('acq', 'T2wjoined'))
+    whole = Scan(entities, 'T2w', 'lumbar', ())
+    name = str(derivative_path(whole, 'morph_levels'))
+    write_tsv(table, settings.output_dir / name)
+    record = replace(record, scan=whole.name, parts=(axial.name,), outputs=(name,))
+    write_record(record, whole, settings.output_dir)
+    steps = {
+        step.name.rpartition('_')[2]: step.interface.inputs
+        for step in plan_sessions(replace(settings, loading=True), '01')
+    }
+    assert ('morph' in steps) == located
+    assert Path(steps['loads'].levels).name.startswith(whole.name)
+    assert steps['loads'].in_one_world == located
 
 
 def test_a_session_that_is_gone_leaves_no_joined_table(settings: Settings) -> None:
