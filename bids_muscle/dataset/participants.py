@@ -234,7 +234,7 @@ def tidy(
     rows: dict[str, dict[str, str]],
     definitions: Mapping[str, Any],
     prefix: str = 'sub-',
-    whats: Sequence[str] = ('sex', 'age', 'height', 'weight', 'bmi'),
+    quantities: Sequence[str] = ('sex', 'age', 'height', 'weight', 'bmi'),
 ) -> Iterator[str]:
     """Write sex, ages and sizes so that all analyses understand them; say what was changed.
 
@@ -246,11 +246,11 @@ def tidy(
         What the JSON file beside the table says of its columns.
     prefix
         Of the labels.
-    whats
+    quantities
         What to look for.
     """
     columns = next(iter(rows.values()), {})
-    for what in whats:
+    for what in quantities:
         if (name := find_column(columns, what)) is None:
             continue
         definition = definitions.get(name)
