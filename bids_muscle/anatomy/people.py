@@ -39,12 +39,15 @@ def find_column(columns: Iterable[str], what: str) -> str | None:
     --------
     >>> [find_column(['Age (years)', 'Gender', 'agent'], what) for what in ('age', 'sex', 'bmi')]
     ['Age (years)', 'Gender', None]
+    >>> find_column(['age_m', 'height_m'], 'age'), find_column(['age_m', 'height_m'], 'height')
+    (None, 'height_m')
     """
     found: dict[str, str] = {}
     for name in columns:
         plain = name.strip().lower().removeprefix('participants_')
         found.setdefault(plain, name)
-        if match := _WITH_UNIT.fullmatch(plain):
+        # A column age_m is in months.
+        if (match := _WITH_UNIT.fullmatch(plain)) and (match[1] != 'age' or match[2][0] == 'y'):
             found.setdefault(match[1], name)
     return found.get(what, found.get(_OTHER_NAMES.get(what, what)))
 

@@ -124,14 +124,16 @@ def read_labelled(
     by_label: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for name, label in fitting.items():
         by_label[label] += by_name[name]
-    rows = {}
+    rows, doubled = {}, []
     for label, own in by_label.items():
         rows[label], differing = _join(own)
         if differing:
-            remarks.append(
-                f'{path.name} has {len(own)} rows for {prefix}{label} that differ in '
-                f'{name_some(differing)}. That is left out. Keep one row.'
-            )
+            doubled.append(f'{prefix}{label} (in {name_some(differing)})')
+    if doubled:
+        remarks.append(
+            f'{path.name} has rows that contradict each other for {name_some(doubled)}. What '
+            'differs is left out. Keep one row for each.'
+        )
     unfit = [name for name in by_name if name not in fitting]
     if labels is not None:
         remarks += _unmatched(path.name, prefix, unfit, sorted(set(labels) - set(rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ _UNITS = {
 }
 #: Units of columns that are not those of the analyses.
 _OTHER_UNITS = re.compile(r'(lbs?|pounds?|inch(es)?|in|ft|feet|foot|months?|mo|weeks?|days?)\.?')
+#: What other programs write for a number that nobody knows: -9, -99, 999.
+_CODE = re.compile(r'(-9+|99+)(\.0+)?')
 #: Files in which people keep what belongs into participants.tsv.
 _MEANT = re.compile(r'(participants?|subjects?)\.(tsv|csv|txt|xlsx?|ods)', re.IGNORECASE)
 #: How the columns begin, in lower case, that are read of a table with very many.
@@ -181,7 +184,8 @@ def _read(
     table = read_labelled(path, 'participant_id', 'sub-', labels or None, is_of_use)
     rows = {label: dict(row) for label, row in table.rows.items()}
     definitions = read_definitions(bids_dir / dataset_path('participants_json'))
-    remarks = [f'{path.name}: {each}' for each in tidy(rows, definitions)]
+    said = [*_drop_codes(rows, definitions), *tidy(rows, definitions)]
+    remarks = [f'{path.name}: {each}' for each in said]
     if not path.is_file():
         remarks += _misnamed(bids_dir)
     return Labelled(rows, (*table.remarks, *remarks))
@@ -230,7 +234,7 @@ def tidy(
     rows: dict[str, dict[str, str]],
     definitions: Mapping[str, Any],
     prefix: str = 'sub-',
-    whats: Sequence[str] = ('sex', 'age', 'height', 'weight', 'bmi'),
+    quantities: Sequence[str] = ('sex', 'age', 'height', 'weight', 'bmi'),
 ) -> Iterator[str]:
     """Write sex, ages and sizes so that all analyses understand them; say what was changed.
 
@@ -242,11 +246,11 @@ def tidy(
         What the JSON file beside the table says of its columns.
     prefix
         Of the labels.
-    whats
+    quantities
         What to look for.
     """
     columns = next(iter(rows.values()), {})
-    for what in whats:
+    for what in quantities:
         if (name := find_column(columns, what)) is None:
             continue
         definition = definitions.get(name)
@@ -257,6 +261,38 @@ def tidy(
                 row[name] = MISSING
             yield f'{name} is in {unit} and is not used. Give years, m or cm, and kg.'
         yield from _tidy_column(rows, name, what, definition, prefix)
+
+
+def _drop_codes(rows: dict[str, dict[str, str]], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """Write what is missing as such where a code stands for it that has no name; say so."""
+    columns = next(iter(rows.values()), {})
+    known = {find_column(columns, what) for what in ('sex', 'site', *_UNITS)}
+    for name in (name for name in columns if name not in known):
+        definition = definitions.get(name)
+        levels = definition.get('Levels') if isinstance(definition, dict) else None
+        codes = _missing_codes({row[name] for row in rows.values()}) - set(levels or ())
+        for row in rows.values() if codes else ():
+            row[name] = MISSING if row[name] in codes else row[name]
+        if codes:
+            yield f'{name} is read as missing where it is {name_some(sorted(codes))}.'
+
+
+def _missing_codes(cells: Collection[str]) -> set[str]:
+    """Return the cells that stand for a missing number, as no other one is nearly as far out.
+
+    Examples
+    --------
+    >>> sorted(_missing_codes(['3', '-999', '10', '99'])), _missing_codes(['-9', '-5', '99', '80'])
+    (['-999', '99'], set())
+    """
+    codes = {cell for cell in cells if _CODE.fullmatch(cell)}
+    others = [value for cell in cells if cell not in codes and (value := number(cell)) is not None]
+    low, high = min(others, default=0.0), max(others, default=math.inf)
+    return {
+        cell
+        for cell in codes
+        if (float(cell) / 9 < low if cell[0] == '-' else high < float(cell) / 9)
+    }
 
 
 def _tidy_column(

@@ -148,8 +148,8 @@ def repeats_of(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame | N
 def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) -> pd.DataFrame:
     """Return sex, site and covariates by participant; missing where nobody or nothing tells.
 
-    Column names may be written in any case. Without ``bmi`` it is computed from ``weight`` in kg
-    and ``height`` in cm or m.
+    Column names may be written in any case. Who has no ``bmi`` gets that of ``weight`` in kg and
+    ``height`` in cm or m.
 
     Parameters
     ----------
@@ -176,12 +176,15 @@ def participants(table: pd.DataFrame, covariates: Sequence[str] = COVARIATES) ->
 
     people = pd.DataFrame(index=rows.index)
     people['sex'] = [sex_of(str(word)) for word in column('sex')]
-    people['site'] = column('site').astype(object).replace(MISSING, np.nan).to_numpy()
+    site = column('site').astype(object).replace(MISSING, np.nan)
+    # Spellings that differ in case are one site, called as most people have it.
+    core = site.map(lambda name: str(name).casefold(), na_action='ignore')
+    people['site'] = site.groupby(core).transform(lambda names: names.mode().iloc[0])
     for name in covariates:
         people[name] = numbers(name.lower()).to_numpy()
-    if 'bmi' in covariates and people['bmi'].isna().all():
+    if 'bmi' in covariates and people['bmi'].isna().any():
         bmi = numbers('weight') / possible('height', numbers('height')) ** 2
-        people['bmi'] = possible('bmi', bmi).to_numpy()
+        people['bmi'] = people['bmi'].fillna(possible('bmi', bmi))
     return people
 
 

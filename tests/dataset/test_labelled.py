@@ -71,10 +71,15 @@ def test_doubled_rows_are_joined_where_they_agree(tmp_path: Path) -> None:
     table = _read(tmp_path, text, ('01',))
     assert table.rows == {'01': {'age': 'n/a', 'sex': 'F', 'bmi': '22'}}
     assert table.remarks == (
-        'participants.tsv has 2 rows for sub-01 that differ in age. That is left out. '
-        'Keep one row.',
+        'participants.tsv has rows that contradict each other for sub-01 (in age). What differs '
+        'is left out. Keep one row for each.',
     )
     assert _read(tmp_path, 'participant_id\tage\nsub-01\t3\nsub-01\t3\n', ('01',)).remarks == ()
+    # One sentence for a table with a row for each session of everybody.
+    labels = [f'{k:02d}' for k in range(30)]
+    rows = ''.join(f'sub-{label}\t{age}\n' for label in labels for age in (30, 31))
+    [remark] = _read(tmp_path, f'participant_id\tage\n{rows}', labels).remarks
+    assert 'sub-09 (in age) and 20 more' in remark
 
 
 @pytest.mark.parametrize(

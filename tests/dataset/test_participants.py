@@ -123,6 +123,40 @@ def test_units_that_are_not_ours_are_not_taken_for_them(tmp_path: Path) -> None:
     assert 'weight is in lbs' in table.remarks[0]
 
 
+def test_codes_for_what_is_missing_are_no_numbers(tmp_path: Path) -> None:
+    """A code with a name stays, and so does a number that others come close to."""
+    lines = [
+        'participant_id\tpain\tscore\tz\tstage\tdose\tsite',
+        'sub-01\t3\t-9\t-0.5\t1\t80\t1',
+        'sub-02\t-999\t5\t-999.0\t9\t99\t99',
+        'sub-03\t999\t12\t1.5\t-9\t50\t2',
+    ]
+    root = _dataset(
+        tmp_path,
+        '\n'.join(lines),
+        *('01', '02', '03'),
+        definitions={'stage': {'Levels': {'1': 'early', '9': 'late', '-9': 'other'}}},
+    )
+    table = read_participants(root)
+    cells = {
+        name: [table.rows[label][name] for label in ('01', '02', '03')]
+        for name in ('pain', 'score', 'z', 'stage', 'dose', 'site')
+    }
+    assert cells == {
+        'pain': ['3', 'n/a', 'n/a'],
+        'score': ['n/a', '5', '12'],
+        'z': ['-0.5', 'n/a', '1.5'],
+        'stage': ['1', '9', '-9'],
+        'dose': ['80', '99', '50'],
+        'site': ['1', '99', '2'],
+    }
+    assert table.remarks == (
+        'participants.tsv: pain is read as missing where it is -999, 999.',
+        'participants.tsv: score is read as missing where it is -9.',
+        'participants.tsv: z is read as missing where it is -999.0.',
+    )
+
+
 def test_a_table_of_a_spreadsheet_gives_what_it_says(tmp_path: Path) -> None:
     text = 'Subject ;Age;Sex;Height_cm;Weight;;\r\n'
     text += '1;"34,5";w;172,5;72,5;;\r\n2;40;M;;80;;\r\n;;;;;;\r\n'

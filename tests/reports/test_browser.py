@@ -726,6 +726,24 @@ def test_columns_of_the_participants_filter_split_and_colour(
     assert_valid(page)
 
 
+def test_two_of_many_sites_never_look_the_same(
+    visit: Callable[[Path], Page], add_scan: AddScan
+) -> None:
+    """What has no look of its own is grey."""
+    for number in range(25):
+        output_dir = add_scan(
+            f'{number:02d}', pictures=None, participant_info={'site': f'S{number:02d}'}
+        )
+    page = visit(write_group(output_dir)[-1])
+    page.select_option('#colour', 'site')
+    looks = page.locator('#distribution .legend .dot').evaluate_all(
+        """dots => dots.map(dot => dot.tagName + dot.getAttribute("fill")
+          + (dot.getAttribute("d") || "").length)"""
+    )
+    assert len(set(looks)) == len(looks) == 25
+    assert ['#999999' in each for each in looks] == [False] * 24 + [True]
+
+
 #: The texts of a chart that do not lie within it.
 CUT_OFF = """svg => [...svg.querySelectorAll('text')].filter(text => {
   const [box, room] = [text.getBBox(), svg.viewBox.baseVal];

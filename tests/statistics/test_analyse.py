@@ -202,6 +202,15 @@ def test_spellings_of_sex_and_the_body_mass_index() -> None:
     assert people['bmi'].iloc[2:4].isna().all()  # 18 cm is no height, and 68 cm none of an adult
     assert people['bmi'].iloc[4] == pytest.approx(12 / 0.9**2)
     assert people['age'].fillna(-1).tolist() == [30, -1, -1, 40, 2]
+    # Who lacks the index is not lost where others have theirs.
+    some = participants(table.assign(bmi=['n/a', '30', 'n/a', 'n/a', 'n/a']))['bmi']
+    assert some.iloc[:2].tolist() == [pytest.approx(65 / 1.7**2), 30]
+    assert some.iloc[2:4].isna().all()
+    sites = participants(table.assign(Site=['Ulm', 'Bonn', 'ulm', 'Ulm', 'n/a']))['site']
+    assert sites.fillna('?').tolist() == ['Ulm', 'Bonn', 'Ulm', 'Ulm', '?']
+    assert participants(table.assign(Site='n/a'))['site'].isna().all()
+    # Months are no years.
+    assert participants(table.rename(columns={'Age': 'age_m'}))['age'].isna().all()
 
 
 def test_a_formula_may_use_every_measure_and_column() -> None:

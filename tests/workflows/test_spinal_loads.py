@@ -173,7 +173,7 @@ def test_muscles_of_any_model_count(folder: Path) -> None:
 
 
 @needs_opensim
-@pytest.mark.parametrize('change', ['table', 'weight', 'strength', 'output'])
+@pytest.mark.parametrize('change', ['table', 'weight', 'session', 'strength', 'output'])
 def test_loads_are_computed_again_when_something_has_changed(folder: Path, change: str) -> None:
     settings = make_settings(folder, loading=True)
     ran: list[str] = []
@@ -185,6 +185,10 @@ def test_loads_are_computed_again_when_something_has_changed(folder: Path, chang
     elif change == 'weight':
         people = folder / 'participants.tsv'
         people.write_text(people.read_text().replace('60', '61'))
+    elif change == 'session':
+        (folder / 'sub-01/ses-a').mkdir(parents=True)
+        weights = folder / 'sub-01/sub-01_sessions.tsv'
+        weights.write_text('session_id\tweight\nses-a\t61\n')
     elif change == 'strength':
         settings = replace(settings, loading_strength='lean')
     else:

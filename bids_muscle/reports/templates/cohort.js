@@ -121,8 +121,12 @@
   function colours(by) {
     const group = GROUPS[by];
     const names = namesOf(group, scans);
-    const look = (name) => (name === 'n/a' && names.length > 1 ? ['#999999', 'circle']
-      : [COLOURS[names.indexOf(name) % COLOURS.length], SHAPES[names.indexOf(name) % SHAPES.length]]);
+    const look = (name) => {
+      if (name === 'n/a' && names.length > 1) return ['#999999', 'circle'];
+      const k = names.indexOf(name);
+      // Colour and shape repeat together after 12 groups, so that the next 12 have the next shape.
+      return k < 24 ? [COLOURS[k % 6], SHAPES[(k + Math.floor(k / 12)) % 4]] : ['#999999', 'square'];
+    };
     return { names, look, of: (scan) => look(group.of(scan)) };
   }
 
