@@ -77,6 +77,18 @@ class LabelMap:
         found = {number: table.find(name) for number, name in self.names.items()}
         return {number: label.index for number, label in found.items() if label}
 
+    def unnamed(self, data: np.ndarray, table: LabelTable) -> list[int]:
+        """Return the numbers in the map to which nothing gives a meaning, sorted.
+
+        Parameters
+        ----------
+        data
+            Its numbers, of any shape.
+        table
+            What they mean where it has no lookup table.
+        """
+        return sorted(set(np.unique(data).tolist()) - {0, *(self.names or table.by_index)})
+
 
 def translated(data: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
     """Bring the numbers of a map to others; those that are not among them become background.

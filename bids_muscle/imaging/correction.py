@@ -20,6 +20,9 @@ from bids_muscle.imaging.conform import (
     to_canonical,
 )
 
+#: How far a number that was saved with a scale may lie from a whole one.
+MOST_FRACTION = 0.25
+
 
 def read_correction(
     path: Path, native: Nifti1Image, table: LabelTable, *, may_be_empty: bool = False
@@ -76,6 +79,50 @@ def read_correction(
     img = make_image(data.astype(table.dtype), scan.affine)
     img.extra['warnings'] = warnings
     return img
+
+
+def whole_numbers(img: Nifti1Image, path: Path) -> np.ndarray:
+    """Return the numbers of a label map; what is not finite is 0.
+
+    Numbers that were saved with a scale are not whole to the last digit, and are rounded. Between
+    the labels 0 and 2 interpolation finds 1, another muscle: such a map has no right numbers.
+
+    Parameters
+    ----------
+    img
+        The map, in any voxel order.
+    path
+        Its file.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32, of the shape of `img`.
+
+    Raises
+    ------
+    BadDataError
+        If values lie between whole numbers.
+
+    Examples
+    --------
+    >>> scaled = Nifti1Image(np.float32([[[0, 1.0002, 2.9999]]]), np.eye(4))
+    >>> whole_numbers(scaled, Path('map.nii')).tolist()
+    [[[0, 1, 3]]]
+    """
+    data = np.asarray(img.dataobj)
+    if data.dtype.kind != 'f':
+        return data.astype(np.int32)
+    data = np.nan_to_num(data, posinf=0, neginf=0)
+    numbers = np.rint(data)
+    between = data[np.abs(data - numbers) > MOST_FRACTION]
+    if between.size:
+        raise BadDataError(
+            f'The label map {path} is interpolated: {between.size} voxels have values between '
+            f'whole numbers, such as {between[0]:.2f}.',
+            'Resample the original map again with nearest-neighbour interpolation.',
+        )
+    return numbers.astype(np.int32)
 
 
 def _say_lost(name: str, labels: VoxelGrid, scan: VoxelGrid, difference: str) -> str:

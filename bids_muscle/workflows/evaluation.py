@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from bids_muscle.reports.evaluation import (
 from bids_muscle.reports.overlay import draw_overlay
 from bids_muscle.statistics.evaluation import compare_maps, people_of
 from bids_muscle.statistics.slices import compare_slices
+from bids_muscle.tables import name_some
 from bids_muscle.workflows.evaluation_maps import (
     FIRST_OTHER,
     Pair,
@@ -33,6 +34,7 @@ from bids_muscle.workflows.evaluation_maps import (
     scan_columns,
     stem_of,
     table_of,
+    unreadable,
 )
 from bids_muscle.workflows.evaluation_spine import compare_spines
 
@@ -81,12 +83,14 @@ def evaluate(
     truths = find_label_maps(reference, seg, rater=raters[1])
     wanted = [each for each in truths if table_of(each) is not None]
     pairs, alone = pair_maps(readable, wanted)
-    left_out: list[str] = []
+    left_out = unreadable(truths, wanted)
     leave_out(alone, maps, left_out)
     pairs = other_files(pairs, left_out)
     rows: list[dict[str, Any]] = []
     slices: list[dict[str, Any]] = []
     lacking = Counter[str]()
+    nameless: dict[str, tuple[int, ...]] = {}
+    apart_mm: dict[str, float] = {}
     for mine, truth in pairs:
         try:
             opened = read_pair(mine, truth)
@@ -97,6 +101,10 @@ def evaluate(
             rows += both[0]
             slices += both[1]
             lacking.update(opened.lacking)
+            if opened.unnamed:
+                nameless[truth.path.name] = opened.unnamed
+            if opened.apart_mm > min(opened.spacing_mm) / 4:
+                apart_mm[truth.path.name] = opened.apart_mm
     # Each scan numbers what the label table does not know by itself.
     others = sorted({row['name'] for row in rows if row['index'] >= FIRST_OTHER})
     for row in (*rows, *slices):
@@ -107,6 +115,7 @@ def evaluate(
         'reference have it.'
         for name, count in lacking.items()
     ]
+    left_out += _doubts(nameless, apart_mm)
     names = (folder.absolute().name for folder in (predictions, reference))
     pair = (rater or name for rater, name in zip(raters, names, strict=True))
     title = f'Evaluation: {" against ".join(pair)}'
@@ -137,6 +146,22 @@ def evaluate(
         spine_page=spine_page,
     )
     return page, left_out
+
+
+def _doubts(nameless: Mapping[str, Sequence[int]], apart_mm: Mapping[str, float]) -> Iterator[str]:
+    """Say what may be wrong with pairs that were compared, by the names of their references."""
+    if nameless:
+        numbers = sorted({number for each in nameless.values() for number in each})
+        yield (
+            f'{name_some(map(str, numbers))}: the lookup tables do not name these numbers of '
+            f'{len(nameless)} pairs (first {next(iter(nameless))}). They count as background.'
+        )
+    if apart_mm:
+        farthest = max(apart_mm, key=lambda name: apart_mm[name])
+        yield (
+            f'{len(apart_mm)} references lie beside the predictions, as the headers tell, up to '
+            f'{apart_mm[farthest]:.1f} mm ({farthest}). They are compared voxel by voxel.'
+        )
 
 
 def compare_models(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,8 @@ from bids_muscle.anatomy.levels import level_of
 from bids_muscle.dataset.label_maps import LabelMap, sides_exchanged, translated
 from bids_muscle.errors import BadDataError, GridMismatchError
 from bids_muscle.imaging.conform import voxel_sizes
+from bids_muscle.imaging.correction import whole_numbers
+from bids_muscle.tables import name_some
 
 #: Numbers of structures that no label table knows begin here; colours of them, in turn.
 FIRST_OTHER = 101
@@ -35,6 +38,10 @@ class Pair:
         (4, 4) of the grid of the reference.
     lacking
         Names of the muscles of the reference that the lookup table of the test does not have.
+    unnamed
+        Numbers in either map that its lookup table does not have.
+    apart_mm
+        How far the maps lie from each other as their headers tell.
     """
 
     table: LabelTable
@@ -42,6 +49,8 @@ class Pair:
     reference: np.ndarray
     affine: np.ndarray
     lacking: tuple[str, ...] = ()
+    unnamed: tuple[int, ...] = ()
+    apart_mm: float = 0.0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -99,6 +108,22 @@ def leave_out(
         )
 
 
+def unreadable(references: Sequence[LabelMap], wanted: Sequence[LabelMap]) -> list[str]:
+    """Say which references name no muscle that is known, while others of the same name do.
+
+    Maps of other structures are called otherwise, and vertebrae and discs have their own tables.
+    """
+    segs, there = {each.entities.get('seg') for each in wanted}, {each.path for each in wanted}
+    return [
+        f'{each.path.name}: its lookup table names no known muscle'
+        f'{f" ({name_some(each.names.values())})" if each.names else ", or there is none"}.'
+        for each in references
+        if each.path not in there
+        and each.entities.get('seg') in segs
+        and not any(map(kind_of, each.names.values()))
+    ]
+
+
 def other_files(
     pairs: Sequence[tuple[LabelMap, LabelMap]], left_out: list[str]
 ) -> list[tuple[LabelMap, LabelMap]]:
@@ -130,16 +155,30 @@ def on_one_grid(mine: LabelMap, truth: LabelMap) -> list[nib.Nifti1Image]:
     Raises
     ------
     GridMismatchError
-        If they are not on the same grid.
+        If they are not on the same grid, or one of the headers is mirrored. Another origin alone
+        is let pass, since some converters set it to zero.
     """
-    images = [nib.as_closest_canonical(nib.load(each.path)) for each in (mine, truth)]
+    stored: list[Any] = [nib.load(each.path) for each in (mine, truth)]
+    images = [nib.as_closest_canonical(image) for image in stored]
     zooms, other = (voxel_sizes(image.affine) for image in images)
     if images[0].shape != images[1].shape or not np.allclose(zooms, other, rtol=0.02):
         raise GridMismatchError(
             f'{mine.path} and {truth.path} are not on the same grid.',
             'Resample one of them, or segment the scan that the reference was drawn on.',
         )
+    orders = [''.join(nib.aff2axcodes(image.affine)) for image in stored]
+    if orders[0] != orders[1] and _apart_mm(images) > min(zooms) / 2:
+        raise GridMismatchError(
+            f'{mine.path} and {truth.path} have the voxel orders {orders[0]} and {orders[1]} and '
+            f'lie {_apart_mm(images):.0f} mm apart, so one of the headers is mirrored.',
+            'Correct that header, or save the map again with the header of its image.',
+        )
     return images
+
+
+def _apart_mm(images: Sequence[nib.Nifti1Image]) -> float:
+    one, other = (image.affine[:3, 3] for image in images)
+    return float(np.linalg.norm(one - other))
 
 
 def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
@@ -151,8 +190,8 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
     Raises
     ------
     BadDataError
-        If they have nothing in common, or the reference outlines nothing of it or has its sides
-        exchanged.
+        If they have nothing in common, one is interpolated, or the reference outlines nothing of
+        it or has its sides exchanged.
     GridMismatchError
         If they are not on the same grid.
     """
@@ -183,8 +222,9 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
         )
     numbers = {label.index for label in labels}
     images = on_one_grid(mine, truth)
-    # Numbers that were saved with a scale are not whole to the last digit.
-    drawn = [np.rint(np.asarray(image.dataobj)) for image in images]
+    drawn = [
+        whole_numbers(image, each.path) for image, each in zip(images, (mine, truth), strict=True)
+    ]
     test, reference = (
         translated(data, {k: v for k, v in code.items() if v in numbers})
         for data, code in zip(drawn, codes, strict=True)
@@ -207,4 +247,10 @@ def read_pair(mine: LabelMap, truth: LabelMap) -> Pair:
         for code, number in truth.codes(whole_table).items()
         if number not in numbers and (drawn[1] == code).any()
     )
-    return Pair(table, test, reference, images[1].affine, lacking)
+    unnamed = [
+        number
+        for data, each in zip(drawn, (mine, truth), strict=True)
+        for number in each.unnamed(data, whole_table)
+    ]
+    affine = images[1].affine
+    return Pair(table, test, reference, affine, lacking, tuple(unnamed), _apart_mm(images))

@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_muscle.dataset.label_maps import LabelMap, pair_maps
 from bids_muscle.errors import BidsMuscleError
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.workflows.evaluation_maps import (
     kind_of,
     leave_out,
@@ -71,7 +72,9 @@ def _spine_rows(mine: LabelMap, truth: LabelMap, kind: str) -> list[dict[str, An
     images = on_one_grid(mine, truth)
     # In voxels both lie on one grid; places are compared on that of the reference.
     affine = images[1].affine
-    data = [np.rint(np.asarray(image.dataobj)).astype(np.int32) for image in images]
+    data = [
+        whole_numbers(image, each.path) for image, each in zip(images, (mine, truth), strict=True)
+    ]
     codes, measured = [], []
     for numbers, label_map in zip(data, (mine, truth), strict=True):
         names = {k: name for k, name in label_map.names.items() if kind_of(name) == kind}

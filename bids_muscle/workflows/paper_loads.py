@@ -68,6 +68,7 @@ def _loads(
     vertebrae: LabelMap, discs: LabelMap, muscles: LabelMap, data: Path, participant: str
 ) -> list[dict[str, object]]:
     from bids_muscle.imaging.conform import load_image, to_canonical
+    from bids_muscle.imaging.correction import whole_numbers
     from bids_muscle.imaging.levels import drawn_shares, likeliest
     from bids_muscle.measurement.images import ScanImages
     from bids_muscle.measurement.spine import measure_spine
@@ -79,7 +80,7 @@ def _loads(
     spine = measure_spine((bones, vertebrae.names), (soft, discs.names))
     axial = to_canonical(load_image(muscles.path))
     table = load_label_table('lumbar')
-    drawn = np.rint(np.asarray(axial.dataobj)).astype(int)
+    drawn = whole_numbers(axial, muscles.path)
     labels = translated(drawn, muscles.codes(table)).astype(np.uint8)
     image = nib.Nifti1Image(labels, axial.affine)
     shares, _ = drawn_shares(bones, vertebrae.names, axial.affine, labels.shape[2])

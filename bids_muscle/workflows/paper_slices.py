@@ -19,6 +19,7 @@ from bids_muscle.dataset.names import anat_path
 from bids_muscle.dataset.scan import Contrast
 from bids_muscle.dataset.writer import BIDS_VERSION, write_image, write_json, write_tsv
 from bids_muscle.imaging.conform import load_image, to_canonical
+from bids_muscle.imaging.correction import whole_numbers
 
 #: Discs through whose middle the slices go.
 DISCS = ('L4-L5', 'L5-S1')
@@ -118,8 +119,7 @@ def _write_scan(
     prepared = prepare_scan({'T2w': load_image(path)})
     image = prepared.corrected['T2w']
     muscles, bones = (
-        np.rint(np.asarray(to_canonical(load_image(m.path)).dataobj)).astype(np.int32)
-        for m in (label_map, spine)
+        whole_numbers(to_canonical(load_image(m.path)), m.path) for m in (label_map, spine)
     )
     leading = translated(muscles, label_map.codes(table)).astype(np.uint8)
     kinds = {

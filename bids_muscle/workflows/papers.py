@@ -20,6 +20,7 @@ from bids_muscle.dataset.planes import is_sagittal
 from bids_muscle.dataset.writer import BIDS_VERSION, write_image, write_json, write_tsv
 from bids_muscle.errors import MissingInputError
 from bids_muscle.imaging.conform import load_image, read_grid, to_canonical, to_native
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.workflows.paper_slices import write_slices
 
 #: Number of the first disc in the label maps of discs; vertebrae begin with 1.
@@ -231,7 +232,7 @@ def _write_muscles(
     for label_map in chosen:
         native = load_image(label_map.path)
         image = to_canonical(native)
-        codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
+        codes = whole_numbers(image, label_map.path)
         kept = {k: number for k, number in label_map.codes(table).items() if number in wanted}
         numbers = translated(codes, kept).astype(np.uint8)
         if labels.within_levels:
@@ -325,7 +326,7 @@ def _write_spines(maps: Sequence[LabelMap], labels: Labels, output: Path) -> tup
     chosen = list(_one_per_scan(usable))
     for label_map in chosen:
         image = load_image(label_map.path)
-        codes = np.rint(np.asarray(image.dataobj)).astype(np.int32)
+        codes = whole_numbers(image, label_map.path)
         kept = {k: numbers[name] for k, text in label_map.names.items() if (name := name_of(text))}
         found = translated(codes, kept).astype(np.uint8)
         write_image(nib.Nifti1Image(found, image.affine), _target(label_map, labels.seg, output))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from bids_muscle.anatomy.labels import SPINE, load_label_table
@@ -22,9 +23,14 @@ from bids_muscle.dataset.label_maps import (
 )
 from bids_muscle.dataset.scan import Contrast, Scan
 from bids_muscle.errors import BadDataError, MissingInputError, UsageError
-from bids_muscle.imaging.conform import load_image, to_canonical
+from bids_muscle.imaging.conform import load_image, to_canonical, voxel_sizes
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.segmentation.training.recipe import Recipe, Source
-from bids_muscle.segmentation.training.sources import TrainingCase, find_cases
+from bids_muscle.segmentation.training.sources import TrainingCase, find_cases, ras_affine
+from bids_muscle.tables import name_some
+
+#: How far a label map may lie from its image, as a share of the smallest voxel edge.
+MOST_APART = 0.25
 
 
 def find_all_cases(
@@ -85,16 +91,23 @@ def _bids_cases(
             'label.',
         )
     cases, unfit = [], Counter[str]()
+    nameless: dict[str, list[int]] = {}
+    apart_mm: dict[str, float] = {}
     for root, label_map, scans in _maps_with_scans(source, recipe, data, labels):
         images = [(scan, _unfit(recipe, scan)) for scan in scans]
         fitting = [scan for scan, why in images if not why]
         if fitting:
-            own = _known(source, recipe, label_map)
-            cases += [_bids_case(own, recipe, label_map, scan, root) for scan in fitting]
+            own, unnamed = _known(source, recipe, label_map)
+            nameless |= {label_map.path.name: unnamed} if unnamed else {}
+            drawn_on = [_bids_case(own, recipe, label_map, scan, root) for scan in fitting]
+            if apart := max(map(_apart_mm, drawn_on)):
+                apart_mm[label_map.path.name] = apart
+            cases += drawn_on
         else:
             unfit[images[0][1]] += 1
     for why, count in sorted(unfit.items()):
         report(f'{count} label maps of the source {source.name} are not used: {why}')
+    _report_doubts(source, nameless, apart_mm, report)
     if labels:
         known = {participant for root in data for participant in list_participants(root)}
         drawn = {
@@ -121,6 +134,29 @@ def _bids_cases(
             f'Give the right --data folder, or exclude the source with --exclude {source.name}.',
         )
     return cases
+
+
+def _report_doubts(
+    source: Source,
+    nameless: Mapping[str, Sequence[int]],
+    apart_mm: Mapping[str, float],
+    report: Callable[[str], None],
+) -> None:
+    """Say which label maps are used although something about them may be wrong."""
+    if nameless:
+        numbers = sorted({number for each in nameless.values() for number in each})
+        report(
+            f'{len(nameless)} label maps of the source {source.name} have numbers that their '
+            f'lookup table does not name: {name_some(map(str, numbers))} (first in '
+            f'{next(iter(nameless))}). They count as background.'
+        )
+    if apart_mm:
+        farthest = max(apart_mm, key=lambda name: apart_mm[name])
+        report(
+            f'{len(apart_mm)} label maps of the source {source.name} lie beside their images, as '
+            f'the headers tell, up to {apart_mm[farthest]:.1f} mm ({farthest}). They are used '
+            'voxel by voxel; check that they fit.'
+        )
 
 
 def _maps_with_scans(
@@ -165,8 +201,21 @@ def _maps_with_scans(
             yield root, label_map, fitting
 
 
-def _known(source: Source, recipe: Recipe, label_map: LabelMap) -> Source:
-    """Return the source with the classes of the network that this map has."""
+def _apart_mm(case: TrainingCase) -> float:
+    """Return how far a label map lies from its image, 0 for next to nothing."""
+    mine, its = (
+        ras_affine(nib.load(path))  # type: ignore[arg-type]
+        for path in (case.labels, next(iter(case.images.values())))
+    )
+    apart = float(np.linalg.norm(mine[:3, 3] - its[:3, 3]))
+    return apart if apart > MOST_APART * voxel_sizes(its).min() else 0.0
+
+
+def _known(source: Source, recipe: Recipe, label_map: LabelMap) -> tuple[Source, list[int]]:
+    """Return the source with the classes of the network that this map has.
+
+    And the numbers in the map that its lookup table does not name.
+    """
     table = load_label_table(recipe.region)
     classes = classes_of(recipe)
     codes = {
@@ -180,8 +229,8 @@ def _known(source: Source, recipe: Recipe, label_map: LabelMap) -> Source:
             f'names in its lookup table are {", ".join(label_map.names.values())}.',
             f'Use the names of {table.region}.tsv, or another recipe.',
         )
-    image = to_canonical(load_image(label_map.path))
-    numbers = np.rint(np.nan_to_num(image.get_fdata(dtype=np.float32))).astype(int)
+    image = to_canonical(load_image(label_map.path, may_be_empty=True))
+    numbers = whole_numbers(image, label_map.path)
     if sides_exchanged(translated(numbers, label_map.codes(table)), table):
         raise BadDataError(
             f'The label map {label_map.path} has its sides exchanged: all muscles that its lookup '
@@ -195,13 +244,15 @@ def _known(source: Source, recipe: Recipe, label_map: LabelMap) -> Source:
             f'numbers {", ".join(map(str, codes))} of its lookup table.',
             'Segment the muscles, remove the map, or correct the lookup table.',
         )
+    unnamed = set(label_map.unnamed(numbers, table)) - {*source.unknown, *source.tissues}
     # A muscle that nobody outlined in this map is not background: it is not asked for.
-    return replace(
+    own = replace(
         source,
         labels=label_map.path.name,
         codes=codes,
         annotated=tuple(sorted({codes[code] for code in drawn})),
     )
+    return own, sorted(unnamed)
 
 
 def classes_of(recipe: Recipe) -> dict[int, int]:

@@ -284,6 +284,48 @@ def test_a_map_with_exchanged_sides_is_not_learned_from_nor_a_reference(
     assert 'sides exchanged' in capsys.readouterr().err
 
 
+def test_label_maps_of_a_careless_site_are_told(
+    train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Numbers without a name, headers beside the image or mirrored, interpolated labels."""
+    first, second, third = sorted((bids / 'derivatives/manual').glob('sub-*/anat/*.nii.gz'))
+    image = nib.load(first)
+    codes = np.asarray(image.dataobj).copy()
+    codes[codes == 3] = 101  # left erector spinae
+    half_a_voxel = image.affine.copy()
+    half_a_voxel[0, 3] += 1.5
+    nib.save(nib.Nifti1Image(codes, half_a_voxel), first)
+    assert train('--iterations', '1') == ExitCode.OK
+    said = capsys.readouterr().out
+    assert f'does not name: 101 (first in {first.name}). They count as background' in said
+    assert f'up to 1.5 mm ({first.name})' in said
+    net = predict(bids, 'net', 1)
+    # A program that turned the voxels of one map, but not its header: up is down.
+    image = nib.load(second)
+    nib.save(nib.Nifti1Image(image.dataobj, image.affine @ np.diag([1, 1, -1, 1])), second)
+    mixed = np.asarray(nib.load(third).dataobj).astype(np.float32)
+    save(third, (mixed + np.roll(mixed, 1, axis=1)) / 2)
+    assert evaluate(bids, net, tmp_path / 'eval') == ExitCode.OK
+    said = capsys.readouterr().err
+    assert '101: the lookup tables do not name these numbers of 1 pairs' in said
+    assert f'up to 1.5 mm ({first.name})' in said
+    assert f'{second.name}: ' in said and 'RAS and RAI and lie 16 mm apart' in said
+    assert f'{third.name}: ' in said and 'is interpolated' in said
+    rows = pd.read_csv(tmp_path / 'eval/evaluation.tsv', sep='\t')
+    assert set(rows['participant_id']) == {'sub-1'}
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    assert f'{third.name} is interpolated' in capsys.readouterr().err
+    save(third, np.zeros_like(codes))  # begun, and left for another day
+    assert train('--iterations', '1') == ExitCode.BAD_DATA
+    assert f'{third.name} is empty: it contains none of the' in capsys.readouterr().err
+    # One reader wrote the names in another language.
+    lookup = Path(str(third).replace('.nii.gz', '.tsv'))
+    lookup.write_text('index\tname\n7\tlinker Multifidus\n5\trechter Multifidus\n')
+    assert evaluate(bids, net, tmp_path / 'again') == ExitCode.OK
+    said = capsys.readouterr().err
+    assert f'{third.name}: its lookup table names no known muscle (linker Multifidus, r' in said
+
+
 def test_a_split_is_of_people_whatever_they_are_called(
     train: Train, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -95,7 +95,7 @@ def test_a_training_step_stays_on_its_device(
         torch.arange(2 * classes - 2).view(2, -1) > 3,
     )
     with Watch(), ALL:
-        state = trainer._start(recipe, tmp_path / 'none', 'meta', {})
+        state = trainer._start(recipe, tmp_path / 'none', 'meta', {'data': '', 'images': ''})
         trainer._step(state, recipe, make_loss(recipe), batch, 'meta', 0.1)
         trainer._average(state.averaged, state.network, 0.9)
     assert all(parameter.is_meta for parameter in state.network.parameters())

@@ -25,6 +25,7 @@ from bids_muscle.errors import (
     UsageError,
 )
 from bids_muscle.files import file_sha256
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.training.recipe import Source
 
@@ -286,7 +287,7 @@ def _read_planes(path: Path, source: Source) -> PlaneSet:
 def _from_volume(case: TrainingCase, center_labels: Sequence[int], plane: str) -> PlaneSet:
     source, axes = case.source, AXES[plane]
     image = nib.as_closest_canonical(nib.load(case.labels))
-    codes = np.rint(np.asarray(image.dataobj)).astype(np.int32).transpose(axes)
+    codes = whole_numbers(image, case.labels).transpose(axes)
     zooms = [float(image.header.get_zooms()[axis]) for axis in axes[:2]]
     labels = recode(codes, source)
     wanted = [label for label in center_labels if label in source.annotated]
@@ -355,6 +356,12 @@ def load_images(case: TrainingCase) -> dict[str, np.ndarray]:
     return {k: v / max(float(np.percentile(v, 99.5)), 1e-6) for k, v in volumes.items()}
 
 
+def ras_affine(img: nib.Nifti1Image) -> np.ndarray:
+    """Return the (4, 4) affine of an image in RAS+ order, from its header alone."""
+    affine: np.ndarray = img.affine @ inv_ornt_aff(io_orientation(img.affine), img.shape[:3])
+    return affine
+
+
 def _check_grid(
     case: TrainingCase, drawn: nib.Nifti1Image, image: nib.Nifti1Image, shape: tuple[int, ...]
 ) -> None:
@@ -364,17 +371,14 @@ def _check_grid(
     axes as well one of the headers is mirrored, and left would be taught as right.
     """
     # From the headers alone: the voxels are read elsewhere.
-    orders = [io_orientation(img.affine) for img in (drawn, image)]
-    mine, its = (
-        img.affine @ inv_ornt_aff(order, img.shape[:3])
-        for img, order in zip((drawn, image), orders, strict=True)
-    )
+    mine, its = ras_affine(drawn), ras_affine(image)
     steps, its_steps = mine[:3, :3], its[:3, :3]
     turned = np.linalg.norm(steps - its_steps, axis=0) > 0.05 * np.linalg.norm(its_steps, axis=0)
     apart = np.linalg.norm(mine[:3, 3] - its[:3, 3])
     axes, its_axes = (nib.aff2axcodes(img.affine) for img in (drawn, image))
     mirrored = axes != its_axes and apart > np.linalg.norm(its_steps, axis=0).min() / 2
-    drawn_shape = tuple(drawn.shape[axis] for axis in np.argsort(orders[0][:, 0]))
+    order = np.argsort(io_orientation(drawn.affine)[:, 0])
+    drawn_shape = tuple(drawn.shape[axis] for axis in order)
     if drawn_shape != shape or turned.any() or mirrored:
         raise BadDataError(
             f'The label map {case.labels} is not on the grid of {image.get_filename()}: '

@@ -326,7 +326,15 @@ def _start(recipe: Recipe, checkpoint: Path, device: str, digests: Mapping[str, 
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     scaler = torch.amp.GradScaler('cuda', enabled=device.startswith('cuda'))
-    state = _State(network, averaged, optimizer, scaler, start=start, **digests)
+    state = _State(
+        network,
+        averaged,
+        optimizer,
+        scaler,
+        start=start,
+        data=digests['data'],
+        images=digests['images'],
+    )
     if checkpoint.is_file():
         # Loading moves what belongs on the device there; counters of steps belong on the CPU.
         saved = torch.load(checkpoint, map_location='cpu', weights_only=True)

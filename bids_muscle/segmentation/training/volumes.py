@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_muscle.errors import BadDataError, MissingInputError
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.segmentation.grid import AXES
 from bids_muscle.segmentation.intensity import NORMALIZERS, normalize_padded
 from bids_muscle.segmentation.training.geometry import mirror, uniform
@@ -114,7 +115,7 @@ def load_volume(case: TrainingCase, weight: float, recipe: Recipe) -> VolumeSet:
     import torch
 
     image = nib.as_closest_canonical(nib.load(case.labels))
-    labels = recode(np.rint(np.asarray(image.dataobj)).astype(np.int32), case.source)
+    labels = recode(whole_numbers(image, case.labels), case.source)
     other = (labels >= int(recipe.network['out_channels'])) & (labels != UNKNOWN)
     labels[other] = 0
     volumes = load_images(case)
