@@ -39,7 +39,7 @@ PICTURES = {
         'slice with most of all muscles, the slice with the lowest confidence of the network, and '
         'slices in which single muscles are largest. Radiological convention, viewed from below: '
         "the patient's right is on the left. Each slice has its own grey levels. z is the "
-        'position in scanner space.',
+        'height of its middle in scanner space.',
         'Axial slices with the outline of each muscle in its colour.',
         'slices',
         'the slices without outlines',

@@ -253,13 +253,15 @@ def panel_size(
 def slice_title(
     image: nib.Nifti1Image, view: View, index: int, plane: Plane = 'axial', break_: str = ', '
 ) -> str:
-    """Return where a slice lies: x, y or z of the scanner in mm at the middle of the view.
+    """Return where a slice lies: x or y of the scanner in mm at the middle of the view.
 
-    An axial slice has the number that it has in the tables, its vertebral level, and a word where
-    its labels are least sure, after `break_`.
+    An axial slice has the number and the z that it has in the tables, its vertebral level, and a
+    word where its labels are least sure, after `break_`.
     """
     across = ACROSS[plane]
-    centre = [(low + high - 1) / 2 for low, high in view.box]
+    # In a tilted slice z depends on the place: tables, and --levels, have that of its middle.
+    ends = [(0, length) for length in image.shape] if plane == 'axial' else view.box
+    centre = [(low + high - 1) / 2 for low, high in ends]
     centre[across] = index
     mm = image.affine[across] @ [*centre, 1]
     place = f'{"xyz"[across]} {round(float(mm)):+d} mm'

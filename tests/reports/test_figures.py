@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bids_muscle.anatomy.labels import load_label_table
+from bids_muscle.anatomy.levels import SliceLevels
+from bids_muscle.imaging.levels import slice_level_rows, through_middle
 from bids_muscle.reports import panels
 from bids_muscle.reports import slices as cuts
 from bids_muscle.reports.figures import (
@@ -97,6 +99,23 @@ def test_slices_tell_most(areas: list[list[int]], count: int, data: st.DataObjec
     if count >= 4 + len(values):
         # Each muscle is shown about as large as it gets.
         assert (values[:, list(chosen)].max(axis=1) >= 0.9 * values.max(axis=1)).all()
+
+
+def test_a_tilted_slice_has_one_height_on_the_page_and_in_the_table() -> None:
+    """Marks of levels are given by it; the muscles lie far behind the middle of the image."""
+    turn = np.radians(25)
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    affine[1:3, 1:3] = [
+        [np.cos(turn), -4 * np.sin(turn)],
+        [np.sin(turn), 4 * np.cos(turn)],
+    ]
+    image = nib.Nifti1Image(np.zeros((60, 100, 5), np.uint8), affine)
+    view = cuts.View((4, 2), ((10, 50), (0, 30), (0, 5)))
+    unknown = SliceLevels((None,) * 5, np.zeros(5), 'atlas')
+    rows = slice_level_rows(unknown, {}, through_middle(affine, image.shape))
+    for index in view.slices:
+        height = round(float(str(rows[index]['z_mm'])))
+        assert cuts.slice_title(image, view, index) == f'slice {index}, z {height:+d} mm'
 
 
 def test_the_least_sure_slice_is_one_with_muscle() -> None:
