@@ -40,6 +40,10 @@ from bids_muscle.imaging.extensions import MAX_HEADER_BYTES, check_extensions
 #: Images that claim more voxels than this (1 GB as float32) are refused before they are read.
 MAX_VOXELS = 2**28
 
+#: Voxels with a longer edge, mm, are given in micrometres; voxels with an edge below the first of
+#: the others in a scan that is smaller than the second, in centimetres.
+_LONGEST_MM, _SHORTEST_MM, _SMALLEST_SCAN_MM = 60.0, 0.3, 80.0
+
 #: Two grids are one when no corner lies farther apart than this share of the smallest voxel edge.
 CORNER_TOLERANCE_VOXELS = 0.1
 
@@ -98,7 +102,7 @@ def read_grid(path: Path) -> VoxelGrid:
         If it is not NIfTI, or holds colours or complex numbers.
     ImageShapeError
         If it is not three-dimensional (trailing axes of one element are dropped), has no voxel
-        spacing, or claims more than `MAX_VOXELS` voxels.
+        spacing or one that is not in mm, or claims more than `MAX_VOXELS` voxels.
     """
     return _grid_from_header(_open(path), path)
 
@@ -399,6 +403,14 @@ def _grid_from_header(img: Nifti1Image, path: Path) -> VoxelGrid:
         raise ImageShapeError(
             f'The header of {path} has no usable voxel spacing.',
             'Convert the scan again from DICOM.',
+        )
+    extent_mm = max(n * zoom for n, zoom in zip(grid.shape, grid.zooms, strict=True))
+    if max(grid.zooms) > _LONGEST_MM or (
+        min(grid.zooms) < _SHORTEST_MM and extent_mm < _SMALLEST_SCAN_MM
+    ):
+        raise ImageShapeError(
+            f'The header of {path} gives voxels of {_join(grid.zooms)}, which cannot be mm.',
+            'Convert the scan again from DICOM, with its voxel size in mm.',
         )
     return grid
 

@@ -33,6 +33,13 @@ _UNTRUSTED = 0.001
 _WRAPPED = -20000.0
 #: Images are copies where they agree to this share of the signal in all but that share of voxels.
 _AGREE, _DIFFERENT = 0.02, 0.01
+#: Highest values to which programs scale an image, where no scanner would end.
+_FULL_SCALES = (1.0, 100.0, 255.0, 1000.0)
+#: Those of 12, 15 and 16 bits: a scanner may clip there, but hardly one voxel in each image.
+_FULL_RANGES = (4095.0, 32767.0, 65535.0)
+#: The darkest voxels (this percentile) of an image have less than that share of its bright signal:
+#: air, cortical bone and vessels. The darkest noise of many coils has a few per cent of it.
+_DARKEST_PCT, _LIFTED = 0.1, 0.1
 #: Voxels darker than this share of the bright signal say nothing of a ratio.
 _DARK = 0.15
 #: Where fat and water share a voxel the opposed phase falls below this share of the in-phase.
@@ -136,6 +143,19 @@ def check_images(
     if any(np.array_equal(one, other) for one, other in combinations(echoes, 2)):
         doubts.append('two echoes are copies of each other')
         warnings.append('Two echoes are copies of each other: fat is not measured.')
+    measured = list(echoes) or [cleaned[name] for name in cleaned if name in used]
+    if len(measured) > 1 and all(map(_is_lifted, measured)):
+        doubts.append('no voxel of the images is dark, as if a constant had been added to them')
+        warnings.append(
+            'No voxel of the images that fat is computed from is dark, not even air or bone, as '
+            'if a constant had been added: fat is not measured. Convert them again.'
+        )
+    if not copies and (top := _own_scale(measured)):
+        doubts.append('each of the images is scaled to its own maximum')
+        warnings.append(
+            f'The highest value of each image is {top:g}, so each was scaled to its own maximum: '
+            'fat is not measured. Convert them again without scaling.'
+        )
     if not copies and phases_exchanged(cleaned):
         what = 'In- and opposed-phase images are swapped: the in-phase image has the signal loss'
         if fix_swaps and source is not FatSource.ECHOES:
@@ -247,6 +267,28 @@ def _copies(arrays: Mapping[str, np.ndarray], used: set[str]) -> tuple[list[str]
             + 'Convert the scan again.'
         )
     return doubts, warnings
+
+
+def _own_scale(images: Sequence[np.ndarray]) -> float | None:
+    """Return the highest value of each image where each has been scaled to it, else None.
+
+    Fractions of water and fat may both reach 1, but add up to it.
+    """
+    if len(images) < 2:
+        return None
+    tops = [float(np.nanmax(data)) for data in images]
+    for full in (*_FULL_SCALES, *_FULL_RANGES):
+        if not np.allclose(tops, full, rtol=1e-5):
+            continue
+        at_top = [np.count_nonzero(data == top) for data, top in zip(images, tops, strict=True)]
+        if full in _FULL_SCALES or max(at_top) == 1:
+            return full if np.nanmax(sum(images)) > 1.1 * full else None
+    return None
+
+
+def _is_lifted(data: np.ndarray) -> bool:
+    dark, bright = np.nanpercentile(data, [_DARKEST_PCT, 99])
+    return bool(dark > _LIFTED * bright)
 
 
 def _is_level(fraction: np.ndarray) -> bool:

@@ -240,6 +240,15 @@ def _write_group(settings: Settings, scans: Sequence[ScanOutputs]) -> list[Path]
     is_there = settings.bids_dir.is_dir()
     unusable = list_unusable(settings.bids_dir) if is_there else []
     labels = list_participants(settings.bids_dir) if is_there else []
+    # A dataset without anybody is not here; what an earlier run wrote counts then.
+    if gone := sorted(recorded - set(labels)) if labels else []:
+        remarks.append(
+            f'{len(gone)} participant{"s have" if gone[1:] else " has"} results in '
+            f'{settings.output_dir} and no folder in {settings.bids_dir}, or .bidsignore excludes '
+            f'them: {name_some(f"sub-{label}" for label in gone)}. They count in the cohort. '
+            'Exclude them with --exclude, or remove their folders in the output folder and in its '
+            'logs.'
+        )
     say_all([*folder_remarks(settings.bids_dir), *remarks])
     return write_group(
         settings.output_dir,

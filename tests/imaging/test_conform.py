@@ -210,6 +210,28 @@ def test_singular_affine(tmp_path: Path) -> None:
         load_image(path)
 
 
+@pytest.mark.parametrize(
+    ('shape', 'edges', 'told'),
+    [
+        ((300, 300, 20), (0.1, 0.1, 0.4), True),  # cm
+        ((160, 160, 20), (0.22, 0.22, 0.5), True),
+        ((300, 300, 20), (1000, 1000, 4000), True),  # micrometres
+        ((512, 512, 20), (0.18, 0.18, 3), False),
+        ((64, 64, 4), (0.5, 0.5, 0.5), False),
+        ((224, 174, 20), (2.2, 2.2, 50), False),
+    ],
+)
+def test_voxels_that_are_not_in_mm(
+    tmp_path: Path, shape: tuple[int, ...], edges: tuple[float, ...], *, told: bool
+) -> None:
+    path = saved(tmp_path / 'x.nii.gz', np.zeros(shape, np.uint8), np.diag([*edges, 1.0]))
+    if told:
+        with pytest.raises(ImageShapeError, match=r'cannot be mm\.'):
+            read_grid(path)
+    else:
+        assert read_grid(path).zooms == pytest.approx(edges)
+
+
 def test_a_header_that_claims_too_much_is_refused_unread(tmp_path: Path) -> None:
     path = edited_header(saved(tmp_path / 'x.nii', DATA), dim=[3, 30000, 30000, 30000, 1, 1, 1, 1])
     with pytest.raises(ImageShapeError, match='claims'):

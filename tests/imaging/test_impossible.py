@@ -225,3 +225,52 @@ def test_no_fat_fraction_of_copies_and_exchanged_phases(scan: DixonPhantom) -> N
         assert found.fat_doubt
         assert np.isnan(np.asarray(found.fat_fraction.dataobj)).all()
         assert any(word in ' '.join(found.warnings) for word in ('copy', 'swapped'))
+
+
+@pytest.mark.parametrize('names', [('water', 'fat'), ('inphase', 'opposedphase')])
+def test_images_that_were_each_scaled_to_their_maximum(
+    scan: DixonPhantom, names: tuple[str, str]
+) -> None:
+    images = only(images_of(scan), *names)
+    for full in (1.0, 255.0, 4095.0):
+        each = {name: np.float32(full / data.max()) * data for name, data in images.items()}
+        if full == 255.0:  # the brightest voxels cut off, whole numbers
+            each = {name: np.rint(np.minimum(1.1 * data, full)) for name, data in each.items()}
+        checked = check(each)
+        assert 'own maximum' in checked.doubt
+        assert any(f'{full:g}' in warning for warning in checked.warnings)
+        top = max(data.max() for data in images.values())
+        together = {name: np.float32(full / top) * data for name, data in images.items()}
+        assert not check(together).doubt
+
+
+def test_images_that_a_scanner_clips_or_that_add_up_to_one(scan: DixonPhantom) -> None:
+    images = only(images_of(scan), 'water', 'fat')
+    clipped = {
+        name: np.minimum(5000 / data.max() * data, 4095).astype(np.float32)
+        for name, data in images.items()
+    }
+    total = images['water'] + images['fat']
+    water = np.clip(1.2 * images['water'] / total - 0.1, 0, 1)
+    tissue = total > 0.05 * total.max()
+    shares = {'water': water * tissue, 'fat': (1 - water) * tissue}
+    for each in (clipped, shares):
+        assert all(data.max() == next(iter(each.values())).max() for data in each.values())
+        assert not check(each).doubt
+
+
+@pytest.mark.parametrize('names', [('water', 'fat'), ('inphase', 'opposedphase')])
+def test_a_constant_that_was_added(scan: DixonPhantom, names: tuple[str, str]) -> None:
+    images = only(images_of(scan), *names)
+    top = max(data.max() for data in images.values())
+    lifted = {name: data + np.float32(0.3 * top) for name, data in images.items()}
+    checked = check(lifted)
+    assert 'constant' in checked.doubt
+    assert len(checked.warnings) == 1
+    # A border that a program filled is not the whole image.
+    filled = {name: data.copy() for name, data in images.items()}
+    for data in filled.values():
+        data[:8] = top
+    assert not check(filled).doubt
+    echoes = [*lifted.values(), *(2 * data for data in lifted.values())]
+    assert 'constant' in check_images({}, FatSource.ECHOES, echoes=echoes).doubt

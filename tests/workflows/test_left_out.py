@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,23 @@ def test_an_old_record_never_fills_a_gap_of_today(
     capsys.readouterr()
     assert people() == {'sub-01': ('30', 'F'), 'sub-02': ('31', 'M')}
     assert 'The data that the participant level recorded' in _said(capsys)[1][0]
+
+
+def test_people_who_are_no_longer_in_the_dataset_are_named(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(dataset), str(tmp_path / 'out')]
+    assert main([*words, 'participant', '--region', 'lumbar', '--nprocs', '1']) == 65
+    shutil.rmtree(dataset / 'sub-02')
+    capsys.readouterr()
+    assert main([*words, 'group']) == ExitCode.OK
+    (said,) = (line for line in _said(capsys)[1] if 'no folder' in line)
+    assert said.startswith('1 participant has results')
+    assert 'sub-02. They count' in said
+    assert 'no folder' in (tmp_path / 'out/group.html').read_text()
+    shutil.rmtree(dataset)  # what is not here tells nothing
+    assert main([*words, 'group']) == ExitCode.OK
+    assert 'no folder' not in capsys.readouterr().err
 
 
 def test_participants_of_an_archive_that_is_not_there(tmp_path: Path) -> None:
