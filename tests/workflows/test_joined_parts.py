@@ -77,7 +77,8 @@ def add(bids_dir: Path, name: str, low: int = 0, high: int = SHAPE[2], gain: flo
     affine = np.diag([*VOXEL_MM, 1.0])
     affine[:3, 3] = [-80, -60, low * VOXEL_MM[2]]
     fat = fraction(affine, shape)
-    bright = 1000 * gain * (1 + 0.1 * np.cos(world(affine, shape)[1] / 20))
+    y = world(affine, shape)[1]
+    bright = 1000 * gain * (1 + 0.1 * np.cos(y / 20)) * (np.abs(y) < 55)  # air around the body
     images = {'water': (1 - fat) * bright, 'fat': fat * bright}
     if '{}' not in name:
         rng = np.random.default_rng(0)
@@ -85,6 +86,7 @@ def add(bids_dir: Path, name: str, low: int = 0, high: int = SHAPE[2], gain: flo
         images = {'': np.where(spots, 900, 300) * gain + rng.normal(0, 20, shape)}
     for contrast, data in images.items():
         image = nib.Nifti1Image(data.astype(np.float32), affine)
+        image.header['descrip'] = name  # equal files would be copies of one scan
         nib.save(image, folder / f'{name.format(contrast)}.nii.gz')
 
 
