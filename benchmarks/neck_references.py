@@ -6,7 +6,9 @@
     python benchmarks/neck_references.py --data ../shared/data/neck --write FOLDER
 
 Prints the areas of the outlines, how far two readings agree, and the Dice of the model or of the
-label maps that are named. Read ``references/neck/README.md`` first.
+label maps that are named: over all slices that a reader looked at, and over the levels at which
+the muscle is measured (Weber 2021, Table 1), with the ratio of the areas there. A model segments
+every image on the grid of the outlined one. Read ``references/neck/README.md`` first.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from bids_muscle.anatomy.labels import load_label_table
 from bids_muscle.statistics.overlap import overlap
 
 TABLE = Path(__file__).parent / 'references/neck/outlines.tsv'
+#: Middles of the discs, read by eye.
+BORDERS = Path(__file__).parents[1] / 'tests/real/borders.tsv'
 LABELS = load_label_table('cervical')
 #: Points of the curve for each vertex drawn.
 _POINTS = 8
@@ -148,6 +152,46 @@ def score(found: np.ndarray, reference: Reference) -> dict[int, float]:
     }
 
 
+def read_borders(image: str, path: Path = BORDERS) -> dict[str, float]:
+    """Slice of the middle of each disc of a neck, by its upper vertebra (``'C4'`` for C4-C5)."""
+    with path.open(encoding='utf-8', newline='') as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    return {
+        row['border'].split('-')[0]: (float(row['first']) + float(row['second'])) / 2
+        for row in rows
+        if row['scan'].startswith('neck/') and image.startswith(Path(row['scan']).name)
+    }
+
+
+def at_levels(reference: Reference, borders: Mapping[str, float]) -> Reference:
+    """Keep as known the slices of the levels at which each muscle is measured.
+
+    A border that was not read is beyond the end of the scan.
+    """
+    middles = np.arange(len(reference.known))
+    known = reference.known.copy()
+    for label in LABELS:
+        if label.levels is None:
+            continue
+        highest, lowest = label.levels
+        top = borders.get(f'C{int(highest[1:]) - 1}', np.inf)
+        bottom = borders.get(lowest, -np.inf)
+        known[:, label.index] &= (middles > bottom) & (middles < top)
+    return Reference(reference.labels, known)
+
+
+def area_ratio(found: np.ndarray, reference: Reference) -> dict[int, float]:
+    """Area of each muscle as a share of that of the reference, over the slices it is known in."""
+    ratios = {}
+    for label in LABELS:
+        slices = reference.slices(label.index)
+        drawn = np.sum(reference.labels[:, :, slices] == label.index)
+        ratios[label.index] = (
+            float(np.sum(found[:, :, slices] == label.index) / drawn) if drawn else np.nan
+        )
+    return ratios
+
+
 def repeatability(first: Reference, second: Reference) -> dict[int, float]:
     """Dice of each muscle between two readings, over the slices that both know."""
     return score(second.labels, Reference(first.labels, first.known & second.known))
@@ -168,6 +212,17 @@ def image_path(data: Path, participant: str, outlines: Sequence[Outline]) -> Pat
     """Return the scan that a participant was outlined on."""
     name = next(o.image for o in outlines if o.participant == participant)
     return data / participant / 'anat' / name
+
+
+def images_of(data: Path, outlined: Path) -> list[Path]:
+    """Return the images of a participant that share the grid of the outlined one."""
+    grid = nib.load(outlined)
+    return [
+        path
+        for path in sorted((data / outlined.parents[1].name / 'anat').glob('*.nii.gz'))
+        if nib.load(path).shape == grid.shape
+        and np.allclose(nib.load(path).affine, grid.affine, atol=1e-3)
+    ]
 
 
 def segment(path: Path, model: str | None) -> np.ndarray:
@@ -206,6 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, default=Path('../shared/data/neck'))
     parser.add_argument('--model', nargs='?', const='', help='name or folder; none: the default')
+    parser.add_argument('--only', nargs='*', help='participants for the model; default: all')
     parser.add_argument('--dseg', nargs='*', default=[], metavar='PARTICIPANT=FILE')
     parser.add_argument('--write', type=Path, help='folder for the label maps, one a participant')
     options = parser.parse_args()
@@ -227,16 +283,27 @@ def main() -> None:
     }
     if twice:
         print_table('Dice of the second reading with the first', twice, '.2f')
-    found = {}
+    found: dict[tuple[str, str], np.ndarray] = {}
     if options.model is not None:
-        found = {p: segment(paths[p], options.model or None) for p in people}
+        for person in options.only or people:
+            for path in images_of(options.data, paths[person]):
+                found[person, path.name] = segment(path, options.model or None)
     for person, file in (item.split('=', 1) for item in options.dseg):
-        found[person] = np.asarray(nib.as_closest_canonical(nib.load(file)).dataobj)
+        found[person, file] = np.asarray(nib.as_closest_canonical(nib.load(file)).dataobj)
     if found:
-        dice = {p: mean_over_sides(score(labels, truth[p])) for p, labels in found.items()}
-        for values in dice.values():
-            values['mean'] = float(np.nanmean(list(values.values())))
-        print_table('Dice with the outlines', dice, '.2f')
+        measured = {p: at_levels(truth[p], read_borders(paths[p].name)) for p in people}
+        scores = {
+            'Dice with the outlines': lambda p, labels: score(labels, truth[p]),
+            'Dice at the levels of Table 1': lambda p, labels: score(labels, measured[p]),
+            'Area as a share of the outlines, levels of Table 1': lambda p, labels: area_ratio(
+                labels, measured[p]
+            ),
+        }
+        for title, of in scores.items():
+            rows = {name: mean_over_sides(of(p, seen)) for (p, name), seen in found.items()}
+            for values in rows.values():
+                values['mean'] = float(np.nanmean(list(values.values())))
+            print_table(title, rows, '.3f')
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)
         for person, image in images.items():
