@@ -26,6 +26,9 @@ from bids_muscle.files import read_small
 from bids_muscle.tables import MISSING
 from bids_muscle.user_tables import read_table
 
+#: A label map that lies farther from its image, or another map, has a word said about it: a share
+#: of the smallest voxel edge.
+MOST_APART = 0.25
 #: Entities that say how a map was made, not of which scan.
 _NOT_OF_THE_SCAN = frozenset(('seg', 'desc', 'label', 'space', 'den'))
 

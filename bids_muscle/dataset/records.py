@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
 from types import UnionType
@@ -158,7 +158,7 @@ class ScanRecord:
         version = self.versions.get('bids_muscle', '')
         return MadeWith(version, self.settings_digest, self.model.get('sha256', ''))
 
-    @property
+    @cached_property
     def person(self) -> Mapping[str, str]:
         """What is known of the participant at this session; see :func:`at_session`."""
         return at_session(self.participant_info, self.session_info)

@@ -92,7 +92,7 @@ def centile_table(scans: Sequence[ScanOutputs], years: Years, norms: Norms) -> p
         sex, age, bmi = person_of(record.person)
         front = (
             f'sub-{record.participant}',
-            f'ses-{record.session}' if record.session else MISSING,
+            session_name(record),
             record.scan,
             record.region or MISSING,
             scan.contrast,

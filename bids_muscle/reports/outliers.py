@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_muscle.reports.cohort import session_name
 from bids_muscle.reports.cohort_values import CohortValues, headers
 from bids_muscle.reports.outputs import ASYMMETRY, MISSING, ScanOutputs
 
@@ -171,7 +172,7 @@ def outlier_table(scans: Sequence[ScanOutputs], outliers: Sequence[Outlier]) -> 
         rows.append(
             {
                 'participant_id': f'sub-{outlier.participant}',
-                'session_id': f'ses-{scan.record.session}' if scan.record.session else MISSING,
+                'session_id': session_name(scan.record),
                 'scan': outlier.scan,
                 'region': scan.record.region or MISSING,
                 'contrast': scan.contrast,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from bids_muscle.dataset.label_maps import LabelMap, find_label_maps, pair_maps
+from bids_muscle.dataset.label_maps import MOST_APART, LabelMap, find_label_maps, pair_maps
 from bids_muscle.dataset.names import name_ending, read_entities
 from bids_muscle.dataset.writer import read_tsv
 from bids_muscle.errors import BidsMuscleError, NothingSelectedError, UsageError
@@ -103,7 +103,7 @@ def evaluate(
             lacking.update(opened.lacking)
             if opened.unnamed:
                 nameless[truth.path.name] = opened.unnamed
-            if opened.apart_mm > min(opened.spacing_mm) / 4:
+            if opened.apart_mm > MOST_APART * min(opened.spacing_mm):
                 apart_mm[truth.path.name] = opened.apart_mm
     # Each scan numbers what the label table does not know by itself.
     others = sorted({row['name'] for row in rows if row['index'] >= FIRST_OTHER})

@@ -14,6 +14,7 @@ from bids_muscle.dataset.names import read_entities
 from bids_muscle.dataset.writer import write_image, write_tsv
 from bids_muscle.errors import SegmentationError
 from bids_muscle.imaging.conform import voxel_sizes
+from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.reports.evaluation import write_evaluation
 from bids_muscle.segmentation.bundle import ModelBundle
 from bids_muscle.segmentation.catalogue import load_model
@@ -75,7 +76,7 @@ def segment_held_out(
         if len(same) > 1:
             stem += f'_desc-{"".join(case.images)}'
         truth = nib.as_closest_canonical(nib.load(case.labels))
-        codes = np.rint(np.asarray(truth.dataobj)).astype(np.int32)
+        codes = whole_numbers(truth, case.labels)
         fat = _water_fat(case, prepared.corrected)
         dataset, _, person = case.participant.rpartition('/')
         _publish(case, predicted, codes, fat, images, output / dataset / person / 'anat' / stem)

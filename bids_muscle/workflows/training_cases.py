@@ -14,6 +14,7 @@ from bids_muscle.anatomy.labels import SPINE, load_label_table
 from bids_muscle.dataset.discovery import find_scans
 from bids_muscle.dataset.folders import list_participants
 from bids_muscle.dataset.label_maps import (
+    MOST_APART,
     LabelMap,
     candidate_scans,
     find_label_maps,
@@ -28,9 +29,6 @@ from bids_muscle.imaging.correction import whole_numbers
 from bids_muscle.segmentation.training.recipe import Recipe, Source
 from bids_muscle.segmentation.training.sources import TrainingCase, find_cases, ras_affine
 from bids_muscle.tables import name_some
-
-#: How far a label map may lie from its image, as a share of the smallest voxel edge.
-MOST_APART = 0.25
 
 
 def find_all_cases(
